@@ -1,0 +1,62 @@
+# What one does with a checkout. Everything is installed into .venv, which the
+# targets below make and renew by themselves: Python 3.10 or newer (with venv)
+# and make are enough to begin. "make" alone says what there is.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_TESTS ?= $(BIN)/python -m pytest
+
+# A database named in the caller's environment is not one to run tests in.
+unexport PGDATABASE
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help sandbox test test-postgresql lint bench wheel clean
+
+help: ## list the targets
+	@echo "make TARGET [ARGS='...']   with one of these targets:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile \
+		| while IFS='|' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+sandbox: $(VENV)/.installed-sandbox ## run the demo shop with a simulated Bitsby, until Ctrl-C
+	@exec $(BIN)/python sandbox/run.py $(ARGS)
+
+test: $(VENV)/.installed-test ## run the tests on SQLite (ARGS='-k webhook' runs some of them)
+	@$(RUN_TESTS) $(ARGS)
+
+test-postgresql: $(VENV)/.installed-test ## run the same tests on a PostgreSQL started for them
+	@bash .ci/postgresql run $(RUN_TESTS) $(ARGS)
+
+lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test ## measure what the documentation says about performance
+	@$(BIN)/python bench/run.py $(ARGS)
+
+# By way of the source archive, so that what ships never depends on files lying about.
+wheel: $(VENV)/.installed-dev ## build the source archive and the wheel into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+
+clean: ## remove .venv and all that was built or cached
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps come last of each recipe: what was interrupted is done again.
+$(VENV)/.created:
+	@echo "Creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# setup.cfg names the dependencies; the version stands in the package.
+$(VENV)/.installed-%: $(VENV)/.created setup.cfg oscar_bitsby/__init__.py
+	@echo "Installing what '$*' needs into $(VENV)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[$*]"
+	@touch $@

@@ -1,0 +1,22 @@
+"""The app's config: on ``ready()`` its checks, and the hooks into the shop."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class BitsbyConfig(AppConfig):
+    """Installed by the entry ``"oscar_bitsby"``, after Oscar's own apps."""
+
+    name = "oscar_bitsby"
+    label = "oscar_bitsby"
+    verbose_name = _("Bitsby payments")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Imported here, since all of these need the models to be loaded.
+        from oscar_bitsby import checks  # noqa: F401  # registers itself
+        from oscar_bitsby.checkout import hook
+
+        hook.extend_checkout()

@@ -1,0 +1,39 @@
+"""Attempts: rows in status ``creating``, committed before Bitsby is asked, and when they fail."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.utils import timezone
+
+from oscar_bitsby.conf import Conf
+from oscar_bitsby.models import BitsbyInvoice, log_change
+
+#: Seconds beyond ``TIMEOUT`` after which an attempt without an answer is given up: a buyer waits
+#: up to ``gateway.BUYER_PATIENCE`` of them for a slot.
+GRACE = 5
+
+
+def stale_before(settings: Conf) -> dt.datetime:
+    """Return the moment before which an attempt must have begun to count as failed."""
+    return timezone.now() - dt.timedelta(seconds=settings.timeout + GRACE)
+
+
+def give_up(attempt: BitsbyInvoice, reason: str) -> None:
+    """End an attempt that got no invoice; what Bitsby may have made of it, nobody has seen."""
+    changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=BitsbyInvoice.CREATING).update(
+        status=BitsbyInvoice.EXPIRED, ended_at=timezone.now(), error=reason[:300]
+    )
+    if changed:
+        log_change("attempt given up", attempt, reason=reason)
+
+
+def give_up_stale(settings: Conf) -> int:
+    """Give up all attempts whose process must have died; return how many."""
+    stale = BitsbyInvoice.objects.filter(
+        status=BitsbyInvoice.CREATING, created_at__lt=stale_before(settings)
+    )
+    attempts = list(stale[:500])
+    for attempt in attempts:
+        give_up(attempt, "no answer came")
+    return len(attempts)

@@ -1,0 +1,1 @@
+"""The payment step of Oscar's checkout, with Bitsby in it."""

@@ -1,0 +1,38 @@
+"""The choice of a payment method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from oscar_bitsby.checkout.methods import Method
+
+
+class PaymentMethodForm(forms.Form):
+    """Radio buttons, one for each method that is offered."""
+
+    method = forms.ChoiceField(
+        label=_("How would you like to pay?"),
+        widget=forms.RadioSelect,
+        error_messages={
+            "required": _("Please choose how you would like to pay."),
+            "invalid_choice": _("That way to pay is not offered for this order. Choose another."),
+        },
+    )
+
+    def __init__(self, *args: Any, methods: list[Method], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.methods = methods
+        field = self.fields["method"]
+        assert isinstance(field, forms.ChoiceField)  # for the type checker
+        field.choices = [(method.code, method.label) for method in methods]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the methods with whether each is chosen, for the template."""
+        chosen = self["method"].value()
+        return [
+            {"method": method, "is_chosen": method.code == chosen, "id": f"id_method_{number}"}
+            for number, method in enumerate(self.methods)
+        ]

@@ -1,0 +1,50 @@
+"""Which payment methods a basket is offered: Bitsby when it fits, and the shop's own."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+
+from oscar_bitsby import conf
+from oscar_bitsby.conf import METHOD_CODE
+from oscar_bitsby.exceptions import ConfigurationError
+
+logger = logging.getLogger("oscar_bitsby")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A payment method as the buyer chooses it."""
+
+    code: str
+    label: Any
+    help: Any = ""
+
+    @property
+    def is_bitsby(self) -> bool:
+        return self.code == METHOD_CODE
+
+
+BITSBY = Method(
+    METHOD_CODE,
+    _("Cryptocurrency (Bitsby)"),
+    _("You pay in the coin of your choice on Bitsby's page, right after placing the order."),
+)
+
+
+def methods_for(currency: str, amount: Decimal) -> list[Method]:
+    """Return what a buyer may choose for a total of ``amount`` in ``currency``.
+
+    Settings that cannot be used offer no Bitsby; they never break the shop's checkout.
+    """
+    methods = [Method(code, label) for code, label in conf.other_methods() if code != METHOD_CODE]
+    try:
+        if conf.get().offers(currency, amount):
+            methods.insert(0, BITSBY)
+    except ConfigurationError as error:
+        logger.error("Bitsby is not offered: %s", error)
+    return methods

@@ -1,0 +1,178 @@
+"""Bitsby in Oscar's checkout views: the choice of the method, and placing an order that will be
+paid later. The hook puts these mixins in front of the shop's own views; a shop that sets
+``EXTEND_CHECKOUT`` to False does it itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from oscar.apps.checkout import exceptions
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf
+from oscar_bitsby.checkout.forms import PaymentMethodForm
+from oscar_bitsby.checkout.methods import Method, methods_for
+from oscar_bitsby.checkout.placement import OrderPlacementMixin
+from oscar_bitsby.conf import METHOD_CODE
+from oscar_bitsby.links import pay_url
+from oscar_bitsby.views import SESSION_KEY
+
+logger = logging.getLogger("oscar_bitsby")
+
+Order = get_model("order", "Order")
+
+
+class ChoiceMixin:
+    """What both steps need to know: what is offered, and what was chosen.
+
+    ``bitsby_hooked`` is set on views that the hook made; they step aside where the shop says that
+    it extends its checkout itself.
+    """
+
+    bitsby_hooked = False
+    request: HttpRequest
+    checkout_session: Any
+
+    def bitsby_is_active(self) -> bool:
+        if self.bitsby_hooked:
+            return conf.extends_checkout()
+        return conf.is_configured()
+
+    def offered_methods(self) -> list[Method]:
+        """Return the methods for the order as it stands; none when nothing has to be paid."""
+        total = self.build_submission()["order_total"]  # type: ignore[attr-defined]
+        if total is None or total.incl_tax <= 0:
+            return []
+        return methods_for(total.currency, total.incl_tax)
+
+    def chosen_method(self, methods: list[Method]) -> Method | None:
+        code = self.checkout_session.payment_method()
+        return next((method for method in methods if method.code == code), None)
+
+    def is_payment_due(self) -> bool:
+        total = self.build_submission()["order_total"]  # type: ignore[attr-defined]
+        return total is not None and total.incl_tax > 0
+
+
+class PaymentMethodMixin(ChoiceMixin):
+    """The payment step: asks when there is a choice, and passes on when there is none."""
+
+    template_name = "oscar_bitsby/checkout/payment_method.html"
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not self.bitsby_is_active() or not self.is_payment_due():
+            return self._own_way(request, *args, **kwargs)
+        methods = self.offered_methods()
+        if len(methods) == 1:
+            return self._choose(methods[0], request, *args, **kwargs)
+        chosen = self.chosen_method(methods)
+        initial = {"method": chosen.code if chosen else ""}
+        return self._ask(PaymentMethodForm(methods=methods, initial=initial))
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not self.bitsby_is_active():
+            parent: Any = super()
+            handler = getattr(parent, "post", None) or parent.http_method_not_allowed
+            response: HttpResponse = handler(request, *args, **kwargs)
+            return response
+        methods = self.offered_methods()
+        form = PaymentMethodForm(request.POST, methods=methods)
+        if not methods or not form.is_valid():
+            return self._ask(form)
+        code = form.cleaned_data["method"]
+        chosen = next(method for method in methods if method.code == code)
+        return self._choose(chosen, request, *args, **kwargs)
+
+    def _choose(
+        self, method: Method, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        self.checkout_session.pay_by(method.code)
+        if method.is_bitsby:
+            return redirect("checkout:preview")
+        return self._own_way(request, *args, **kwargs)
+
+    def _own_way(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Go on as the shop did before: Oscar's own step only redirects."""
+        response: HttpResponse = super().get(request, *args, **kwargs)  # type: ignore[misc]
+        return response
+
+    def _ask(self, form: PaymentMethodForm) -> HttpResponse:
+        context = self.build_submission()  # type: ignore[attr-defined]
+        return render(self.request, self.template_name, {**context, "form": form})
+
+
+class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
+    """The preview: shows the choice, and places the order."""
+
+    preview: bool
+    template_name_preview: str
+
+    def get_pre_conditions(self, request: HttpRequest) -> list[str]:
+        conditions: list[str] = super().get_pre_conditions(request)  # type: ignore[misc]
+        if not self.bitsby_is_active():
+            return conditions
+        return ["check_order_is_not_placed", *conditions, "check_payment_method_is_chosen"]
+
+    def check_order_is_not_placed(self, request: HttpRequest) -> None:
+        """Lead a second click, or the back button, to the order that the first one placed."""
+        order_id = request.session.get("checkout_order_id")
+        if order_id is None or not request.basket.is_empty:  # type: ignore[attr-defined]
+            return
+        order = Order._default_manager.filter(
+            pk=order_id, sources__source_type__code=METHOD_CODE
+        ).first()
+        if order is not None:
+            raise exceptions.FailedPreCondition(url=pay_url(order))
+
+    def check_payment_method_is_chosen(self, request: HttpRequest) -> None:
+        if not self.is_payment_due():
+            return
+        if self.chosen_method(self.offered_methods()) is None:
+            raise exceptions.FailedPreCondition(
+                url=reverse("checkout:payment-method"),
+                message=_("Please choose how you would like to pay."),
+            )
+
+    def get_skip_conditions(self, request: HttpRequest) -> list[str]:
+        conditions: list[str] = list(super().get_skip_conditions(request))  # type: ignore[misc]
+        if self.bitsby_is_active() and not self.preview:
+            conditions.append("skip_details_when_paid_by_bitsby")
+        return conditions
+
+    def skip_details_when_paid_by_bitsby(self, request: HttpRequest) -> None:
+        """Bitsby asks for no details: its own page does that."""
+        if self.checkout_session.payment_method() == METHOD_CODE:
+            raise exceptions.PassedSkipCondition(url=reverse("checkout:preview"))
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)  # type: ignore[misc]
+        if self.bitsby_is_active():
+            total = context.get("order_total")
+            if total is not None and total.incl_tax > 0:
+                methods = methods_for(total.currency, total.incl_tax)
+                context["payment_method"] = self.chosen_method(methods)
+            context["bitsby_extends"] = self.template_name_preview
+        return context
+
+    def get_template_names(self) -> list[str]:
+        names: list[str] = super().get_template_names()  # type: ignore[misc]
+        if self.preview and self.bitsby_is_active():
+            return ["oscar_bitsby/checkout/preview.html", *names]
+        return names
+
+    def pays_by_bitsby(self, order_total: Any) -> bool:
+        if not self.bitsby_is_active() or order_total is None:
+            return False
+        methods = methods_for(order_total.currency, order_total.incl_tax)
+        chosen = self.chosen_method(methods)
+        return chosen is not None and chosen.is_bitsby
+
+    def remember_order(self, order: Any) -> None:
+        """Let this browser, and no link checker, create the order's invoice by a GET."""
+        self.request.session["checkout_order_id"] = order.pk
+        self.request.session[SESSION_KEY] = order.number

@@ -1,0 +1,200 @@
+"""Placing an order that Bitsby will be asked about later: one order for one basket, whatever
+clicks, mail servers and signal receivers do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf, ledger
+from oscar_bitsby.links import pay_url
+
+logger = logging.getLogger("oscar_bitsby")
+
+Basket = get_model("basket", "Basket")
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+
+
+class BasketTaken(Exception):
+    """The basket is being submitted, or was, by another request."""
+
+
+class OrderPlacementMixin:
+    """Goes in front of Oscar's ``PaymentDetailsView``.
+
+    For an order that is paid by Bitsby, everything from freezing the basket to submitting it is
+    one transaction: a process that dies in it leaves an open basket and no order. Mails and
+    ``post_checkout`` come after it and cannot undo it. Other orders go the shop's own way.
+    """
+
+    request: Any
+    checkout_session: Any
+    _bitsby_phase = ""
+    _bitsby_order: Any = None
+
+    def submit(self, **submission: Any) -> HttpResponse:
+        parent: Any = super()
+        if not self.pays_by_bitsby(submission.get("order_total")):  # type: ignore[attr-defined]
+            response: HttpResponse = parent.submit(**submission)
+            return response
+        basket = submission["basket"]
+        self._bitsby_phase, self._bitsby_order = "placing", None
+        try:
+            with transaction.atomic():
+                response = parent.submit(**submission)
+        except BasketTaken:
+            return self._go_to_order_of(basket)
+        except Exception:
+            # The transaction is undone: there is no order, and the basket is open as before.
+            logger.exception("order not placed: basket=%s", basket.pk)
+            return self._sorry(submission)
+        finally:
+            self._bitsby_phase = ""
+        if self._bitsby_order is None:
+            return response
+        return self.handle_successful_order(self._bitsby_order)
+
+    def freeze_basket(self, basket: Any) -> None:
+        parent: Any = super()
+        if self._bitsby_phase != "placing":
+            parent.freeze_basket(basket)
+            return
+        # Compare and set in one statement: of two clicks, one gets the basket. The other waits
+        # here until the first is committed, and then finds its order.
+        is_ours = Basket.objects.filter(pk=basket.pk, status__in=Basket.editable_statuses).update(
+            status=Basket.FROZEN
+        )
+        if not is_ours:
+            raise BasketTaken
+        basket.status = Basket.FROZEN
+
+    def restore_frozen_basket(self) -> None:
+        parent: Any = super()
+        basket_id = self.checkout_session.get_submitted_basket_id()
+        if basket_id is not None and Order._default_manager.filter(basket_id=basket_id).exists():
+            # Oscar opens it again after any error; a basket that has become an order stays closed.
+            return
+        parent.restore_frozen_basket()
+
+    def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:
+        parent: Any = super()
+        if self._bitsby_phase != "placing":
+            parent.handle_payment(order_number, total, **kwargs)
+            return
+        source = Source(
+            source_type=ledger.source_type(),
+            currency=total.currency,
+            amount_allocated=total.incl_tax,
+        )
+        self.add_payment_source(source)  # type: ignore[attr-defined]
+
+    def get_initial_order_status(self, basket: Any) -> Any:
+        parent: Any = super()
+        if self._bitsby_phase != "placing":
+            return parent.get_initial_order_status(basket)
+        return conf.get().order_status_pending
+
+    def handle_order_placement(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        parent: Any = super()
+        with transaction.atomic() if self._bitsby_phase == "placing" else nullcontext():
+            response: HttpResponse = parent.handle_order_placement(*args, **kwargs)
+        return response
+
+    def place_order(self, *args: Any, **kwargs: Any) -> Any:
+        parent: Any = super()
+        if self._bitsby_phase != "placing":
+            return parent.place_order(*args, **kwargs)
+        try:
+            return parent.place_order(*args, **kwargs)
+        except Exception:
+            # Oscar sends order_placed when the order is written, and its receivers may raise. The
+            # payment's source is then still missing.
+            number = kwargs.get("order_number") or (args[0] if args else None)
+            order = Order._default_manager.filter(number=number).first()
+            if order is None:
+                raise
+            logger.exception("a receiver of order_placed failed: order=%s", number)
+            if not order.sources.exists():
+                self.save_payment_details(order)  # type: ignore[attr-defined]
+            return order
+
+    def handle_successful_order(self, order: Any) -> HttpResponse:
+        parent: Any = super()
+        if self._bitsby_phase == "placing":
+            # Not yet: mails and receivers come when the order is committed.
+            self._bitsby_order = order
+            return HttpResponse()
+        if self._bitsby_order is None:
+            response: HttpResponse = parent.handle_successful_order(order)
+            return response
+        self._bitsby_phase = "placed"
+        url = pay_url(order)
+        response = HttpResponseRedirect(url)
+        with _shielded("finishing the checkout", order):
+            response = parent.handle_successful_order(order)
+        self.checkout_session.flush()
+        self.remember_order(order)  # type: ignore[attr-defined]
+        return response if getattr(response, "url", None) == url else HttpResponseRedirect(url)
+
+    def get_success_url(self) -> str:
+        parent: Any = super()
+        if self._bitsby_order is None:
+            return str(parent.get_success_url())
+        return pay_url(self._bitsby_order)
+
+    def send_order_placed_email(self, order: Any) -> None:
+        parent: Any = super()
+        with self._shield("sending the mail", order):
+            parent.send_order_placed_email(order)
+
+    def send_signal(self, request: Any, response: Any, order: Any) -> None:
+        parent: Any = super()
+        with self._shield("sending post_checkout", order):
+            parent.send_signal(request, response, order)
+
+    def _shield(self, doing: str, order: Any) -> Any:
+        return _shielded(doing, order) if self._bitsby_phase == "placed" else nullcontext()
+
+    def _go_to_order_of(self, basket: Any) -> HttpResponse:
+        order = Order._default_manager.filter(basket=basket).first()
+        if order is None:
+            messages.warning(
+                self.request,
+                _("This basket is already being ordered. Please wait a moment and look again."),
+            )
+            return redirect("basket:summary")
+        self.remember_order(order)  # type: ignore[attr-defined]
+        return HttpResponseRedirect(pay_url(order))
+
+    def _sorry(self, submission: dict[str, Any]) -> HttpResponse:
+        error = _(
+            "Your order could not be placed, and nothing was charged. Your basket is as it was:"
+            " please try again, or contact us if it happens again."
+        )
+        submission["basket"].status = Basket.OPEN
+        response: HttpResponse = self.render_preview(  # type: ignore[attr-defined]
+            self.request, error=error, **submission["payment_kwargs"]
+        )
+        return response
+
+
+@contextmanager
+def _shielded(doing: str, order: Any) -> Iterator[None]:
+    """Log what fails in the block: the order is placed, and its buyer goes on."""
+    in_request_transaction = transaction.get_connection().in_atomic_block
+    try:
+        # Inside a request's transaction a failed statement would spoil all of it.
+        with transaction.atomic() if in_request_transaction else nullcontext():
+            yield
+    except Exception:
+        logger.exception("%s failed: order=%s", doing, order.number)

@@ -1,0 +1,235 @@
+"""System checks: what is wrong with the shop's settings and how to mend it, each with an id."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Warning
+from django.urls import NoReverseMatch, Resolver404, URLResolver, get_resolver, resolve, reverse
+from django.urls.resolvers import LocalePrefixPattern
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf
+from oscar_bitsby.exceptions import ConfigurationError
+
+
+@checks.register("oscar_bitsby")
+def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Run all checks of the app; those that need usable settings are left out without them."""
+    messages = [*_check_order_of_apps()]
+    if not conf.is_configured():
+        messages.append(
+            Warning(
+                "OSCAR_BITSBY is not set, so no crypto payments are offered.",
+                hint="Set OSCAR_BITSBY = {'API_KEY': ..., 'PROJECT_ID': ...} with the values from"
+                " your Bitsby account, or take oscar_bitsby out of INSTALLED_APPS.",
+                id="oscar_bitsby.W001",
+            )
+        )
+        return messages
+    messages += _check_keys()
+    try:
+        settings = conf.get()
+    except ConfigurationError as error:
+        messages.append(
+            Error(
+                f"{error}.",
+                hint="The README's table of settings says what each of them takes.",
+                id="oscar_bitsby.E001",
+            )
+        )
+        return messages
+    parts: tuple[Callable[[conf.Conf], Iterator[CheckMessage]], ...] = (
+        _check_credentials,
+        _check_values,
+        _check_addresses,
+        _check_statuses,
+        _check_urls,
+        _check_hook,
+    )
+    for part in parts:
+        messages += part(settings)
+    return messages
+
+
+def _check_order_of_apps() -> Iterator[CheckMessage]:
+    labels = [config.label for config in apps.get_app_configs()]
+    if "checkout" in labels and labels.index("oscar_bitsby") < labels.index("checkout"):
+        yield Error(
+            "oscar_bitsby stands before Oscar's checkout in INSTALLED_APPS, so it cannot extend"
+            " the checkout.",
+            hint="Put 'oscar_bitsby' after Oscar's own apps and the shop's forks of them.",
+            id="oscar_bitsby.E008",
+        )
+
+
+def _check_keys() -> Iterator[CheckMessage]:
+    given = conf.raw()
+    unknown = sorted(map(str, set(given or ()) - set(conf.DEFAULTS)))
+    if unknown and isinstance(given, dict):
+        yield Error(
+            f"OSCAR_BITSBY has unknown keys: {', '.join(unknown)}.",
+            hint=f"The keys are: {', '.join(conf.DEFAULTS)}.",
+            id="oscar_bitsby.E003",
+        )
+
+
+def _check_credentials(settings: conf.Conf) -> Iterator[CheckMessage]:
+    if not re.fullmatch(r"[!-~]+", settings.api_key.reveal()):
+        yield Error(
+            "OSCAR_BITSBY['API_KEY'] has characters that no key has, such as spaces.",
+            hint="Copy the key from your Bitsby account again, without the word 'Token'.",
+            id="oscar_bitsby.E002",
+        )
+    try:
+        uuid.UUID(settings.project_id)
+    except ValueError:
+        yield Error(
+            "OSCAR_BITSBY['PROJECT_ID'] is not a UUID.",
+            hint="It looks like 9deea1e2-0c08-41a3-bdc2-a34eada3892d and stands in the project's"
+            " settings at Bitsby.",
+            id="oscar_bitsby.E002",
+        )
+
+
+def _check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
+    if settings.time_to_pay not in conf.TIMES_TO_PAY:
+        yield Error(
+            f"OSCAR_BITSBY['TIME_TO_PAY'] is {settings.time_to_pay}, which Bitsby does not take.",
+            hint="It takes 0.5, 1, 3, 6 or 12 hours.",
+            id="oscar_bitsby.E004",
+        )
+    strange = [item for item in settings.currencies if item not in conf.CURRENCIES]
+    if strange or not settings.currencies:
+        yield Error(
+            f"OSCAR_BITSBY['CURRENCIES'] has what Bitsby does not take: {', '.join(strange)}.",
+            hint="It takes USD, EUR and RUB; name at least one.",
+            id="oscar_bitsby.E005",
+        )
+    if not 1 <= settings.timeout <= 60:
+        yield Error(
+            "OSCAR_BITSBY['TIMEOUT'] is not between 1 and 60 seconds.",
+            hint="A buyer waits that long when Bitsby does not answer; 10 is a good value.",
+            id="oscar_bitsby.E010",
+        )
+    if settings.watch_days < 1:
+        yield Error(
+            "OSCAR_BITSBY['WATCH_DAYS'] is less than 1, so late money would not be found.",
+            hint="30 is a good value.",
+            id="oscar_bitsby.E010",
+        )
+    codes = [code for code, _ in settings.other_methods]
+    if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
+        yield Error(
+            "OSCAR_BITSBY['OTHER_METHODS'] has a code twice, or the code 'bitsby'.",
+            hint="List only the methods that the shop handles itself, each once.",
+            id="oscar_bitsby.E011",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", settings.webhook_token.reveal()):
+        yield Error(
+            "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that cannot stand in an address.",
+            hint="Use letters, digits, '-' and '_'.",
+            id="oscar_bitsby.E012",
+        )
+
+
+def _check_addresses(settings: conf.Conf) -> Iterator[CheckMessage]:
+    address = urlsplit(settings.api_url)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        yield Error(
+            "OSCAR_BITSBY['API_URL'] is not an address.",
+            hint="Leave it out; another address than Bitsby's own is only for the simulator.",
+            id="oscar_bitsby.E013",
+        )
+    elif address.scheme != "https" and not django_settings.DEBUG:
+        yield Warning(
+            "OSCAR_BITSBY['API_URL'] is not https, so the API key travels in the clear.",
+            hint="Leave it out; another address than Bitsby's own is only for the simulator.",
+            id="oscar_bitsby.W002",
+        )
+    if not settings.payment_hosts or any("/" in host for host in settings.payment_hosts):
+        yield Error(
+            "OSCAR_BITSBY['PAYMENT_HOSTS'] is empty or has whole addresses, so no buyer could"
+            " be sent to the payment page.",
+            hint="List names of hosts, such as 'dash.bitsby.app'.",
+            id="oscar_bitsby.E013",
+        )
+
+
+def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
+    pipeline = get_model("order", "Order").pipeline
+    pending, paid = settings.order_status_pending, settings.order_status_paid
+    statuses = [pending, paid]
+    if settings.cancel_after is not None:
+        statuses.append(settings.order_status_cancelled)
+    missing = [status for status in statuses if status not in pipeline]
+    if missing:
+        yield Error(
+            f"OSCAR_ORDER_STATUS_PIPELINE does not have: {', '.join(map(repr, missing))}.",
+            hint="Add them there, or name the shop's own statuses in ORDER_STATUS_PENDING,"
+            " ORDER_STATUS_PAID and ORDER_STATUS_CANCELLED of OSCAR_BITSBY.",
+            id="oscar_bitsby.E006",
+        )
+        return
+    for status in statuses[1:]:
+        if status not in pipeline[pending]:
+            yield Error(
+                f"OSCAR_ORDER_STATUS_PIPELINE does not allow {pending!r} to become {status!r}.",
+                hint=f"Add {status!r} to OSCAR_ORDER_STATUS_PIPELINE[{pending!r}].",
+                id="oscar_bitsby.E007",
+            )
+
+
+def _check_urls(settings: conf.Conf) -> Iterator[CheckMessage]:
+    try:
+        reverse("oscar_bitsby:webhook")
+    except NoReverseMatch:
+        yield Error(
+            "The app's URLs are not included, so orders cannot be paid.",
+            hint="Add path('bitsby/', include('oscar_bitsby.urls')) to the root URLs, outside"
+            " i18n_patterns.",
+            id="oscar_bitsby.E014",
+        )
+        return
+    for pattern in get_resolver().url_patterns:
+        if isinstance(pattern.pattern, LocalePrefixPattern) and _has_our_urls(pattern):
+            yield Error(
+                "The app's URLs are inside i18n_patterns: Bitsby's deliveries would be redirected"
+                " and lose what they carry.",
+                hint="Move path('bitsby/', include('oscar_bitsby.urls')) out of i18n_patterns.",
+                id="oscar_bitsby.E009",
+            )
+
+
+def _has_our_urls(pattern: Any) -> bool:
+    if not isinstance(pattern, URLResolver):
+        return False
+    return pattern.app_name == "oscar_bitsby" or any(map(_has_our_urls, pattern.url_patterns))
+
+
+def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
+    from oscar_bitsby.checkout.mixins import PaymentDetailsMixin, PaymentMethodMixin
+
+    for name, mixin in (
+        ("payment-method", PaymentMethodMixin),
+        ("preview", PaymentDetailsMixin),
+    ):
+        try:
+            view = getattr(resolve(reverse(f"checkout:{name}")).func, "view_class", None)
+        except (NoReverseMatch, Resolver404):
+            view = None
+        if view is None or not issubclass(view, mixin):
+            yield Warning(
+                f"The checkout's {name} view does not know Bitsby, so it is not offered: the shop"
+                " names its own view class, which the app cannot reach.",
+                hint=f"Put oscar_bitsby.checkout.mixins.{mixin.__name__} first among the bases of"
+                " the shop's own view.",
+                id="oscar_bitsby.W003",
+            )

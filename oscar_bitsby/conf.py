@@ -1,0 +1,221 @@
+"""The only reader of ``settings.OSCAR_BITSBY``: what may stand there, the defaults, the types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.utils.crypto import constant_time_compare
+
+from oscar_bitsby.exceptions import ConfigurationError
+
+#: The code of our payment method in the checkout, and of our ``SourceType``.
+METHOD_CODE = "bitsby"
+#: The code of the ``PaymentEventType`` of received money.
+PAID_EVENT_CODE = "paid"
+
+# What Bitsby takes, as its documentation of ``invoices/create`` says.
+TIMES_TO_PAY = (Decimal("0.5"), Decimal(1), Decimal(3), Decimal(6), Decimal(12))
+CURRENCIES = ("USD", "EUR", "RUB")
+
+DEFAULTS: dict[str, Any] = {
+    "API_KEY": None,
+    "PROJECT_ID": None,
+    "API_URL": "https://api.bitsby.app",
+    "PAYMENT_HOSTS": ["dash.bitsby.app"],
+    "TIME_TO_PAY": 1,
+    "DESCRIPTION": "Order {number}",
+    "TIMEOUT": 10,
+    "CURRENCIES": ["USD", "EUR", "RUB"],
+    "MIN_AMOUNT": None,
+    "MAX_AMOUNT": None,
+    "ORDER_STATUS_PENDING": None,
+    "ORDER_STATUS_PAID": "Being processed",
+    "ORDER_STATUS_CANCELLED": "Cancelled",
+    "CANCEL_AFTER": timedelta(hours=1),
+    "WATCH_DAYS": 30,
+    "WEBHOOK_TOKEN": "",
+    "OTHER_METHODS": [],
+    "EXTEND_CHECKOUT": True,
+}
+
+
+class Secret:
+    """A text that must not be seen: not even error reporters, which print strings, get at it."""
+
+    __slots__ = ("__text",)
+
+    def __init__(self, text: str) -> None:
+        self.__text = text
+
+    def reveal(self) -> str:
+        """Return the text, for the one place that sends or compares it."""
+        return self.__text
+
+    def matches(self, text: str) -> bool:
+        """Compare in constant time, so that nobody can find the secret out letter by letter."""
+        return constant_time_compare(text, self.__text)
+
+    def clean(self, text: str) -> str:
+        """Return ``text`` with every occurrence of the secret replaced by ``***``."""
+        return text.replace(self.__text, "***") if self.__text else text
+
+    def __bool__(self) -> bool:
+        return bool(self.__text)
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Secret cannot be serialised")
+
+
+@dataclass(frozen=True)
+class Conf:
+    """The shop's settings for Bitsby, complete and converted; see the README for each."""
+
+    api_key: Secret
+    project_id: str
+    api_url: str
+    payment_hosts: tuple[str, ...]
+    time_to_pay: Decimal
+    description: str
+    timeout: float
+    currencies: tuple[str, ...]
+    min_amount: Any
+    max_amount: Any
+    order_status_pending: str
+    order_status_paid: str
+    order_status_cancelled: str
+    cancel_after: timedelta | None
+    watch_days: int
+    webhook_token: Secret
+    other_methods: tuple[tuple[str, Any], ...]
+    extend_checkout: bool
+
+    def offers(self, currency: str, amount: Decimal) -> bool:
+        """Tell whether Bitsby may be offered for this amount of this currency."""
+        if amount <= 0 or currency not in self.currencies:
+            return False
+        low, high = (_for_currency(limit, currency) for limit in (self.min_amount, self.max_amount))
+        return (low is None or amount >= low) and (high is None or amount <= high)
+
+
+def _for_currency(limit: Any, currency: str) -> Decimal | None:
+    if isinstance(limit, Mapping):
+        limit = limit.get(currency)
+    return limit if isinstance(limit, Decimal) else None
+
+
+def raw() -> Mapping[str, Any] | None:
+    """Return ``settings.OSCAR_BITSBY`` as it stands, or None when the shop has not set it."""
+    value = getattr(django_settings, "OSCAR_BITSBY", None)
+    return value or None
+
+
+def is_configured() -> bool:
+    """Tell whether the shop has set ``OSCAR_BITSBY`` at all; without it the app does nothing."""
+    return raw() is not None
+
+
+def get() -> Conf:
+    """Return the shop's settings, completed by the defaults.
+
+    Read anew at every call, so that a changed setting counts at once.
+
+    Raises:
+        ConfigurationError: something is missing or cannot be used; the message says what. It
+            never repeats a value, since the value may be the key.
+    """
+    # Raised here and not in _read(), whose local variables hold the key: error reporters collect
+    # the variables of every frame that an exception passed.
+    found = _read()
+    if isinstance(found, str):
+        raise ConfigurationError(found)
+    return found
+
+
+def _read() -> Conf | str:
+    """Return the settings, or what is wrong with them."""
+    given = raw()
+    if given is None:
+        return "settings.OSCAR_BITSBY is not set"
+    if not isinstance(given, Mapping):
+        return "settings.OSCAR_BITSBY is not a dict"
+    values = DEFAULTS | dict(given)
+    for key in ("API_KEY", "PROJECT_ID"):
+        if not values[key]:
+            return f"OSCAR_BITSBY['{key}'] is not set"
+    if values["CANCEL_AFTER"] is not None and not isinstance(values["CANCEL_AFTER"], timedelta):
+        return "OSCAR_BITSBY['CANCEL_AFTER'] is neither a timedelta nor None"
+    if values["ORDER_STATUS_PENDING"] is None:
+        values["ORDER_STATUS_PENDING"] = getattr(django_settings, "OSCAR_INITIAL_ORDER_STATUS", "")
+    converted = {}
+    for key, convert in CONVERTERS.items():
+        try:
+            converted[key.lower()] = convert(values[key])
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+            return f"OSCAR_BITSBY['{key}'] cannot be used ({type(error).__name__})"
+    return Conf(**converted)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _limit(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {str(currency): Decimal(str(limit)) for currency, limit in value.items()}
+    return Decimal(str(value))
+
+
+def _methods(value: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((str(code), label) for code, label in value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError("a list is needed, not a text")
+    return tuple(str(item) for item in value)
+
+
+CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "API_KEY": lambda value: Secret(str(value)),
+    "PROJECT_ID": lambda value: str(value).lower(),
+    "API_URL": lambda value: str(value).rstrip("/"),
+    "PAYMENT_HOSTS": lambda value: tuple(host.lower() for host in _texts(value)),
+    "TIME_TO_PAY": lambda value: Decimal(str(value)),
+    "DESCRIPTION": str,
+    "TIMEOUT": float,
+    "CURRENCIES": _texts,
+    "MIN_AMOUNT": _limit,
+    "MAX_AMOUNT": _limit,
+    "ORDER_STATUS_PENDING": str,
+    "ORDER_STATUS_PAID": str,
+    "ORDER_STATUS_CANCELLED": str,
+    "CANCEL_AFTER": _as_it_is,
+    "WATCH_DAYS": int,
+    "WEBHOOK_TOKEN": lambda value: Secret(str(value or "")),
+    "OTHER_METHODS": _methods,
+    "EXTEND_CHECKOUT": bool,
+}
+
+
+def other_methods() -> tuple[tuple[str, Any], ...]:
+    """Return the shop's other payment methods even where the rest of the settings is wrong."""
+    try:
+        return _methods((raw() or {}).get("OTHER_METHODS", ()))
+    except (AttributeError, TypeError, ValueError):
+        return ()
+
+
+def extends_checkout() -> bool:
+    """Tell whether the app itself is to put its steps into the shop's checkout."""
+    given = raw()
+    return isinstance(given, Mapping) and bool(given.get("EXTEND_CHECKOUT", True))

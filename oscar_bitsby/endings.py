@@ -1,0 +1,114 @@
+"""The ends of what was not paid: the last word on invoices, and the orders that waited for them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf, replies, settlement
+from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.conf import METHOD_CODE
+from oscar_bitsby.looks import Report, ask_about_many, settle_told
+from oscar_bitsby.models import BitsbyInvoice
+
+Order = get_model("order", "Order")
+
+#: Invoices and orders that one pass deals with; the next one goes on.
+BATCH = 500
+#: What could not be ended within an hour is asked about again only this often.
+SELDOM = dt.timedelta(minutes=10)
+
+
+def _not_in_vain(now: dt.datetime, since: str) -> Q:
+    """Leave out what is long due and was asked about a short while ago, to no avail."""
+    return ~Q(**{f"{since}__lte": now - dt.timedelta(hours=1)}, checked_at__gt=now - SELDOM)
+
+
+def last_words(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    progress: Callable[[str], None],
+) -> None:
+    """Ask about the invoices whose time is up, and end those that Bitsby calls ended."""
+    now = timezone.now()
+    overdue = BitsbyInvoice.objects.filter(
+        _not_in_vain(now, "expires_at"),
+        status=BitsbyInvoice.UNPAID,
+        bitsby_id__isnull=False,
+        expires_at__lte=now,
+    )
+    # Those that were not asked about for longest come first, so that none is starved.
+    invoices = list(overdue.order_by("checked_at", "pk")[:BATCH])
+    if invoices:
+        progress(f"last word on {len(invoices)} invoices")
+        _ask_and_settle(settings, client, report, invoices)
+
+
+def _ask_and_settle(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    invoices: list[BitsbyInvoice],
+) -> dict[UUID, replies.Invoice]:
+    told, asked = ask_about_many(settings, client, invoices)
+    if not report.dry_run:
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked).update(checked_at=timezone.now())
+    for invoice in invoices:
+        word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
+        if word is not None:
+            with report.failures_counted(invoice.bitsby_id):
+                report.count(settle_told(client, invoice, word, dry_run=report.dry_run))
+    return told
+
+
+def cancel_orders(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    progress: Callable[[str], None],
+) -> None:
+    """Cancel the orders that have waited long enough, after a last look at all their invoices."""
+    if settings.cancel_after is None:
+        return
+    orders = _orders_to_cancel(settings, report)
+    if not orders:
+        return
+    progress(f"{len(orders)} orders that nobody pays")
+    invoices = list(BitsbyInvoice.objects.filter(order__in=orders, bitsby_id__isnull=False))
+    told = _ask_and_settle(settings, client, report, invoices)
+    for order_pk in orders:
+        with report.failures_counted(order_pk):
+            report.cancelled += settlement.cancel_order(order_pk, told, dry_run=report.dry_run)
+
+
+def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
+    now = timezone.now()
+    patience = settings.cancel_after or dt.timedelta()
+    pending = settings.order_status_pending
+    ended = BitsbyInvoice.objects.filter(holds_order=True, ended_at__lte=now - patience)
+    if not report.dry_run:
+        # Staff or another payment decided: there is nothing left to wait for.
+        ended.exclude(order__status=pending).update(holds_order=False)
+    orders = list(
+        ended.filter(_not_in_vain(now - patience, "ended_at"), order__status=pending)
+        .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)
+        .order_by("ended_at")
+        .values_list("order_id", flat=True)[:BATCH]
+    )
+    hours = dt.timedelta(hours=float(settings.time_to_pay))
+    abandoned = Order._default_manager.filter(
+        status=pending,
+        sources__source_type__code=METHOD_CODE,
+        bitsby_invoices__isnull=True,
+        date_placed__lte=now - patience - hours,
+        date_placed__gte=now - patience - hours - dt.timedelta(days=settings.watch_days),
+    )
+    orders += abandoned.order_by("date_placed").values_list("pk", flat=True)[:BATCH]
+    return list(dict.fromkeys(orders))

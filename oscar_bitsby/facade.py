@@ -1,0 +1,221 @@
+"""``start_payment(order)``: the order's live invoice, or a new one. Nothing else creates any."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import IntegrityError, router, transaction
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf, gateway, ledger, reconciliation, replies, signals
+from oscar_bitsby.attempts import give_up, stale_before
+from oscar_bitsby.exceptions import (
+    BitsbyError,
+    NoSlot,
+    NotPayable,
+    PaymentInProgress,
+    PaymentPageRefused,
+    ReplyNotUnderstood,
+)
+from oscar_bitsby.models import BitsbyInvoice, log_change
+
+logger = logging.getLogger("oscar_bitsby")
+
+Order = get_model("order", "Order")
+
+#: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
+CLOCK_SKEW = dt.timedelta(minutes=1)
+
+
+def start_payment(order: Any) -> BitsbyInvoice:
+    """Return an invoice that the buyer of ``order`` can pay now.
+
+    The live invoice is given again while it asks for the order's total in its currency. Otherwise
+    an attempt is committed, and only then Bitsby is asked to create one: whatever happens in
+    between, the order never has two live invoices.
+
+    Args:
+        order: an Oscar order; it is read again under a lock.
+
+    Raises:
+        NotPayable: the order is not waiting for a payment.
+        PaymentInProgress: another request is creating its invoice at this moment.
+        GatewayError: Bitsby could not be asked, or did not create one; the order is unharmed.
+        ConfigurationError: the settings do not allow to ask.
+        RuntimeError: called inside a transaction.
+    """
+    settings = conf.get()
+    for _ in range(2):
+        found = _find_or_begin(order.pk, settings)
+        if found.status != BitsbyInvoice.CREATING:
+            if found.fits(order) and not found.is_over(timezone.now()):
+                return found
+            # Its time is up, or the order has changed: Bitsby has the last word on it.
+            _retire(found, order)
+            order.refresh_from_db()
+            continue
+        return _create(found, order, settings)
+    raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
+
+
+def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
+    """Return the live invoice, or a new attempt in status ``creating``."""
+    try:
+        with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
+            order = Order._default_manager.select_for_update().get(pk=order_pk)
+            if order.status != settings.order_status_pending:
+                raise NotPayable(f"order {order.number} is not waiting for a payment")
+            is_paid = order.bitsby_invoices.filter(status=BitsbyInvoice.PAID).exists()
+            if is_paid or ledger.has_money(order):
+                raise NotPayable(f"order {order.number} has a payment that is being looked at")
+            live: BitsbyInvoice | None = order.bitsby_invoices.live().select_for_update().first()
+            if live is not None and live.status == BitsbyInvoice.CREATING:
+                if live.created_at >= stale_before(settings):
+                    raise PaymentInProgress(f"order {order.number}: an invoice is being created")
+                give_up(live, "no answer came")
+                live = None
+            if live is not None:
+                return live
+            attempt: BitsbyInvoice = BitsbyInvoice.objects.create(
+                order=order,
+                order_number=order.number,
+                amount=order.total_incl_tax,
+                currency=order.currency,
+                project_id=settings.project_id,
+            )
+            return attempt
+    except IntegrityError:
+        # Without row locks (SQLite) the constraint is what lets one of two requests in.
+        raise PaymentInProgress("another request has just begun") from None
+
+
+def _retire(invoice: BitsbyInvoice, order: Any) -> None:
+    """Ask a last time about an invoice that no longer fits, and end it so that a new one can be.
+
+    Raises:
+        NotPayable: it is paid.
+    """
+    outcome = reconciliation.refresh(invoice, gateway.for_buyer())
+    invoice.refresh_from_db()
+    if invoice.status == BitsbyInvoice.PAID:
+        raise NotPayable(f"order {order.number} is paid")
+    if invoice.status == BitsbyInvoice.UNPAID and outcome is not None:
+        now = timezone.now()
+        if invoice.fits(order) and not invoice.is_over(now - CLOCK_SKEW):
+            raise PaymentInProgress("the invoice is about to expire; try again")
+        # Still payable at Bitsby, so it stays watched; money on it will be found.
+        BitsbyInvoice.objects.filter(pk=invoice.pk, status=BitsbyInvoice.UNPAID).update(
+            status=BitsbyInvoice.CANCELED, ended_at=now, error="replaced by a newer invoice"
+        )
+        log_change("invoice replaced", invoice)
+
+
+def _create(attempt: BitsbyInvoice, order: Any, settings: conf.Conf) -> BitsbyInvoice:
+    try:
+        created = gateway.for_buyer().create_invoice(
+            project_id=attempt.project_id,
+            amount=attempt.amount,
+            currency=attempt.currency,
+            time_to_pay=settings.time_to_pay,
+            description=describe(settings, order),
+            service_data=service_data(order),
+        )
+    except NoSlot:
+        # Nothing was sent, so there is nothing to remember.
+        attempt.delete()
+        raise
+    except BitsbyError as error:
+        give_up(attempt, str(error))
+        logger.error(  # the traceback would add nothing to the message
+            "no invoice for order %s: %s", order.number, error
+        )
+        raise
+    return _store(attempt, created, settings)
+
+
+def describe(settings: conf.Conf, order: Any) -> str:
+    """Return what the buyer reads on the payment page, from the shop's ``DESCRIPTION``."""
+    return settings.description.replace("{number}", str(order.number))[:500]
+
+
+def service_data(order: Any) -> str:
+    """Return the compact JSON that Bitsby hands back in lists and deliveries."""
+    data = {"orderId": order.number, "userId": order.user_id}
+    return json.dumps(data, separators=(",", ":"), default=str)
+
+
+def _store(
+    attempt: BitsbyInvoice, created: replies.CreatedInvoice, settings: conf.Conf
+) -> BitsbyInvoice:
+    try:
+        invoice = _save_created(attempt, created, settings)
+    except IntegrityError:
+        give_up(attempt, "Bitsby answered with the id of an earlier invoice")
+        raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
+    if invoice.status != BitsbyInvoice.UNPAID:
+        raise PaymentInProgress("the answer came too late; another attempt may have begun")
+    return invoice
+
+
+def _save_created(
+    attempt: BitsbyInvoice, created: replies.CreatedInvoice, settings: conf.Conf
+) -> BitsbyInvoice:
+    now = timezone.now()
+    hours = dt.timedelta(hours=float(settings.time_to_pay))
+    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
+        invoice: BitsbyInvoice = BitsbyInvoice.objects.select_for_update().get(pk=attempt.pk)
+        invoice.bitsby_id = created.id
+        invoice.uid = created.uid[:64]
+        invoice.url = created.url.replace("\x00", "")
+        invoice.wallets = [_as_json(wallet) for wallet in created.wallets]
+        # PostgreSQL refuses NUL in texts.
+        invoice.reply = json.loads(json.dumps(created.raw, default=str).replace("\\u0000", ""))
+        invoice.created_at = created.created_at or now
+        invoice.expires_at = created.expires_at or now + hours
+        # An attempt that was given up meanwhile, and perhaps replaced, keeps its status: the
+        # invoice is kept and watched, but nobody is sent there.
+        if invoice.status == BitsbyInvoice.CREATING:
+            invoice.status = BitsbyInvoice.UNPAID
+            signals.send_after_commit(
+                signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
+            )
+        invoice.save()
+    log_change("invoice created", invoice, amount=invoice.amount, currency=invoice.currency)
+    return invoice
+
+
+def _as_json(wallet: replies.Wallet) -> dict[str, str]:
+    return {
+        "id": wallet.id,
+        "name": wallet.name,
+        "blockchain": wallet.blockchain,
+        "cryptocurrency": wallet.cryptocurrency,
+        "address": wallet.address,
+        "amount": "" if wallet.amount is None else format(wallet.amount, "f"),
+    }
+
+
+def payment_page(invoice: BitsbyInvoice) -> str:
+    """Return the address of the invoice's payment page at Bitsby.
+
+    Raises:
+        PaymentPageRefused: it leads to a host that is not in ``PAYMENT_HOSTS``, or is not https
+            while the API is.
+    """
+    settings = conf.get()
+    parts = urlsplit(invoice.url)
+    schemes = {"https", urlsplit(settings.api_url).scheme}
+    host = (parts.hostname or "").lower()
+    allowed = host in settings.payment_hosts or parts.netloc.lower() in settings.payment_hosts
+    strange = any(character in invoice.url for character in "\\\r\n\t ") or "@" in parts.netloc
+    if parts.scheme in schemes and allowed and not strange:
+        return invoice.url
+    raise PaymentPageRefused(
+        f"invoice {invoice.bitsby_id}: its payment page is on {host[:100]!r},"
+        " which is not in OSCAR_BITSBY['PAYMENT_HOSTS']"
+    )

@@ -1,0 +1,46 @@
+"""The client as this shop has configured it, with the account's one request a second kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from oscar_bitsby import conf
+from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.throttle import wait_for_slot
+
+#: Seconds that a buyer waits for a free slot before the page says that it tries again.
+BUYER_PATIENCE = 4.0
+#: Seconds that background work waits for one; buyers go before it, so it may take a while.
+BACKGROUND_PATIENCE = 60.0
+
+
+def for_buyer(max_wait: float = BUYER_PATIENCE) -> BitsbyClient:
+    """Return a client for a request that somebody waits for: first in line, and tried once."""
+    return _client(partial(wait_for_slot, max_wait, buyer=True), tries=1)
+
+
+def for_background() -> BitsbyClient:
+    """Return a client for work that nobody waits for: reads are tried again."""
+    return _client(partial(wait_for_slot, BACKGROUND_PATIENCE), tries=3)
+
+
+def if_free() -> BitsbyClient:
+    """Take the slot if it is free at this moment, and return a client for the one request in it.
+
+    Raises:
+        NoSlot: it is not free; nothing was sent.
+    """
+    wait_for_slot(0)
+    return _client(lambda: None, tries=1)
+
+
+def _client(wait: Callable[[], None], tries: int) -> BitsbyClient:
+    settings = conf.get()
+    return BitsbyClient(
+        settings.api_key,
+        api_url=settings.api_url,
+        timeout=settings.timeout,
+        wait_for_slot=wait,
+        tries=tries,
+    )

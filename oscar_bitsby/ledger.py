@@ -1,0 +1,148 @@
+"""Oscar's books: sources, transactions, events, statuses, stock and vouchers of a locked order.
+
+Only ``settlement`` calls this, inside its transaction and with the order's row locked.
+"""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from oscar.apps.order.exceptions import InvalidOrderStatus
+from oscar.core.loading import get_class, get_model
+
+from oscar_bitsby.conf import METHOD_CODE, PAID_EVENT_CODE
+from oscar_bitsby.models import BitsbyPayment
+
+logger = logging.getLogger("oscar_bitsby")
+
+EventHandler = get_class("order.processing", "EventHandler")
+PaymentEventType = get_model("order", "PaymentEventType")
+Source = get_model("payment", "Source")
+SourceType = get_model("payment", "SourceType")
+StockRecord = get_model("partner", "StockRecord")
+ConditionalOffer = get_model("offer", "ConditionalOffer")
+Voucher = get_model("voucher", "Voucher")
+VoucherApplication = get_model("voucher", "VoucherApplication")
+
+
+def source_type() -> Any:
+    """Return the ``SourceType`` of money that came through Bitsby."""
+    return SourceType.objects.get_or_create(code=METHOD_CODE, defaults={"name": "Bitsby"})[0]
+
+
+def has_money(order: Any) -> bool:
+    """Tell whether any source holds money for this order that was not given back."""
+    return bool(order.sources.filter(amount_debited__gt=F("amount_refunded")).exists())
+
+
+def book(order: Any, record: BitsbyPayment) -> None:
+    """Record a payment at its worth: once, because ``booked_at`` is set in the same transaction."""
+    had_money = has_money(order)
+    source = order.sources.select_for_update().filter(source_type__code=METHOD_CODE).first()
+    if source is None:
+        source = Source(order=order, source_type=source_type(), currency=record.currency)
+    source.debit(record.worth, reference=str(record.bitsby_id), status="paid")
+    record.booked_at = timezone.now()
+    record.save(update_fields=["booked_at", "attention"])
+    # The money stands; a shop's own event handler must not be able to undo that.
+    try:
+        with transaction.atomic():
+            _record_event(order, record, with_lines=not had_money)
+    except Exception:
+        logger.exception("payment event not recorded: order=%s", order.number)
+
+
+def _record_event(order: Any, record: BitsbyPayment, *, with_lines: bool) -> None:
+    event_type, _ = PaymentEventType.objects.get_or_create(
+        code=PAID_EVENT_CODE, defaults={"name": "Paid"}
+    )
+    # A second payment is for no lines: they are paid already, and Oscar would refuse it.
+    lines = list(order.lines.all()) if with_lines else []
+    EventHandler().handle_payment_event(
+        order,
+        event_type,
+        record.worth,
+        lines=lines,
+        line_quantities=[line.quantity for line in lines],
+        reference=str(record.bitsby_id),
+    )
+
+
+def move_order(order: Any, status: str, note: str) -> bool:
+    """Give the order a new status and say why in a note; False when its pipeline forbids it."""
+    before = order.status
+    try:
+        with transaction.atomic():
+            EventHandler().handle_order_status_change(order, status, note_msg=note)
+        return True
+    except InvalidOrderStatus:
+        logger.error(  # the pipeline says no; the traceback says nothing more
+            "order %s cannot move from %r to %r: OSCAR_ORDER_STATUS_PIPELINE does not allow it",
+            order.number,
+            before,
+            status,
+        )
+        order.status = before
+        return False
+    except Exception:
+        logger.exception("a receiver or handler failed: order=%s status=%s", order.number, status)
+    # The change is allowed, and it was somebody else's code that failed: what Bitsby said is true
+    # all the same, so it is written without them.
+    order.status = status
+    order.save(update_fields=["status"])
+    order.status_changes.create(old_status=before, new_status=status)
+    order.notes.create(message=note, note_type="System")
+    return True
+
+
+def give_back(order: Any) -> None:
+    """Release what a cancelled order held: vouchers first, then stock line by line."""
+    _give_back_vouchers(order)
+    handler = EventHandler()
+    # In the order that Oscar itself takes the stock records' locks when placing.
+    for line in order.lines.order_by("stockrecord_id", "pk"):
+        if not line.num_allocated or line.stockrecord_id is None:
+            # A deleted stock record leaves nothing to give the stock back to.
+            continue
+        try:
+            with transaction.atomic():
+                handler.cancel_stock_allocations(order, [line], [line.num_allocated])
+        except Exception:
+            # Releasing fires "back in stock" mails at once, and those may fail.
+            logger.exception("stock released without signals: order=%s", order.number)
+            _release_quietly(line)
+
+
+def _release_quietly(line: Any) -> None:
+    held = line.num_allocated
+    type(line).objects.filter(pk=line.pk).update(num_allocated=0, allocation_cancelled=True)
+    StockRecord.objects.filter(pk=line.stockrecord_id).update(
+        num_allocated=_less("num_allocated", held)
+    )
+
+
+def _give_back_vouchers(order: Any) -> None:
+    used = VoucherApplication.objects.filter(order=order)
+    for voucher_id in used.order_by("voucher_id").values_list("voucher_id", flat=True):
+        Voucher.objects.filter(pk=voucher_id).update(num_orders=_less("num_orders", 1))
+    used.delete()
+    for discount in order.discounts.exclude(voucher_id=None).order_by("voucher_id", "pk"):
+        Voucher.objects.filter(pk=discount.voucher_id).update(
+            total_discount=_less("total_discount", discount.amount)
+        )
+        ConditionalOffer.objects.filter(pk=discount.offer_id).update(
+            num_applications=_less("num_applications", discount.frequency or 0),
+            num_orders=_less("num_orders", 1),
+            total_discount=_less("total_discount", discount.amount),
+        )
+
+
+def _less(name: str, amount: int | Decimal) -> Greatest:
+    """Subtract without going below zero, where a positive column would refuse."""
+    return Greatest(F(name) - amount, Value(type(amount)(0)))

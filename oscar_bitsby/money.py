@@ -1,0 +1,60 @@
+"""Amounts and times as Bitsby writes them, turned into ``Decimal`` and aware UTC datetimes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+CENT = Decimal("0.01")
+#: The largest amount that is believed; what is larger is rubbish and fits no column.
+LARGEST = Decimal(10) ** 11
+#: Crypto amounts are kept with up to this many decimals (ether has 18).
+CRYPTO_PLACES = 18
+
+
+def parse_amount(value: Any) -> Decimal:
+    """Convert an amount of an answer, a string or a number, without loss.
+
+    Raises:
+        ValueError: it is no finite number between zero and ``LARGEST``, or finer than
+            ``CRYPTO_PLACES`` decimals.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError("an amount is neither a text nor a number")
+    text = str(value).strip()
+    if len(text) > 64:
+        raise ValueError("an amount is too long")
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("an amount is not a number") from None
+    if not amount.is_finite() or not 0 <= amount <= LARGEST:
+        raise ValueError("an amount is out of range")
+    exponent = amount.as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > CRYPTO_PLACES:
+        raise ValueError("an amount is too fine")
+    return amount
+
+
+def parse_time(value: Any) -> dt.datetime:
+    """Convert a time of an answer: ``YYYY-MM-DD HH:MM:SS`` is UTC; ISO 8601 is taken as well.
+
+    Raises:
+        ValueError: it is not a time between the years 2000 and 2200.
+    """
+    if not isinstance(value, str) or len(value) > 40:
+        raise ValueError("a time is not a text")
+    text = value.strip()
+    # Python 3.10 does not read the Z that later versions do.
+    moment = dt.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    if not 2000 <= moment.year <= 2200:
+        raise ValueError("a time is out of range")
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=dt.timezone.utc)
+    return moment.astimezone(dt.timezone.utc)
+
+
+def to_cents(amount: Decimal) -> Decimal:
+    """Round a fiat amount to 2 decimals, half up, as Oscar's money columns hold it."""
+    return amount.quantize(CENT, rounding=ROUND_HALF_UP)

@@ -1,0 +1,58 @@
+"""One reconcile pass at a time over all processes and machines, by a lease in the shared row."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db.models import Q
+
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import EPOCH, GatewayState
+from oscar_bitsby.throttle import database_now
+
+#: A pass that has not said for this long that it runs is taken for dead. Longer than the slowest
+#: single step: a request with its tries and its waiting for slots.
+LEASE = dt.timedelta(minutes=5)
+
+
+class PassLost(BitsbyError):
+    """Another pass took over, because this one was silent for too long."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The pass that holds the lease."""
+
+    token: str
+
+    def keep_alive(self) -> None:
+        """Say that this pass still runs.
+
+        Raises:
+            PassLost: another one has taken over.
+        """
+        mine = GatewayState.objects.filter(pk=GatewayState.ONLY, pass_token=self.token)
+        if not mine.update(pass_until=database_now() + LEASE):
+            raise PassLost("another pass has taken over")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[Running | None]:
+    """Hold the lease for the time of the block; None when somebody else has it."""
+    GatewayState.create_only()
+    token = uuid.uuid4().hex
+    now = database_now()
+    # A lease that lasts longer than any was given by a clock that has since been put back.
+    is_free = Q(pass_until__lte=now) | Q(pass_until__gt=now + 2 * LEASE)
+    row = GatewayState.objects.filter(pk=GatewayState.ONLY)
+    if not row.filter(is_free).update(pass_until=now + LEASE, pass_token=token):
+        yield None
+        return
+    try:
+        yield Running(token)
+    finally:
+        row.filter(pass_token=token).update(pass_until=EPOCH, pass_token="")

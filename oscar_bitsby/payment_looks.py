@@ -1,0 +1,130 @@
+"""Looks at the list of payments: what is new is settled, or remembered for staff."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+
+from oscar_bitsby import conf, replies, settlement
+from oscar_bitsby.client import BitsbyClient, Page
+from oscar_bitsby.looks import DAY, Report
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+
+
+def shared_state() -> GatewayState:
+    """Return the shared row, created if need be."""
+    GatewayState.create_only()
+    state: GatewayState = GatewayState.objects.get(pk=GatewayState.ONLY)
+    return state
+
+
+def note_far_look(at: dt.datetime, report: Report) -> None:
+    """Remember that everything was looked at, and what order the list was in."""
+    GatewayState.objects.filter(pk=GatewayState.ONLY).update(
+        far_look_at=at, newest_first=report.newest_first and report.payments > 1
+    )
+
+
+def take_in_first_page(client: BitsbyClient, start: dt.datetime) -> None:
+    """Take in the first page of the payments since ``start``: one request, for many deliveries."""
+    report = Report()
+    for page in client.payment_pages(start_date=(start - DAY).date(), end_date=_tomorrow()):
+        _take_in_page(page, report)
+        break
+
+
+def take_in_payments(
+    client: BitsbyClient,
+    report: Report,
+    start: dt.datetime,
+    *,
+    stop_early: bool,
+    note: Callable[[int, int], None],
+) -> bool:
+    """Take in all payments since ``start``.
+
+    Args:
+        stop_early: the list was seen to be newest first, so that a page without news ends it.
+        note: is told after each page how many pages and payments were read.
+
+    Returns:
+        whether the whole list was read.
+    """
+    last: dt.datetime | None = None
+    pages = client.payment_pages(start_date=(start - DAY).date(), end_date=_tomorrow())
+    for number, page in enumerate(pages, 1):
+        for payment in page.items:
+            at = payment.transaction_at
+            if at is None or (last is not None and at > last):
+                report.newest_first = False
+            last = at
+        news = _take_in_page(page, report)
+        note(number, report.payments)
+        if stop_early and report.newest_first and not news:
+            return False
+    return True
+
+
+def _tomorrow() -> dt.date:
+    return (timezone.now() + DAY).date()
+
+
+def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
+    """Settle or remember what is new on a page; tell whether anything was."""
+    ids = {item.id for item in page.items}
+    known = {row.bitsby_id: row for row in BitsbyPayment.objects.filter(bitsby_id__in=ids)}
+    bound = {item.invoice.id for item in page.items if item.invoice}
+    ours = {row.bitsby_id: row for row in BitsbyInvoice.objects.filter(bitsby_id__in=bound)}
+    report.payments += len(page.items)
+    news = page.unreadable > 0
+    for payment in page.items:
+        if payment.id in known and _is_old_news(known[payment.id], payment.invoice):
+            continue
+        news = True
+        with report.failures_counted(payment.id):
+            _take_in(payment, ours, report)
+    return news
+
+
+def _is_old_news(row: BitsbyPayment, told: replies.Invoice | None) -> bool:
+    if row.bound_to != (told.id if told else None):
+        return False
+    # What was bound to an ended invoice may count after all.
+    return not (row.attention == BitsbyPayment.ENDED and told and told.status == replies.PAID)
+
+
+def _take_in(
+    payment: replies.Payment,
+    ours: dict[Any, BitsbyInvoice],
+    report: Report,
+) -> None:
+    told = payment.invoice
+    if told is not None and told.id in ours:
+        outcome = settlement.settle(ours[told.id], told, payment, dry_run=report.dry_run)
+        report.count(outcome)
+        return
+    reason = _reason_to_keep(payment)
+    report.flagged += bool(reason)
+    if not report.dry_run:
+        settlement.keep(payment, reason=reason)
+
+
+def _reason_to_keep(payment: replies.Payment) -> str:
+    """Return why staff should see a payment that is bound to none of our invoices, or nothing.
+
+    The account may have other projects, and a history from before this shop.
+    """
+    first = BitsbyInvoice.objects.filter(bitsby_id__isnull=False).order_by("pk").first()
+    told = payment.invoice
+    began = first.created_at - dt.timedelta(minutes=5) if first else None
+    if told is not None:
+        if told.project_id != conf.get().project_id:
+            return ""
+        is_ours = began is not None and (told.created_at is None or told.created_at >= began)
+        return BitsbyPayment.UNKNOWN_INVOICE if is_ours else ""
+    at = payment.transaction_at
+    is_ours = began is not None and (at is None or at >= began)
+    return BitsbyPayment.UNMATCHED if is_ours else ""

@@ -1,0 +1,201 @@
+"""Ask Bitsby what became of invoices, one or many, and hand the answers to ``settlement``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+
+from oscar_bitsby import conf, endings, gateway, looks, payment_looks, replies, settlement
+from oscar_bitsby.attempts import give_up_stale
+from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.exceptions import BitsbyError, NoSlot
+from oscar_bitsby.looks import Report
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.passes import one_at_a_time
+
+logger = logging.getLogger("oscar_bitsby")
+
+#: The same invoice is asked about at most once in this time because of what somebody sent.
+ASK_AGAIN_AFTER = dt.timedelta(seconds=10)
+#: How often everything that is watched is looked at, as against the last days only.
+FAR_LOOK_EVERY = dt.timedelta(hours=24)
+#: Deliveries that a near look did not explain are asked about one by one, so many in a pass.
+HINTS_PER_PASS = 3
+
+
+def refresh(
+    invoice: BitsbyInvoice, client: BitsbyClient | None = None
+) -> settlement.Outcome | None:
+    """Ask Bitsby about one invoice and settle what it says.
+
+    Returns:
+        what was done; None when Bitsby does not know the invoice or it has no id yet.
+
+    Raises:
+        GatewayError: Bitsby could not be asked; nothing was changed.
+        RuntimeError: called inside a transaction.
+    """
+    if invoice.bitsby_id is None:
+        return None
+    client = client or gateway.for_background()
+    told = looks.ask_about(client, invoice)
+    return None if told is None else looks.settle_told(client, invoice, told)
+
+
+def glance(invoice: BitsbyInvoice) -> bool:
+    """Look at an invoice because its buyer does, if that costs nobody anything.
+
+    Only a live invoice, at most once in ``ASK_AGAIN_AFTER``, and only when a slot is free at this
+    moment. Never raises for Bitsby's sake.
+
+    Returns:
+        whether the invoice may have changed.
+    """
+    if invoice.status != BitsbyInvoice.UNPAID or not may_ask_again(invoice):
+        return False
+    try:
+        client = gateway.if_free()
+        _note_asked(BitsbyInvoice.objects.filter(pk=invoice.pk))
+        refresh(invoice, client)
+    except NoSlot:
+        return False
+    except BitsbyError as error:
+        logger.info("no look at invoice %s: %s", invoice.bitsby_id, error)
+        return False
+    return True
+
+
+def look_into_delivery(invoice: BitsbyInvoice) -> bool:
+    """Look at an invoice because a delivery said so, and at all others that wait for a look.
+
+    Sends at most one request, and none when no slot is free or the invoice was asked about just
+    now; the delivery then stays noted for the next look.
+
+    Returns:
+        whether Bitsby was asked.
+
+    Raises:
+        GatewayError: Bitsby gave no answer that could be used.
+    """
+    invoices = BitsbyInvoice.objects
+    invoices.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
+    if not may_ask_again(invoice):
+        return False
+    try:
+        client = gateway.if_free()
+    except NoSlot:
+        return False
+    hinted = invoices.filter(hinted_at__isnull=False)
+    if hinted.exclude(pk=invoice.pk).exists():
+        _note_asked(hinted)
+        payment_looks.take_in_first_page(client, _near_start())
+    else:
+        _note_asked(invoices.filter(pk=invoice.pk))
+        refresh(invoice, client)
+    return True
+
+
+def may_ask_again(invoice: BitsbyInvoice) -> bool:
+    """Tell whether the last question about this invoice is old enough."""
+    return invoice.checked_at <= timezone.now() - ASK_AGAIN_AFTER
+
+
+def _note_asked(invoices: Any) -> None:
+    invoices.update(checked_at=timezone.now())
+
+
+def reconcile(
+    *,
+    dry_run: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+    client: BitsbyClient | None = None,
+) -> Report:
+    """Make one pass over everything that is watched, in bulk.
+
+    A near look at the payments of the last days; once a day a far one over ``WATCH_DAYS``; the
+    last word on invoices whose time is up; then orders that wait for no payment any more.
+
+    Args:
+        dry_run: ask, decide and report, but write nothing.
+        progress: is told in a few words what is being done.
+        client: another client than the one of the settings.
+
+    Returns:
+        what was found; ``stood_back`` when another pass is running.
+
+    Raises:
+        GatewayError: Bitsby could not be asked. What was settled until then stays settled.
+    """
+    settings = conf.get()
+    client = client or gateway.for_background()
+    report = Report(dry_run=dry_run)
+    with one_at_a_time() as running:
+        if running is None:
+            report.stood_back = True
+            logger.info("another pass is running; this one stands back")
+            return report
+        try:
+            if not dry_run:
+                give_up_stale(settings)
+            _look_at_payments(settings, client, report, running.keep_alive, progress)
+            _look_into_hints(client, report)
+            endings.last_words(settings, client, report, progress)
+            running.keep_alive()
+            endings.cancel_orders(settings, client, report, progress)
+        finally:
+            report.requests = client.requests
+    return report
+
+
+def _look_at_payments(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    keep_alive: Callable[[], None],
+    progress: Callable[[str], None],
+) -> None:
+    now = timezone.now()
+    far_start = now - dt.timedelta(days=settings.watch_days)
+    first = BitsbyInvoice.objects.watched(far_start).order_by("created_at")
+    oldest = first.values_list("created_at", flat=True).first()
+    if oldest is None:
+        return
+    state = payment_looks.shared_state()
+    is_far = now - state.far_look_at >= FAR_LOOK_EVERY or state.far_look_at > now
+    # No payment is older than the invoice that it is for. A day more on either side, since it is
+    # not documented in which zone the days are meant and whether the ends are included.
+    start = max(far_start if is_far else _near_start(), oldest)
+    progress("far look at payments" if is_far else "near look at payments")
+
+    def note(pages: int, payments: int) -> None:
+        keep_alive()
+        progress(f"{payments} payments on {pages} pages")
+
+    complete = payment_looks.take_in_payments(
+        client, report, start, stop_early=state.newest_first and not is_far, note=note
+    )
+    if is_far and complete and not report.dry_run:
+        payment_looks.note_far_look(now, report)
+
+
+def _near_start() -> dt.datetime:
+    return timezone.now() - dt.timedelta(days=1)
+
+
+def _look_into_hints(client: BitsbyClient, report: Report) -> None:
+    """Ask about deliveries that could not be looked into when they came, and did not turn up."""
+    if report.dry_run:
+        return
+    hinted = BitsbyInvoice.objects.filter(hinted_at__isnull=False).order_by("hinted_at")
+    for invoice in hinted[:HINTS_PER_PASS]:
+        told = looks.ask_about(client, invoice)
+        if told is not None:
+            looks.settle_told(client, invoice, told)
+            if told.status == replies.PAID:
+                continue
+        # Bitsby does not call it paid: whoever sent that delivery was wrong.
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(hinted_at=None)

@@ -1,0 +1,87 @@
+"""``BitsbyPayment`` rows: what Bitsby said of a payment, kept once, and what it is worth."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from oscar_bitsby import replies
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.money import to_cents
+
+#: A worth of this much or more fits no column of Oscar's.
+TOO_MUCH = Decimal(10) ** 10
+
+
+def remember(
+    payment: replies.Payment,
+    *,
+    invoice: BitsbyInvoice | None = None,
+    told: replies.Invoice | None = None,
+    is_foreign: bool = False,
+    save: bool = True,
+) -> BitsbyPayment:
+    """Return the row of a payment, locked; written or completed unless ``save`` is False.
+
+    Args:
+        payment: what Bitsby says.
+        invoice: the invoice of ours that it is bound to.
+        told: what Bitsby says of the invoice that it is bound to, ours or not.
+        is_foreign: it concerns another project of the account.
+    """
+    wallet = payment.wallet
+    values = {
+        "invoice": invoice,
+        "bound_to": told.id if told else None,
+        "project_id": told.project_id[:36] if told else "",
+        "is_foreign": is_foreign,
+        "amount": payment.amount,
+        "hash": payment.hash[:200],
+        "transaction_at": payment.transaction_at,
+        "cryptocurrency": wallet.cryptocurrency[:64] if wallet else "",
+        "blockchain": wallet.blockchain[:64] if wallet else "",
+        "wallet_id": wallet.id[:64] if wallet else "",
+        "address": wallet.address[:200] if wallet else "",
+    }
+    if invoice is not None:
+        values |= {"worth": worth_of(payment, invoice), "currency": invoice.currency}
+    if not save:
+        row = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
+        return row or BitsbyPayment(bitsby_id=payment.id, **values)
+    # Two processes may see it first at the same time: the unique id lets one of them in.
+    row: BitsbyPayment
+    row, is_new = BitsbyPayment.objects.select_for_update().get_or_create(
+        bitsby_id=payment.id, defaults=values
+    )
+    if not is_new and row.booked_at is None and row.bound_to != values["bound_to"]:
+        # Bound since it was last seen; what made it strange before is settled by that.
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.attention = ""
+        row.save()
+    return row
+
+
+def worth_of(payment: replies.Payment, invoice: BitsbyInvoice) -> Decimal | None:
+    """Return a payment's worth in the invoice's currency, in cents; None when it cannot be told.
+
+    The invoice locked a rate for each wallet when it was created: its amount against the reserved
+    amount of the coin. A wallet that was not reserved has no rate, but the same coin on another
+    chain has.
+    """
+    wallet = payment.wallet
+    if wallet is None:
+        return None
+    reserved = _reserved(invoice, "id", wallet.id) or _reserved(
+        invoice, "cryptocurrency", wallet.cryptocurrency
+    )
+    if not reserved:
+        return None
+    worth = invoice.amount * payment.amount / reserved
+    return to_cents(worth) if worth < TOO_MUCH else None
+
+
+def _reserved(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:
+    for wallet in invoice.wallets:
+        if value and str(wallet.get(key, "")).lower() == value.lower() and wallet.get("amount"):
+            return Decimal(wallet["amount"])
+    return None

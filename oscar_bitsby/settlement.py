@@ -1,0 +1,292 @@
+"""The one writer of money and order states after checkout: applies what ``decide`` says.
+
+Rows are locked in one order everywhere, so that no two processes can wait for each other: the
+order, then its invoices by age, then the payment, then ``ledger``'s rows (source, vouchers, stock).
+Nothing here talks to Bitsby; whoever calls has asked before, outside of any transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import router, transaction
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf, ledger, replies, signals
+from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
+from oscar_bitsby.records import remember, worth_of
+
+__all__ = [
+    "Action",
+    "Do",
+    "Facts",
+    "OrderState",
+    "Outcome",
+    "cancel_order",
+    "decide",
+    "keep",
+    "settle",
+]
+
+logger = logging.getLogger("oscar_bitsby")
+
+Order = get_model("order", "Order")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an answer led to; ``is_final`` when asking again would change nothing."""
+
+    actions: tuple[Action, ...]
+    is_final: bool
+
+    def did(self, do: Do) -> bool:
+        return any(action.do is do for action in self.actions)
+
+
+def settle(
+    invoice: BitsbyInvoice,
+    told: replies.Invoice,
+    payment: replies.Payment | None = None,
+    *,
+    dry_run: bool = False,
+) -> Outcome:
+    """Bring the invoice and its order to what Bitsby has just said; safe to repeat and to race.
+
+    Args:
+        invoice: one of ours; only its key is used, the row is read again under a lock.
+        told: what ``invoices/list`` or ``payments/list`` says of it.
+        payment: the payment that is bound to it, where ``told`` does not carry it itself.
+        dry_run: decide, write nothing.
+
+    Raises:
+        RuntimeError: called inside a transaction, where nothing would be settled until its end.
+    """
+    settings = conf.get()
+    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
+        order, invoice = _lock(invoice.pk)
+        payment = payment or told.payment
+        record = None
+        if payment is not None and told.status != replies.UNPAID:
+            record = remember(payment, invoice=invoice, told=told, save=not dry_run)
+        facts = _facts(settings, order, invoice, told, payment, record)
+        actions = decide(facts)
+        if not dry_run:
+            for action in actions:
+                _apply(action, settings, order, invoice, record)
+            if actions != (Action(Do.WAIT),):
+                _note_look(invoice)
+    return Outcome(actions, is_final=actions != (Action(Do.WAIT),))
+
+
+def _lock(invoice_pk: Any) -> tuple[Any, BitsbyInvoice]:
+    """Lock the order, then the invoice, and return both as they are now."""
+    order_pk = BitsbyInvoice.objects.values_list("order_id", flat=True).get(pk=invoice_pk)
+    order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
+    invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
+    return order, invoice
+
+
+def _facts(
+    settings: conf.Conf,
+    order: Any,
+    invoice: BitsbyInvoice,
+    told: replies.Invoice,
+    payment: replies.Payment | None,
+    record: BitsbyPayment | None,
+) -> Facts:
+    booked = record is not None and record.booked_at is not None
+    is_paid = told.status == replies.PAID and not booked
+    return Facts(
+        told=told.status,
+        order=order_state(settings, order),
+        same_project=told.project_id in ("", invoice.project_id),
+        same_money=invoice.asks(told.amount, told.currency),
+        has_payment=record is not None,
+        worth=worth_of(payment, invoice) if payment is not None and is_paid else None,
+        owed=order.total_incl_tax if order is not None else invoice.amount,
+        booked=booked,
+        paid_otherwise=is_paid and order is not None and ledger.has_money(order),
+        is_live=invoice.status in BitsbyInvoice.LIVE,
+    )
+
+
+def order_state(settings: conf.Conf, order: Any) -> OrderState:
+    """Sort an order's status into what settling cares about."""
+    if order is None:
+        return OrderState.GONE
+    if order.status == settings.order_status_pending:
+        return OrderState.PENDING
+    if order.status == settings.order_status_cancelled:
+        return OrderState.CANCELLED
+    return OrderState.OTHER
+
+
+def _apply(
+    action: Action,
+    settings: conf.Conf,
+    order: Any,
+    invoice: BitsbyInvoice,
+    record: BitsbyPayment | None,
+) -> None:
+    if action.do is Do.MARK_PAID:
+        _end(invoice, BitsbyInvoice.PAID)
+        # Whatever comes of the money, want of payment no longer ends this order.
+        BitsbyInvoice.objects.filter(order=order, holds_order=True).update(holds_order=False)
+    elif action.do is Do.EXPIRE:
+        _end(invoice, BitsbyInvoice.EXPIRED)
+        signals.send_after_commit(
+            signals.invoice_expired, BitsbyInvoice, invoice=invoice, order=order
+        )
+    elif action.do is Do.CANCEL:
+        _end(invoice, BitsbyInvoice.CANCELED)
+    elif record is None:
+        return
+    elif action.do is Do.BOOK:
+        record.attention = ""
+        ledger.book(order, record)
+        log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
+        signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
+    elif action.do is Do.PAY_ORDER:
+        note = f"Bitsby payment {record.bitsby_id} received: {record} for invoice {invoice.uid}."
+        if ledger.move_order(order, settings.order_status_paid, note):
+            log_change("order paid", invoice, status=order.status)
+        else:
+            flag(record, BitsbyPayment.STATUS, order)
+    elif action.do is Do.FLAG:
+        flag(record, action.reason, order)
+
+
+def _end(invoice: BitsbyInvoice, status: str) -> None:
+    if invoice.status == status:
+        return
+    before, invoice.status = invoice.status, status
+    if status != BitsbyInvoice.PAID:
+        # The end is when the time to pay was over, not when somebody noticed.
+        now = timezone.now()
+        is_over = status == BitsbyInvoice.EXPIRED and invoice.expires_at is not None
+        invoice.ended_at = min(now, invoice.expires_at) if is_over and invoice.expires_at else now
+    invoice.save(update_fields=["status", "ended_at"])
+    log_change(f"invoice {status}", invoice, before=before)
+
+
+def _note_look(invoice: BitsbyInvoice) -> None:
+    """Forget the delivery that asked for this look: it was answered by it."""
+    BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).update(hinted_at=None)
+
+
+def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
+    """Put a payment into the money inbox, once for each reason."""
+    if record.attention == reason:
+        return
+    record.attention = reason
+    record.save(update_fields=["attention"])
+    logger.warning(
+        "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
+        record.bitsby_id,
+        reason,
+        getattr(order, "number", None),
+        record.bound_to,
+    )
+    signals.send_after_commit(
+        signals.payment_needs_attention, BitsbyPayment, payment=record, reason=reason, order=order
+    )
+
+
+def keep(payment: replies.Payment, *, reason: str = "") -> BitsbyPayment:
+    """Remember a payment that is bound to none of our invoices.
+
+    Args:
+        payment: what Bitsby says.
+        reason: why staff should look at it; without one it is another project's.
+    """
+    with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
+        record = remember(payment, told=payment.invoice, is_foreign=not reason)
+        if reason and record.booked_at is None:
+            flag(record, reason, None)
+    return record
+
+
+def cancel_order(
+    order_pk: Any, told: Mapping[UUID, replies.Invoice], *, dry_run: bool = False
+) -> bool:
+    """Cancel an unpaid order, if everything that speaks for it still holds under the lock.
+
+    Args:
+        order_pk: the order's key.
+        told: what Bitsby has just said of each of the order's invoices, by Bitsby's id.
+        dry_run: decide, write nothing.
+
+    Returns:
+        whether the order was cancelled, or with ``dry_run`` would be. Stock and vouchers are then
+        given back.
+    """
+    settings = conf.get()
+    if settings.cancel_after is None:
+        return False
+    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
+        order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
+        if order is None:
+            return False
+        invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
+        last = invoices[-1] if invoices else None
+        facts = Facts(
+            told=replies.EXPIRED,
+            order=order_state(settings, order),
+            is_live=False,
+            paid_otherwise=ledger.has_money(order) or has_waiting_money(order),
+            others_open=any(_may_be_open(invoice, told) for invoice in invoices),
+            time_is_up=_waited_since(order, invoices, settings) <= timezone.now(),
+        )
+        if (facts.order is not OrderState.PENDING or facts.paid_otherwise) and not dry_run:
+            # Money or staff decided; there is nothing left to wait for.
+            order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+        if Action(Do.CANCEL_ORDER) not in decide(facts):
+            return False
+        if dry_run:
+            return True
+        note = "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
+        if not ledger.move_order(order, settings.order_status_cancelled, note):
+            return False
+        ledger.give_back(order)
+        order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+        logger.info(
+            "order cancelled: order=%s invoice=%s", order.number, last.bitsby_id if last else None
+        )
+        return True
+
+
+def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -> bool:
+    if invoice.status in (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID):
+        return True
+    if invoice.bitsby_id is None:
+        # The attempt got no answer: nobody was ever shown that invoice.
+        return False
+    word = told.get(invoice.bitsby_id)
+    return word is None or word.status not in (replies.EXPIRED, replies.CANCELED)
+
+
+def has_waiting_money(order: Any) -> bool:
+    """Tell whether money for this order waits in the inbox, not booked."""
+    waiting = BitsbyPayment.objects.filter(invoice__order=order, booked_at__isnull=True)
+    return bool(waiting.exclude(attention="").exists())
+
+
+def _waited_since(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> dt.datetime:
+    """Return when the order's time is up."""
+    patience = settings.cancel_after or dt.timedelta()
+    ends: list[dt.datetime] = [
+        invoice.ended_at for invoice in invoices if invoice.ended_at is not None
+    ]
+    if ends:
+        return max(ends) + patience
+    # The buyer never came as far as an invoice.
+    placed: dt.datetime = order.date_placed
+    return placed + dt.timedelta(hours=float(settings.time_to_pay)) + patience

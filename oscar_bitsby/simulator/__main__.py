@@ -1,0 +1,134 @@
+"""The command line: ``python -m oscar_bitsby.simulator``."""
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TypeVar
+
+from .account import DEFAULT_PORT, Options
+from .forms import as_count, as_uuid
+from .server import make_server
+from .webhooks import as_webhook_url
+
+T = TypeVar("T")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the simulator until SIGTERM or Ctrl-C; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        server = make_server(
+            options.port,
+            Options(
+                webhook_url=options.webhook_url,
+                webhooks=options.webhooks,
+                token=options.token,
+                speed=options.speed,
+                project_id=options.project_id,
+                page_size=options.page_size,
+            ),
+        )
+    except OSError as err:
+        print(f"Cannot listen on port {options.port}: {err.strerror}", file=sys.stderr)
+        return 1
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        print(f"Bitsby simulator listening on {server.url}", flush=True)
+        server.serve_forever(poll_interval=0.1)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        # A second signal must not break off the clean end.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        server.server_close()
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m oscar_bitsby.simulator",
+        description="A fake Bitsby on 127.0.0.1 for development, demos and tests.",
+    )
+    add = parser.add_argument
+    add(
+        "--port",
+        type=_checked(_port, "a port from 0 to 65535"),
+        default=DEFAULT_PORT,
+        help="where to listen; 0 picks a free port (default: %(default)s)",
+    )
+    add(
+        "--webhook-url",
+        type=_checked(as_webhook_url, "an http or https URL"),
+        help="where the shop takes deliveries",
+    )
+    add(
+        "--no-webhooks",
+        dest="webhooks",
+        action="store_false",
+        help="start with webhooks turned off",
+    )
+    add(
+        "--token",
+        type=_checked(_token, "a token"),
+        help="the only API key that is accepted (default: any)",
+    )
+    add(
+        "--speed",
+        type=_checked(_speed, "a factor from 0.001 to 1000000"),
+        default=1.0,
+        help="how much faster invoices expire and webhooks are sent again (default: 1)",
+    )
+    add(
+        "--project-id",
+        type=_checked(as_uuid, "a UUID"),
+        help="the only project that exists (default: any)",
+    )
+    add(
+        "--page-size",
+        type=_checked(as_count, "a number above zero"),
+        default=50,
+        help="the largest page that lists return (default: %(default)s)",
+    )
+    return parser
+
+
+def _checked(parse: Callable[[str], T], expected: str) -> Callable[[str], T]:
+    def check(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {expected}") from None
+
+    return check
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port
+
+
+def _token(text: str) -> str:
+    if not text:
+        raise ValueError(text)
+    return text
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not (math.isfinite(speed) and 0.001 <= speed <= 1_000_000):
+        raise ValueError(text)
+    return speed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

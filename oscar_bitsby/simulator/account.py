@@ -1,0 +1,67 @@
+"""One fake merchant account: its options, and the parts that make it up."""
+
+import hmac
+from dataclasses import dataclass
+
+from . import shapes
+from .gate import Gate
+from .state import Clock, Invoice, Ledger, Payment
+from .webhooks import Courier
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8001
+# The project of seeded invoices where the simulator was started without one.
+SEED_PROJECT_ID = "9deea1e2-0c08-41a3-bdc2-a34eada3892d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    webhook_url: str | None = None
+    webhooks: bool = True
+    token: str | None = None
+    speed: float = 1.0
+    project_id: str | None = None
+    page_size: int = 50
+
+
+class Account:
+    """Clock, ledger, gate and courier of one simulator."""
+
+    def __init__(self, options: Options, base_url: str = "") -> None:
+        self.options = options
+        self.base_url = base_url
+        self.clock = Clock()
+        self.gate = Gate()
+        self.courier = Courier(self.clock, options.speed, options.webhook_url, options.webhooks)
+        self.ledger = Ledger(self.clock, options.speed, self._deliver)
+
+    def reset(self) -> None:
+        """Go back to how the simulator was started."""
+        with self.ledger.lock:
+            self.clock.offset *= 0
+            self.ledger.reset()
+        self.gate.reset()
+        self.courier.reset()
+
+    def authorizes(self, header: str) -> bool:
+        """Tell whether an Authorization header opens this account."""
+        scheme, _, token = header.partition(" ")
+        if scheme != "Token" or not token:
+            return False
+        expected = self.options.token
+        return expected is None or hmac.compare_digest(token.encode(), expected.encode())
+
+    def page_url(self, invoice: Invoice) -> str:
+        """Return the address of an invoice's payment page."""
+        return f"{self.base_url}/invoices/pay/{invoice.uid}"
+
+    def projects(self) -> list[str]:
+        """Return the ids of the projects, known from the start or by their invoices."""
+        if self.options.project_id is not None:
+            return [self.options.project_id]
+        return sorted({invoice.project_id for invoice in self.ledger.invoices()})
+
+    def _deliver(self, invoice: Invoice, payment: Payment) -> None:
+        self.courier.send(invoice.id, shapes.delivery(invoice, payment))

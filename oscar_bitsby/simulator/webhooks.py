@@ -1,0 +1,162 @@
+"""Delivery of webhooks: in the background, and again and again while the shop refuses."""
+
+import heapq
+import itertools
+import json
+import threading
+from collections import Counter
+from datetime import datetime, timedelta
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+from oscar_bitsby import __version__
+
+from .shapes import stamp
+from .state import Clock, Refused
+
+TIMEOUT_SECONDS = 10.0
+# Each wait is counted from the attempt before it.
+REDELIVERY_MINUTES = (5, 15, 30, 60, 180, 360, 720, 1440)
+
+
+def as_webhook_url(text: str) -> str:
+    """Accept an http or https address; raise ValueError for anything else."""
+    parts = urlsplit(text)
+    # Reading the port checks it.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("A webhook URL starts with http:// or https:// and names a host")
+    return text
+
+
+def post_json(url: str, body: bytes, timeout: float = TIMEOUT_SECONDS) -> int | None:
+    """Post to a shop and return the HTTP status, or None if there was no answer.
+
+    Redirects are not followed and proxies not used.
+    """
+    parts = urlsplit(url)
+    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"oscar-bitsby-simulator/{__version__}",
+        "Connection": "close",
+    }
+    try:
+        connection = connect(parts.hostname or "", parts.port, timeout=timeout)
+        try:
+            connection.request("POST", target, body, headers)
+            with connection.getresponse() as response:
+                return response.status
+        finally:
+            connection.close()
+    except (OSError, HTTPException, ValueError):
+        return None
+
+
+class Courier:
+    """Keeps what is to be delivered and when; each attempt runs in a thread of its own."""
+
+    def __init__(self, clock: Clock, speed: float, url: str | None, enabled: bool) -> None:
+        self._clock = clock
+        self._speed = speed
+        self._at_start = (url, enabled)
+        self._change = threading.Condition()
+        self._stopping = False
+        self._era = 0
+        self.reset()
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Deliver nothing more."""
+        with self._change:
+            self._stopping = True
+            self._change.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def reset(self) -> None:
+        """Forget all deliveries and take the webhook settings of the start again."""
+        with self._change:
+            self._era += 1
+            self.url, self.enabled = self._at_start
+            self._numbers = itertools.count()
+            self._queue: list[tuple[datetime, int, str, int]] = []
+            self._bodies: dict[str, bytes] = {}
+            self._attempts: Counter[str] = Counter()
+            self._log: list[dict[str, Any]] = []
+            self._change.notify_all()
+
+    def wake(self) -> None:
+        """Look again what is due, because the clock was moved."""
+        with self._change:
+            self._change.notify_all()
+
+    def send(self, invoice_id: str, body: dict[str, Any]) -> None:
+        """Take a delivery and return at once; while webhooks are off it gets lost."""
+        with self._change:
+            self._bodies[invoice_id] = json.dumps(body).encode()
+            if self.enabled and self.url:
+                self._enqueue(invoice_id, self._clock.now(), 0)
+
+    def send_now(self, invoice_id: str) -> int | None:
+        """Deliver once more, wait, and return the status got; what is planned stays planned."""
+        with self._change:
+            if not self.url:
+                raise Refused("No webhook URL is set")
+            if invoice_id not in self._bodies:
+                raise Refused("This invoice has no delivery")
+            url, body, era = self.url, self._bodies[invoice_id], self._era
+        status = post_json(url, body)
+        with self._change:
+            self._note(era, invoice_id, status)
+        return status
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """Return every attempt, oldest first."""
+        with self._change:
+            return list(self._log)
+
+    def _enqueue(self, invoice_id: str, due: datetime, tries: int) -> None:
+        heapq.heappush(self._queue, (due, next(self._numbers), invoice_id, tries))
+        self._change.notify_all()
+
+    def _note(self, era: int, invoice_id: str, status: int | None) -> None:
+        if era == self._era:
+            self._attempts[invoice_id] += 1
+            self._log.append(
+                {
+                    "invoiceId": invoice_id,
+                    "status": status,
+                    "attempt": self._attempts[invoice_id],
+                    "at": stamp(self._clock.now()),
+                }
+            )
+
+    def _run(self) -> None:
+        with self._change:
+            while not self._stopping:
+                if not self._queue:
+                    self._change.wait()
+                    continue
+                seconds = (self._queue[0][0] - self._clock.now()).total_seconds()
+                if seconds > 0:
+                    # A wait of years overflows the lock; looking again each hour costs nothing.
+                    self._change.wait(min(seconds, 3600.0))
+                    continue
+                _, _, invoice_id, tries = heapq.heappop(self._queue)
+                if self.enabled and self.url:
+                    order = (self.url, self._bodies[invoice_id], self._era, invoice_id, tries)
+                    threading.Thread(target=self._attempt, args=order, daemon=True).start()
+
+    def _attempt(self, url: str, body: bytes, era: int, invoice_id: str, tries: int) -> None:
+        status = post_json(url, body)
+        with self._change:
+            self._note(era, invoice_id, status)
+            if era == self._era and status != 200 and tries < len(REDELIVERY_MINUTES):
+                wait = timedelta(minutes=REDELIVERY_MINUTES[tries]) / self._speed
+                self._enqueue(invoice_id, self._clock.now() + wait, tries + 1)

@@ -1,0 +1,72 @@
+"""Where an order stands for its buyer: exactly one state, from our own records alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils import timezone
+
+from oscar_bitsby import conf, ledger, settlement
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.settlement import OrderState
+
+#: Nothing was started yet, or the attempt failed.
+NEW = "new"
+#: An invoice waits for the buyer's transfer.
+WAITING = "waiting"
+#: Money was seen, and the shop has to look at it: the buyer must not pay again.
+CHECKING = "checking"
+PAID = "paid"
+#: The last invoice ran out; the order can still be paid.
+EXPIRED = "expired"
+CANCELLED = "cancelled"
+#: The shop deals with the order in another way.
+OTHER = "other"
+
+FINAL = (PAID, CANCELLED, OTHER)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The state of an order; ``invoice`` is the newest one, ``until`` when it must be paid."""
+
+    state: str
+    invoice: BitsbyInvoice | None
+    until: dt.datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def may_pay(self) -> bool:
+        return self.state in (NEW, WAITING, EXPIRED)
+
+    @property
+    def seconds_left(self) -> int | None:
+        if self.until is None:
+            return None
+        return max(0, int((self.until - timezone.now()).total_seconds()))
+
+
+def standing_of(order: Any) -> Standing:
+    """Return where ``order`` stands. Its status is no proof of payment: booked money is."""
+    invoice = order.bitsby_invoices.order_by("-pk").first()
+    state = settlement.order_state(conf.get(), order)
+    if state is OrderState.CANCELLED:
+        return Standing(CANCELLED, invoice)
+    if ledger.has_money(order):
+        return Standing(PAID, invoice)
+    if settlement.has_waiting_money(order):
+        return Standing(CHECKING, invoice)
+    if state is not OrderState.PENDING:
+        return Standing(OTHER, invoice)
+    if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
+        return Standing(NEW, invoice)
+    if invoice.status == BitsbyInvoice.PAID:
+        return Standing(CHECKING, invoice)
+    if invoice.status == BitsbyInvoice.UNPAID and not invoice.is_over(timezone.now()):
+        return Standing(WAITING, invoice, invoice.expires_at)
+    return Standing(EXPIRED, invoice)

@@ -1,0 +1,88 @@
+"""One API request a second for the account, across processes and machines, by a row in the
+shop's database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+
+from django.db import connections, router, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.models import GatewayState
+
+logger = logging.getLogger("oscar_bitsby")
+
+#: Between two sends. Bitsby counts arrivals, a second apart; the rest is for uneven roads.
+SPACING = dt.timedelta(seconds=1.1)
+#: How long a waiting buyer keeps background work away without asking again.
+BUYER_MARK = dt.timedelta(seconds=0.3)
+#: A moment further ahead than this was written by a clock that has since been put back.
+FURTHEST = dt.timedelta(seconds=10)
+
+
+def wait_for_slot(max_wait: float, *, buyer: bool = False) -> None:
+    """Return when a request may be sent; the slot is then taken.
+
+    The row is written in a transaction of its own, which must not be inside another one: a lock
+    kept while Bitsby answers would stop every other process of the shop.
+
+    Args:
+        max_wait: seconds that the caller wants to wait at most; 0 takes a free slot or none.
+        buyer: somebody sits before the page. Background work stands back while a buyer waits.
+
+    Raises:
+        NoSlot: no slot came free in time. Nothing was sent.
+        RuntimeError: the caller is inside a database transaction.
+    """
+    deadline = time.monotonic() + max_wait
+    while True:
+        wait = _take(buyer)
+        if wait is None:
+            return
+        if time.monotonic() + wait > deadline:
+            raise NoSlot("the account's one request a second is in use; nothing was sent")
+        time.sleep(wait)
+
+
+def _take(buyer: bool) -> float | None:
+    """Take the slot and return None, or return the seconds until it is worth trying again."""
+    with transaction.atomic(using=router.db_for_write(GatewayState), durable=True):
+        now = database_now()
+        free = Q(next_request_at__lte=now) | Q(next_request_at__gt=now + FURTHEST)
+        if not buyer:
+            free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + FURTHEST)
+        # One statement that compares and sets: whoever changes the row has the slot.
+        rows = GatewayState.objects.filter(pk=GatewayState.ONLY)
+        if rows.filter(free).update(next_request_at=now + SPACING):
+            return None
+        state: GatewayState | None = rows.first()
+        if state is None:
+            GatewayState.create_only()
+            return 0
+        at = max(state.next_request_at, now)
+        if buyer:
+            mark = at + BUYER_MARK
+            rows.filter(buyer_waits_until__lt=mark).update(buyer_waits_until=mark)
+        else:
+            at = max(at, state.buyer_waits_until)
+        wait: float = (at - now).total_seconds()
+        return max(wait, 0.01)
+
+
+def database_now() -> dt.datetime:
+    """Return the database's time, which all machines of a shop share; they may differ themselves.
+
+    SQLite has no server, so there this machine's clock is the one that all share.
+    """
+    connection = connections[router.db_for_write(GatewayState)]
+    if connection.vendor != "postgresql":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        # Not now(): that is when the transaction began, and a wait for the row's lock comes after.
+        cursor.execute("SELECT clock_timestamp()")
+        moment: dt.datetime = cursor.fetchone()[0]
+        return moment

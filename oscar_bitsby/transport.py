@@ -1,0 +1,142 @@
+"""One HTTP request to Bitsby: sent with the key, bounded in time and size, its answer unpacked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+
+from oscar_bitsby import __version__
+from oscar_bitsby.conf import Secret
+from oscar_bitsby.exceptions import (
+    ConnectionFailed,
+    GatewayError,
+    RateLimited,
+    Refused,
+    ReplyNotUnderstood,
+)
+
+#: Bytes of an answer that are read at most; a page of 50 invoices has about 40 thousand.
+LARGEST_ANSWER = 8 * 1024 * 1024
+USER_AGENT = f"django-oscar-bitsby/{__version__}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The ``data`` of a successful answer, and what is needed to report on a strange one."""
+
+    data: Any
+    status: int
+    excerpt: str
+
+
+class _TokenAuth(AuthBase):
+    """Puts the key into the request's header at the last moment."""
+
+    def __init__(self, api_key: Secret) -> None:
+        self._api_key = api_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Token {self._api_key.reveal()}"
+        return request
+
+
+class Transport:
+    """Posts multipart forms to one API with one key.
+
+    Errors are raised outside of ``except`` blocks on purpose: the frames of ``requests`` hold the
+    header with the key in their local variables, and an error that kept them as its cause or
+    context would carry the key into error reports.
+    """
+
+    def __init__(self, api_key: Secret, api_url: str, timeout: float) -> None:
+        self._api_key = api_key
+        self._api_url = api_url.rstrip("/")
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.auth = _TokenAuth(api_key)
+        self._session.headers["User-Agent"] = USER_AGENT
+        self._session.headers["Accept"] = "application/json"
+        # An answer that is not compressed cannot be larger than what was sent.
+        self._session.headers["Accept-Encoding"] = "identity"
+
+    def __repr__(self) -> str:
+        return f"<Transport to {self._api_url}>"
+
+    def post(self, path: str, fields: Mapping[str, str]) -> Answer:
+        """Send ``fields`` to ``path`` and return what a ``"result": "success"`` carries.
+
+        Raises:
+            ConnectionFailed, RateLimited, Refused, ReplyNotUnderstood: see ``exceptions``.
+        """
+        problem = ""
+        status, body = 0, b""
+        try:
+            status, body = self._exchange(path, fields)
+        except Exception as error:
+            # Whatever it is, it must not leave with the frames below: see the class.
+            problem = self._api_key.clean(f"{type(error).__name__}: {error}")[:300]
+        if problem:
+            raise ConnectionFailed(f"{path}: no answer from {self._api_url} ({problem})")
+        found = self._unpack(path, status, body)
+        if isinstance(found, GatewayError):
+            raise found
+        return found
+
+    def _exchange(self, path: str, fields: Mapping[str, str]) -> tuple[int, bytes]:
+        deadline = time.monotonic() + self._timeout
+        with self._session.post(
+            self._api_url + path,
+            # Files without a name make requests send a multipart form, as every example does. An
+            # empty form still needs one part to be one.
+            files={name: (None, value) for name, value in (fields or {"limit": "10"}).items()},
+            timeout=self._timeout,
+            # A redirect would carry the key to another address.
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = b""
+            while chunk := _read_some(response):
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise requests.exceptions.ContentDecodingError("the answer is too long")
+                if time.monotonic() > deadline:
+                    raise requests.exceptions.ReadTimeout("the answer takes too long")
+            return response.status_code, body
+
+    def _unpack(self, path: str, status: int, body: bytes) -> Answer | GatewayError:
+        excerpt = self._api_key.clean(body[:500].decode("utf-8", "replace"))
+        details: dict[str, Any] = {"status": status, "body": excerpt}
+        try:
+            reply = json.loads(body, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            reply = None
+        result = reply.get("result") if isinstance(reply, dict) else None
+        if result == "success":
+            return Answer(reply.get("data"), status, excerpt)
+        if result == "error":
+            text = self._api_key.clean(str(reply.get("data")))[:300]
+            if "too frequent" in text.lower():
+                return RateLimited(f"{path}: {text}", **details)
+            return Refused(f"{path}: {text}", **details)
+        if status == 429:
+            return RateLimited(f"{path}: HTTP 429", **details)
+        if status in (502, 503, 504):
+            # A proxy in between speaks, not Bitsby.
+            return ConnectionFailed(f"{path}: HTTP {status}", **details)
+        if status in (401, 403):
+            return Refused(f"{path}: HTTP {status}", **details)
+        return ReplyNotUnderstood(f"{path}: HTTP {status}, not as documented", **details)
+
+
+def _read_some(response: requests.Response) -> bytes:
+    """Return what has arrived, without waiting for more, so that a trickle cannot hold us."""
+    read = getattr(response.raw, "read1", response.raw.read)
+    chunk: bytes = read(65536, decode_content=True)
+    return chunk

@@ -1,0 +1,167 @@
+"""The buyer's pages of an order: pay, and where it stands. Asking Bitsby happens outside of any
+transaction, and nothing here ends in an error page: the order is safe whatever Bitsby does."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.cache import never_cache
+
+from oscar_bitsby import conf, links, reconciliation
+from oscar_bitsby.exceptions import (
+    BitsbyError,
+    ConfigurationError,
+    GatewayError,
+    NotPayable,
+    PaymentInProgress,
+    RateLimited,
+)
+from oscar_bitsby.facade import payment_page, start_payment
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.standing import standing_of
+
+logger = logging.getLogger("oscar_bitsby")
+
+#: Where the session says which order this browser has just placed or wants to pay.
+SESSION_KEY = "oscar_bitsby_order"
+#: Seconds until the page tries again by itself: a few at first, then longer, then no more.
+RETRY_DELAYS = (3, 5, 8, 13, 20, 30, *[60] * 14)
+#: Seconds until the page of a waiting order looks again.
+RELOAD_AFTER = 15
+
+
+class SeeOther(HttpResponseRedirect):
+    """303: whatever the request was, the next one is a GET."""
+
+    status_code = 303
+
+
+@method_decorator([transaction.non_atomic_requests, never_cache], name="dispatch")
+class OrderPageView(View):
+    """What the pages of one order share: the signed token, and headers that keep it private."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response: HttpResponseBase
+        try:
+            response = super().dispatch(request, *args, **kwargs)
+        except ConfigurationError as error:
+            logger.error("page of an order not shown: %s", error)
+            response = render(request, "oscar_bitsby/unavailable.html", status=503)
+        # The address is the permission, so it must not travel to other sites or into indexes.
+        response["Referrer-Policy"] = "same-origin"
+        response["X-Robots-Tag"] = "noindex"
+        return response
+
+
+class PayView(OrderPageView):
+    """Lead the buyer to the payment page.
+
+    A POST, and a GET from the browser that has just placed the order, may create an invoice. Any
+    other GET (a link checker, a preview, a crawler) only follows to what is there.
+    """
+
+    def get(self, request: HttpRequest, token: str) -> HttpResponse:
+        order = links.order_from(token)
+        if request.method == "GET" and request.session.get(SESSION_KEY) == order.number:
+            return self._start(request, order)
+        live = order.bitsby_invoices.filter(status=BitsbyInvoice.UNPAID).first()
+        if live is not None and live.fits(order) and not live.is_over(timezone.now()):
+            return self._redirect(live, order)
+        return SeeOther(links.order_url(order))
+
+    def post(self, request: HttpRequest, token: str) -> HttpResponse:
+        return self._start(request, links.order_from(token))
+
+    def _start(self, request: HttpRequest, order: Any) -> HttpResponse:
+        try:
+            invoice = start_payment(order)
+        except NotPayable:
+            request.session.pop(SESSION_KEY, None)
+            return SeeOther(links.order_url(order))
+        except (PaymentInProgress, RateLimited) as error:
+            logger.info("payment of order %s waits: %s", order.number, error)
+            return self._wait(request, order, "busy")
+        except (GatewayError, ConfigurationError) as error:
+            logger.warning("payment of order %s not started: %s", order.number, error)
+            return self._wait(request, order, "down")
+        except Exception:
+            logger.exception("payment of order %s not started", order.number)
+            return self._wait(request, order, "down")
+        if request.session.get(SESSION_KEY) == order.number:
+            # From now on only a click creates another one: a reload must not.
+            del request.session[SESSION_KEY]
+            request.session["checkout_order_id"] = order.pk
+        return self._redirect(invoice, order)
+
+    def _redirect(self, invoice: BitsbyInvoice, order: Any) -> HttpResponse:
+        try:
+            return SeeOther(payment_page(invoice))
+        except BitsbyError as error:
+            logger.error("order %s: %s", order.number, error)
+            return self._wait(self.request, order, "down")
+
+    def _wait(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
+        """Say that the order is safe, and try again: by itself, or by a click."""
+        request.session[SESSION_KEY] = order.number
+        try:
+            tries = max(0, int(request.GET.get("try", "0")[:3]))
+        except ValueError:
+            tries = 0
+        delay = RETRY_DELAYS[tries] if tries < len(RETRY_DELAYS) else None
+        context = {
+            "order": order,
+            "reason": reason,
+            "delay": delay,
+            "pay_url": links.pay_url(order),
+            "order_url": links.order_url(order),
+            "retry_url": f"{links.pay_url(order)}?try={tries + 1}",
+        }
+        return render(request, "oscar_bitsby/wait.html", context)
+
+
+class OrderView(OrderPageView):
+    """Where the order stands, with the one thing to do next."""
+
+    def get(self, request: HttpRequest, token: str) -> HttpResponse:
+        order = links.order_from(token)
+        standing = _look(order)
+        context = {
+            "order": order,
+            "standing": standing,
+            "settings": conf.get(),
+            "pay_url": links.pay_url(order),
+            "reload_after": None if standing.is_final else RELOAD_AFTER,
+        }
+        return render(request, "oscar_bitsby/order.html", context)
+
+
+class StateView(OrderPageView):
+    """The same as JSON, for the page to renew itself."""
+
+    def get(self, request: HttpRequest, token: str) -> HttpResponse:
+        standing = _look(links.order_from(token))
+        return JsonResponse(
+            {
+                "state": standing.state,
+                "final": standing.is_final,
+                "secondsLeft": standing.seconds_left,
+            }
+        )
+
+
+def _look(order: Any) -> Any:
+    """Return the order's standing, after a glance at Bitsby if that costs nobody anything."""
+    standing = standing_of(order)
+    invoice = standing.invoice
+    if standing.is_final or invoice is None or not reconciliation.glance(invoice):
+        return standing
+    order.refresh_from_db()
+    return standing_of(order)

@@ -1,0 +1,124 @@
+"""The webhook: checks what came, records it, has the API asked, and answers. What the delivery
+says beyond the invoice's id is never used."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from oscar_bitsby import conf, reconciliation, replies
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
+
+logger = logging.getLogger("oscar_bitsby")
+
+#: Bytes of a body that are read at most; a delivery has about one thousand.
+LARGEST_BODY = 64 * 1024
+#: Headers that are not kept with a delivery, since they may hold somebody's secrets.
+NOT_KEPT = {"cookie", "authorization", "proxy-authorization"}
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+@require_POST
+def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
+    """Answer a delivery.
+
+    200: the matter is settled, or there is nothing to do. 400: this is no delivery. 503: it could
+    not be checked now, or Bitsby does not call the invoice paid yet, so it shall come again.
+    """
+    try:
+        is_ours = conf.get().webhook_token.matches(token)
+    except BitsbyError:
+        # Without usable settings nothing can be checked; the money waits at Bitsby.
+        return _answer(503, "not configured")
+    if not is_ours:
+        raise Http404("no webhook here")
+    body = _read_body(request)
+    invoice_id = None if body is None else _invoice_id(body)
+    if body is None or invoice_id is None:
+        return _answer(400, "not a delivery")
+    try:
+        return _deal_with(request, body, invoice_id)
+    except Exception:
+        # Our own fault: Bitsby shall come again when it is mended.
+        logger.exception("delivery not dealt with: invoice=%s", invoice_id)
+        return _answer(503, "try again")
+
+
+def _read_body(request: HttpRequest) -> bytes | None:
+    try:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST_BODY:
+            return None
+        body = request.read(LARGEST_BODY + 1)
+    except (OSError, ValueError):
+        return None
+    return body if len(body) <= LARGEST_BODY else None
+
+
+def _invoice_id(body: bytes) -> UUID | None:
+    try:
+        data = json.loads(body)
+        invoice = data.get("invoice")
+        return replies.read_uuid(invoice.get("id"))
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpResponse:
+    invoice = BitsbyInvoice.objects.filter(bitsby_id=invoice_id).first()
+    if invoice is None:
+        return _answer(200, "unknown invoice")
+    if invoice.status == BitsbyInvoice.PAID:
+        return _answer(200, "settled")
+    delivery = _record(request, body, invoice)
+    try:
+        asked = reconciliation.look_into_delivery(invoice)
+        outcome = "asked" if asked else "not asked: no free slot, or asked just now"
+    except BitsbyError as error:
+        outcome = str(error)
+    invoice.refresh_from_db(fields=["status"])
+    if invoice.status == BitsbyInvoice.PAID:
+        status, outcome = 200, "settled"
+    else:
+        status = 503
+    if delivery is not None:
+        delivery.answered, delivery.outcome = status, outcome[:300]
+        delivery.save(update_fields=["answered", "outcome"])
+    return _answer(status, "settled" if status == 200 else "try again")
+
+
+def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> WebhookDelivery | None:
+    """Keep the delivery, but of a flood only one in a while."""
+    since = timezone.now() - reconciliation.ASK_AGAIN_AFTER
+    if invoice.deliveries.filter(received_at__gt=since).exists():
+        return None
+    delivery: WebhookDelivery = WebhookDelivery.objects.create(
+        invoice=invoice,
+        remote_address=str(request.META.get("REMOTE_ADDR", ""))[:64],
+        headers=_headers_to_keep(request.headers),
+        # PostgreSQL refuses NUL in texts.
+        body=body.decode("utf-8", "replace").replace("\x00", ""),
+    )
+    return delivery
+
+
+def _headers_to_keep(headers: Mapping[str, Any]) -> dict[str, str]:
+    kept = [(name, value) for name, value in headers.items() if name.lower() not in NOT_KEPT]
+    return {name[:60]: str(value).replace("\x00", "")[:200] for name, value in kept[:40]}
+
+
+def _answer(status: int, text: str) -> HttpResponse:
+    response = HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+    if status == 503:
+        response["Retry-After"] = str(int(reconciliation.ASK_AGAIN_AFTER.total_seconds()))
+    return response

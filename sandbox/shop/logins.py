@@ -1,0 +1,8 @@
+"""The sandbox's two accounts. Their passwords are public: nothing here is worth protecting."""
+
+ADMIN_USERNAME = "admin"
+ADMIN_EMAIL = "admin@example.com"
+ADMIN_PASSWORD = "bitsby-demo-1"
+BUYER_USERNAME = "buyer"
+BUYER_EMAIL = "buyer@example.com"
+BUYER_PASSWORD = "bitsby-demo-2"

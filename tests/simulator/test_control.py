@@ -1,0 +1,162 @@
+import pytest
+
+from oscar_bitsby.simulator.process import ControlError
+
+from .conftest import PROJECT
+
+OTHER = "00000000-0000-4000-8000-000000000000"
+
+
+def test_state_shows_everything_but_the_token(start):
+    """A test sees invoices with their wallets, payments, requests and deliveries."""
+    simulator = start(token="secret-token", webhook_url="http://127.0.0.1:9/", webhooks=False)
+    reply = simulator.call(
+        "/invoices/create",
+        token="secret-token",
+        projectId=PROJECT,
+        amountFiat="5",
+        currencyFiat="USD",
+        timeToPay="1",
+    )
+    invoice = reply["data"]
+    payment = simulator.control("pay", {"invoiceId": invoice["id"]})
+    state = simulator.control("state")
+    assert state["webhooks"] == {"enabled": False, "url": "http://127.0.0.1:9/"}
+    (item,) = state["invoices"]
+    assert (item["id"], item["status"]) == (invoice["id"], "paid")
+    assert item["wallets"] == invoice["wallets"]
+    (seen,) = state["payments"]
+    assert (seen["id"], payment["bound"]) == (payment["paymentId"], True)
+    (request,) = state["requests"]
+    assert (request["path"], request["accepted"]) == ("/invoices/create", True)
+    assert request["fields"]["amountFiat"] == "5"
+    assert state["deliveries"] == []
+    assert "secret-token" not in str(state)
+
+
+def test_paying_late_stays_unbound(simulator):
+    """Money for an expired invoice arrives, and no more."""
+    invoice = simulator.create()
+    assert simulator.control("expire", {"invoiceId": invoice["id"]}) == {"status": "expired"}
+    answer = simulator.control("pay", {"uid": invoice["uid"], "hash": "beef"})
+    assert answer["bound"] is False
+    (payment,) = simulator.control("state")["payments"]
+    assert payment["hash"] == "beef"
+    assert "invoice" not in payment
+
+
+def test_moving_the_clock_expires_invoices(simulator):
+    """An hour of waiting takes no time."""
+    invoice = simulator.create(timeToPay="1")
+    simulator.control("advance", {"seconds": 3600})
+    assert simulator.listed(invoice)["status"] == "expired"
+
+
+def test_seeding(simulator):
+    """Many unpaid invoices of different amounts are there at once."""
+    assert len(simulator.control("seed", {"invoices": 3})["ids"]) == 3
+    simulator.control("seed", {"invoices": 1, "projectId": OTHER})
+    invoices = simulator.control("state")["invoices"]
+    assert [item["amountFiat"] for item in invoices] == ["10.00", "10.02", "10.01", "10.00"]
+    assert [item["projectId"] for item in invoices] == [OTHER, PROJECT, PROJECT, PROJECT]
+    assert {item["status"] for item in invoices} == {"unpaid"}
+
+
+def test_reset_goes_back_to_the_start(start):
+    """After a reset nothing is left of what a test did or set."""
+    simulator = start(webhook_url="http://127.0.0.1:9/", webhooks=False)
+    simulator.create()
+    simulator.control("advance", {"seconds": 10**7})
+    simulator.control("webhooks", {"enabled": True, "url": "http://127.0.0.1:10/"})
+    simulator.control("faults", {"faults": [{"kind": "drop", "times": 9}]})
+    before = simulator.control("state")["now"]
+    assert simulator.control("reset", {}) == {}
+    state = simulator.control("state")
+    assert state["now"] < before
+    del state["now"]
+    assert state == {
+        "webhooks": {"enabled": False, "url": "http://127.0.0.1:9/"},
+        "invoices": [],
+        "payments": [],
+        "requests": [],
+        "deliveries": [],
+    }
+    assert simulator.account.gate.next_fault("/invoices/list") is None
+    assert simulator.account.gate.limit == 1.0
+
+
+def test_webhook_settings(simulator):
+    """A test can set the address alone and the switch alone."""
+    url = "https://shop.example/bitsby/webhook/"
+    assert simulator.control("webhooks", {"url": url}) == {"enabled": True, "url": url}
+    assert simulator.control("webhooks", {"enabled": False}) == {"enabled": False, "url": url}
+
+
+def test_rate_limit_can_be_set(simulator):
+    """A test can have another limit, or none."""
+    simulator.control("ratelimit", {"seconds": 3600})
+    assert simulator.call("/billing/balances")["result"] == "success"
+    assert simulator.call("/billing/balances")["data"] == "Requests too frequent"
+    simulator.control("ratelimit", {"seconds": 0})
+    assert simulator.call("/billing/balances")["result"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("command", "order", "problem"),
+    [
+        ("pay", {}, "invoiceId or uid is missing"),
+        ("pay", {"uid": "nothing"}, "Invoice not found"),
+        ("pay", {"invoiceId": 5}, "invoiceId is a string"),
+        ("pay", {"invoiceId": OTHER, "wallet": "purse"}, "Unknown wallet"),
+        ("expire", {"invoiceId": OTHER}, "Invoice not found"),
+        ("advance", {"seconds": "1"}, "seconds is a number"),
+        ("advance", {"seconds": True}, "seconds is a number"),
+        ("advance", {"seconds": float("nan")}, "seconds is a number"),
+        ("advance", {"seconds": 10**400}, "too large"),
+        ("advance", {"seconds": 1e15}, "cannot be moved that far"),
+        ("webhooks", {"enabled": 1}, "enabled is true or false"),
+        ("webhooks", {"url": "shop"}, "webhook URL"),
+        ("seed", {"invoices": -1}, "invoices is a number"),
+        ("seed", {"invoices": 1, "projectId": "x"}, "projectId is invalid"),
+        ("faults", {}, "faults is a list"),
+        ("faults", {"faults": [{"kind": "explode"}]}, "kind is one of"),
+        ("ratelimit", {"seconds": -1}, "zero or more"),
+        ("dance", {}, "Unknown command"),
+    ],
+)
+def test_senseless_orders_are_refused(simulator, command, order, problem):
+    """An order that cannot be carried out says why."""
+    with pytest.raises(ControlError, match=problem):
+        simulator.control(command, order)
+
+
+def test_amounts_are_checked(simulator):
+    """An amount that no wallet can receive is refused."""
+    invoice = simulator.create()
+    for amount in ("0", "much", ""):
+        with pytest.raises(ControlError, match="amount is invalid"):
+            simulator.control("pay", {"invoiceId": invoice["id"], "amount": amount})
+
+
+def test_redelivery_needs_a_delivery_and_an_address(simulator):
+    """There is nothing to send again for an unpaid invoice, and nowhere to send it without URL."""
+    order = {"invoiceId": simulator.create()["id"]}
+    with pytest.raises(ControlError, match="No webhook URL"):
+        simulator.control("redeliver", order)
+    simulator.control("webhooks", {"url": "http://127.0.0.1:9/"})
+    with pytest.raises(ControlError, match="has no delivery"):
+        simulator.control("redeliver", order)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff"])
+def test_orders_are_json_objects(simulator, body):
+    """Anything but a JSON object is refused."""
+    answer = simulator.http.post(f"{simulator.url}/_control/advance", data=body, timeout=10)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_only_the_state_can_be_read_with_get(simulator):
+    """A link that a browser follows changes nothing."""
+    with pytest.raises(ControlError, match="Unknown command"):
+        simulator.control("reset")

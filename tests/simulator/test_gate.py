@@ -1,0 +1,81 @@
+import pytest
+
+from oscar_bitsby.simulator.gate import Fault, Gate
+
+
+def admit(gate: Gate, arrived: float, authorized: bool = True) -> bool:
+    return gate.admit(arrived, "/invoices/list", {}, authorized)
+
+
+def test_one_request_a_second_by_arrival():
+    """A request is too early until a second after the last one that was accepted."""
+    gate = Gate()
+    assert admit(gate, 100.0)
+    assert not admit(gate, 100.999)
+    assert not admit(gate, 99.0)
+    assert admit(gate, 101.0)
+    assert not admit(gate, 101.5)
+
+
+def test_strangers_do_not_use_up_the_limit():
+    """A request with a wrong token is not accepted and delays nobody."""
+    gate = Gate()
+    assert not admit(gate, 100.0, authorized=False)
+    assert admit(gate, 100.1)
+
+
+def test_the_log_names_refused_requests_too():
+    """The log tells of each request when it came and whether it was let in."""
+    gate = Gate()
+    gate.admit(1.0, "/invoices/list", {"limit": "5"}, True)
+    gate.admit(1.5, "/invoices/list", {}, True)
+    assert gate.requests() == [
+        {"at": 1.0, "path": "/invoices/list", "accepted": True, "fields": {"limit": "5"}},
+        {"at": 1.5, "path": "/invoices/list", "accepted": False, "fields": {}},
+    ]
+
+
+def test_faults_are_used_up_in_order():
+    """Each fault strikes as often as ordered, on its path or on all."""
+    gate = Gate()
+    gate.set_faults(
+        [
+            Fault("drop", path="/invoices/create", times=2),
+            Fault("delay"),
+            Fault("body", times=0),
+        ]
+    )
+
+    def kind(path):
+        fault = gate.next_fault(path)
+        return fault and fault.kind
+
+    paths = ["/invoices/create", "/invoices/list", "/invoices/create", "/invoices/create"]
+    assert [kind(path) for path in paths] == ["drop", "delay", "drop", None]
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        ("drop", "object"),
+        ({}, "kind"),
+        ({"kind": "explode"}, "kind"),
+        ({"kind": "drop", "color": "red"}, "no color"),
+        ({"kind": "drop", "times": "1"}, "times has the wrong type"),
+        ({"kind": "drop", "times": True}, "times has the wrong type"),
+        ({"kind": "status", "status": 99}, "from 200"),
+        ({"kind": "body", "content_type": "a\r\nb"}, "no header"),
+        ({"kind": "delay", "seconds": -1}, "seconds are"),
+    ],
+)
+def test_senseless_faults_are_refused(raw, problem):
+    """A fault that cannot happen is refused with the reason."""
+    with pytest.raises(ValueError, match=problem):
+        Fault.from_json(raw)
+
+
+def test_default_statuses():
+    """A fault that names no status is a 500 if it is about the status, and else a 200."""
+    assert Fault("status").http_status == 500
+    assert Fault("body").http_status == 200
+    assert Fault("body", status=403).http_status == 403

@@ -1,0 +1,85 @@
+"""What is published: changelog, metadata, and files that hold nothing of a single machine."""
+
+import itertools
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import oscar_bitsby
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Folders of one machine, and hosts of package registries: neither says anything to a reader
+# elsewhere.
+FORBIDDEN = re.compile(
+    rb"(?<![\w./~$}-])/(?:root|work|opt|mnt|home/\w+|Users/\w+)/"
+    rb"|\bpypi\.(?:org|python\.org)|pythonhosted\.|\bdeb\.debian\.|registry\.npmjs\."
+)
+
+
+def published_files() -> list[Path]:
+    """Return the files that git keeps or would keep."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    paths = [ROOT / name for name in listing.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_the_changelog_has_a_section_for_the_version():
+    """Whoever installs a version finds in the changelog what it brings."""
+    lines = (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8").splitlines()
+    version = re.compile(rf"{re.escape(oscar_bitsby.__version__)} \(.+\)")
+    titles = [
+        line
+        for line, below in itertools.pairwise(lines)
+        if version.fullmatch(line) and below == "-" * len(line)
+    ]
+    assert len(titles) == 1
+
+
+def test_a_shop_gets_no_dependency_that_it_did_not_ask_for():
+    """Without extras the package brings Django, Oscar and requests, and nothing else."""
+    try:
+        named = [Requirement(line) for line in requires("django-oscar-bitsby") or []]
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    everywhere = {requirement.name for requirement in named if requirement.marker is None}
+    optional = [requirement for requirement in named if requirement.marker is not None]
+    assert everywhere == {"Django", "django-oscar", "requests"}
+    assert all("extra ==" in str(requirement.marker) for requirement in optional)
+
+
+def test_no_file_names_a_folder_or_registry_of_one_machine():
+    """A clone works anywhere: no file leads to a place that only some machines have."""
+    found = {
+        str(path.relative_to(ROOT)): match.group().decode()
+        for path in published_files()
+        if (match := FORBIDDEN.search(path.read_bytes()))
+    }
+    assert found == {}
+
+
+def test_make_help_lists_every_target():
+    """Each target that can be called by name stands in the output of make help, with a text."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
+    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE).group(1).split())
+    printed = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    listed = set(re.findall(r"^  ([a-z-]+) +\w", printed, flags=re.MULTILINE))
+    assert listed == targets == phony
+    assert "help" in listed

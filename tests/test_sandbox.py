@@ -1,0 +1,184 @@
+"""The shop in sandbox/: what it is filled with, and how its processes start and end."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SANDBOX = ROOT / "sandbox"
+STARTED = re.compile(r"(\w+) +\| runs as process (\d+)")
+# Far more than is needed, so that a hanging process fails the test instead of stopping it.
+PATIENCE = 90
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory):
+    """The environment of a sandbox that is migrated and seeded, in a folder of its own."""
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "settings",
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)])),
+        "SANDBOX_VAR": str(tmp_path_factory.mktemp("sandbox")),
+    }
+    manage(env, "migrate", "--verbosity", "0")
+    manage(env, "seed")
+    return env
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The module sandbox/run.py, which belongs to no package."""
+    monkeypatch.syspath_prepend(str(SANDBOX))
+    spec = importlib.util.spec_from_file_location("sandbox_run", SANDBOX / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("shop", "shop.logins"):
+        monkeypatch.delitem(sys.modules, name)
+    return module
+
+
+@pytest.fixture
+def taken():
+    """A port on which somebody else listens."""
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        yield somebody.getsockname()[1]
+
+
+def manage(env, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(SANDBOX / "manage.py"), *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def contents(env):
+    """Return everything that the database and the media folder hold."""
+    var = Path(env["SANDBOX_VAR"])
+    with contextlib.closing(sqlite3.connect(var / "db.sqlite3")) as database:
+        rows = list(database.iterdump())
+    return rows, sorted((var / "media").rglob("*"))
+
+
+@contextlib.contextmanager
+def sandbox(env):
+    """Run sandbox/run.py until it serves; yield its process, shop address and children's ids."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        shop, simulator = (str(it.getsockname()[1]) for it in (one, other))
+    process = subprocess.Popen(
+        [sys.executable, str(SANDBOX / "run.py")],
+        env={**env, "SHOP_PORT": shop, "SIMULATOR_PORT": simulator},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    rescue = threading.Timer(PATIENCE, process.terminate)
+    rescue.start()
+    try:
+        seen, children = [], {}
+        for line in process.stdout:
+            seen.append(line)
+            if match := STARTED.match(line):
+                children[match[1]] = int(match[2])
+            if len(children) == 3:
+                break
+        else:
+            pytest.fail("".join(seen))
+        yield process, f"http://127.0.0.1:{shop}", children
+    finally:
+        rescue.cancel()
+        process.terminate()
+        process.communicate()
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_seeding_again_changes_nothing(env):
+    """A second seed leaves every row and every picture as it was."""
+    before = contents(env)
+    assert "0 products added, 6 in the shop" in manage(env, "seed")
+    assert contents(env) == before
+
+
+def test_the_settings_hold_nothing_to_complain_about(env):
+    """Django's and the app's own checks are silent about the sandbox."""
+    assert "no issues" in manage(env, "check", "--fail-level", "WARNING")
+
+
+def test_the_sandbox_serves_its_goods_and_ends_all_its_processes_when_asked_to(env):
+    """The catalogue shows what was seeded; after SIGTERM no process is left, and the exit is 0."""
+    with sandbox(env) as (process, shop, children):
+        opener = build_opener(ProxyHandler({}))
+        with opener.open(f"{shop}/en/catalogue/", timeout=PATIENCE) as answer:
+            page = answer.read().decode()
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        assert set(children) == {"shop", "simulator", "reconcile"}
+        assert not [name for name, pid in children.items() if alive(pid)]
+    for title in ("Stoneware mug", "Desk lamp", "Potted plant"):
+        assert title in page
+    assert page.count("Add to cart") == 6
+
+
+def test_when_one_process_dies_the_others_are_ended_too(env):
+    """Half a sandbox does not go on: the exit is 1 and says which process has ended."""
+    with sandbox(env) as (process, _, children):
+        os.kill(children["simulator"], 9)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1
+        assert "simulator has ended" in output
+        assert not [name for name, pid in children.items() if alive(pid)]
+
+
+def test_a_taken_default_port_gives_way_to_the_next_free_one(run, taken, capsys):
+    """Another program on port 8000 does not stop the sandbox, and the change is told."""
+    assert run.pick_port("SHOP_PORT", taken, {}) > taken
+    assert f"Port {taken} is taken" in capsys.readouterr().out
+
+
+def test_a_port_that_was_asked_for_is_used_or_refused(run, taken):
+    """Whoever names a port gets this one or an error, not another."""
+    with pytest.raises(run.SandboxError, match="is taken"):
+        run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": str(taken)})
+    with pytest.raises(run.SandboxError, match="is no port"):
+        run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": "http"})
+
+
+def test_shop_and_simulator_never_share_a_port(run):
+    """The shop leaves the simulator's port alone, however the two are named."""
+    shop, simulator = run.pick_ports({"SIMULATOR_PORT": str(run.SHOP_PORT)})
+    assert simulator == run.SHOP_PORT != shop
+
+
+def test_a_reset_removes_only_what_the_sandbox_wrote(run, tmp_path):
+    """A folder named by mistake keeps its other files."""
+    (tmp_path / "media").mkdir()
+    (tmp_path / "db.sqlite3-wal").touch()
+    (tmp_path / "letters.txt").touch()
+    run.empty(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
