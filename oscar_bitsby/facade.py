@@ -145,7 +145,7 @@ def describe(settings: conf.Conf, order: Any) -> str:
 
 def service_data(order: Any) -> str:
     """Return the compact JSON that Bitsby hands back in lists and deliveries."""
-    data = {"orderId": order.number, "userId": order.user_id}
+    data = {"orderId": str(order.number), "userId": order.user_id}
     return json.dumps(data, separators=(",", ":"), default=str)
 
 

@@ -45,8 +45,8 @@ def remember(
     if invoice is not None:
         values |= {"worth": worth_of(payment, invoice), "currency": invoice.currency}
     if not save:
-        row = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
-        return row or BitsbyPayment(bitsby_id=payment.id, **values)
+        known: BitsbyPayment | None = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
+        return known or BitsbyPayment(bitsby_id=payment.id, **values)
     # Two processes may see it first at the same time: the unique id lets one of them in.
     row: BitsbyPayment
     row, is_new = BitsbyPayment.objects.select_for_update().get_or_create(

@@ -79,8 +79,11 @@ class Child:
     def read(self):
         for line in self.process.stdout:
             line = line.rstrip()
-            self.last_lines.append(line)
-            if Child.talking and line:
+            # The reconcile loop says the same every few seconds while nothing happens.
+            is_news = line and (not self.last_lines or line != self.last_lines[-1])
+            if is_news:
+                self.last_lines.append(line)
+            if is_news and Child.talking:
                 say(f"{self.name:<9} | {line}")
 
     @property

@@ -140,11 +140,20 @@ OSCAR_BITSBY = {
 }
 
 
-NOT_WORTH_A_LINE = ("/static/", "/media/", "/state/", "/jsi18n/", "favicon", "Broken pipe")
+NOT_WORTH_A_LINE = (
+    "/static/",
+    "/media/",
+    "/state/",
+    "/jsi18n/",
+    "favicon",
+    "Broken pipe",
+    # The webhook's way of saying "come again"; the server's line has it anyway.
+    "Service Unavailable: /bitsby/webhook/",
+)
 
 
 def worth_a_line(record):
-    """Keep pictures, style sheets and the waiting page's polls out of the server's log."""
+    """Keep pictures, style sheets and what repeats itself out of the terminal."""
     message = record.getMessage()
     return not any(part in message for part in NOT_WORTH_A_LINE)
 
@@ -157,7 +166,11 @@ LOGGING = {
     },
     "formatters": {"short": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "short"},
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["worth_a_line"],
+            "formatter": "short",
+        },
         "requests": {"class": "logging.StreamHandler", "filters": ["worth_a_line"]},
     },
     "root": {"handlers": ["console"], "level": "WARNING"},

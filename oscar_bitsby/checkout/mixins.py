@@ -175,4 +175,4 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
     def remember_order(self, order: Any) -> None:
         """Let this browser, and no link checker, create the order's invoice by a GET."""
         self.request.session["checkout_order_id"] = order.pk
-        self.request.session[SESSION_KEY] = order.number
+        self.request.session[SESSION_KEY] = str(order.number)

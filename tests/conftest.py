@@ -1,0 +1,180 @@
+"""Fixtures for all tests: a shop with goods, orders waiting for payment, and a Bitsby to ask."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import responses as responses_library
+from django.test import Client
+from django.utils import timezone
+from oscar.core.loading import get_class, get_model
+from oscar.test import factories
+
+from oscar_bitsby import ledger, throttle
+from oscar_bitsby.models import BitsbyInvoice
+from tests import bitsby
+
+Country = get_model("address", "Country")
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+
+
+class MovedClock:
+    """Time for the throttle: sleeping moves it and takes none."""
+
+    def __init__(self):
+        self.slept = 0.0
+
+    def sleep(self, seconds):
+        self.slept += seconds
+
+    def now(self):
+        return timezone.now() + dt.timedelta(seconds=self.slept)
+
+    def monotonic(self):
+        return self.slept
+
+
+@pytest.fixture(autouse=True)
+def clock(request, monkeypatch):
+    """Wait for nothing; tests of real waiting ask for ``real_time``."""
+    if "real_time" in request.fixturenames:
+        return None
+    clock = MovedClock()
+    monkeypatch.setattr(throttle, "database_now", clock.now)
+    monkeypatch.setattr("oscar_bitsby.throttle.time", clock)
+    monkeypatch.setattr("oscar_bitsby.client.time", clock)
+    return clock
+
+
+@pytest.fixture
+def real_time():
+    """Let the throttle use real clocks and real sleep."""
+
+
+@pytest.fixture
+def move_time(monkeypatch):
+    """Return a function that moves the shop's clock forward."""
+    moved = {"by": dt.timedelta()}
+    real = timezone.now
+
+    def move(**delta):
+        moved["by"] += dt.timedelta(**delta)
+
+    monkeypatch.setattr("django.utils.timezone.now", lambda: real() + moved["by"])
+    return move
+
+
+@pytest.fixture
+def responses():
+    """Fake HTTP; a request that was not expected fails."""
+    with responses_library.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
+
+
+@pytest.fixture
+def payload():
+    """Return a function that reads one of the example bodies."""
+
+    def read(name):
+        return json.loads((Path(__file__).parent / "payloads" / f"{name}.json").read_text())
+
+    return read
+
+
+@pytest.fixture
+def fake(responses):
+    """A Bitsby behind ``responses``, scripted by the test."""
+    return bitsby.FakeBitsby(responses)
+
+
+@pytest.fixture
+def country(db):
+    return Country.objects.get_or_create(
+        iso_3166_1_a2="DE",
+        defaults={"iso_3166_1_a3": "DEU", "printable_name": "Germany", "is_shipping_country": True},
+    )[0]
+
+
+@pytest.fixture
+def product(db):
+    """A product with ten in stock, at 10 dollars."""
+    return factories.create_product(
+        title="Mug", price=Decimal("10.00"), num_in_stock=10, partner_name="Shop"
+    )
+
+
+@pytest.fixture
+def place(db, product):
+    """Return a function that places a pending order of a given total, as the checkout does."""
+
+    def order_for(total="10.00", currency="USD", user=None, status="Pending"):
+        basket = factories.create_basket(empty=True)
+        basket.strategy = get_class("partner.strategy", "Default")()
+        basket.add_product(product, 1)
+        number = f"{100000 + basket.pk}"
+        order = factories.create_order(number=number, basket=basket, user=user)
+        Order.objects.filter(pk=order.pk).update(
+            status=status,
+            currency=currency,
+            total_incl_tax=Decimal(total),
+            total_excl_tax=Decimal(total),
+            guest_email="" if user else "buyer@example.com",
+        )
+        order.refresh_from_db()
+        Source.objects.create(
+            order=order,
+            source_type=ledger.source_type(),
+            currency=currency,
+            amount_allocated=Decimal(total),
+        )
+        return order
+
+    return order_for
+
+
+@pytest.fixture
+def order(place):
+    return place()
+
+
+@pytest.fixture
+def invoice_for(db):
+    """Return a function that stores an invoice as the facade does after Bitsby's answer."""
+
+    def make(order, status=BitsbyInvoice.UNPAID, **values):
+        now = timezone.now()
+        defaults = {
+            "order": order,
+            "order_number": order.number,
+            "status": status,
+            "amount": order.total_incl_tax,
+            "currency": order.currency,
+            "project_id": bitsby.PROJECT,
+            "bitsby_id": bitsby.new_id(),
+            "uid": bitsby.new_id().hex[:12],
+            "url": "https://dash.bitsby.app/invoices/pay/abc",
+            "wallets": [
+                {**wallet, "amount": wallet["amountCrypto"]} for wallet in bitsby.reserved("10.00")
+            ],
+            "created_at": now,
+            "expires_at": now + dt.timedelta(hours=1),
+        }
+        return BitsbyInvoice.objects.create(**(defaults | values))
+
+    return make
+
+
+@pytest.fixture
+def invoice(order, invoice_for):
+    return invoice_for(order)
+
+
+@pytest.fixture
+def guest(country):
+    """A browser of a guest."""
+    return Client()

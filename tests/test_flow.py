@@ -1,0 +1,135 @@
+"""The buyer's way through a stock shop, against a fake Bitsby in its own process."""
+
+from __future__ import annotations
+
+import pytest
+from django.core import mail
+from django.core.management import call_command
+from oscar.core.loading import get_model
+
+from oscar_bitsby import links, reconciliation
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.simulator.process import running_simulator
+from tests.shopping import buy
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with running_simulator(webhooks=False) as simulator:
+        simulator.control("ratelimit", {"seconds": 0})
+        yield simulator
+
+
+@pytest.fixture
+def shop(settings, simulator):
+    settings.OSCAR_BITSBY = {
+        **settings.OSCAR_BITSBY,
+        "API_URL": simulator.url,
+        "PAYMENT_HOSTS": ["127.0.0.1"],
+    }
+    simulator.control("reset", {})
+    simulator.control("ratelimit", {"seconds": 0})
+    return simulator
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, product):
+    """A guest is led to the payment page; paying exactly settles the order with one transaction."""
+    response = buy(guest, product)
+
+    assert response.status_code == 303
+    assert response["Location"].startswith(f"{shop.url}/invoices/pay/")
+    order = Order.objects.get()
+    assert order.status == "Pending"
+    assert len(mail.outbox) == 1
+    source = order.sources.get()
+    assert (source.source_type.code, source.amount_allocated, source.amount_debited) == (
+        "bitsby",
+        order.total_incl_tax,
+        0,
+    )
+    invoice = order.bitsby_invoices.get()
+    told = shop.control("state")["invoices"][0]
+    assert told["serviceData"] == f'{{"orderId":"{order.number}","userId":null}}'
+
+    payment = shop.control("pay", {"invoiceId": str(invoice.bitsby_id)})["paymentId"]
+    call_command("bitsby_reconcile")
+    call_command("bitsby_reconcile")
+
+    order.refresh_from_db()
+    assert order.status == "Being processed"
+    transaction = Transaction.objects.get()
+    assert (transaction.txn_type, transaction.reference, transaction.amount) == (
+        "Debit",
+        payment,
+        order.total_incl_tax,
+    )
+    assert [event.event_type.code for event in order.payment_events.all()] == ["paid"]
+    page = guest.get(links.order_url(order))
+    assert b"your payment has arrived" in page.content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
+    shop, guest, product, move_time
+):
+    """After the invoice expired and ``CANCEL_AFTER`` passed, the order is cancelled."""
+    stock = product.stockrecords.get()
+    before = stock.net_stock_level
+    buy(guest, product)
+    order = Order.objects.get()
+    stock.refresh_from_db()
+    assert stock.net_stock_level == before - 1
+
+    shop.control("advance", {"seconds": 3601})
+    move_time(seconds=3605)
+    reconciliation.reconcile()
+    invoice = order.bitsby_invoices.get()
+    order.refresh_from_db()
+    assert (invoice.status, order.status) == (BitsbyInvoice.EXPIRED, "Pending")
+
+    move_time(hours=1)
+    reconciliation.reconcile()
+    order.refresh_from_db()
+    stock.refresh_from_db()
+    assert order.status == "Cancelled"
+    assert stock.net_stock_level == before
+    assert b"This order is cancelled" in guest.get(links.order_url(order)).content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_delivery_settles_the_order(shop, guest, product, live_server, clock):
+    """Bitsby's delivery sets off the look that settles the order, and is answered with 200."""
+    shop.control("webhooks", {"enabled": False, "url": f"{live_server.url}/bitsby/webhook/"})
+    buy(guest, product)
+    order = Order.objects.get()
+    invoice = order.bitsby_invoices.get()
+    shop.control("pay", {"invoiceId": str(invoice.bitsby_id)})
+    clock.sleep(2)
+
+    answer = shop.control("redeliver", {"invoiceId": str(invoice.bitsby_id)})
+
+    assert answer["status"] == 200
+    order.refresh_from_db()
+    assert order.status == "Being processed"
+    assert invoice.deliveries.get().answered == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_invoice_is_made_only_when_the_first_is_over(shop, guest, product, move_time):
+    """Pay again leads to the same page while it is valid, and to a new one after."""
+    first = buy(guest, product)["Location"]
+    order = Order.objects.get()
+    assert guest.post(links.pay_url(order))["Location"] == first
+
+    shop.control("advance", {"seconds": 3700})
+    move_time(seconds=3700)
+    second = guest.post(links.pay_url(order))["Location"]
+
+    assert second != first
+    assert second.startswith(shop.url)
+    statuses = order.bitsby_invoices.order_by("pk").values_list("status", flat=True)
+    assert list(statuses) == ["expired", "unpaid"]
