@@ -53,13 +53,12 @@ def start_payment(order: Any) -> BitsbyInvoice:
     for _ in range(2):
         found = _find_or_begin(order.pk, settings)
         if found.status != BitsbyInvoice.CREATING:
-            if found.fits(order) and not found.is_over(timezone.now()):
+            if found.fits(found.order) and not found.is_over(timezone.now()):
                 return found
             # Its time is up, or the order has changed: Bitsby has the last word on it.
-            _retire(found, order)
-            order.refresh_from_db()
+            _retire(found)
             continue
-        return _create(found, order, settings)
+        return _create(found, settings)
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
 
 
@@ -94,19 +93,19 @@ def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
         raise PaymentInProgress("another request has just begun") from None
 
 
-def _retire(invoice: BitsbyInvoice, order: Any) -> None:
+def _retire(invoice: BitsbyInvoice) -> None:
     """Ask a last time about an invoice that no longer fits, and end it so that a new one can be.
 
     Raises:
         NotPayable: it is paid.
     """
-    outcome = reconciliation.refresh(invoice, gateway.for_buyer())
+    reconciliation.refresh(invoice, gateway.for_buyer())
     invoice.refresh_from_db()
     if invoice.status == BitsbyInvoice.PAID:
-        raise NotPayable(f"order {order.number} is paid")
-    if invoice.status == BitsbyInvoice.UNPAID and outcome is not None:
+        raise NotPayable(f"order {invoice.order_number} is paid")
+    if invoice.status == BitsbyInvoice.UNPAID:
         now = timezone.now()
-        if invoice.fits(order) and not invoice.is_over(now - CLOCK_SKEW):
+        if invoice.fits(invoice.order) and not invoice.is_over(now - CLOCK_SKEW):
             raise PaymentInProgress("the invoice is about to expire; try again")
         # Still payable at Bitsby, so it stays watched; money on it will be found.
         BitsbyInvoice.objects.filter(pk=invoice.pk, status=BitsbyInvoice.UNPAID).update(
@@ -115,7 +114,8 @@ def _retire(invoice: BitsbyInvoice, order: Any) -> None:
         log_change("invoice replaced", invoice)
 
 
-def _create(attempt: BitsbyInvoice, order: Any, settings: conf.Conf) -> BitsbyInvoice:
+def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
+    order = attempt.order
     try:
         created = gateway.for_buyer().create_invoice(
             project_id=attempt.project_id,

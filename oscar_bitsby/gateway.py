@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, repeat
 
 from oscar_bitsby import conf
 from oscar_bitsby.client import BitsbyClient
@@ -26,13 +27,16 @@ def for_background() -> BitsbyClient:
 
 
 def if_free() -> BitsbyClient:
-    """Take the slot if it is free at this moment, and return a client for the one request in it.
+    """Take the slot if it is free at this moment, and return a client whose first request is in it.
+
+    A further request of that client is sent only if a slot is free then.
 
     Raises:
         NoSlot: it is not free; nothing was sent.
     """
     wait_for_slot(0)
-    return _client(lambda: None, tries=1)
+    slots = chain([lambda: None], repeat(partial(wait_for_slot, 0)))
+    return _client(lambda: next(slots)(), tries=1)
 
 
 def _client(wait: Callable[[], None], tries: int) -> BitsbyClient:
