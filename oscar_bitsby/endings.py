@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, replies, settlement
+from oscar_bitsby import cancellation, conf, replies
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.looks import Report, ask_about_many, settle_told
@@ -85,7 +85,7 @@ def cancel_orders(
     told = _ask_and_settle(settings, client, report, invoices)
     for order_pk in orders:
         with report.failures_counted(order_pk):
-            report.cancelled += settlement.cancel_order(order_pk, told, dry_run=report.dry_run)
+            report.cancelled += cancellation.cancel_order(order_pk, told, dry_run=report.dry_run)
 
 
 def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:

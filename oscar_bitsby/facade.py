@@ -115,7 +115,7 @@ def _retire(invoice: BitsbyInvoice) -> None:
 
 
 def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
-    order = attempt.order
+    order: Any = attempt.order
     try:
         created = gateway.for_buyer().create_invoice(
             project_id=attempt.project_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import chain, repeat
 
 from oscar_bitsby import conf
 from oscar_bitsby.client import BitsbyClient
@@ -35,8 +34,13 @@ def if_free() -> BitsbyClient:
         NoSlot: it is not free; nothing was sent.
     """
     wait_for_slot(0)
-    slots = chain([lambda: None], repeat(partial(wait_for_slot, 0)))
-    return _client(lambda: next(slots)(), tries=1)
+    is_first = iter([True])
+
+    def wait() -> None:
+        if not next(is_first, False):
+            wait_for_slot(0)
+
+    return _client(wait, tries=1)
 
 
 def _client(wait: Callable[[], None], tries: int) -> BitsbyClient:

@@ -14,6 +14,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from oscar.apps.order.exceptions import InvalidOrderStatus
+from oscar.apps.partner.exceptions import InvalidStockAdjustment
 from oscar.core.loading import get_class, get_model
 
 from oscar_bitsby.conf import METHOD_CODE, PAID_EVENT_CODE
@@ -117,6 +118,38 @@ def give_back(order: Any) -> None:
             # Releasing fires "back in stock" mails at once, and those may fail.
             logger.exception("stock released without signals: order=%s", order.number)
             _release_quietly(line)
+
+
+def reopen(order: Any, status: str, note: str) -> bool:
+    """Move a cancelled order to ``status`` and take its stock again; False when either cannot be.
+
+    All or nothing: an order that is paid again but has no stock would be promised twice.
+    """
+    try:
+        with transaction.atomic():
+            for line in order.lines.order_by("stockrecord_id", "pk"):
+                _take_again(line)
+            if not move_order(order, status, note):
+                raise _CannotReopen
+    except (_CannotReopen, InvalidStockAdjustment):
+        order.refresh_from_db()
+        return False
+    return True
+
+
+class _CannotReopen(Exception):
+    """Stock or pipeline do not allow it."""
+
+
+def _take_again(line: Any) -> None:
+    if not line.allocation_cancelled or not line.can_track_allocations:
+        return
+    record = StockRecord.objects.select_for_update().filter(pk=line.stockrecord_id).first()
+    if record is None or (record.net_stock_level or 0) < line.quantity:
+        raise _CannotReopen
+    record.allocate(line.quantity)
+    line.num_allocated, line.allocation_cancelled = line.quantity, False
+    line.save(update_fields=["num_allocated", "allocation_cancelled"])
 
 
 def _release_quietly(line: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from oscar.core.compat import AUTH_USER_MODEL
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -121,6 +122,15 @@ class BitsbyInvoice(models.Model):
         return self.asks(order.total_incl_tax, order.currency)
 
 
+class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
+    """The sets of payments that the rest of the app asks for by name."""
+
+    def in_inbox(self) -> PaymentQuerySet:
+        """Those that need a person, and nobody has dealt with."""
+        found: PaymentQuerySet = self.exclude(attention="").filter(resolved_at=None)
+        return found
+
+
 class BitsbyPayment(models.Model):
     """A transfer that Bitsby saw and that concerns this shop, or may."""
 
@@ -140,6 +150,15 @@ class BitsbyPayment(models.Model):
         (ORDER_GONE, _("its order was deleted")),
         (ENDED, _("bound to an invoice that Bitsby calls expired or canceled")),
         (STATUS, _("the order's status could not be changed")),
+    )
+
+    # What staff made of a payment that needed them.
+    BOUND, ACCEPTED, REOPENED, DISMISSED = "bound", "accepted", "reopened", "dismissed"
+    RESOLUTIONS = (
+        (BOUND, _("bound to an invoice")),
+        (ACCEPTED, _("accepted as it is")),
+        (REOPENED, _("settled its order again")),
+        (DISMISSED, _("dismissed")),
     )
 
     bitsby_id = models.UUIDField(_("Bitsby id"), unique=True, editable=False)
@@ -171,6 +190,21 @@ class BitsbyPayment(models.Model):
         _("Needs attention"), max_length=16, choices=REASONS, blank=True, default=""
     )
     booked_at = models.DateTimeField(_("Booked"), null=True, blank=True)
+    resolved_at = models.DateTimeField(_("Dealt with"), null=True, blank=True)
+    resolution = models.CharField(
+        _("How"), max_length=16, choices=RESOLUTIONS, blank=True, default=""
+    )
+    resolved_by = models.ForeignKey(
+        AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        verbose_name=_("By"),
+    )
+    resolution_note = models.CharField(_("Why"), max_length=300, blank=True)
+
+    objects = PaymentQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("Bitsby payment")
@@ -180,7 +214,9 @@ class BitsbyPayment(models.Model):
         indexes = [
             # The money inbox and its number in the navigation.
             models.Index(
-                fields=["seen_at"], condition=~models.Q(attention=""), name="bitsby_attention"
+                fields=["seen_at"],
+                condition=~models.Q(attention="") & models.Q(resolved_at=None),
+                name="bitsby_attention",
             )
         ]
 

@@ -71,12 +71,19 @@ def worth_of(payment: replies.Payment, invoice: BitsbyInvoice) -> Decimal | None
     wallet = payment.wallet
     if wallet is None:
         return None
-    reserved = _reserved(invoice, "id", wallet.id) or _reserved(
-        invoice, "cryptocurrency", wallet.cryptocurrency
-    )
+    return _worth(payment.amount, wallet.id, wallet.cryptocurrency, invoice)
+
+
+def worth_of_row(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
+    """Return what a remembered payment would be worth, were it bound to ``invoice``."""
+    return _worth(payment.amount, payment.wallet_id, payment.cryptocurrency, invoice)
+
+
+def _worth(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> Decimal | None:
+    reserved = _reserved(invoice, "id", wallet) or _reserved(invoice, "cryptocurrency", coin)
     if not reserved:
         return None
-    worth = invoice.amount * payment.amount / reserved
+    worth = invoice.amount * amount / reserved
     return to_cents(worth) if worth < TOO_MUCH else None
 
 

@@ -7,12 +7,9 @@ Nothing here talks to Bitsby; whoever calls has asked before, outside of any tra
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.db import router, transaction
 from django.utils import timezone
@@ -29,7 +26,6 @@ __all__ = [
     "Facts",
     "OrderState",
     "Outcome",
-    "cancel_order",
     "decide",
     "keep",
     "settle",
@@ -71,7 +67,7 @@ def settle(
     """
     settings = conf.get()
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        order, invoice = _lock(invoice.pk)
+        order, invoice = lock(invoice.pk)
         payment = payment or told.payment
         record = None
         if payment is not None and told.status != replies.UNPAID:
@@ -86,7 +82,7 @@ def settle(
     return Outcome(actions, is_final=actions != (Action(Do.WAIT),))
 
 
-def _lock(invoice_pk: Any) -> tuple[Any, BitsbyInvoice]:
+def lock(invoice_pk: Any) -> tuple[Any, BitsbyInvoice]:
     """Lock the order, then the invoice, and return both as they are now."""
     order_pk = BitsbyInvoice.objects.values_list("order_id", flat=True).get(pk=invoice_pk)
     order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
@@ -187,7 +183,9 @@ def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
     if record.attention == reason:
         return
     record.attention = reason
-    record.save(update_fields=["attention"])
+    # A new reason is a new question, whatever was decided about the one before.
+    record.resolved_at = None
+    record.save(update_fields=["attention", "resolved_at"])
     logger.warning(
         "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
         record.bitsby_id,
@@ -212,81 +210,3 @@ def keep(payment: replies.Payment, *, reason: str = "") -> BitsbyPayment:
         if reason and record.booked_at is None:
             flag(record, reason, None)
     return record
-
-
-def cancel_order(
-    order_pk: Any, told: Mapping[UUID, replies.Invoice], *, dry_run: bool = False
-) -> bool:
-    """Cancel an unpaid order, if everything that speaks for it still holds under the lock.
-
-    Args:
-        order_pk: the order's key.
-        told: what Bitsby has just said of each of the order's invoices, by Bitsby's id.
-        dry_run: decide, write nothing.
-
-    Returns:
-        whether the order was cancelled, or with ``dry_run`` would be. Stock and vouchers are then
-        given back.
-    """
-    settings = conf.get()
-    if settings.cancel_after is None:
-        return False
-    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
-        if order is None:
-            return False
-        invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
-        last = invoices[-1] if invoices else None
-        facts = Facts(
-            told=replies.EXPIRED,
-            order=order_state(settings, order),
-            is_live=False,
-            paid_otherwise=ledger.has_money(order) or has_waiting_money(order),
-            others_open=any(_may_be_open(invoice, told) for invoice in invoices),
-            time_is_up=_waited_since(order, invoices, settings) <= timezone.now(),
-        )
-        if (facts.order is not OrderState.PENDING or facts.paid_otherwise) and not dry_run:
-            # Money or staff decided; there is nothing left to wait for.
-            order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
-        if Action(Do.CANCEL_ORDER) not in decide(facts):
-            return False
-        if dry_run:
-            return True
-        note = "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
-        if not ledger.move_order(order, settings.order_status_cancelled, note):
-            return False
-        ledger.give_back(order)
-        order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
-        logger.info(
-            "order cancelled: order=%s invoice=%s", order.number, last.bitsby_id if last else None
-        )
-        return True
-
-
-def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -> bool:
-    if invoice.status in (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID):
-        return True
-    if invoice.bitsby_id is None:
-        # The attempt got no answer: nobody was ever shown that invoice.
-        return False
-    word = told.get(invoice.bitsby_id)
-    return word is None or word.status not in (replies.EXPIRED, replies.CANCELED)
-
-
-def has_waiting_money(order: Any) -> bool:
-    """Tell whether money for this order waits in the inbox, not booked."""
-    waiting = BitsbyPayment.objects.filter(invoice__order=order, booked_at__isnull=True)
-    return bool(waiting.exclude(attention="").exists())
-
-
-def _waited_since(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> dt.datetime:
-    """Return when the order's time is up."""
-    patience = settings.cancel_after or dt.timedelta()
-    ends: list[dt.datetime] = [
-        invoice.ended_at for invoice in invoices if invoice.ended_at is not None
-    ]
-    if ends:
-        return max(ends) + patience
-    # The buyer never came as far as an invoice.
-    placed: dt.datetime = order.date_placed
-    return placed + dt.timedelta(hours=float(settings.time_to_pay)) + patience

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, ledger, settlement
+from oscar_bitsby import cancellation, conf, ledger, settlement
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.settlement import OrderState
 
@@ -59,7 +59,7 @@ def standing_of(order: Any) -> Standing:
         return Standing(CANCELLED, invoice)
     if ledger.has_money(order):
         return Standing(PAID, invoice)
-    if settlement.has_waiting_money(order):
+    if cancellation.has_waiting_money(order):
         return Standing(CHECKING, invoice)
     if state is not OrderState.PENDING:
         return Standing(OTHER, invoice)

@@ -1,0 +1,230 @@
+"""Binding by staff: which payments may be meant for an order, and attaching one to its invoice."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from oscar_bitsby import gateway, payment_looks, reconciliation, records, resolution
+from oscar_bitsby.exceptions import BitsbyError, GatewayError, Refused
+from oscar_bitsby.looks import Report
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.resolution import Result
+
+logger = logging.getLogger("oscar_bitsby")
+
+#: Seconds that a member of staff waits for a free slot.
+STAFF_PATIENCE = 8.0
+#: Pages of payments that are read live for one order.
+MOST_PAGES = 6
+#: Where a transaction can be looked up, by the codes of chains that Bitsby is seen to use.
+EXPLORERS = {
+    "tron": "https://tronscan.org/#/transaction/{}",
+    "ethereum": "https://etherscan.io/tx/{}",
+    "bnbSmartChain": "https://bscscan.com/tx/{}",
+    "bitcoin": "https://mempool.space/tx/{}",
+}
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well a payment fits an invoice; ``score`` only ranks, ``reasons`` say why to people."""
+
+    payment: BitsbyPayment
+    invoice: BitsbyInvoice
+    worth: Decimal | None
+    off: Decimal | None
+    score: int
+    reasons: tuple[str, ...]
+
+    @property
+    def difference(self) -> Decimal | None:
+        """Worth less what was asked, in the invoice's currency."""
+        return None if self.worth is None else self.worth - self.invoice.amount
+
+
+def explorer_url(payment: BitsbyPayment) -> str:
+    """Return where a payment's transaction can be seen, or nothing for an unknown chain."""
+    pattern = EXPLORERS.get(payment.blockchain)
+    return pattern.format(payment.hash) if pattern and payment.hash.isalnum() else ""
+
+
+def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
+    """Say how well a payment fits an invoice."""
+    reasons, score = [], 0
+    wallets = {str(wallet.get("id", "")).lower() for wallet in invoice.wallets}
+    coins = {str(wallet.get("cryptocurrency", "")).lower() for wallet in invoice.wallets}
+    if payment.wallet_id and payment.wallet_id in wallets:
+        score += 2
+        reasons.append(_("same wallet as reserved"))
+    elif payment.cryptocurrency.lower() in coins:
+        score += 1
+        reasons.append(_("same coin, another wallet"))
+    at = payment.transaction_at
+    if at is not None and invoice.expires_at is not None:
+        if invoice.created_at <= at <= invoice.expires_at:
+            score += 3
+            reasons.append(_("inside the invoice's time"))
+        elif invoice.expires_at < at <= invoice.expires_at + dt.timedelta(days=2):
+            score += 1
+            reasons.append(_("after the invoice's time"))
+        elif at < invoice.created_at:
+            score -= 5
+            reasons.append(_("older than the invoice"))
+    worth = records.worth_of_row(payment, invoice)
+    off = None
+    if worth is not None and invoice.amount:
+        off = (worth - invoice.amount) / invoice.amount * 100
+        score += 4 if abs(off) <= 2 else 2 if abs(off) <= 20 else 0 if abs(off) <= 50 else -2
+        reasons.append(_("amount off by %(off)s %%") % {"off": f"{off:+.1f}"})
+    return Match(payment, invoice, worth, off, score, tuple(reasons))
+
+
+def best_match(payment: BitsbyPayment, invoices: Iterable[BitsbyInvoice]) -> Match | None:
+    """Return the invoice that a payment fits best; None when it fits none at all."""
+    matches = [match(payment, invoice) for invoice in invoices if invoice.bitsby_id]
+    best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
+    return best if best is not None and best.score > 0 else None
+
+
+def read_live(order: Any) -> str:
+    """Ask Bitsby for the payments since the order was placed; return what went wrong, or nothing.
+
+    Raises:
+        RuntimeError: called inside a transaction.
+    """
+    report = Report()
+    start = max(order.date_placed, timezone.now() - dt.timedelta(days=60))
+
+    def enough(pages: int, payments: int) -> None:
+        if pages >= MOST_PAGES:
+            raise _Enough
+
+    try:
+        payment_looks.take_in_payments(
+            gateway.for_buyer(STAFF_PATIENCE), report, start, stop_early=False, note=enough
+        )
+    except _Enough:
+        return ""
+    except BitsbyError as error:
+        logger.info("payments not read for order %s: %s", order.number, error)
+        return str(error)
+    return ""
+
+
+class _Enough(Exception):
+    """Enough pages were read for one order."""
+
+
+def candidates(order: Any) -> list[Match]:
+    """Return the unbound payments that may be meant for an order, likeliest first."""
+    invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
+    unbound = BitsbyPayment.objects.filter(
+        bound_to=None, booked_at=None, transaction_at__gte=order.date_placed - dt.timedelta(hours=1)
+    ).exclude(resolution=BitsbyPayment.DISMISSED)
+    matches = []
+    for payment in unbound.order_by("-transaction_at")[:200]:
+        fits = [match(payment, invoice) for invoice in invoices]
+        if fits:
+            matches.append(max(fits, key=lambda found: (found.score, found.invoice.pk)))
+    return sorted(matches, key=lambda found: -found.score)
+
+
+def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") -> Result:
+    """Attach a payment to an invoice at Bitsby, then ask what is true and settle that.
+
+    Args:
+        invoice: one of the order's invoices that is not paid.
+        payment_id: Bitsby's id of the payment.
+        user: the member of staff; must hold ``oscar_bitsby.bind_payment``, which the caller checks.
+        note: why.
+
+    Raises:
+        RuntimeError: called inside a transaction.
+    """
+    if invoice.bitsby_id is None:
+        return Result(False, _("That attempt never became an invoice at Bitsby. Choose another."))
+    problem = ""
+    try:
+        gateway.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
+    except Refused as error:
+        problem = _("Bitsby said no: %s") % error
+    except GatewayError as error:
+        problem = _("Bitsby gave no answer: %s") % error
+    # Whether or not that was answered, the API knows what is true now.
+    unclear = ""
+    try:
+        reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
+    except BitsbyError as error:
+        unclear = str(error)
+    record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
+    if record is not None and record.booked_at is not None:
+        resolution.mark_bound(record.pk, user, note)
+        message = _("Bound and booked: %(worth)s %(currency)s for order %(number)s.") % {
+            "worth": record.worth,
+            "currency": record.currency,
+            "number": invoice.order_number,
+        }
+        result = Result(True, message)
+    elif problem:
+        result = Result(False, _("%s Nothing was booked.") % f"{problem}.")
+    elif unclear:
+        result = Result(
+            False,
+            _(
+                "Bitsby took the binding, but could not be asked what came of it (%s). The next"
+                " pass books it."
+            )
+            % unclear,
+        )
+    else:
+        result = Result(
+            False,
+            _(
+                "Bitsby took the binding, but does not call the invoice paid by this payment yet."
+                " Nothing was booked; the next pass looks again."
+            ),
+        )
+    resolution.write_log(
+        user, invoice.order, invoice, f"bind {payment_id}: {result.message} {note}".strip()
+    )
+    logger.info(
+        "bind: order=%s invoice=%s payment=%s user=%s done=%s",
+        invoice.order_number,
+        invoice.bitsby_id,
+        payment_id,
+        user.pk,
+        result.done,
+    )
+    return result
+
+
+def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
+    """Cancel an invoice at Bitsby: allowed while it is unpaid and nobody has opened its page."""
+    if invoice.bitsby_id is None or invoice.status != BitsbyInvoice.UNPAID:
+        return Result(False, _("Only an unpaid invoice can be cancelled."))
+    problem = ""
+    try:
+        gateway.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
+    except GatewayError as error:
+        problem = str(error)
+    try:
+        reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
+    except BitsbyError as error:
+        problem = problem or str(error)
+    invoice.refresh_from_db()
+    if invoice.status == BitsbyInvoice.CANCELED:
+        result = Result(True, _("The invoice is canceled."))
+    else:
+        why = problem or _("Bitsby does not call it canceled")
+        result = Result(False, _("The invoice is not canceled: %s.") % why)
+    resolution.write_log(user, invoice.order, invoice, f"cancel: {result.message} {note}".strip())
+    return result

@@ -1,0 +1,185 @@
+"""Staff's decisions about payments in the money inbox: accept, settle again, dismiss, undo.
+
+Each is written under settlement's locks, noted in the admin log with who, when and why, and
+harmless when repeated or made by two people at once: the second one is told what the first did.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db import router, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from oscar_bitsby import conf, ledger
+from oscar_bitsby.decisions import OrderState
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.settlement import lock, order_state
+
+logger = logging.getLogger("oscar_bitsby")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a decision: whether it was carried out, and what to tell who made it."""
+
+    done: bool
+    message: str
+
+
+@dataclass
+class _Locked:
+    order: Any
+    invoice: BitsbyInvoice | None
+    record: BitsbyPayment
+
+
+@contextmanager
+def _locked(payment_pk: Any) -> Iterator[_Locked]:
+    """Lock the payment's order, its invoice and the payment, in settlement's order."""
+    with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
+        invoice_pk = BitsbyPayment.objects.values_list("invoice_id", flat=True).get(pk=payment_pk)
+        order, invoice = lock(invoice_pk) if invoice_pk else (None, None)
+        record = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
+        yield _Locked(order, invoice, record)
+
+
+def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) -> Result:
+    """Take a payment as it is: book it if it is not booked, and pay its order by it.
+
+    Args:
+        payment_pk: the key of a payment that is bound to one of our invoices.
+        user: the member of staff.
+        note: why.
+        worth: its worth in the invoice's currency, where it could not be told.
+    """
+    with _locked(payment_pk) as locked:
+        order, invoice, record = locked.order, locked.invoice, locked.record
+        if record.resolved_at is not None or not record.attention:
+            return _already(record)
+        if order is None or invoice is None:
+            return Result(False, _("This payment belongs to no order yet. Bind it to one first."))
+        if record.booked_at is None:
+            record.worth = record.worth if record.worth is not None else worth
+            if record.worth is None:
+                return Result(False, _("Say what the payment is worth: no rate was locked for it."))
+            record.save(update_fields=["worth"])
+            ledger.book(order, record)
+            BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.PAID)
+        _pay(order, record)
+        _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
+        return Result(
+            True,
+            _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
+            % {
+                "worth": record.worth,
+                "currency": record.currency,
+                "number": order.number,
+            },
+        )
+
+
+def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
+    """Bring back the cancelled order of a late payment, if the shop's pipeline allows it.
+
+    Otherwise the order gets a note, since its status is the shop's to decide.
+    """
+    with _locked(payment_pk) as locked:
+        order, record = locked.order, locked.record
+        if record.resolved_at is not None or not record.attention:
+            return _already(record)
+        if order is None or record.booked_at is None:
+            return Result(False, _("Only a booked payment can settle its order again."))
+        settings = conf.get()
+        reopened = order_state(settings, order) is OrderState.CANCELLED and ledger.reopen(
+            order, settings.order_status_paid, _("Settled again by late payment %s.") % record
+        )
+        if reopened:
+            message = _("Order %s is paid again, and its stock is taken.") % order.number
+        else:
+            text = _("Late payment %(payment)s accepted by staff: %(note)s")
+            order.notes.create(
+                message=text % {"payment": record, "note": note}, note_type="System", user=user
+            )
+            message = _(
+                "The order's status cannot be changed from here to paid (stock or the pipeline"
+                " does not allow it). The order has a note: ship it, or refund by hand."
+            )
+        _resolve(record, BitsbyPayment.REOPENED, user, note, order)
+        return Result(True, message)
+
+
+def dismiss(payment_pk: Any, user: Any, note: str) -> Result:
+    """Take a payment out of the inbox: refunded by hand, or not this shop's."""
+    if not note.strip():
+        return Result(False, _("Say why, so that others can follow it later."))
+    with _locked(payment_pk) as locked:
+        if locked.record.resolved_at is not None or not locked.record.attention:
+            return _already(locked.record)
+        _resolve(locked.record, BitsbyPayment.DISMISSED, user, note, locked.order)
+        return Result(True, _("Dismissed. You find it under “dealt with”, where it can be undone."))
+
+
+def undo(payment_pk: Any, user: Any) -> Result:
+    """Put a dismissed payment back into the inbox."""
+    with _locked(payment_pk) as locked:
+        record = locked.record
+        if record.resolution != BitsbyPayment.DISMISSED or record.resolved_at is None:
+            return Result(False, _("Only a dismissal can be undone, and this is none any more."))
+        record.resolved_at, record.resolution = None, ""
+        record.save(update_fields=["resolved_at", "resolution"])
+        write_log(user, locked.order, record, _("Dismissal undone"))
+        return Result(True, _("The payment is in the inbox again."))
+
+
+def mark_bound(payment_pk: Any, user: Any, note: str) -> None:
+    """Note that staff bound this payment knowing its amount: it needs nobody any more."""
+    with _locked(payment_pk) as locked:
+        if locked.record.attention and locked.record.resolved_at is None:
+            _resolve(locked.record, BitsbyPayment.BOUND, user, note, locked.order, log=False)
+
+
+def _pay(order: Any, record: BitsbyPayment) -> None:
+    settings = conf.get()
+    if order_state(settings, order) is OrderState.PENDING:
+        ledger.move_order(order, settings.order_status_paid, f"Payment {record} accepted by staff.")
+    order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+
+
+def _resolve(
+    record: BitsbyPayment, how: str, user: Any, note: str, order: Any, *, log: bool = True
+) -> None:
+    record.resolved_at = timezone.now()
+    record.resolution, record.resolved_by = how, user
+    record.resolution_note = note.strip()[:300]
+    record.save(update_fields=["resolved_at", "resolution", "resolved_by", "resolution_note"])
+    logger.info("payment %s: payment=%s user=%s", how, record.bitsby_id, user.pk)
+    if log:
+        write_log(user, order, record, f"{record.get_resolution_display()}: {note.strip()}")
+
+
+def _already(record: BitsbyPayment) -> Result:
+    by = record.resolved_by or _("the app")
+    how = record.get_resolution_display() or _("settled")
+    return Result(False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by})
+
+
+def write_log(user: Any, order: Any, subject: Any, message: str) -> None:
+    """Write who did what and why into Django's admin log, on the order where there is one."""
+    target = order if order is not None else subject
+    LogEntry.objects.create(
+        user_id=user.pk,
+        content_type=ContentType.objects.get_for_model(target),
+        object_id=str(target.pk),
+        object_repr=str(target)[:200],
+        action_flag=CHANGE,
+        change_message=f"Bitsby: {subject}: {message}",
+    )
