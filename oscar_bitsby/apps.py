@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -18,5 +18,11 @@ class BitsbyConfig(AppConfig):
         # Imported here, since all of these need the models to be loaded.
         from oscar_bitsby import checks  # noqa: F401  # registers itself
         from oscar_bitsby.checkout import hook
+        from oscar_bitsby.dashboard.hook import extend_dashboard
 
         hook.extend_checkout()
+        extend_dashboard()
+        if apps.is_installed("django.contrib.admin"):
+            from oscar_bitsby.admin import extend_order_admin
+
+            extend_order_admin()

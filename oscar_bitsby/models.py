@@ -72,6 +72,8 @@ class BitsbyInvoice(models.Model):
     checked_at = models.DateTimeField(_("Asked about"), default=EPOCH)
     hinted_at = models.DateTimeField(_("Delivery to look into"), null=True, blank=True)
     holds_order = models.BooleanField(_("The order waits for it"), default=True)
+    #: Of the payment page, as Bitsby last said; 0 as long as it was not asked.
+    views = models.PositiveIntegerField(_("Page views"), default=0)
     error = models.CharField(_("What went wrong"), max_length=300, blank=True)
 
     objects = InvoiceQuerySet.as_manager()
@@ -112,6 +114,11 @@ class BitsbyInvoice(models.Model):
     def is_over(self, now: dt.datetime) -> bool:
         """Tell whether the time to pay has passed by our own clock; what counts is Bitsby's."""
         return self.expires_at is not None and self.expires_at <= now
+
+    @property
+    def may_be_cancelled(self) -> bool:
+        """Tell whether Bitsby may allow cancelling: unpaid, and its page not known to be seen."""
+        return self.status == self.UNPAID and not self.views
 
     def asks(self, amount: Decimal, currency: str) -> bool:
         """Tell whether this invoice asks for that amount of that currency."""

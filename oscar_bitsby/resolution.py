@@ -76,15 +76,9 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.PAID)
         _pay(order, record)
         _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
-        return Result(
-            True,
-            _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
-            % {
-                "worth": record.worth,
-                "currency": record.currency,
-                "number": order.number,
-            },
-        )
+        message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
+        values = {"worth": record.worth, "currency": record.currency, "number": order.number}
+        return Result(True, message % values)
 
 
 def settle_again(payment_pk: Any, user: Any, note: str) -> Result:

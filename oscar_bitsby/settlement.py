@@ -72,6 +72,9 @@ def settle(
         record = None
         if payment is not None and told.status != replies.UNPAID:
             record = remember(payment, invoice=invoice, told=told, save=not dry_run)
+        if told.views is not None and told.views != invoice.views and not dry_run:
+            invoice.views = told.views
+            invoice.save(update_fields=["views"])
         facts = _facts(settings, order, invoice, told, payment, record)
         actions = decide(facts)
         if not dry_run:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.urls import path
 
 from oscar_bitsby import views, webhook
+from oscar_bitsby.dashboard import actions
+from oscar_bitsby.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
 
@@ -14,4 +16,26 @@ urlpatterns = [
     path("orders/<str:token>/", views.OrderView.as_view(), name="order"),
     path("orders/<str:token>/pay/", views.PayView.as_view(), name="pay"),
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
+    path("dashboard/", dashboard.InboxView.as_view(), name="dashboard-inbox"),
+    path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
+    path(
+        "dashboard/invoices/<int:pk>/refresh/",
+        actions.InvoiceActionView.as_view(),
+        {"action": "refresh"},
+        name="dashboard-invoice-refresh",
+    ),
+    path(
+        "dashboard/invoices/<int:pk>/cancel/",
+        actions.InvoiceActionView.as_view(),
+        {"action": "cancel"},
+        name="dashboard-invoice-cancel",
+    ),
+    path(
+        "dashboard/orders/<int:order_pk>/bind/", dashboard.BindView.as_view(), name="dashboard-bind"
+    ),
+    path(
+        "dashboard/payments/<int:pk>/<slug:action>/",
+        actions.PaymentActionView.as_view(),
+        name="dashboard-payment",
+    ),
 ]

@@ -19,7 +19,7 @@ from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
 from oscar_bitsby.conf import METHOD_CODE
-from oscar_bitsby.links import pay_url
+from oscar_bitsby.links import order_url, pay_url
 from oscar_bitsby.views import SESSION_KEY
 
 logger = logging.getLogger("oscar_bitsby")
@@ -119,7 +119,10 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return ["check_order_is_not_placed", *conditions, "check_payment_method_is_chosen"]
 
     def check_order_is_not_placed(self, request: HttpRequest) -> None:
-        """Lead a second click, or the back button, to the order that the first one placed."""
+        """Lead a second click on to the payment, and the back button to the order's page.
+
+        Back must not lead forward to the payment page again, or nobody could leave it.
+        """
         order_id = request.session.get("checkout_order_id")
         if order_id is None or not request.basket.is_empty:  # type: ignore[attr-defined]
             return
@@ -127,7 +130,8 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
             pk=order_id, sources__source_type__code=METHOD_CODE
         ).first()
         if order is not None:
-            raise exceptions.FailedPreCondition(url=pay_url(order))
+            url = pay_url(order) if request.method == "POST" else order_url(order)
+            raise exceptions.FailedPreCondition(url=url)
 
     def check_payment_method_is_chosen(self, request: HttpRequest) -> None:
         if not self.is_payment_due():

@@ -1,0 +1,166 @@
+"""Django admin: records that can be read and searched, and binding from the order's screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from oscar.core.loading import get_model
+
+from oscar_bitsby import staff
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+
+Order = get_model("order", "Order")
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
+    """What Bitsby said is not for editing."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(BitsbyInvoice)
+class BitsbyInvoiceAdmin(ReadOnlyAdmin):
+    list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "error")
+    list_filter = ("status", "currency", "created_at")
+    search_fields = ("=order_number", "=uid", "=bitsby_id")
+    raw_id_fields = ("order",)
+    show_full_result_count = False
+
+
+@admin.register(BitsbyPayment)
+class BitsbyPaymentAdmin(ReadOnlyAdmin):
+    list_display = (
+        "bitsby_id",
+        "amount",
+        "cryptocurrency",
+        "worth",
+        "currency",
+        "attention",
+        "resolution",
+        "booked_at",
+        "transaction_at",
+    )
+    list_filter = ("attention", "resolution", "is_foreign", "cryptocurrency")
+    search_fields = ("=invoice__order_number", "=invoice__uid", "=bitsby_id", "=hash")
+    raw_id_fields = ("invoice",)
+    show_full_result_count = False
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("received_at", "invoice", "answered", "outcome", "remote_address")
+    list_filter = ("answered", "received_at")
+    list_select_related = ("invoice",)
+    search_fields = ("=invoice__order_number", "=invoice__uid", "=invoice__bitsby_id")
+    raw_id_fields = ("invoice",)
+    show_full_result_count = False
+
+
+class OrderAdminMixin:
+    """Goes in front of whatever admin the shop has for its orders."""
+
+    admin_site: Any
+    opts: Any
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        parent: Any = super()
+        actions: dict[str, Any] = parent.get_actions(request)
+        if staff.may_move_money(request.user):
+            label = gettext_lazy("Bind a Bitsby payment")
+            actions["bind_bitsby_payment"] = (_bind_action, "bind_bitsby_payment", label)
+        return actions
+
+    def get_urls(self) -> list[Any]:
+        parent: Any = super()
+        view = self.admin_site.admin_view(transaction.non_atomic_requests(self.bind_view))
+        own = path(
+            "<path:object_id>/bitsby/", transaction.non_atomic_requests(view), name=BIND_URL_NAME
+        )
+        return [own, *parent.get_urls()]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        parent: Any = super()
+        extra = dict(extra_context or {})
+        extra["bitsby_extends"] = parent.change_form_template or "admin/change_form.html"
+        if staff.may_move_money(request.user):
+            extra["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[object_id])
+        response: HttpResponse = parent.change_view(request, object_id, form_url, extra)
+        return response
+
+    @property
+    def change_form_template(self) -> str:
+        return "admin/oscar_bitsby/order_change_form.html"
+
+    def bind_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Bind a payment to one order: list, confirm, do."""
+        staff.require_money_permission(request.user)
+        order = Order._default_manager.filter(pk=object_id).first() if object_id.isdigit() else None
+        if order is None:
+            raise Http404(_("There is no such order."))
+        change_url = reverse("admin:order_order_change", args=[order.pk])
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Bind a Bitsby payment to order %s") % order.number,
+            "opts": self.opts,
+            "changelist_url": reverse("admin:order_order_changelist"),
+            "change_url": change_url,
+        }
+        return staff.bind_steps(request, order, "admin/oscar_bitsby/bind.html", context, change_url)
+
+
+BIND_URL_NAME = "oscar_bitsby_bind"
+
+
+def _bind_action(modeladmin: Any, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+    """Open the binding page for the one order that is selected."""
+    orders = list(queryset[:2])
+    if len(orders) != 1:
+        modeladmin.message_user(
+            request,
+            _("Select exactly one order to bind a payment to."),
+            level=messages.ERROR,
+        )
+        return None
+    reason = staff.cannot_bind(orders[0])
+    if reason:
+        modeladmin.message_user(request, reason, level=messages.ERROR)
+        return None
+    return HttpResponseRedirect(reverse(f"admin:{BIND_URL_NAME}", args=[orders[0].pk]))
+
+
+def extend_order_admin() -> None:
+    """Put the mixin in front of the admin that the shop registered for its orders, if any.
+
+    Called when all apps are ready: autodiscover first, since the shop's own admin may not have
+    been registered yet, and doing this at import time would come too early for it.
+    """
+    admin.autodiscover()
+    registered = admin.site._registry.get(Order)
+    if registered is None or isinstance(registered, OrderAdminMixin):
+        return
+    current = type(registered)
+    extended = type(
+        current.__name__, (OrderAdminMixin, current), {"__module__": current.__module__}
+    )
+    admin.site.unregister(Order)
+    admin.site.register(Order, extended)

@@ -1,0 +1,51 @@
+"""Who may see which orders' money in the dashboard: staff all, partners their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.mixins import AccessMixin
+from django.db import transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from oscar.core.loading import get_class, get_model
+
+Order = get_model("order", "Order")
+
+PARTNER_PERMISSION = "partner.dashboard_access"
+
+
+def may_see(user: Any, *args: Any) -> bool:
+    """Tell whether a user has any business here; extra arguments are the navigation's."""
+    return bool(user.is_active and (user.is_staff or user.has_perm(PARTNER_PERMISSION)))
+
+
+def orders_for(user: Any) -> Any:
+    """Return the orders that a user may see; Oscar's own rule."""
+    return get_class("dashboard.orders.views", "queryset_orders_for_user")(user)
+
+
+def only_visible(queryset: Any, user: Any, order_path: str) -> Any:
+    """Leave in ``queryset`` what belongs to orders that a user may see."""
+    if user.is_staff:
+        return queryset
+    orders = orders_for(user).order_by().values("pk")
+    return queryset.filter(**{f"{order_path}__in": orders})
+
+
+# Some of these views ask Bitsby, and none of them may do so inside a request's transaction.
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class DashboardMixin(AccessMixin):
+    """Asks for a login, and refuses who has no business here."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not may_see(request.user):
+            return self.handle_no_permission()
+        parent: Any = super()
+        response: HttpResponseBase = parent.dispatch(request, *args, **kwargs)
+        return response
+
+    def get_login_url(self) -> str:
+        return reverse("dashboard:login")

@@ -1,0 +1,147 @@
+"""What staff can do from the dashboard. Every action is a POST, asks for the permission on the
+server, and runs outside of any request transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.generic import View
+
+from oscar_bitsby import binding, gateway, reconciliation, resolution, staff
+from oscar_bitsby.dashboard.access import DashboardMixin
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.money import to_cents
+from oscar_bitsby.resolution import Result
+
+
+@dataclass(frozen=True)
+class PaymentAction:
+    """An action on a payment: what it is called, what it does in plain words, and how."""
+
+    label: Any
+    explanation: Any
+    do: Callable[[BitsbyPayment, Any, str, Decimal | None], Result]
+    needs_note: bool = False
+
+
+ACTIONS = {
+    "accept": PaymentAction(
+        gettext_lazy("Accept as it is"),
+        gettext_lazy(
+            "The payment is booked at its worth if it is not booked yet, and its order becomes"
+            " paid if it is still pending. The difference stays visible on the order."
+        ),
+        lambda payment, user, note, worth: resolution.accept(payment.pk, user, note, worth),
+    ),
+    "settle": PaymentAction(
+        gettext_lazy("Settle the order again"),
+        gettext_lazy(
+            "The cancelled order becomes paid again and its stock is taken, if there is enough and"
+            " the shop's status pipeline allows it. Otherwise the order gets a note."
+        ),
+        lambda payment, user, note, worth: resolution.settle_again(payment.pk, user, note),
+    ),
+    "dismiss": PaymentAction(
+        gettext_lazy("Dismiss"),
+        gettext_lazy(
+            "The payment leaves the inbox, for example because it was refunded by hand or is not"
+            " this shop's. What is booked stays booked. It can be undone."
+        ),
+        lambda payment, user, note, worth: resolution.dismiss(payment.pk, user, note),
+        needs_note=True,
+    ),
+    "undo": PaymentAction(
+        gettext_lazy("Undo the dismissal"),
+        gettext_lazy("The payment stands in the inbox again."),
+        lambda payment, user, note, worth: resolution.undo(payment.pk, user),
+    ),
+}
+
+
+class PaymentActionView(DashboardMixin, View):
+    """Ask before an action on a payment, then carry it out."""
+
+    def get(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
+        return self._ask(request, pk, action)
+
+    def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
+        staff.require_money_permission(request.user)
+        chosen, payment = _find(pk, action)
+        note = request.POST.get("note", "")
+        try:
+            worth = _worth(request.POST.get("worth", ""))
+        except ValueError:
+            return self._ask(request, pk, action, _("The worth is not an amount of money."))
+        if chosen.needs_note and not note.strip():
+            return self._ask(request, pk, action, _("Say why, so that others can follow it later."))
+        result = chosen.do(payment, request.user, note, worth)
+        return staff.say(request, result, reverse("oscar_bitsby:dashboard-inbox"))
+
+    def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
+        staff.require_money_permission(request.user)
+        chosen, payment = _find(pk, action)
+        context = {"payment": payment, "action": chosen, "error": error}
+        context["asks_worth"] = action == "accept" and payment.worth is None
+        return render(request, "oscar_bitsby/dashboard/act.html", context)
+
+
+def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
+    if action not in ACTIONS:
+        raise Http404
+    payments = BitsbyPayment.objects.select_related("invoice__order")
+    payment: BitsbyPayment = get_object_or_404(payments, pk=pk)
+    return ACTIONS[action], payment
+
+
+def _worth(text: str) -> Decimal | None:
+    if not text.strip():
+        return None
+    try:
+        worth = to_cents(Decimal(text.strip()))
+    except InvalidOperation:
+        raise ValueError("not a number") from None
+    if not 0 < worth < 10**9:
+        raise ValueError("out of range")
+    return worth
+
+
+class InvoiceActionView(DashboardMixin, View):
+    """Refresh or cancel an invoice."""
+
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
+        staff.require_money_permission(request.user)
+        invoice: BitsbyInvoice = get_object_or_404(
+            BitsbyInvoice.objects.select_related("order"), pk=pk
+        )
+        if action == "cancel":
+            result = binding.cancel_invoice(invoice, request.user, request.POST.get("note", ""))
+        else:
+            result = _refresh(invoice)
+        if invoice.order is None:
+            url = reverse("oscar_bitsby:dashboard-invoices")
+        else:
+            url = reverse("dashboard:order-detail", kwargs={"number": invoice.order_number})
+        return staff.say(request, result, f"{url}#bitsby")
+
+
+def _refresh(invoice: BitsbyInvoice) -> Result:
+    try:
+        outcome = reconciliation.refresh(invoice, gateway.for_buyer(binding.STAFF_PATIENCE))
+    except BitsbyError as error:
+        return Result(False, _("Bitsby could not be asked: %s.") % error)
+    if outcome is None:
+        return Result(False, _("Bitsby does not know this invoice."))
+    invoice.refresh_from_db()
+    status = invoice.get_status_display()
+    return Result(True, _("Bitsby was asked. The invoice is: %s.") % status)

@@ -1,0 +1,108 @@
+"""Puts the Bitsby entry into the dashboard's navigation, and a Bitsby tab on the order's page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.utils.functional import lazy
+from django.utils.translation import gettext, gettext_lazy
+
+from oscar_bitsby import links, staff
+from oscar_bitsby.dashboard.access import may_see
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+
+#: More than this many is "99+": the number is there to be noticed, not to be exact.
+MOST_SHOWN = 99
+
+
+def extend_dashboard() -> None:
+    """Extend the navigation and the order's page; harmless when done twice."""
+    _extend_navigation()
+    _extend_order_page()
+
+
+def _inbox_label() -> str:
+    try:
+        waiting = len(BitsbyPayment.objects.in_inbox().values_list("pk")[: MOST_SHOWN + 1])
+    except Exception:
+        # The navigation stands on every page of the dashboard; this must not take them down.
+        waiting = 0
+    if not waiting:
+        return gettext("Money inbox")
+    number = f"{MOST_SHOWN}+" if waiting > MOST_SHOWN else str(waiting)
+    return gettext("Money inbox (%s)") % number
+
+
+def _extend_navigation() -> None:
+    entry = {
+        "label": gettext_lazy("Bitsby"),
+        "icon": "fas fa-coins",
+        "access_fn": may_see,
+        "children": [
+            {
+                "label": lazy(_inbox_label, str)(),
+                "url_name": "oscar_bitsby:dashboard-inbox",
+                "access_fn": may_see,
+            },
+            {
+                "label": gettext_lazy("Invoices"),
+                "url_name": "oscar_bitsby:dashboard-invoices",
+                "access_fn": may_see,
+            },
+        ],
+    }
+    navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
+    if isinstance(navigation, list) and not any(
+        item.get("access_fn") is may_see for item in navigation
+    ):
+        navigation.append(entry)
+
+
+class OrderPageMixin:
+    """The order's page with our tab; goes in front of whatever view the shop has."""
+
+    template_name: str
+    request: Any
+    object: Any
+
+    def get_template_names(self) -> list[str]:
+        return ["oscar_bitsby/dashboard/order_detail.html"]
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        parent: Any = super()
+        context: dict[str, Any] = parent.get_context_data(**kwargs)
+        context["bitsby_extends"] = self.template_name
+        invoices = list(
+            BitsbyInvoice.objects.filter(order=self.object).prefetch_related(
+                "payments__resolved_by", "deliveries"
+            )
+        )
+        if invoices:
+            received = sum(
+                payment.worth or 0
+                for invoice in invoices
+                for payment in invoice.payments.all()
+                if payment.booked_at
+            )
+            context["bitsby"] = {
+                "invoices": invoices,
+                "received": received,
+                "difference": received - self.object.total_incl_tax,
+                "may_bind": staff.may_move_money(self.request.user),
+                "link": self.request.build_absolute_uri(links.order_url(self.object)),
+            }
+        return context
+
+
+def _extend_order_page() -> None:
+    try:
+        config: Any = apps.get_app_config("orders_dashboard")
+    except LookupError:
+        return
+    view = getattr(config, "order_detail_view", None)
+    if view is None or issubclass(view, OrderPageMixin):
+        return
+    origin = {"__module__": view.__module__, "__doc__": view.__doc__}
+    config.order_detail_view = type(view.__name__, (OrderPageMixin, view), origin)

@@ -1,0 +1,200 @@
+"""The dashboard's pages: money inbox, invoices, binding. They show; ``actions`` changes things."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+from django.views.generic import ListView, View
+
+from oscar_bitsby import binding, staff
+from oscar_bitsby.conf import CURRENCIES
+from oscar_bitsby.dashboard.access import DashboardMixin, only_visible, orders_for
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+
+PAGE = 25
+#: Counting a million rows takes longer than finding a page of them; more than this is "many".
+MOST_COUNTED = 10_000
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
+    """Counts no further than people page, so that a page costs the same among a million rows."""
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        if not hasattr(self, "_bounded"):
+            rows: Any = self.object_list
+            self._bounded = len(rows.order_by().values_list("pk")[:MOST_COUNTED])
+        return self._bounded
+
+
+class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
+    """Every payment that is not plainly the payment of its order, and what can be done with it."""
+
+    template_name = "oscar_bitsby/dashboard/inbox.html"
+    context_object_name = "payments"
+    paginate_by = PAGE
+    paginator_class = BoundedPaginator
+
+    @property
+    def is_done(self) -> bool:
+        return self.request.GET.get("show") == "done"
+
+    def get_queryset(self) -> QuerySet[BitsbyPayment]:
+        payments: Any = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
+        if self.is_done:
+            payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at")
+        else:
+            payments = payments.in_inbox().order_by("-seen_at")
+        found: QuerySet[BitsbyPayment] = only_visible(payments, self.request.user, "invoice__order")
+        return found
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context = super().get_context_data(**kwargs)
+        payments = list(context["payments"])
+        suggested = _suggestions(payments)
+        context["rows"] = [
+            {
+                "payment": payment,
+                "match": suggested.get(payment.pk),
+                "explorer": binding.explorer_url(payment),
+                "difference": _difference(payment),
+            }
+            for payment in payments
+        ]
+        context["is_done"] = self.is_done
+        context["may_bind"] = staff.may_move_money(self.request.user)
+        return context
+
+
+def _difference(payment: BitsbyPayment) -> Any:
+    if payment.worth is None or payment.invoice is None:
+        return None
+    return payment.worth - payment.invoice.amount
+
+
+def _suggestions(payments: list[BitsbyPayment]) -> dict[Any, binding.Match]:
+    """Find for each unbound payment the invoice that it fits best, with one query for all."""
+    unbound = [row for row in payments if row.invoice_id is None and row.transaction_at]
+    if not unbound:
+        return {}
+    times = [row.transaction_at for row in unbound if row.transaction_at]
+    invoices = list(
+        BitsbyInvoice.objects.filter(
+            bitsby_id__isnull=False,
+            order__isnull=False,
+            created_at__range=(min(times) - dt.timedelta(days=2), max(times)),
+        )
+        .exclude(status=BitsbyInvoice.PAID)
+        .select_related("order")[:500]
+    )
+    found = {row.pk: binding.best_match(row, invoices) for row in unbound}
+    return {pk: match for pk, match in found.items() if match is not None}
+
+
+class InvoiceFilterForm(forms.Form):
+    """What the list of invoices can be narrowed by."""
+
+    q = forms.CharField(label=_("Order, id or hash"), required=False, max_length=200)
+    status = forms.ChoiceField(
+        label=_("Status"), required=False, choices=[("", _("any")), *BitsbyInvoice.STATUSES]
+    )
+    currency = forms.ChoiceField(
+        label=_("Currency"), required=False, choices=[("", _("any")), *((c, c) for c in CURRENCIES)]
+    )
+    date_from = forms.DateField(
+        label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    date_to = forms.DateField(
+        label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    attention = forms.BooleanField(label=_("Needs attention"), required=False)
+
+
+class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
+    """All invoices, newest first."""
+
+    template_name = "oscar_bitsby/dashboard/invoices.html"
+    context_object_name = "invoices"
+    paginate_by = PAGE
+    paginator_class = BoundedPaginator
+
+    def get_queryset(self) -> QuerySet[BitsbyInvoice]:
+        invoices: Any = BitsbyInvoice.objects.select_related("order").defer("reply", "wallets")
+        self.form = InvoiceFilterForm(self.request.GET)
+        if self.form.is_valid():
+            invoices = _narrow(invoices, self.form.cleaned_data)
+        found: QuerySet[BitsbyInvoice] = only_visible(invoices, self.request.user, "order")
+        return found
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        query = self.request.GET.copy()
+        query.pop("page", None)
+        return super().get_context_data(form=self.form, query=query.urlencode(), **kwargs)
+
+
+def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
+    if wanted["status"]:
+        invoices = invoices.filter(status=wanted["status"])
+    if wanted["currency"]:
+        invoices = invoices.filter(currency=wanted["currency"])
+    if wanted["date_from"]:
+        invoices = invoices.filter(created_at__date__gte=wanted["date_from"])
+    if wanted["date_to"]:
+        invoices = invoices.filter(created_at__date__lte=wanted["date_to"])
+    if wanted["attention"]:
+        in_inbox = BitsbyPayment.objects.in_inbox().filter(invoice__isnull=False)
+        invoices = invoices.filter(pk__in=in_inbox.values("invoice"))
+    text = wanted["q"].strip()
+    if text:
+        # Whole values only: each of them is indexed, and a part of a hash says nothing.
+        paid_by = BitsbyPayment.objects.filter(_payment_named(text)).values("invoice")
+        named = Q(order_number=text) | Q(uid=text) | Q(pk__in=paid_by)
+        if _is_uuid(text):
+            named |= Q(bitsby_id=text)
+        invoices = invoices.filter(named)
+    return invoices
+
+
+def _payment_named(text: str) -> Q:
+    return Q(hash=text) | Q(bitsby_id=text) if _is_uuid(text) else Q(hash=text)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+class BindView(DashboardMixin, View):
+    """Bind a payment to one order's invoice: list, confirm, do."""
+
+    def get(self, request: HttpRequest, order_pk: int) -> HttpResponse:
+        return self._steps(request, order_pk)
+
+    def post(self, request: HttpRequest, order_pk: int) -> HttpResponse:
+        staff.require_money_permission(request.user)
+        return self._steps(request, order_pk)
+
+    def _steps(self, request: HttpRequest, order_pk: int) -> HttpResponse:
+        order = get_object_or_404(orders_for(request.user), pk=order_pk)
+        if not request.user.is_staff:
+            # A partner's user sees the order's tab; the list would show other orders' payments.
+            staff.require_money_permission(request.user)
+        done = order_detail_url(order)
+        return staff.bind_steps(request, order, "oscar_bitsby/dashboard/bind.html", {}, done)
+
+
+def order_detail_url(order: Any) -> str:
+    """Return the dashboard's page of an order, at our tab."""
+    return reverse("dashboard:order-detail", kwargs={"number": order.number}) + "#bitsby"

@@ -1,0 +1,148 @@
+"""Binding a payment by hand, step by step: choose, see what will happen, confirm. The Django admin
+and Oscar's dashboard show the same steps in their own frames."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from oscar_bitsby import binding
+from oscar_bitsby.binding import Match
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.resolution import Result
+
+#: The permission that moves money; checked on the server for every way in.
+BIND_PERMISSION = "oscar_bitsby.bind_payment"
+
+
+def may_move_money(user: Any) -> bool:
+    """Tell whether a user may bind, accept, dismiss and cancel: staff with the permission only."""
+    return bool(user.is_active and user.is_staff and user.has_perm(BIND_PERMISSION))
+
+
+def require_money_permission(user: Any) -> None:
+    """Refuse everybody who may not move money.
+
+    Raises:
+        PermissionDenied: the user is not staff, or has not the permission.
+    """
+    if not may_move_money(user):
+        raise PermissionDenied(_("You need the permission “Can bind Bitsby payments”."))
+
+
+class BindForm(forms.Form):
+    """A payment from the list, or its id typed by hand; and why."""
+
+    payment = forms.UUIDField(required=False)
+    payment_id = forms.CharField(
+        label=gettext_lazy("Payment id"),
+        required=False,
+        help_text=gettext_lazy("If it is not in the list: the id that Bitsby shows for it."),
+    )
+    invoice = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    note = forms.CharField(label=gettext_lazy("Why"), required=False, max_length=200)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        typed = (data.get("payment_id") or "").strip()
+        if typed:
+            try:
+                data["chosen"] = UUID(typed)
+            except ValueError:
+                raise forms.ValidationError(
+                    _(
+                        "“%s” is not a payment id. One looks like"
+                        " f986ad8d-2298-473d-982a-efbc817b975d."
+                    )
+                    % typed[:60]
+                ) from None
+        elif data.get("payment"):
+            data["chosen"] = data["payment"]
+        elif not self.errors:
+            raise forms.ValidationError(_("Choose a payment, or type its id."))
+        return data
+
+
+def cannot_bind(order: Any) -> str:
+    """Return why no payment can be bound to an order, or nothing."""
+    invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
+    text = ""
+    if not invoices.exists():
+        text = _("Order %s has no invoice at Bitsby that a payment could be bound to.")
+    elif not invoices.exclude(status=BitsbyInvoice.PAID).exists():
+        text = _("Order %s is paid already: none of its invoices is open.")
+    return text % order.number if text else ""
+
+
+def bind_steps(
+    request: HttpRequest, order: Any, template: str, context: dict[str, Any], done: str
+) -> HttpResponse:
+    """Show the step that the request is at, or bind.
+
+    Args:
+        order: the order; the caller has checked that the user may see it.
+        template: the page, in the caller's frame.
+        context: what the frame needs.
+        done: where to go after binding.
+    """
+    context = context | {"order": order, "may_bind": may_move_money(request.user)}
+    reason = cannot_bind(order)
+    if reason:
+        return say(request, Result(False, reason), done)
+    if request.method != "POST":
+        problem = binding.read_live(order)
+        context |= {"matches": _rows(order), "problem": problem, "form": BindForm()}
+        return render(request, template, context)
+    require_money_permission(request.user)
+    form = BindForm(request.POST)
+    if not form.is_valid():
+        return render(request, template, context | {"matches": _rows(order), "form": form})
+    payment_id = form.cleaned_data["chosen"]
+    found = _match_for(order, payment_id, form.cleaned_data.get("invoice"))
+    if "confirm" not in request.POST:
+        shown = {"found": found, "payment_id": payment_id, "form": form}
+        return render(request, template, context | shown)
+    note = form.cleaned_data["note"]
+    result = binding.bind(found["invoice"], payment_id, request.user, note)
+    return say(request, result, done)
+
+
+def _rows(order: Any) -> list[dict[str, Any]]:
+    return [
+        {"match": match, "explorer": binding.explorer_url(match.payment)}
+        for match in binding.candidates(order)
+    ]
+
+
+def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any]:
+    """Return the invoice to bind to, and what is known of the payment."""
+    invoices = list(
+        order.bitsby_invoices.filter(bitsby_id__isnull=False).exclude(status=BitsbyInvoice.PAID)
+    )
+    chosen = [invoice for invoice in invoices if invoice.pk == invoice_pk]
+    payment = BitsbyPayment.objects.filter(bitsby_id=payment_id).first()
+    match: Match | None = None
+    if payment is not None:
+        match = max(
+            (binding.match(payment, invoice) for invoice in chosen or invoices),
+            key=lambda found: (found.score, found.invoice.pk),
+        )
+    return {
+        "match": match,
+        "payment": payment,
+        "invoice": match.invoice if match else (chosen or invoices)[0],
+    }
+
+
+def say(request: HttpRequest, result: Result, url: str) -> HttpResponse:
+    level = messages.SUCCESS if result.done else messages.ERROR
+    messages.add_message(request, level, result.message)
+    return redirect(url)
