@@ -86,10 +86,9 @@ class OrderAdminMixin:
 
     def get_urls(self) -> list[Any]:
         parent: Any = super()
-        view = self.admin_site.admin_view(transaction.non_atomic_requests(self.bind_view))
-        own = path(
-            "<path:object_id>/bitsby/", transaction.non_atomic_requests(view), name=BIND_URL_NAME
-        )
+        # Asks Bitsby, which must not happen inside a request's transaction.
+        view = transaction.non_atomic_requests(self.admin_site.admin_view(self.bind_view))
+        own = path("<path:object_id>/bitsby/", view, name=BIND_URL_NAME)
         return [own, *parent.get_urls()]
 
     def change_view(

@@ -29,7 +29,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
     """Counts no further than people page, so that a page costs the same among a million rows."""
 
     @property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         if not hasattr(self, "_bounded"):
             rows: Any = self.object_list
             self._bounded = len(rows.order_by().values_list("pk")[:MOST_COUNTED])
