@@ -44,11 +44,17 @@ class BindForm(forms.Form):
     payment = forms.UUIDField(required=False)
     payment_id = forms.CharField(
         label=gettext_lazy("Payment id"),
+        widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
         required=False,
         help_text=gettext_lazy("If it is not in the list: the id that Bitsby shows for it."),
     )
     invoice = forms.IntegerField(required=False, widget=forms.HiddenInput)
-    note = forms.CharField(label=gettext_lazy("Why"), required=False, max_length=200)
+    note = forms.CharField(
+        label=gettext_lazy("Why"),
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
+    )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}

@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.utils.functional import lazy
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext_lazy
 
 from oscar_bitsby import links, staff
 from oscar_bitsby.dashboard.access import may_see
@@ -23,26 +23,25 @@ def extend_dashboard() -> None:
     _extend_order_page()
 
 
-def _inbox_label() -> str:
+def _label() -> str:
     try:
         waiting = len(BitsbyPayment.objects.in_inbox().values_list("pk")[: MOST_SHOWN + 1])
     except Exception:
         # The navigation stands on every page of the dashboard; this must not take them down.
         waiting = 0
     if not waiting:
-        return gettext("Money inbox")
-    number = f"{MOST_SHOWN}+" if waiting > MOST_SHOWN else str(waiting)
-    return gettext("Money inbox (%s)") % number
+        return "Bitsby"
+    return f"Bitsby ({MOST_SHOWN}+)" if waiting > MOST_SHOWN else f"Bitsby ({waiting})"
 
 
 def _extend_navigation() -> None:
     entry = {
-        "label": gettext_lazy("Bitsby"),
+        "label": lazy(_label, str)(),
         "icon": "fas fa-coins",
         "access_fn": may_see,
         "children": [
             {
-                "label": lazy(_inbox_label, str)(),
+                "label": gettext_lazy("Money inbox"),
                 "url_name": "oscar_bitsby:dashboard-inbox",
                 "access_fn": may_see,
             },
