@@ -57,7 +57,7 @@ def _ask_and_settle(
     report: Report,
     invoices: list[BitsbyInvoice],
 ) -> dict[UUID, replies.Invoice]:
-    told, asked = ask_about_many(settings, client, invoices)
+    told, asked = ask_about_many(settings, client, invoices, report.keep_alive)
     if not report.dry_run:
         BitsbyInvoice.objects.filter(bitsby_id__in=asked).update(checked_at=timezone.now())
     for invoice in invoices:

@@ -25,10 +25,14 @@ def for_background() -> BitsbyClient:
     return _client(partial(wait_for_slot, BACKGROUND_PATIENCE), tries=3)
 
 
-def if_free() -> BitsbyClient:
+def if_free(timeout: float | None = None) -> BitsbyClient:
     """Take the slot if it is free at this moment, and return a client whose first request is in it.
 
     A further request of that client is sent only if a slot is free then.
+
+    Args:
+        timeout: seconds for one request, where somebody waits and needs no answer; at most the
+            shop's ``TIMEOUT``.
 
     Raises:
         NoSlot: it is not free; nothing was sent.
@@ -40,15 +44,15 @@ def if_free() -> BitsbyClient:
         if not next(is_first, False):
             wait_for_slot(0)
 
-    return _client(wait, tries=1)
+    return _client(wait, tries=1, timeout=timeout)
 
 
-def _client(wait: Callable[[], None], tries: int) -> BitsbyClient:
+def _client(wait: Callable[[], None], tries: int, timeout: float | None = None) -> BitsbyClient:
     settings = conf.get()
     return BitsbyClient(
         settings.api_key,
         api_url=settings.api_url,
-        timeout=settings.timeout,
+        timeout=min(settings.timeout, timeout or settings.timeout),
         wait_for_slot=wait,
         tries=tries,
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +39,8 @@ class Report:
     cancelled: int = 0
     failures: int = 0
     newest_first: bool = True
+    #: Says that the pass still runs; called between requests.
+    keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def count(self, outcome: settlement.Outcome) -> None:
         self.booked += outcome.did(Do.BOOK)
@@ -94,7 +96,10 @@ def settle_told(
 
 
 def ask_about_many(
-    settings: conf.Conf, client: BitsbyClient, invoices: Iterable[BitsbyInvoice]
+    settings: conf.Conf,
+    client: BitsbyClient,
+    invoices: Iterable[BitsbyInvoice],
+    keep_alive: Callable[[], None] = lambda: None,
 ) -> tuple[dict[UUID, replies.Invoice], set[UUID]]:
     """Return what Bitsby says of these invoices, by its ids, and which ones it was asked about.
 
@@ -112,11 +117,13 @@ def ask_about_many(
             end_date=(max(days) + DAY).date(),
         )
         for page in pages:
+            keep_alive()
             told |= {item.id: item for item in page.items if item.id in wanted}
             if len(told) == len(wanted):
                 break
     strays = [row for key, row in wanted.items() if key not in told][:STRAYS_PER_PASS]
     for row in strays:
+        keep_alive()
         word = ask_about(client, row)
         if word is not None:
             told[word.id] = word

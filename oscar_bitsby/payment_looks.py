@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.utils import timezone
@@ -78,19 +78,25 @@ def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
     known = {row.bitsby_id: row for row in BitsbyPayment.objects.filter(bitsby_id__in=ids)}
     bound = {item.invoice.id for item in page.items if item.invoice}
     ours = {row.bitsby_id: row for row in BitsbyInvoice.objects.filter(bitsby_id__in=bound)}
+    began = _began()
     report.payments += len(page.items)
     news = page.unreadable > 0
     for payment in page.items:
-        if payment.id in known and _is_old_news(known[payment.id], payment.invoice):
+        if payment.id in known and _is_old_news(known[payment.id], payment.invoice, ours):
             continue
         news = True
         with report.failures_counted(payment.id):
-            _take_in(payment, ours, report)
+            _take_in(payment, ours, began, report)
     return news
 
 
-def _is_old_news(row: BitsbyPayment, told: replies.Invoice | None) -> bool:
+def _is_old_news(
+    row: BitsbyPayment, told: replies.Invoice | None, ours: Mapping[Any, BitsbyInvoice]
+) -> bool:
     if row.bound_to != (told.id if told else None):
+        return False
+    if row.invoice_id is None and told is not None and told.id in ours:
+        # Seen before our own record of the invoice was written.
         return False
     # What was bound to an ended invoice may count after all.
     return not (row.attention == BitsbyPayment.ENDED and told and told.status == replies.PAID)
@@ -99,6 +105,7 @@ def _is_old_news(row: BitsbyPayment, told: replies.Invoice | None) -> bool:
 def _take_in(
     payment: replies.Payment,
     ours: dict[Any, BitsbyInvoice],
+    began: dt.datetime | None,
     report: Report,
 ) -> None:
     told = payment.invoice
@@ -106,20 +113,24 @@ def _take_in(
         outcome = settlement.settle(ours[told.id], told, payment, dry_run=report.dry_run)
         report.count(outcome)
         return
-    reason = _reason_to_keep(payment)
+    reason = _reason_to_keep(payment, began)
     report.flagged += bool(reason)
     if not report.dry_run:
         settlement.keep(payment, reason=reason)
 
 
-def _reason_to_keep(payment: replies.Payment) -> str:
+def _began() -> dt.datetime | None:
+    """Return when this shop had its first invoice: what is older is none of its business."""
+    first = BitsbyInvoice.objects.filter(bitsby_id__isnull=False).order_by("pk").first()
+    return first.created_at - dt.timedelta(minutes=5) if first else None
+
+
+def _reason_to_keep(payment: replies.Payment, began: dt.datetime | None) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and a history from before this shop.
     """
-    first = BitsbyInvoice.objects.filter(bitsby_id__isnull=False).order_by("pk").first()
     told = payment.invoice
-    began = first.created_at - dt.timedelta(minutes=5) if first else None
     if told is not None:
         if told.project_id != conf.get().project_id:
             return ""

@@ -21,6 +21,8 @@ logger = logging.getLogger("oscar_bitsby")
 
 #: The same invoice is asked about at most once in this time because of what somebody sent.
 ASK_AGAIN_AFTER = dt.timedelta(seconds=10)
+#: Seconds that a page waits for an answer which it can do without.
+GLANCE_TIMEOUT = 3.0
 #: How often everything that is watched is looked at, as against the last days only.
 FAR_LOOK_EVERY = dt.timedelta(hours=24)
 #: Deliveries that a near look did not explain are asked about one by one, so many in a pass.
@@ -58,7 +60,7 @@ def glance(invoice: BitsbyInvoice) -> bool:
     if invoice.status != BitsbyInvoice.UNPAID or not may_ask_again(invoice):
         return False
     try:
-        client = gateway.if_free()
+        client = gateway.if_free(timeout=GLANCE_TIMEOUT)
         _note_asked(BitsbyInvoice.objects.filter(pk=invoice.pk))
         refresh(invoice, client)
     except NoSlot:
@@ -138,13 +140,13 @@ def reconcile(
             report.stood_back = True
             logger.info("another pass is running; this one stands back")
             return report
+        report.keep_alive = running.keep_alive
         try:
             if not dry_run:
                 give_up_stale(settings)
-            _look_at_payments(settings, client, report, running.keep_alive, progress)
+            _look_at_payments(settings, client, report, progress)
             _look_into_hints(client, report)
             endings.last_words(settings, client, report, progress)
-            running.keep_alive()
             endings.cancel_orders(settings, client, report, progress)
         finally:
             report.requests = client.requests
@@ -155,7 +157,6 @@ def _look_at_payments(
     settings: conf.Conf,
     client: BitsbyClient,
     report: Report,
-    keep_alive: Callable[[], None],
     progress: Callable[[str], None],
 ) -> None:
     now = timezone.now()
@@ -172,7 +173,7 @@ def _look_at_payments(
     progress("far look at payments" if is_far else "near look at payments")
 
     def note(pages: int, payments: int) -> None:
-        keep_alive()
+        report.keep_alive()
         progress(f"{payments} payments on {pages} pages")
 
     complete = payment_looks.take_in_payments(

@@ -52,7 +52,8 @@ def remember(
     row, is_new = BitsbyPayment.objects.select_for_update().get_or_create(
         bitsby_id=payment.id, defaults=values
     )
-    if not is_new and row.booked_at is None and row.bound_to != values["bound_to"]:
+    is_news = row.bound_to != values["bound_to"] or (invoice is not None and not row.invoice_id)
+    if not is_new and row.booked_at is None and is_news:
         # Bound since it was last seen; what made it strange before is settled by that.
         for name, value in values.items():
             setattr(row, name, value)

@@ -19,7 +19,7 @@ from django.db import router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import conf, ledger
+from oscar_bitsby import conf, ledger, signals
 from oscar_bitsby.decisions import OrderState
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import lock, order_state
@@ -74,6 +74,9 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
             record.save(update_fields=["worth"])
             ledger.book(order, record)
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.PAID)
+            signals.send_after_commit(
+                signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order
+            )
         _pay(order, record)
         _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
         message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
