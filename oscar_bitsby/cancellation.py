@@ -83,8 +83,8 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
 
 def has_waiting_money(order: Any) -> bool:
     """Tell whether money for this order waits in the inbox, not booked."""
-    waiting = BitsbyPayment.objects.filter(invoice__order=order, booked_at__isnull=True)
-    return bool(waiting.exclude(attention="").exists())
+    waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
+    return bool(waiting.exists())
 
 
 def _waited_since(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> dt.datetime:

@@ -52,6 +52,7 @@ class Facts:
         worth: the payment's worth in the order's currency; None when it cannot be told.
         owed: the order's total.
         booked: this payment is booked already.
+        booked_elsewhere: it is booked, but for another invoice than the one it is bound to now.
         order: what the order is now.
         paid_otherwise: another payment of Bitsby's or another source has paid the order.
         is_live: the invoice is live in our own records.
@@ -68,6 +69,7 @@ class Facts:
     worth: Decimal | None = None
     owed: Decimal = Decimal(0)
     booked: bool = False
+    booked_elsewhere: bool = False
     paid_otherwise: bool = False
     is_live: bool = True
     others_open: bool = False
@@ -78,8 +80,11 @@ def decide(facts: Facts) -> tuple[Action, ...]:
     """Return the steps to take, in their order."""
     if facts.told == replies.PAID:
         return tuple(_decide_paid(facts))
-    if facts.told in (replies.EXPIRED, replies.CANCELED) and facts.same_project:
-        return tuple(_decide_ended(facts))
+    if facts.told in (replies.EXPIRED, replies.CANCELED):
+        if facts.same_project:
+            return tuple(_decide_ended(facts))
+        if facts.has_payment and not facts.booked:
+            return (Action(Do.FLAG, "mismatch"),)
     return (Action(Do.WAIT),)
 
 
@@ -87,6 +92,8 @@ def _decide_paid(facts: Facts) -> list[Action]:
     if not facts.has_payment:
         # Without the payment's id nothing could be booked just once.
         return [Action(Do.WAIT)]
+    if facts.booked_elsewhere:
+        return [Action(Do.MARK_PAID), Action(Do.FLAG, "rebound")]
     if facts.booked:
         return [Action(Do.MARK_PAID)]
     if not (facts.same_project and facts.same_money):

@@ -44,6 +44,9 @@ def has_money(order: Any) -> bool:
 
 def book(order: Any, record: BitsbyPayment) -> None:
     """Record a payment at its worth: once, because ``booked_at`` is set in the same transaction."""
+    if record.worth is None:
+        # Oscar would take no amount for all that is open.
+        raise ValueError("a payment of unknown worth cannot be booked")
     had_money = has_money(order)
     source = order.sources.select_for_update().filter(source_type__code=METHOD_CODE).first()
     if source is None:

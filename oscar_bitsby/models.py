@@ -144,7 +144,7 @@ class BitsbyPayment(models.Model):
     # Why a payment needs a person; empty when it is plainly the payment of its order, or settled.
     UNMATCHED, SHORT, OVER, LATE, SECOND = "unmatched", "short", "over", "late", "second"
     MISMATCH, UNKNOWN_INVOICE, UNKNOWN_WORTH = "mismatch", "unknown", "worth"
-    ORDER_GONE, STATUS, ENDED = "gone", "status", "ended"
+    ORDER_GONE, STATUS, ENDED, REBOUND = "gone", "status", "ended", "rebound"
     REASONS = (
         (UNMATCHED, _("bound to no invoice: its amount fits none")),
         (SHORT, _("less than the order's total")),
@@ -156,6 +156,7 @@ class BitsbyPayment(models.Model):
         (UNKNOWN_WORTH, _("its worth is not known: no rate was locked for its wallet")),
         (ORDER_GONE, _("its order was deleted")),
         (ENDED, _("bound to an invoice that Bitsby calls expired or canceled")),
+        (REBOUND, _("Bitsby has it on another invoice than the one it was booked for")),
         (STATUS, _("the order's status could not be changed")),
     )
 

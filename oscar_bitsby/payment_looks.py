@@ -82,7 +82,7 @@ def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
     report.payments += len(page.items)
     news = page.unreadable > 0
     for payment in page.items:
-        if payment.id in known and _is_old_news(known[payment.id], payment.invoice, ours):
+        if payment.id in known and _is_old_news(known[payment.id], payment, ours):
             continue
         news = True
         with report.failures_counted(payment.id):
@@ -91,12 +91,15 @@ def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
 
 
 def _is_old_news(
-    row: BitsbyPayment, told: replies.Invoice | None, ours: Mapping[Any, BitsbyInvoice]
+    row: BitsbyPayment, payment: replies.Payment, ours: Mapping[Any, BitsbyInvoice]
 ) -> bool:
+    told = payment.invoice
     if row.bound_to != (told.id if told else None):
         return False
     if row.invoice_id is None and told is not None and told.id in ours:
         # Seen before our own record of the invoice was written.
+        return False
+    if row.attention == BitsbyPayment.UNKNOWN_WORTH and not row.wallet_id and payment.wallet:
         return False
     # What was bound to an ended invoice may count after all.
     return not (row.attention == BitsbyPayment.ENDED and told and told.status == replies.PAID)

@@ -52,9 +52,18 @@ def remember(
     row, is_new = BitsbyPayment.objects.select_for_update().get_or_create(
         bitsby_id=payment.id, defaults=values
     )
-    is_news = row.bound_to != values["bound_to"] or (invoice is not None and not row.invoice_id)
-    if not is_new and row.booked_at is None and is_news:
-        # Bound since it was last seen; what made it strange before is settled by that.
+    if is_new:
+        return row
+    is_bound_anew = row.bound_to != values["bound_to"]
+    is_known_better = (invoice is not None and not row.invoice_id) or (
+        row.worth is None and values.get("worth") is not None
+    )
+    if row.booked_at is not None:
+        if is_bound_anew:
+            row.bound_to = told.id if told else None
+            row.save(update_fields=["bound_to"])
+    elif is_bound_anew or is_known_better:
+        # What made it strange before is settled by that.
         for name, value in values.items():
             setattr(row, name, value)
         row.attention = ""

@@ -112,6 +112,7 @@ def _facts(
         worth=worth_of(payment, invoice) if payment is not None and is_paid else None,
         owed=order.total_incl_tax if order is not None else invoice.amount,
         booked=booked,
+        booked_elsewhere=booked and record is not None and record.invoice_id != invoice.pk,
         paid_otherwise=is_paid and order is not None and ledger.has_money(order),
         is_live=invoice.status in BitsbyInvoice.LIVE,
     )
