@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +12,15 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning
-from django.urls import NoReverseMatch, Resolver404, URLResolver, get_resolver, resolve, reverse
+from django.urls import (
+    NoReverseMatch,
+    Resolver404,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    resolve,
+    reverse,
+)
 from django.urls.resolvers import LocalePrefixPattern
 from oscar.core.loading import get_model
 
@@ -72,8 +80,10 @@ def _check_order_of_apps() -> Iterator[CheckMessage]:
 
 def _check_keys() -> Iterator[CheckMessage]:
     given = conf.raw()
-    unknown = sorted(map(str, set(given or ()) - set(conf.DEFAULTS)))
-    if unknown and isinstance(given, dict):
+    if not isinstance(given, Mapping):
+        return
+    unknown = sorted(map(str, set(given) - set(conf.DEFAULTS)))
+    if unknown:
         yield Error(
             f"OSCAR_BITSBY has unknown keys: {', '.join(unknown)}.",
             hint=f"The keys are: {', '.join(conf.DEFAULTS)}.",
@@ -222,7 +232,9 @@ def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
         ("preview", PaymentDetailsMixin),
     ):
         try:
-            view = getattr(resolve(reverse(f"checkout:{name}")).func, "view_class", None)
+            # reverse() puts the prefix of FORCE_SCRIPT_NAME before it, resolve() wants none.
+            address = "/" + reverse(f"checkout:{name}").removeprefix(get_script_prefix())
+            view = getattr(resolve(address).func, "view_class", None)
         except (NoReverseMatch, Resolver404):
             view = None
         if view is None or not issubclass(view, mixin):

@@ -205,17 +205,23 @@ class BitsbyClient:
         raise AssertionError("unreachable")  # pragma: no cover
 
     def _write(self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]) -> T:
+        # Raised here, where no variable holds the answer, which may repeat the key.
+        found = self._ask(path, fields, read)
+        if isinstance(found, ReplyNotUnderstood):
+            raise found
+        return found
+
+    def _ask(
+        self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]
+    ) -> T | ReplyNotUnderstood:
         self._wait_for_slot()
         self.requests += 1
         answer = self._transport.post(path, fields)
-        problem = ""
         try:
             return read(answer.data)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            problem = str(error) or type(error).__name__
-        raise ReplyNotUnderstood(
-            f"{path}: {problem}"[:300], status=answer.status, body=answer.excerpt
-        )
+            problem = f"{path}: {error or type(error).__name__}"[:300]
+            return ReplyNotUnderstood(problem, status=answer.status, body=answer.excerpt)
 
 
 def _page_of(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:

@@ -171,8 +171,16 @@ def _limit(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        return {str(currency): Decimal(str(limit)) for currency, limit in value.items()}
-    return Decimal(str(value))
+        return {str(currency): _number(limit) for currency, limit in value.items()}
+    return _number(value)
+
+
+def _number(value: Any) -> Decimal:
+    number = Decimal(str(value))
+    if number.is_nan():
+        # Comparing with it raises.
+        raise ValueError("not a number")
+    return number
 
 
 def _methods(value: Any) -> tuple[tuple[str, Any], ...]:

@@ -14,6 +14,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, gateway, ledger, reconciliation, replies, signals
 from oscar_bitsby.attempts import give_up, stale_before
+from oscar_bitsby.cancellation import has_waiting_money
 from oscar_bitsby.exceptions import (
     BitsbyError,
     NoSlot,
@@ -70,7 +71,7 @@ def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
             if order.status != settings.order_status_pending:
                 raise NotPayable(f"order {order.number} is not waiting for a payment")
             is_paid = order.bitsby_invoices.filter(status=BitsbyInvoice.PAID).exists()
-            if is_paid or ledger.has_money(order):
+            if is_paid or ledger.has_money(order) or has_waiting_money(order):
                 raise NotPayable(f"order {order.number} has a payment that is being looked at")
             live: BitsbyInvoice | None = order.bitsby_invoices.live().select_for_update().first()
             if live is not None and live.status == BitsbyInvoice.CREATING:
@@ -99,9 +100,9 @@ def _retire(invoice: BitsbyInvoice) -> None:
     Raises:
         NotPayable: it is paid.
     """
-    reconciliation.refresh(invoice, gateway.for_buyer())
+    outcome = reconciliation.refresh(invoice, gateway.for_buyer())
     invoice.refresh_from_db()
-    if invoice.status == BitsbyInvoice.PAID:
+    if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == replies.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
     if invoice.status == BitsbyInvoice.UNPAID:
         now = timezone.now()
@@ -171,10 +172,9 @@ def _save_created(
         invoice: BitsbyInvoice = BitsbyInvoice.objects.select_for_update().get(pk=attempt.pk)
         invoice.bitsby_id = created.id
         invoice.uid = created.uid[:64]
-        invoice.url = created.url.replace("\x00", "")
+        invoice.url = created.url
         invoice.wallets = [_as_json(wallet) for wallet in created.wallets]
-        # PostgreSQL refuses NUL in texts.
-        invoice.reply = json.loads(json.dumps(created.raw, default=str).replace("\\u0000", ""))
+        invoice.reply = _storable(created.raw)
         invoice.created_at = created.created_at or now
         invoice.expires_at = created.expires_at or now + hours
         # An attempt that was given up meanwhile, and perhaps replaced, keeps its status: the
@@ -187,6 +187,13 @@ def _save_created(
         invoice.save()
     log_change("invoice created", invoice, amount=invoice.amount, currency=invoice.currency)
     return invoice
+
+
+def _storable(reply: Any) -> Any:
+    """Return an answer as every database's JSON column takes it."""
+    text = json.dumps(reply, default=str, ensure_ascii=False)
+    # Twice escaped, a backslash before it would belong to the text.
+    return json.loads(replies.storable(text).replace("\\u0000", ""))
 
 
 def _as_json(wallet: replies.Wallet) -> dict[str, str]:
@@ -208,7 +215,12 @@ def payment_page(invoice: BitsbyInvoice) -> str:
             while the API is.
     """
     settings = conf.get()
-    parts = urlsplit(invoice.url)
+    try:
+        parts = urlsplit(invoice.url)
+    except ValueError:
+        raise PaymentPageRefused(
+            f"invoice {invoice.bitsby_id}: its payment page is not an address"
+        ) from None
     schemes = {"https", urlsplit(settings.api_url).scheme}
     host = (parts.hostname or "").lower()
     allowed = host in settings.payment_hosts or parts.netloc.lower() in settings.payment_hosts

@@ -165,7 +165,7 @@ def read_created(data: Any) -> CreatedInvoice:
     return CreatedInvoice(
         id=read_uuid(item.get("id")),
         uid=_text(item.get("uid")),
-        url=url,
+        url=storable(url),
         created_at=_optional(parse_time, item.get("createDatetime")),
         expires_at=_optional(parse_time, item.get("timeToPayDatetime")),
         wallets=_wallets(item.get("wallets")),
@@ -209,7 +209,11 @@ def read_uuid(value: Any) -> uuid.UUID:
     """Read an id; a ``ValueError`` when it is not a UUID."""
     if not isinstance(value, str) or len(value) > 45:
         raise ValueError("an id is not a UUID")
-    return uuid.UUID(value)
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        # Its own message quotes the text, whatever that is.
+        raise ValueError("an id is not a UUID") from None
 
 
 def _mapping(data: Any) -> Mapping[str, Any]:
@@ -223,9 +227,13 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str | int | float | Decimal):
-        # PostgreSQL refuses NUL in texts.
-        return str(value).replace("\x00", "")[:2000]
+        return storable(str(value))[:2000]
     raise ValueError("a text was expected")
+
+
+def storable(text: str) -> str:
+    """Return ``text`` without what no database column takes: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _count(value: Any) -> int:

@@ -38,10 +38,15 @@ Order = get_model("order", "Order")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an answer led to; ``is_final`` when asking again would change nothing."""
+    """What an answer led to; ``told`` is Bitsby's word for the invoice."""
 
     actions: tuple[Action, ...]
-    is_final: bool
+    told: str
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether anything was decided but to wait."""
+        return self.actions != (Action(Do.WAIT),)
 
     def did(self, do: Do) -> bool:
         return any(action.do is do for action in self.actions)
@@ -82,7 +87,7 @@ def settle(
                 _apply(action, settings, order, invoice, record)
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
-    return Outcome(actions, is_final=actions != (Action(Do.WAIT),))
+    return Outcome(actions, told.status)
 
 
 def lock(invoice_pk: Any) -> tuple[Any, BitsbyInvoice]:

@@ -66,8 +66,9 @@ def _take(buyer: bool) -> float | None:
         at = max(state.next_request_at, now)
         if buyer:
             mark = at + BUYER_MARK
-            rows.filter(buyer_waits_until__lt=mark).update(buyer_waits_until=mark)
-        else:
+            stale = Q(buyer_waits_until__lt=mark) | Q(buyer_waits_until__gt=now + FURTHEST)
+            rows.filter(stale).update(buyer_waits_until=mark)
+        elif state.buyer_waits_until <= now + FURTHEST:
             at = max(at, state.buyer_waits_until)
         wait: float = (at - now).total_seconds()
         return max(wait, 0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +14,9 @@ from requests.auth import AuthBase
 
 from oscar_bitsby import __version__
 from oscar_bitsby.conf import Secret
+from oscar_bitsby.deadline import InterruptibleAdapter
 from oscar_bitsby.exceptions import (
+    ConfigurationError,
     ConnectionFailed,
     GatewayError,
     RateLimited,
@@ -59,7 +61,10 @@ class Transport:
         self._api_key = api_key
         self._api_url = api_url.rstrip("/")
         self._timeout = timeout
+        self._adapter = InterruptibleAdapter()
         self._session = requests.Session()
+        self._session.mount("http://", self._adapter)
+        self._session.mount("https://", self._adapter)
         self._session.auth = _TokenAuth(api_key)
         self._session.headers["User-Agent"] = USER_AGENT
         self._session.headers["Accept"] = "application/json"
@@ -74,48 +79,55 @@ class Transport:
 
         Raises:
             ConnectionFailed, RateLimited, Refused, ReplyNotUnderstood: see ``exceptions``.
+            ConfigurationError: the key has characters that no header may have.
         """
-        problem = ""
-        status, body = 0, b""
+        if not re.fullmatch(r"[!-~]+", self._api_key.reveal()):
+            raise ConfigurationError("OSCAR_BITSBY['API_KEY'] has characters that no key has")
+        # Raised here, where no variable holds what was sent or answered.
+        found = self._ask(path, fields)
+        if isinstance(found, GatewayError):
+            raise found
+        return found
+
+    def _ask(self, path: str, fields: Mapping[str, str]) -> Answer | GatewayError:
         try:
             status, body = self._exchange(path, fields)
         except Exception as error:
             # Whatever it is, it must not leave with the frames below: see the class.
             problem = self._api_key.clean(f"{type(error).__name__}: {error}")[:300]
-        if problem:
-            raise ConnectionFailed(f"{path}: no answer from {self._api_url} ({problem})")
-        found = self._unpack(path, status, body)
-        if isinstance(found, GatewayError):
-            raise found
-        return found
+            return ConnectionFailed(f"{path}: no answer from {self._api_url} ({problem})")
+        return self._unpack(path, status, body)
 
     def _exchange(self, path: str, fields: Mapping[str, str]) -> tuple[int, bytes]:
-        deadline = time.monotonic() + self._timeout
-        with self._session.post(
-            self._api_url + path,
-            # Files without a name make requests send a multipart form, as every example does. An
-            # empty form still needs one part to be one.
-            files={name: (None, value) for name, value in (fields or {"limit": "10"}).items()},
-            timeout=self._timeout,
-            # A redirect would carry the key to another address.
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        # The time-out of requests is for each wait; a trickle would have no end with it.
+        with (
+            self._adapter.interrupted_after(self._timeout),
+            self._session.post(
+                self._api_url + path,
+                # Files without a name make requests send a multipart form, as every example does.
+                # An empty form still needs one part to be one.
+                files={name: (None, value) for name, value in (fields or {"limit": "10"}).items()},
+                timeout=self._timeout,
+                # A redirect would carry the key to another address.
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             body = b""
-            while chunk := _read_some(response):
+            while chunk := response.raw.read(65536, decode_content=True):
                 body += chunk
                 if len(body) > LARGEST_ANSWER:
                     raise requests.exceptions.ContentDecodingError("the answer is too long")
-                if time.monotonic() > deadline:
-                    raise requests.exceptions.ReadTimeout("the answer takes too long")
             return response.status_code, body
 
     def _unpack(self, path: str, status: int, body: bytes) -> Answer | GatewayError:
-        excerpt = self._api_key.clean(body[:500].decode("utf-8", "replace"))
+        # Cleaned before it is cut: half a key is too much as well.
+        excerpt = self._api_key.clean(body[:5000].decode("utf-8", "replace"))[:500]
         details: dict[str, Any] = {"status": status, "body": excerpt}
         try:
-            reply = json.loads(body, parse_float=Decimal)
-        except (ValueError, RecursionError):
+            # NaN and Infinity are no JSON, and no database takes them for it.
+            reply = json.loads(body, parse_float=Decimal, parse_constant=lambda _: None)
+        except (ValueError, ArithmeticError, RecursionError):
             reply = None
         result = reply.get("result") if isinstance(reply, dict) else None
         if result == "success":
@@ -133,10 +145,3 @@ class Transport:
         if status in (401, 403):
             return Refused(f"{path}: HTTP {status}", **details)
         return ReplyNotUnderstood(f"{path}: HTTP {status}, not as documented", **details)
-
-
-def _read_some(response: requests.Response) -> bytes:
-    """Return what has arrived, without waiting for more, so that a trickle cannot hold us."""
-    read = getattr(response.raw, "read1", response.raw.read)
-    chunk: bytes = read(65536, decode_content=True)
-    return chunk

@@ -81,6 +81,9 @@ class PayView(OrderPageView):
         return self._start(request, links.order_from(token))
 
     def _start(self, request: HttpRequest, order: Any) -> HttpResponse:
+        # The wait page tries again by GETs, which only this browser's own session may turn into
+        # an invoice.
+        request.session[SESSION_KEY] = order.number
         try:
             invoice = start_payment(order)
         except NotPayable:
@@ -95,10 +98,8 @@ class PayView(OrderPageView):
         except Exception:
             logger.exception("payment of order %s not started", order.number)
             return self._wait(request, order, "down")
-        if request.session.get(SESSION_KEY) == order.number:
-            # From now on only a click creates another one: a reload must not.
-            del request.session[SESSION_KEY]
-            request.session["checkout_order_id"] = order.pk
+        # From now on only a click creates another one: a reload must not.
+        del request.session[SESSION_KEY]
         return self._redirect(invoice, order)
 
     def _redirect(self, invoice: BitsbyInvoice, order: Any) -> HttpResponse:
@@ -110,7 +111,6 @@ class PayView(OrderPageView):
 
     def _wait(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
         """Say that the order is safe, and try again: by itself, or by a click."""
-        request.session[SESSION_KEY] = order.number
         try:
             tries = max(0, int(request.GET.get("try", "0")[:3]))
         except ValueError:

@@ -78,14 +78,6 @@ class OrderPlacementMixin:
             raise BasketTaken
         basket.status = Basket.FROZEN
 
-    def restore_frozen_basket(self) -> None:
-        parent: Any = super()
-        basket_id = self.checkout_session.get_submitted_basket_id()
-        if basket_id is not None and Order._default_manager.filter(basket_id=basket_id).exists():
-            # Oscar opens it again after any error; a basket that has become an order stays closed.
-            return
-        parent.restore_frozen_basket()
-
     def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:
         parent: Any = super()
         if self._bitsby_phase != "placing":
@@ -120,8 +112,10 @@ class OrderPlacementMixin:
             # Oscar sends order_placed when the order is written, and its receivers may raise. The
             # payment's source is then still missing.
             number = kwargs.get("order_number") or (args[0] if args else None)
-            order = Order._default_manager.filter(number=number).first()
+            basket = kwargs.get("basket") or args[2]
+            order = Order._default_manager.filter(number=number, basket=basket).first()
             if order is None:
+                # Nothing was written, or the number is another buyer's.
                 raise
             logger.exception("a receiver of order_placed failed: order=%s", number)
             if not order.sources.exists():
@@ -140,6 +134,10 @@ class OrderPlacementMixin:
         self._bitsby_phase = "placed"
         url = pay_url(order)
         response = HttpResponseRedirect(url)
+        # A second click may come while the mail is on its way: let it find the order.
+        self.remember_order(order)  # type: ignore[attr-defined]
+        with _shielded("saving the session", order):
+            self.request.session.save()
         with _shielded("finishing the checkout", order):
             response = parent.handle_successful_order(order)
         self.checkout_session.flush()

@@ -1,0 +1,51 @@
+"""Settings and goods for walks through the checkout."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connections
+from oscar.core.loading import get_model
+from oscar.test import factories
+
+ConditionalOffer = get_model("offer", "ConditionalOffer")
+Benefit = get_model("offer", "Benefit")
+Condition = get_model("offer", "Condition")
+Range = get_model("offer", "Range")
+
+
+@pytest.fixture
+def configure(settings):
+    """Return a function that changes keys of ``OSCAR_BITSBY``."""
+
+    def change(**values):
+        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **values}
+
+    return change
+
+
+@pytest.fixture
+def two_others(configure):
+    """The shop handles two methods itself, so that there is always a choice."""
+    configure(OTHER_METHODS=[("cod", "Pay on delivery"), ("bill", "On account")])
+
+
+@pytest.fixture(params=[False, True], ids=["autocommit", "ATOMIC_REQUESTS"])
+def requests_atomic(request, monkeypatch):
+    """Run the test with and without a transaction around each request."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", request.param)
+    return request.param
+
+
+@pytest.fixture
+def voucher(db):
+    """A voucher that takes everything off the total."""
+    everything = Range.objects.create(name="all", includes_all_products=True)
+    offer = ConditionalOffer.objects.create(
+        name="All free",
+        offer_type=ConditionalOffer.VOUCHER,
+        condition=Condition.objects.create(range=everything, type=Condition.COUNT, value=1),
+        benefit=Benefit.objects.create(range=everything, type=Benefit.PERCENTAGE, value=100),
+    )
+    voucher = factories.VoucherFactory(code="ALLFREE")
+    voucher.offers.add(offer)
+    return voucher

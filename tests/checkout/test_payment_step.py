@@ -1,0 +1,475 @@
+"""What the payment step offers, and how the choice goes on to the preview."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.core.checks import run_checks
+from django.test import Client
+from django.urls import reverse
+from oscar.core.loading import get_model
+
+from tests.shopping import ADDRESS, fill_basket, go_to_payment, go_to_preview, place_order
+
+Order = get_model("order", "Order")
+
+pytestmark = pytest.mark.django_db
+
+
+def radios(response):
+    """Return the offered codes, in their order."""
+    return re.findall(r'type="radio"[^>]*value="([^"]+)"', response.content.decode())
+
+
+def checked(response):
+    return re.findall(r'value="([^"]+)" checked', response.content.decode())
+
+
+def step(client):
+    return client.get(reverse("checkout:payment-method"))
+
+
+def choose(client, code):
+    return client.post(reverse("checkout:payment-method"), {"method": code})
+
+
+def preview(client):
+    return client.get(reverse("checkout:preview"))
+
+
+def test_bitsby_stands_beside_the_methods_of_the_shop(two_others, guest, product):
+    """The step offers Bitsby and the shop's methods as radio buttons with none chosen yet."""
+    go_to_payment(guest, product)
+
+    page = step(guest)
+
+    assert page.status_code == 200
+    assert radios(page) == ["bitsby", "cod", "bill"]
+    assert checked(page) == []
+    assert "Cryptocurrency (Bitsby)" in page.content.decode()
+    assert "Pay on delivery" in page.content.decode()
+
+
+def test_a_choice_is_remembered(two_others, guest, product):
+    """Choosing Bitsby leads to the preview, and the step shows the choice when opened again."""
+    go_to_payment(guest, product)
+
+    response = choose(guest, "bitsby")
+
+    assert response.status_code == 302
+    assert response["Location"] == reverse("checkout:preview")
+    assert checked(step(guest)) == ["bitsby"]
+
+
+def test_the_step_cannot_be_skipped_where_there_is_a_choice(two_others, guest, product):
+    """Without a choice neither the preview nor placing the order is reached."""
+    go_to_payment(guest, product)
+
+    for response in (preview(guest), place_order(guest)):
+        assert response.status_code == 302
+        assert response["Location"] == reverse("checkout:payment-method")
+    assert "Please choose how you would like to pay." in step(guest).content.decode()
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"method": "gold"}, "That way to pay is not offered for this order."),
+        ({"method": ""}, "Please choose how you would like to pay."),
+        ({}, "Please choose how you would like to pay."),
+    ],
+)
+def test_a_choice_that_is_none_is_said_so(two_others, guest, product, data, text):
+    """An invalid choice shows the step again with an error, and chooses nothing."""
+    go_to_payment(guest, product)
+
+    page = guest.post(reverse("checkout:payment-method"), data)
+
+    assert page.status_code == 200
+    assert text in page.content.decode()
+    assert radios(page) == ["bitsby", "cod", "bill"]
+    assert preview(guest)["Location"] == reverse("checkout:payment-method")
+
+
+def test_a_wrong_choice_does_not_undo_an_earlier_one(two_others, guest, product):
+    """The method that was chosen before stays chosen when a later choice is not valid."""
+    go_to_preview(guest, product)
+
+    choose(guest, "gold")
+
+    assert preview(guest).status_code == 200
+
+
+def test_bitsby_alone_is_chosen_without_asking(guest, product):
+    """With nothing to choose from, the step passes on to the preview, which shows Bitsby."""
+    go_to_payment(guest, product)
+
+    response = step(guest)
+
+    assert response.status_code == 302
+    assert response["Location"] == reverse("checkout:preview")
+    assert "Cryptocurrency (Bitsby)" in preview(guest).content.decode()
+
+
+def test_another_method_alone_goes_the_way_of_the_shop(configure, guest, product):
+    """A single method of the shop's is chosen without asking, and left to the shop."""
+    configure(OTHER_METHODS=[("cod", "Pay on delivery")], MIN_AMOUNT=1000)
+    go_to_payment(guest, product)
+
+    response = step(guest)
+
+    assert response.status_code == 302
+    assert response["Location"] == reverse("checkout:payment-details")
+    assert guest.get(reverse("checkout:payment-details")).status_code == 200
+    assert preview(guest).status_code == 200
+
+
+def test_the_choice_is_shown_with_what_happens_next(two_others, guest, product):
+    """The preview names Bitsby, says what comes after placing the order, and lets one change it."""
+    go_to_preview(guest, product)
+
+    text = preview(guest).content.decode()
+
+    assert "Cryptocurrency (Bitsby)" in text
+    assert "After you place the order you go to Bitsby" in text
+    assert "Send exactly that amount." in text
+    assert "Payment details to go here" not in text
+    assert f'href="{reverse("checkout:payment-method")}"' in text
+    assert "id='place-order'" in text
+
+
+def test_bitsby_asks_for_no_details(guest, product):
+    """Who pays by Bitsby passes the page for payment details on to the preview."""
+    go_to_preview(guest, product)
+
+    response = guest.get(reverse("checkout:payment-details"))
+
+    assert response.status_code == 302
+    assert response["Location"] == reverse("checkout:preview")
+
+
+@pytest.mark.parametrize(
+    ("values", "is_offered"),
+    [
+        ({}, True),
+        ({"CURRENCIES": ["USD"]}, True),
+        ({"CURRENCIES": ["EUR", "RUB"]}, False),
+        ({"MIN_AMOUNT": 10}, True),
+        ({"MIN_AMOUNT": "10.01"}, False),
+        ({"MAX_AMOUNT": 10.0}, True),
+        ({"MAX_AMOUNT": 9.99}, False),
+        ({"MIN_AMOUNT": {"USD": 10}}, True),
+        ({"MIN_AMOUNT": {"USD": 11}}, False),
+        ({"MIN_AMOUNT": {"EUR": 11}}, True),
+        ({"MAX_AMOUNT": {"USD": 10}}, True),
+        ({"MAX_AMOUNT": {"USD": 9}}, False),
+        ({"MAX_AMOUNT": {"EUR": 9}}, True),
+    ],
+)
+def test_bitsby_is_offered_where_currency_and_amount_fit(
+    configure, two_others, guest, product, values, is_offered
+):
+    """For a basket of 10 US dollars, Bitsby is offered exactly when the settings allow that."""
+    configure(**values)
+    go_to_payment(guest, product)
+
+    assert radios(step(guest)) == [*(["bitsby"] if is_offered else []), "cod", "bill"]
+
+
+def test_the_currency_is_that_of_the_basket(configure, two_others, guest, product):
+    """Limits by currency are those of what the goods are sold in."""
+    product.stockrecords.update(price_currency="EUR")
+    configure(MIN_AMOUNT={"USD": 1000}, MAX_AMOUNT={"EUR": 10})
+    go_to_payment(guest, product)
+
+    assert "bitsby" in radios(step(guest))
+
+    product.stockrecords.update(price_currency="GBP")
+    other = Client()
+    go_to_payment(other, product)
+    assert "bitsby" not in radios(step(other))
+
+
+@pytest.mark.parametrize("is_chosen_before", [False, True])
+def test_nothing_offered_stops_at_the_step(configure, guest, product, is_chosen_before):
+    """A basket that no method fits gets a clear message and no order, whatever URL is opened."""
+    go_to_payment(guest, product)
+    if is_chosen_before:
+        step(guest)
+        assert preview(guest).status_code == 200
+    configure(MAX_AMOUNT=5)
+
+    page = step(guest)
+
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert "There is no way to pay an order of $10.00 here" in text
+    assert "Your basket is kept." in text
+    assert radios(page) == []
+    for response in (
+        preview(guest),
+        place_order(guest),
+        guest.post(reverse("checkout:preview")),
+    ):
+        assert response.status_code == 302
+        assert response["Location"] == reverse("checkout:payment-method")
+    details = guest.get(reverse("checkout:payment-details"), follow=True)
+    assert details.redirect_chain[-1][0] == reverse("checkout:payment-method")
+    again = choose(guest, "bitsby")
+    assert again.status_code == 200
+    assert "There is no way to pay" in again.content.decode()
+    assert not Order.objects.exists()
+    assert guest.get(reverse("basket:summary")).context["basket"].num_items == 1
+
+
+def test_a_choice_that_no_longer_fits_is_asked_again(configure, two_others, guest, product):
+    """When the basket grows beyond the limit, Bitsby's choice is void and no order is placed."""
+    configure(MAX_AMOUNT=15)
+    go_to_preview(guest, product)
+    fill_basket(guest, product)
+
+    response = place_order(guest)
+
+    assert response.status_code == 302
+    assert response["Location"] == reverse("checkout:payment-method")
+    assert radios(step(guest)) == ["cod", "bill"]
+    assert not Order.objects.exists()
+
+
+def use(client, voucher):
+    client.post(reverse("basket:vouchers-add"), {"code": voucher.code})
+
+
+def test_nothing_to_pay_skips_the_step(guest, product, voucher):
+    """An order of zero asks for no payment, and is placed as Oscar does it, without a source."""
+    go_to_payment(guest, product)
+    use(guest, voucher)
+
+    response = step(guest)
+    assert response.status_code == 302
+    assert response["Location"] == reverse("checkout:preview")
+    assert "Bitsby" not in preview(guest).content.decode()
+
+    placed = place_order(guest)
+    assert placed["Location"] == reverse("checkout:thank-you")
+    order = Order.objects.get()
+    assert order.total_incl_tax == 0
+    assert not order.sources.exists()
+
+
+def test_a_voucher_may_bring_the_total_to_zero_after_the_choice(fake, guest, product, voucher):
+    """An order that became free after Bitsby was chosen is placed without Bitsby."""
+    go_to_preview(guest, product)
+    use(guest, voucher)
+
+    assert "Bitsby" not in preview(guest).content.decode()
+    placed = place_order(guest)
+
+    assert placed["Location"] == reverse("checkout:thank-you")
+    order = Order.objects.get()
+    assert order.total_incl_tax == 0
+    assert not order.sources.exists()
+    assert guest.get(reverse("checkout:thank-you")).status_code == 200
+    assert fake.requests == []
+
+
+def test_taking_the_voucher_back_asks_for_a_payment_again(two_others, guest, product, voucher):
+    """An order that is no longer free is not placed before a method is chosen."""
+    go_to_payment(guest, product)
+    use(guest, voucher)
+    assert preview(guest).status_code == 200
+    guest.post(reverse("basket:vouchers-remove", kwargs={"pk": voucher.pk}))
+
+    response = place_order(guest)
+
+    assert response["Location"] == reverse("checkout:payment-method")
+    assert not Order.objects.exists()
+
+
+def test_other_methods_are_untouched(two_others, fake, guest, product):
+    """An order by a method of the shop's goes Oscar's way to its thank-you page, with no source."""
+    go_to_payment(guest, product)
+
+    response = choose(guest, "cod")
+    assert response["Location"] == reverse("checkout:payment-details")
+    text = preview(guest).content.decode()
+    assert "Payment details to go here" in text
+    assert "Bitsby" not in text
+    placed = place_order(guest)
+
+    assert placed.status_code == 302
+    assert placed["Location"] == reverse("checkout:thank-you")
+    order = Order.objects.get()
+    assert order.basket.status == "Submitted"
+    assert not order.sources.exists()
+    assert not order.bitsby_invoices.exists()
+    assert guest.get(reverse("checkout:thank-you")).status_code == 200
+    assert fake.requests == []
+
+
+def test_the_status_of_other_orders_is_the_shops(configure, two_others, guest, product):
+    """``ORDER_STATUS_PENDING`` is given to orders paid by Bitsby and to no other."""
+    configure(ORDER_STATUS_PENDING="Being processed")
+    go_to_preview(guest, product, method="cod")
+    place_order(guest)
+
+    assert Order.objects.get().status == "Pending"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"API_KEY": ""},
+        {"PROJECT_ID": None},
+        {"TIMEOUT": "soon"},
+        {"MIN_AMOUNT": "a lot"},
+        {"MAX_AMOUNT": {"USD": "a lot"}},
+        {"MIN_AMOUNT": "NaN"},
+        {"CURRENCIES": "USD"},
+        {"PAYMENT_HOSTS": None},
+        {"CANCEL_AFTER": 3600},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_used_offer_no_bitsby(
+    configure, two_others, guest, product, values
+):
+    """With wrong settings the shop sells on by its other methods, and no page fails."""
+    configure(**values)
+    go_to_payment(guest, product)
+
+    assert radios(step(guest)) == ["cod", "bill"]
+    assert choose(guest, "bitsby").status_code == 200
+    choose(guest, "cod")
+    assert preview(guest).status_code == 200
+    assert place_order(guest)["Location"] == reverse("checkout:thank-you")
+
+
+def test_settings_that_went_wrong_after_the_choice_place_no_order(configure, guest, product):
+    """Bitsby's choice is void once its settings cannot be used: goods are never given away."""
+    go_to_preview(guest, product)
+    configure(TIMEOUT="soon")
+
+    for response in (preview(guest), place_order(guest)):
+        assert response["Location"] == reverse("checkout:payment-method")
+    assert "There is no way to pay" in step(guest).content.decode()
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize("others", [7, [("cod",)], ["cod"], None], ids=repr)
+def test_other_methods_that_cannot_be_read_give_nothing_away(configure, guest, product, others):
+    """``OTHER_METHODS`` of the wrong shape stops the buyer with a message, not with an error."""
+    configure(OTHER_METHODS=others)
+    go_to_payment(guest, product)
+
+    assert "There is no way to pay" in step(guest).content.decode()
+    assert place_order(guest)["Location"] == reverse("checkout:payment-method")
+    assert not Order.objects.exists()
+
+
+def walk(product):
+    """Take every step of the checkout, those that nobody should take too; return what was seen."""
+    client = Client()
+    fill_basket(client, product)
+    url = {name: reverse(f"checkout:{name}") for name in STEPS}
+    email = {"username": "buyer@example.com", "options": "anonymous"}
+    responses = [
+        client.get(url["preview"]),
+        client.get(url["payment-method"]),
+        client.get(url["index"]),
+        client.post(url["index"], email),
+        client.get(url["shipping-address"]),
+        client.post(url["shipping-address"], ADDRESS),
+        client.get(url["shipping-method"]),
+        client.post(url["payment-method"], {"method": "bitsby"}),
+        client.get(url["payment-method"]),
+        client.get(url["payment-details"]),
+        client.post(url["payment-details"]),
+        client.get(url["preview"]),
+        client.post(url["preview"]),
+        client.post(url["preview"], {"action": "place_order"}),
+        client.get(url["thank-you"]),
+        client.get(url["preview"]),
+        client.post(url["preview"], {"action": "place_order"}),
+    ]
+    return [
+        (
+            response.status_code,
+            response.get("Location"),
+            [template.name for template in response.templates],
+            comparable(response.content.decode()),
+        )
+        for response in responses
+    ]
+
+
+STEPS = (
+    "index",
+    "shipping-address",
+    "shipping-method",
+    "payment-method",
+    "payment-details",
+    "preview",
+    "thank-you",
+)
+
+
+def comparable(page):
+    """Take out what differs between two walks through the same shop."""
+    page = re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", page)
+    page = re.sub(r"\(\d+ available\)", "", page)
+    return re.sub(r"\b10\d{4}\b(:[\w-]+)?", "ORDER", page)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        "not a dict",
+        {"API_KEY": "key", "PROJECT_ID": "project", "EXTEND_CHECKOUT": False},
+    ],
+    ids=["not set", "empty", "nonsense", "EXTEND_CHECKOUT=False"],
+)
+def test_a_checkout_that_is_not_extended_is_as_before(settings, country, product, value):
+    """Without ``OSCAR_BITSBY``, or when told so, every step answers as without the app."""
+    if value is None:
+        del settings.OSCAR_BITSBY
+    else:
+        settings.OSCAR_BITSBY = value
+    ours = walk(product)
+    settings.ROOT_URLCONF = "tests.checkout.stock_urls"
+    stock = walk(product)
+
+    assert ours == stock
+    assert Order.objects.count() == 2
+    # The walk did reach the end, so that what was compared were not only refusals.
+    assert stock[13][:2] == (302, reverse("checkout:thank-you"))
+
+
+def test_the_walk_sees_what_the_app_changes(settings, country, product):
+    """The comparison above would notice an extended checkout."""
+    ours = walk(product)
+    settings.ROOT_URLCONF = "tests.checkout.stock_urls"
+
+    assert ours != walk(product)
+
+
+def test_a_shop_may_put_the_mixins_into_its_own_views(
+    settings, configure, two_others, fake, guest, product
+):
+    """With ``EXTEND_CHECKOUT`` False and the mixins in the shop's views, Bitsby works the same."""
+    configure(EXTEND_CHECKOUT=False)
+    settings.ROOT_URLCONF = "tests.checkout.mixed_urls"
+    go_to_payment(guest, product)
+
+    assert radios(step(guest)) == ["bitsby", "cod", "bill"]
+    choose(guest, "bitsby")
+    response = place_order(guest)
+
+    order = Order.objects.get()
+    assert order.sources.get().source_type.code == "bitsby"
+    assert guest.get(response["Location"])["Location"].startswith("https://dash.bitsby.app/")
+    assert "oscar_bitsby.W003" not in [message.id for message in run_checks()]

@@ -1,0 +1,571 @@
+"""Placing an order: one order for one basket, whatever clicks, mail servers and receivers do."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.core import mail
+from django.db import connection, connections
+from django.test import Client
+from django.urls import reverse
+from oscar.apps.checkout.signals import post_checkout, post_payment, pre_payment
+from oscar.apps.order.signals import order_placed
+from oscar.core.loading import get_class, get_model
+from oscar.test import factories
+
+from oscar_bitsby import links
+from tests.checkout import mail_backends
+from tests.shopping import fill_basket, go_to_preview, place_order
+
+Basket = get_model("basket", "Basket")
+Order = get_model("order", "Order")
+ShippingAddress = get_model("order", "ShippingAddress")
+Source = get_model("payment", "Source")
+Transaction = get_model("payment", "Transaction")
+OrderCreator = get_class("order.utils", "OrderCreator")
+OrderNumberGenerator = get_class("order.utils", "OrderNumberGenerator")
+PaymentDetailsView = get_class("checkout.views", "PaymentDetailsView")
+
+PAYMENT_PAGE = "https://dash.bitsby.app/invoices/pay/"
+
+
+@pytest.fixture
+def login(country):
+    """Return a function that gives a browser of a registered buyer."""
+
+    def make(**values):
+        client = Client()
+        client.force_login(
+            factories.UserFactory(**values), "django.contrib.auth.backends.ModelBackend"
+        )
+        return client
+
+    return make
+
+
+@pytest.fixture
+def receive():
+    """Return a function that connects a receiver to a signal, for this test only."""
+    connected = []
+
+    def connect(signal, receiver):
+        signal.connect(receiver, weak=False)
+        connected.append((signal, receiver))
+
+    yield connect
+    for signal, receiver in connected:
+        signal.disconnect(receiver)
+
+
+def same_browser(client):
+    """Return another tab of the same browser."""
+    other = Client()
+    other.cookies.load({name: morsel.value for name, morsel in client.cookies.items()})
+    return other
+
+
+def assert_leads_to_payment(response, order):
+    assert response.status_code == 302
+    assert response["Location"] == links.pay_url(order)
+
+
+def assert_placed(response):
+    """Exactly one order, its basket submitted, its buyer sent on to pay."""
+    order = Order.objects.get()
+    assert_leads_to_payment(response, order)
+    assert order.status == "Pending"
+    assert Basket.objects.get(pk=order.basket_id).status == "Submitted"
+    source = order.sources.get()
+    assert source.source_type.code == "bitsby"
+    assert (source.amount_allocated, source.amount_debited) == (order.total_incl_tax, 0)
+    return order
+
+
+def assert_not_placed(client, response):
+    """No order, a message, and the basket open as it was."""
+    assert response.status_code == 200
+    assert "alert-danger" in response.content.decode()
+    assert not Order.objects.exists()
+    assert Basket.objects.get().status == "Open"
+    assert client.get(reverse("basket:summary")).context["basket"].num_items == 1
+
+
+@pytest.mark.django_db
+def test_placing_asks_nobody_and_debits_nothing(fake, guest, product):
+    """The order is placed pending with its total allocated, and no request is sent to Bitsby."""
+    go_to_preview(guest, product)
+
+    response = place_order(guest)
+
+    order = assert_placed(response)
+    assert fake.requests == []
+    assert not Transaction.objects.exists()
+    assert not order.bitsby_invoices.exists()
+    assert order.sources.get().currency == "USD"
+    assert guest.session["checkout_order_id"] == order.pk
+    assert order.guest_email == "buyer@example.com"
+    assert [message.to for message in mail.outbox] == [["buyer@example.com"]]
+
+
+@pytest.mark.django_db
+def test_the_pending_status_is_the_configured_one(configure, guest, product):
+    """The order gets ``ORDER_STATUS_PENDING`` where it is not the shop's initial status."""
+    configure(ORDER_STATUS_PENDING="Being processed")
+    go_to_preview(guest, product)
+    place_order(guest)
+
+    assert Order.objects.get().status == "Being processed"
+
+
+@pytest.mark.django_db
+def test_the_thank_you_page_knows_the_order(guest, product):
+    """Oscar's thank-you page opens for the placed order and does not call it free."""
+    go_to_preview(guest, product)
+    place_order(guest)
+
+    page = guest.get(reverse("checkout:thank-you"))
+
+    assert page.status_code == 200
+    assert Order.objects.get().number in page.content.decode()
+    assert "No payment was required" not in page.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_guest_reaches_the_payment_page(fake, guest, product):
+    """A guest's invoice asks for the order's total and names the order but no user."""
+    go_to_preview(guest, product)
+    response = guest.get(place_order(guest)["Location"])
+
+    assert response.status_code == 303
+    assert response["Location"].startswith(PAYMENT_PAGE)
+    order = Order.objects.get()
+    (asked,) = fake.asked("/invoices/create")
+    assert asked["serviceData"] == f'{{"orderId":"{order.number}","userId":null}}'
+    assert (asked["amountFiat"], asked["currencyFiat"]) == ("10.00", "USD")
+    assert order.user is None
+
+
+@pytest.mark.django_db
+def test_a_registered_buyer_reaches_the_payment_page(fake, login, product):
+    """A registered buyer's invoice names the buyer, and the order is the buyer's."""
+    client = login()
+    go_to_preview(client, product)
+    response = client.get(place_order(client)["Location"])
+
+    assert response["Location"].startswith(PAYMENT_PAGE)
+    order = Order.objects.get()
+    (asked,) = fake.asked("/invoices/create")
+    assert asked["serviceData"] == f'{{"orderId":"{order.number}","userId":{order.user_id}}}'
+    assert order.user_id == int(client.session["_auth_user_id"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", [4711, "4711", "2024/07-Ä 1"], ids=repr)
+def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, product, number):
+    """Shops number orders by integers or by texts of any form; both are paid."""
+    monkeypatch.setattr(OrderNumberGenerator, "order_number", lambda self, basket: number)
+    go_to_preview(guest, product)
+
+    response = place_order(guest)
+    order = assert_placed(response)
+    paying = guest.get(response["Location"])
+
+    assert order.number == str(number)
+    assert paying["Location"].startswith(PAYMENT_PAGE)
+    assert guest.get(links.order_url(order)).status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_guest", [True, False])
+def test_a_second_click_leads_to_the_first_clicks_order(fake, guest, login, product, is_guest):
+    """Clicking twice, one after the other, places one order, and both clicks lead to paying it."""
+    client = guest if is_guest else login()
+    go_to_preview(client, product)
+
+    first = place_order(client)
+    second = place_order(client)
+
+    order = assert_placed(first)
+    assert_leads_to_payment(second, order)
+    assert client.get(second["Location"])["Location"].startswith(PAYMENT_PAGE)
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db
+def test_the_back_button_leads_to_the_order(fake, guest, product):
+    """Opening the preview again leads to the order's page, and not forward to the payment page."""
+    go_to_preview(guest, product)
+    order = assert_placed(place_order(guest))
+    paying = guest.get(links.pay_url(order))
+
+    response = guest.get(reverse("checkout:preview"))
+
+    assert response.status_code == 302
+    assert response["Location"] == links.order_url(order)
+    assert "Open the payment page" in guest.get(response["Location"]).content.decode()
+    assert guest.post(links.pay_url(order))["Location"] == paying["Location"]
+    assert len(fake.asked("/invoices/create")) == 1
+
+
+@pytest.mark.django_db
+def test_the_next_basket_is_a_new_order(fake, guest, product):
+    """A buyer who goes on shopping after an order sees the preview of the new basket."""
+    go_to_preview(guest, product)
+    first = place_order(guest)
+    go_to_preview(guest, product)
+
+    assert guest.get(reverse("checkout:preview")).status_code == 200
+    second = place_order(guest)
+
+    assert Order.objects.count() == 2
+    assert_leads_to_payment(second, Order.objects.latest("pk"))
+    assert first["Location"] != second["Location"]
+
+
+@pytest.mark.django_db
+def test_a_shops_own_order_before_does_not_stand_in_the_way(configure, fake, guest, product):
+    """After an order by another method, an empty basket is told so as Oscar does."""
+    configure(OTHER_METHODS=[("cod", "Pay on delivery")])
+    go_to_preview(guest, product, method="cod")
+    place_order(guest)
+
+    assert guest.get(reverse("checkout:preview"))["Location"] == reverse("basket:summary")
+
+
+def click_at_once(monkeypatch, clients, *, together):
+    """Place the order in all browsers at once; with ``together`` none is ahead of the others."""
+    barrier = threading.Barrier(len(clients))
+    submit = PaymentDetailsView.handle_place_order_submission
+
+    def wait_for_the_others(view, request):
+        # All have passed the checks of the step now, with the basket open.
+        barrier.wait(timeout=30)
+        return submit(view, request)
+
+    if together:
+        monkeypatch.setattr(
+            PaymentDetailsView, "handle_place_order_submission", wait_for_the_others
+        )
+    responses = []
+
+    def click(client):
+        try:
+            responses.append(place_order(client))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=click, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return responses
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_guest", [True, False])
+def test_two_clicks_at_the_same_moment_place_one_order(
+    monkeypatch, requests_atomic, fake, guest, login, product, is_guest
+):
+    """Of two clicks that overlap one places the order, and both lead to paying it."""
+    if requests_atomic and connection.vendor == "sqlite":
+        pytest.skip("SQLite lets only one such request in, so they cannot overlap")
+    client = guest if is_guest else login()
+    go_to_preview(client, product)
+
+    responses = click_at_once(monkeypatch, [client, same_browser(client)], together=True)
+
+    assert len(responses) == 2
+    order = Order.objects.get()
+    for response in responses:
+        assert_placed(response)
+    assert len(mail.outbox) == 1
+    assert product.stockrecords.get().num_allocated == 1
+    assert client.get(links.pay_url(order))["Location"].startswith(PAYMENT_PAGE)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_guest", [True, False])
+def test_a_click_while_the_mail_is_being_sent_leads_to_the_order(
+    settings, fake, guest, login, product, is_guest
+):
+    """A second click that comes while a slow mail server holds up the first is led to its order."""
+    client = guest if is_guest else login()
+    go_to_preview(client, product)
+    other = same_browser(client)
+    seconds = []
+    settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Slow"
+    mail_backends.Slow.meanwhile = lambda: seconds.append(place_order(other))
+
+    first = place_order(client)
+
+    order = assert_placed(first)
+    (second,) = seconds
+    assert_leads_to_payment(second, order)
+    assert other.get(second["Location"])["Location"].startswith(PAYMENT_PAGE)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failing_mail_server_does_not_hold_up_the_buyer(
+    settings, requests_atomic, fake, guest, product
+):
+    """The order stands and its buyer goes on to pay when the mail cannot be sent."""
+    settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
+    go_to_preview(guest, product)
+
+    response = place_order(guest)
+
+    order = assert_placed(response)
+    assert guest.session["checkout_order_id"] == order.pk
+    assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
+    assert_leads_to_payment(place_order(guest), order)
+
+
+def fail(sender, **kwargs):
+    raise RuntimeError("a receiver failed")
+
+
+def fail_in_the_database(sender, **kwargs):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nothing FROM nowhere")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "signal",
+    [order_placed, post_checkout, pre_payment, post_payment],
+    ids=["order_placed", "post_checkout", "pre_payment", "post_payment"],
+)
+def test_a_raising_receiver_does_not_hold_up_the_buyer(
+    requests_atomic, receive, fake, guest, product, signal
+):
+    """The order stands, with its source, and its buyer goes on when a shop's receiver raises."""
+    receive(signal, fail)
+    go_to_preview(guest, product)
+
+    response = place_order(guest)
+
+    order = assert_placed(response)
+    assert guest.session["checkout_order_id"] == order.pk
+    assert len(mail.outbox) == 1
+    assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
+    assert_leads_to_payment(place_order(guest), order)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failing_mail_server_keeps_nothing_from_the_shops_receivers(
+    settings, receive, guest, product
+):
+    """``post_checkout`` is sent once, with the way to pay, when the mail could not be sent."""
+    settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
+    told = []
+    receive(post_checkout, lambda sender, **kwargs: told.append(kwargs))
+    go_to_preview(guest, product)
+
+    order = assert_placed(place_order(guest))
+
+    (kwargs,) = told
+    assert kwargs["order"] == order
+    assert kwargs["response"]["Location"] == links.pay_url(order)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_mails_and_receivers_come_when_the_order_is_committed(receive, guest, product):
+    """Without ATOMIC_REQUESTS, ``post_checkout`` receivers see an order that cannot go away."""
+    inside = []
+    receive(post_checkout, lambda sender, **kwargs: inside.append(connection.in_atomic_block))
+    go_to_preview(guest, product)
+    place_order(guest)
+
+    assert inside == [False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_of_post_checkout_cannot_spoil_the_requests_transaction(
+    requests_atomic, receive, fake, guest, product
+):
+    """A failed statement of a ``post_checkout`` receiver takes nothing of the order with it."""
+    receive(post_checkout, fail_in_the_database)
+    go_to_preview(guest, product)
+
+    response = place_order(guest)
+
+    assert_placed(response)
+    assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "signal",
+    [order_placed, pre_payment, post_payment],
+    ids=["order_placed", "pre_payment", "post_payment"],
+)
+def test_a_receiver_that_breaks_the_transaction_leaves_all_or_nothing(
+    requests_atomic, receive, guest, product, signal
+):
+    """Where a receiver's failed statement spoils the transaction, there is no half of an order."""
+    receive(signal, fail_in_the_database)
+    go_to_preview(guest, product)
+
+    response = place_order(guest)
+
+    if Order.objects.exists():
+        assert_placed(response)
+    else:
+        assert_not_placed(guest, response)
+        assert product.stockrecords.get().num_allocated in (None, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [
+        (OrderCreator, "place_order"),
+        (OrderCreator, "create_line_models"),
+        (OrderCreator, "update_stock_records"),
+        (Source, "save"),
+        (Basket, "submit"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_failure_while_placing_leaves_no_trace(
+    monkeypatch, requests_atomic, fake, guest, product, owner, method
+):
+    """A failed order leaves an open basket and a message, and the next try works."""
+    go_to_preview(guest, product)
+    with monkeypatch.context() as broken:
+        broken.setattr(owner, method, fail)
+        response = place_order(guest)
+        assert_not_placed(guest, response)
+    assert not ShippingAddress.objects.exists()
+    assert mail.outbox == []
+    assert fake.requests == []
+    assert product.stockrecords.get().num_allocated in (None, 0)
+
+    assert_placed(place_order(guest))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_dies_while_placing_leaves_an_open_basket(monkeypatch, guest, product):
+    """A crash in the middle leaves neither an order nor a basket that nobody can buy any more."""
+
+    def die(*args, **kwargs):
+        raise SystemExit("killed")
+
+    go_to_preview(guest, product)
+    with monkeypatch.context() as broken:
+        broken.setattr(OrderCreator, "place_order", die)
+        with pytest.raises(SystemExit):
+            place_order(guest)
+
+    assert not Order.objects.exists()
+    assert Basket.objects.get().status == "Open"
+    assert_placed(place_order(guest))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_number_that_cannot_be_made_leaves_no_trace(
+    monkeypatch, requests_atomic, guest, product
+):
+    """A failure before anything is written is told to the buyer too, and is no error page."""
+    go_to_preview(guest, product)
+    with monkeypatch.context() as broken:
+        broken.setattr(OrderNumberGenerator, "order_number", fail)
+        response = place_order(guest)
+        assert_not_placed(guest, response)
+        assert "Your order could not be placed, and nothing was charged" in (
+            response.content.decode()
+        )
+
+    assert_placed(place_order(guest))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_number_that_is_taken_harms_neither_order(monkeypatch, guest, login, product):
+    """When the generator gives a number twice, the second buyer keeps the basket and is told."""
+    monkeypatch.setattr(OrderNumberGenerator, "order_number", lambda self, basket: 4711)
+    go_to_preview(guest, product)
+    place_order(guest)
+    first = Order.objects.get()
+    client = login()
+    go_to_preview(client, product)
+
+    response = place_order(client)
+
+    assert response.status_code == 200
+    assert Order.objects.get() == first
+    assert first.sources.count() == 1
+    assert client.get(reverse("basket:summary")).context["basket"].num_items == 1
+    # Neither is led into the other's order.
+    assert links.pay_url(first) not in response.content.decode()
+    assert client.session.get("checkout_order_id") is None
+
+
+@pytest.mark.django_db
+def test_a_basket_that_is_being_submitted_elsewhere_is_not_taken_again(guest, product):
+    """A basket that another request has frozen, without an order yet, is left to that request."""
+    go_to_preview(guest, product)
+    submit = PaymentDetailsView.handle_place_order_submission
+
+    def frozen_just_now(view, request):
+        Basket.objects.filter(pk=request.basket.pk).update(status="Frozen")
+        return submit(view, request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PaymentDetailsView, "handle_place_order_submission", frozen_just_now)
+        response = place_order(guest)
+
+    assert response["Location"] == reverse("basket:summary")
+    assert "already being ordered" in guest.get(response["Location"]).content.decode()
+    assert not Order.objects.exists()
+    assert Basket.objects.filter(status="Frozen").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_configured", [True, False])
+@pytest.mark.parametrize("problem", ["mail", "signal"])
+def test_orders_of_other_methods_fail_as_they_do_without_the_app(
+    settings, configure, receive, country, product, problem, is_configured
+):
+    """What Oscar makes of such failures stays as it is for the shop's own orders."""
+    configure(OTHER_METHODS=[("cod", "Pay on delivery")])
+    if not is_configured:
+        del settings.OSCAR_BITSBY
+    if problem == "mail":
+        settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
+    else:
+        receive(post_checkout, fail)
+
+    def walk():
+        client = Client()
+        go_to_preview(client, product, method="cod")
+        response = place_order(client)
+        order = Order.objects.latest("pk")
+        return (
+            response.status_code,
+            "A problem occurred while placing this order" in response.content.decode(),
+            order.sources.count(),
+            Basket.objects.get(pk=order.basket_id).status,
+            place_order(client).status_code,
+        )
+
+    ours = walk()
+    settings.ROOT_URLCONF = "tests.checkout.stock_urls"
+    stock = walk()
+
+    assert stock[:3] == (200, True, 0)
+    assert ours == stock
+
+
+@pytest.mark.django_db(transaction=True)
+def test_adding_goods_while_an_order_is_placed_loses_neither(fake, guest, product):
+    """What is put into the basket after the order was placed begins a new basket."""
+    go_to_preview(guest, product)
+    order = assert_placed(place_order(guest))
+
+    fill_basket(guest, product, quantity=2)
+
+    assert order.lines.get().quantity == 1
+    assert guest.get(reverse("basket:summary")).context["basket"].num_items == 2
+    assert Basket.objects.get(pk=order.basket_id).status == "Submitted"

@@ -1,0 +1,1 @@
+"""A shop whose checkout fork overrides views where Oscar looks for them."""

@@ -1,0 +1,23 @@
+"""The fork's own views, which Oscar finds through ``get_class``."""
+
+from django.shortcuts import redirect
+from oscar.apps.checkout import views
+
+
+class PaymentMethodView(views.PaymentMethodView):
+    """Sends the buyer to a page of the shop's own."""
+
+    def get(self, request, *args, **kwargs):
+        return redirect("/the-shops-own-payment/")
+
+
+class PaymentDetailsView(views.PaymentDetailsView):
+    """Notes in the order's session what it did, and shows a text of its own."""
+
+    def get_context_data(self, **kwargs):
+        return {**super().get_context_data(**kwargs), "shop_name": "The forked shop"}
+
+    def handle_successful_order(self, order):
+        response = super().handle_successful_order(order)
+        self.request.session["fork_handled"] = str(order.number)
+        return response

@@ -1,0 +1,86 @@
+"""Walks through the forked shop of FORK, in its own process, and prints as JSON what it saw."""
+
+import json
+import os
+import sys
+from decimal import Decimal
+
+import django
+
+
+def bases(name):
+    """Return the modules and names of the bases of the view that a checkout URL leads to."""
+    from django.urls import resolve, reverse
+
+    view = resolve(reverse(f"checkout:{name}")).func.view_class
+    return [f"{base.__module__}.{base.__name__}" for base in view.__mro__]
+
+
+def buy(method, product):
+    """Buy by a method as a guest, as far as the shop's own redirects lead."""
+    from django.test import Client
+    from django.urls import reverse
+
+    from tests.shopping import go_to_payment, place_order
+
+    client = Client()
+    go_to_payment(client, product)
+    step = client.get(reverse("checkout:payment-method"))
+    chosen = client.post(reverse("checkout:payment-method"), {"method": method})
+    preview = client.get(reverse("checkout:preview"))
+    placed = place_order(client)
+    paying = client.get(placed["Location"]) if method == "bitsby" else None
+    return {
+        "step": step.status_code,
+        "chosen": chosen.get("Location"),
+        "preview": preview.content.decode(),
+        "placed": placed.get("Location"),
+        "paying": paying and paying.get("Location"),
+        "fork_handled": client.session.get("fork_handled"),
+    }
+
+
+def main():
+    """Set the shop up, look at it, and buy by each method that is named."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.forks.settings")
+    django.setup()
+    from django.core.checks import run_checks
+    from django.core.management import call_command
+    from oscar.core.loading import get_model
+    from oscar.test import factories
+    from responses import RequestsMock
+
+    from tests.bitsby import FakeBitsby
+
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    get_model("address", "Country").objects.create(
+        iso_3166_1_a2="DE", iso_3166_1_a3="DEU", is_shipping_country=True
+    )
+    product = factories.create_product(price=Decimal("10.00"), num_in_stock=10)
+    found = {
+        "views": {name: bases(name) for name in ("payment-method", "payment-details", "preview")},
+        "checks": [
+            {"id": message.id, "text": f"{message.msg} {message.hint}"}
+            for message in run_checks()
+            if (message.id or "").startswith("oscar_bitsby.")
+        ],
+    }
+    with RequestsMock(assert_all_requests_are_fired=False) as mock:
+        FakeBitsby(mock)
+        found["walks"] = {method: buy(method, product) for method in sys.argv[1:]}
+    found["orders"] = [
+        {
+            "class": f"{type(order).__module__}.{type(order).__name__}",
+            "number": order.number,
+            "status": order.status,
+            "sources": [source.source_type.code for source in order.sources.all()],
+            "invoices": [invoice.status for invoice in order.bitsby_invoices.all()],
+            "gift_message": getattr(order, "gift_message", None),
+        }
+        for order in get_model("order", "Order").objects.order_by("pk")
+    ]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,729 @@
+"""Binding by staff, step by step, in the admin's frame and in the dashboard's."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+
+import pytest
+import requests
+from django.db import connections
+from django.utils import timezone
+from django.utils.html import escape
+from oscar.core.loading import get_model
+
+from oscar_bitsby import binding, reconciliation
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from tests import bitsby
+from tests.test_staff import (
+    BIND,
+    MAY_BIND,
+    Page,
+    arrive,
+    bind_url,
+    booked,
+    cancelled_for_want_of_payment,
+    logged,
+    member,
+    said,
+    status_of,
+    takes_bindings,
+    unbound,
+)
+
+Order = get_model("order", "Order")
+
+pytestmark = pytest.mark.django_db
+
+LIST, PAYMENTS = "/invoices/list", "/payments/list"
+
+
+@pytest.fixture(params=["admin", "dashboard"])
+def way(request):
+    return request.param
+
+
+@pytest.fixture
+def keeper(db):
+    """Staff who may bind."""
+    return member("keeper", *MAY_BIND)
+
+
+def choose(client, url, **values):
+    """Open the list, fill in its form as rendered, and return the page that comes next."""
+    fields, _ = Page(client.get(url)).form_with("payment_id")
+    return client.post(url, fields | values)
+
+
+def confirm(client, url, **values):
+    """Choose, confirm with the form as rendered, and return what is then said."""
+    fields, _ = Page(choose(client, url, **values)).form_with("confirm")
+    return said(client, client.post(url, fields))
+
+
+def broken(fields):
+    return requests.ConnectionError("cut off")
+
+
+# The list
+
+
+def test_the_list_shows_the_likeliest_first_and_says_why(fake, invoice, keeper, way):
+    """Wallet, time and amount rank the payments; worth is at the rate that the invoice locked."""
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(
+        created_at=timezone.now() - dt.timedelta(minutes=30)
+    )
+    Order.objects.filter(pk=invoice.order.pk).update(
+        date_placed=timezone.now() - dt.timedelta(minutes=30)
+    )
+    ether = bitsby.wallet(id="other", blockchain="ethereum", cryptocurrency="eth")
+    elsewhere = bitsby.wallet(id="third", blockchain="bnbSmartChain")
+    unknown = unbound(fake, "0.00500000", wallet=ether)
+    far_off = unbound(fake, "2.50000000", wallet=elsewhere)
+    likely = unbound(fake, "9.90000000")
+    fair = unbound(fake, "8.00000000")
+    old = unbound(fake, transactionDatetime=bitsby.written(timezone.now() - dt.timedelta(hours=1)))
+
+    page = Page(keeper.get(bind_url(way, invoice.order)))
+
+    _, radios = page.form_with("payment_id")
+    wanted = [likely, fair, unknown, far_off, old]
+    assert radios["payment"] == [item["id"] for item in wanted]
+    rows = [row for row in page.rows() if invoice.uid in row and "amount" in row]
+    assert "$9.90" in rows[0]
+    assert (
+        "same wallet as reserved, inside the invoice&#x27;s time, amount off by -1.0 %" in rows[0]
+    )
+    assert "$8.00" in rows[1]
+    assert "amount off by -20.0 %" in rows[1]
+    assert "$2.50" in rows[2]
+    assert "same coin, another wallet" in rows[2]
+    assert "amount off by -75.0 %" in rows[2]
+    assert "older than the invoice" in rows[3]
+    strange = next(row for row in page.rows() if "0.005 eth (ethereum)" in row)
+    assert "not known" in strange
+
+
+def test_a_payment_after_the_invoices_time_is_offered_with_that_reason(
+    fake, order, invoice_for, keeper, way
+):
+    """A late transfer is in the list, named as such."""
+    ago = timezone.now() - dt.timedelta(hours=1)
+    Order.objects.filter(pk=order.pk).update(date_placed=ago - dt.timedelta(hours=1))
+    invoice_for(
+        order, "expired", created_at=ago - dt.timedelta(hours=1), expires_at=ago, ended_at=ago
+    )
+    unbound(fake)
+
+    assert "after the invoice's time" in Page(keeper.get(bind_url(way, order))).text
+
+
+@pytest.mark.parametrize("shape", ["missing", "null", "empty"])
+def test_each_shape_of_an_unbound_payment_can_be_bound(fake, invoice, keeper, way, shape):
+    """Without ``invoice``, with null, or with an empty one: all mean that it is bound to none."""
+    extra = {"missing": {}, "null": {"invoice": None}, "empty": {"invoice": {}}}[shape]
+    item = unbound(fake, **extra)
+    takes_bindings(fake, invoice)
+    url = bind_url(way, invoice.order)
+
+    assert Page(keeper.get(url)).form_with("payment_id")[1]["payment"] == [item["id"]]
+    assert "Bound and booked: 8.00 USD" in confirm(keeper, url, payment=item["id"])
+    assert booked(invoice.order) == [(item["id"], "8.00")]
+
+
+def test_what_is_bound_booked_or_dismissed_is_not_offered(fake, place, invoice_for, keeper, way):
+    """Only money that still belongs to nothing can be chosen."""
+    order, other = place(), place()
+    invoice_for(order)
+    theirs = arrive(fake, invoice_for(other))
+    stranger = bitsby.new_id()
+    foreign = bitsby.told(other.bitsby_invoices.get(), "paid", id=str(stranger), uid="elsewhere")
+    elsewhere = bitsby.seen(bitsby.transfer("7.00000000"), foreign)
+    fake.payments.append(elsewhere)
+    dismissed = arrive(fake, amount="6.00000000")
+    BitsbyPayment.objects.filter(pk=dismissed.pk).update(
+        resolution="dismissed", resolved_at=timezone.now()
+    )
+    free = unbound(fake, "5.00000000")
+
+    page = Page(keeper.get(bind_url(way, order)))
+
+    assert page.form_with("payment_id")[1]["payment"] == [free["id"]]
+    assert str(theirs.bitsby_id) not in page.html
+    assert elsewhere["id"] not in page.html
+
+
+def test_the_list_is_read_over_several_pages(fake, invoice, keeper, way):
+    """A payment that is not on the first page of Bitsby's list is found too."""
+    for number in range(60):
+        unbound(fake, f"{number + 100}.00000000")
+    likely = unbound(fake, "9.90000000")
+
+    page = Page(keeper.get(bind_url(way, invoice.order)))
+
+    radios = page.form_with("payment_id")[1]["payment"]
+    assert len(radios) == 61
+    assert radios[0] == likely["id"]
+
+
+def test_the_list_does_not_read_an_account_without_end(fake, invoice, keeper, way):
+    """An account with very many payments costs a bounded number of requests."""
+    for number in range(1, 401):
+        unbound(fake, f"{number}.50000000")
+
+    response = keeper.get(bind_url(way, invoice.order))
+
+    assert "could not be asked" not in Page(response).text
+    assert len(fake.asked(PAYMENTS)) == binding.MOST_PAGES
+
+
+def test_an_empty_list_says_so(fake, invoice, keeper, way):
+    """Where Bitsby has seen nothing, the page says it and still takes an id."""
+    page = Page(keeper.get(bind_url(way, invoice.order)))
+
+    assert "Bitsby has seen none since this order was placed." in page.text
+    assert "payment_id" in page.form_with("payment_id")[0]
+    assert invoice.uid in page.text
+    assert "$10.00" in page.text
+
+
+@pytest.mark.parametrize(
+    ("chain", "digest", "link"),
+    [
+        ("tron", "ab12", "https://tronscan.org/#/transaction/ab12"),
+        ("ethereum", "0xab12", "https://etherscan.io/tx/0xab12"),
+        ("bnbSmartChain", "0xab12", "https://bscscan.com/tx/0xab12"),
+        ("bitcoin", "ab12", "https://mempool.space/tx/ab12"),
+        ("solana", "ab12", None),
+        ("", "ab12", None),
+        ("tron", "", None),
+        ("tron", "ab12/../../evil", None),
+        ("tron", "ab12?x=1", None),
+        ("bitcoin", 'ab"><script>alert(1)</script>', None),
+        ("bitcoin", "javascript:alert(1)", None),
+    ],
+)
+def test_a_hash_is_linked_only_to_an_explorer_that_is_known(
+    fake, invoice, keeper, way, chain, digest, link
+):
+    """Known chains and plain hashes get a link; everything else is text, and never markup."""
+    unbound(fake, wallet=bitsby.wallet(blockchain=chain), hash=digest)
+
+    page = Page(keeper.get(bind_url(way, invoice.order)))
+
+    outside = [url for url in page.links if url and "://" in url]
+    explorers = [url for url in outside if "oscar" not in url and "localhost" not in url]
+    assert [url for url in explorers if "/tx/" in url or "tronscan" in url] == [
+        url for url in [link] if url
+    ]
+    assert "<script>alert(1)" not in page.html
+
+
+def test_hostile_words_from_bitsby_are_shown_as_text(fake, invoice, keeper, way):
+    """Names, addresses and errors from outside do not become markup on any step."""
+    evil = "<script>alert(1)</script>"
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(uid=evil, error=evil)
+    item = unbound(
+        fake,
+        wallet=bitsby.wallet(
+            name=evil, blockchain=evil, cryptocurrency=evil, address=evil, id=evil
+        ),
+        hash=evil,
+    )
+    fake.on(BIND, bitsby.error(evil))
+    fake.invoices.append(bitsby.told(invoice))
+    url = bind_url(way, invoice.order)
+
+    listed = keeper.get(url)
+    asked = choose(keeper, url, payment=item["id"], note=evil)
+    fields, _ = Page(asked).form_with("confirm")
+    done = keeper.post(url, fields, follow=True)
+    for response in (listed, asked, done):
+        html = response.content.decode()
+        assert evil not in html
+        assert escape(evil)[:12] in html
+    assert fields["note"] == evil
+
+
+# Seeing what will happen
+
+
+def test_the_confirmation_says_what_will_happen_and_does_nothing(fake, invoice, keeper, way):
+    """Payment, invoice, order, worth, asked and difference in words; Bitsby is not asked."""
+    item = unbound(fake)
+    takes_bindings(fake, invoice)
+    url = bind_url(way, invoice.order)
+    keeper.get(url)
+    fake.requests.clear()
+
+    page = Page(keeper.post(url, {"payment": item["id"], "note": "his mail"}))
+
+    assert fake.requests == []
+    assert "What will happen" in page.text
+    assert (
+        f"attach payment {item['id']} to invoice {invoice.uid} of order {invoice.order_number}"
+        in page.text
+    )
+    assert "The payment is worth $8.00" in page.text
+    assert "asked was $10.00" in page.text
+    assert "difference -$2.00" in page.text
+    assert "the order becomes paid" in page.text
+    fields, _ = page.form_with("confirm")
+    assert (fields["payment_id"], fields["note"]) == (item["id"], "his mail")
+    assert booked(invoice.order) == []
+    assert logged(keeper.user) == []
+
+
+def test_an_unknown_id_is_confirmed_without_a_promise_of_its_worth(fake, invoice, keeper, way):
+    """An id that we have never seen may be typed; the page says that its worth is not known."""
+    url = bind_url(way, invoice.order)
+    typed = bitsby.new_id()
+
+    page = Page(choose(keeper, url, payment_id=f"  {str(typed).upper()} "))
+
+    assert "What the payment is worth is not known here" in page.text
+    assert str(typed) in page.text
+    assert fake.asked(BIND) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"payment_id": "rubbish"},
+        {"payment_id": "'; drop table orders; --"},
+        {"payment_id": "f986ad8d-2298-473d-982a-efbc817b975"},
+        {"payment_id": "<script>alert(1)</script>"},
+        {"payment_id": "x" * 5000},
+        {"payment_id": "x", "confirm": "1"},
+        {},
+        {"confirm": "1"},
+        {"payment_id": "   ", "confirm": "1"},
+    ],
+)
+def test_rubbish_is_told_and_sent_nowhere(fake, invoice, keeper, way, values):
+    """Without a payment id that can be one, the list comes again with what is wrong."""
+    item = unbound(fake)
+    url = bind_url(way, invoice.order)
+    keeper.get(url)
+
+    response = keeper.post(url, values)
+
+    page = Page(response)
+    assert response.status_code == 200
+    wanted = "is not a payment id" if values.get("payment_id", "").strip() else "Choose a payment"
+    assert wanted in page.text
+    assert page.form_with("payment_id")[1]["payment"] == [item["id"]]
+    assert "<script>alert(1)" not in page.html
+    assert fake.asked(BIND) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"payment": "rubbish"}, {"payment": "rubbish", "confirm": "1"}, {"invoice": "x", "note": "y"}],
+)
+def test_a_mangled_choice_binds_nothing(fake, invoice, keeper, way, values):
+    """A forged radio or hidden field leads back to the list, not to an error page."""
+    url = bind_url(way, invoice.order)
+
+    response = keeper.post(url, values)
+
+    assert response.status_code == 200
+    assert "Invoices of this order" in Page(response).text
+    assert fake.asked(BIND) == []
+
+
+def test_a_reason_that_is_too_long_is_not_dropped_in_silence(fake, invoice, keeper, way):
+    """When the reason cannot be taken, the page says so."""
+    item = unbound(fake)
+    url = bind_url(way, invoice.order)
+    keeper.get(url)
+
+    page = Page(keeper.post(url, {"payment": item["id"], "note": "y" * 201}))
+
+    assert "What will happen" not in page.text
+    assert "at most 200 characters" in page.text
+
+
+def test_another_orders_invoice_cannot_be_smuggled_in(fake, place, invoice_for, keeper, way):
+    """A forged invoice in the form never binds money to another order than the page's."""
+    mine, other = invoice_for(place()), invoice_for(place())
+    item = unbound(fake)
+    takes_bindings(fake, mine, other)
+    url = bind_url(way, mine.order)
+
+    keeper.post(url, {"payment_id": item["id"], "invoice": other.pk, "confirm": "1"})
+
+    assert [fields["invoiceId"] for fields in fake.asked(BIND)] == [str(mine.bitsby_id)]
+    assert booked(other.order) == []
+    assert booked(mine.order) == [(item["id"], "8.00")]
+
+
+def test_the_invoice_that_fits_best_is_taken(fake, order, invoice_for, keeper, way):
+    """Of several invoices the payment goes to the one in whose time it came."""
+    ago = timezone.now() - dt.timedelta(hours=5)
+    invoice_for(
+        order, "expired", created_at=ago, expires_at=ago + dt.timedelta(hours=1), ended_at=ago
+    )
+    Order.objects.filter(pk=order.pk).update(date_placed=ago)
+    newer = invoice_for(order)
+    at = bitsby.written(ago + dt.timedelta(minutes=30))
+    item = unbound(fake, transactionDatetime=at)
+    old = order.bitsby_invoices.exclude(pk=newer.pk).get()
+    takes_bindings(fake, old, newer)
+
+    assert "Bound and booked" in confirm(keeper, bind_url(way, order), payment=item["id"])
+
+    assert [fields["invoiceId"] for fields in fake.asked(BIND)] == [str(old.bitsby_id)]
+
+
+# Binding
+
+
+def test_binding_books_the_payments_own_worth_and_pays_the_order(fake, invoice, keeper, way):
+    """Bitsby is told once, asked what is true, and the money is booked at its worth, not asked."""
+    payment = arrive(fake, amount="8.00000000")
+    assert payment.attention == "unmatched"
+    item = fake.payments[0]
+    takes_bindings(fake, invoice)
+
+    url = bind_url(way, invoice.order)
+    text = confirm(keeper, url, payment=item["id"], note="he wrote that it is his")
+
+    order = invoice.order
+    assert f"Bound and booked: 8.00 USD for order {order.number}." in text
+    assert fake.asked(BIND) == [{"invoiceId": str(invoice.bitsby_id), "paymentId": item["id"]}]
+    assert booked(order) == [(item["id"], "8.00")]
+    assert order.sources.get().amount_debited == 8
+    assert status_of(order) == "Being processed"
+    payment.refresh_from_db()
+    assert (payment.resolution, payment.resolved_by) == ("bound", keeper.user)
+    assert payment.resolution_note == "he wrote that it is his"
+    assert not BitsbyPayment.objects.in_inbox().exists()
+    (entry,) = logged(keeper.user)
+    assert item["id"] in entry
+    assert "he wrote that it is his" in entry
+    invoice.refresh_from_db()
+    assert invoice.status == "paid"
+
+    reconciliation.reconcile()
+    assert booked(order) == [(item["id"], "8.00")]
+    assert not BitsbyPayment.objects.in_inbox().exists()
+
+
+def test_the_admin_log_of_the_order_says_who_bound_and_why(fake, invoice, way):
+    """The order's history in the admin shows the binding, its maker and the reason."""
+    keeper = member("keeper", *MAY_BIND, "order.change_order")
+    item = unbound(fake)
+    takes_bindings(fake, invoice)
+    confirm(keeper, bind_url(way, invoice.order), payment=item["id"], note="his mail of Monday")
+
+    history = Page(keeper.get(f"/admin/order/order/{invoice.order.pk}/history/")).text
+
+    assert "his mail of Monday" in history
+    assert item["id"] in history
+    assert "keeper" in history
+
+
+def test_an_id_typed_by_hand_is_bound(fake, invoice, keeper, way):
+    """A payment that the list does not show, because Bitsby's list failed, is bound by its id."""
+    item = unbound(fake, "12.00000000")
+    takes_bindings(fake, invoice)
+    answer, broke = fake.payments_list, {"on": True}
+    fake.on(PAYMENTS, lambda fields: broken(fields) if broke["on"] else answer(fields))
+    url = bind_url(way, invoice.order)
+
+    text = confirm(keeper, url, payment_id=item["id"])
+
+    assert "Bound and booked: 12.00 USD" in text
+    assert booked(invoice.order) == [(item["id"], "12.00")]
+    assert not BitsbyPayment.objects.in_inbox().exists()
+
+
+def test_the_typed_id_goes_before_the_chosen_one(fake, invoice, keeper, way):
+    """Who types an id means it, whatever the list had selected."""
+    listed, typed = unbound(fake, "3.00000000"), unbound(fake, "9.00000000")
+    takes_bindings(fake, invoice)
+
+    url = bind_url(way, invoice.order)
+    confirm(keeper, url, payment=listed["id"], payment_id=typed["id"])
+
+    assert [fields["paymentId"] for fields in fake.asked(BIND)] == [typed["id"]]
+
+
+def test_binding_again_says_that_the_order_is_paid(fake, invoice, keeper, way):
+    """A second click on the same confirmation binds nothing more."""
+    item = unbound(fake)
+    takes_bindings(fake, invoice)
+    url = bind_url(way, invoice.order)
+    fields, _ = Page(choose(keeper, url, payment=item["id"])).form_with("confirm")
+
+    assert "Bound and booked" in said(keeper, keeper.post(url, fields))
+    assert "is paid already" in said(keeper, keeper.post(url, fields))
+
+    assert len(fake.asked(BIND)) == 1
+    assert booked(invoice.order) == [(item["id"], "8.00")]
+
+
+def test_an_order_that_cannot_be_bound_to_says_why(fake, place, invoice_for, keeper, way):
+    """No invoice, an attempt that never became one, and a paid one lead back with a message."""
+    bare, failed, paid = place(), place(), place()
+    invoice_for(failed, "creating", bitsby_id=None, uid="")
+    invoice_for(paid, "paid")
+
+    for order, text in ((bare, "has no invoice"), (failed, "has no invoice"), (paid, "is paid")):
+        for send in (keeper.get, keeper.post):
+            answer = said(keeper, send(bind_url(way, order)))
+            assert f"Order {order.number} {text}" in answer
+    assert fake.requests == []
+
+
+def test_a_payment_bound_to_a_cancelled_order_still_needs_somebody(
+    fake, order, invoice_for, keeper, way
+):
+    """Binding money to a cancelled order books it, and it stays in the inbox as late."""
+    invoice = cancelled_for_want_of_payment(fake, order, invoice_for)
+    item = unbound(fake)
+    takes_bindings(fake, invoice)
+
+    confirm(keeper, bind_url(way, order), payment_id=item["id"])
+
+    assert booked(order) == [(item["id"], "8.00")]
+    assert status_of(order) == "Cancelled"
+    waiting = BitsbyPayment.objects.in_inbox().values_list("attention", flat=True)
+    assert list(waiting) == ["late"]
+
+
+def test_a_second_payment_that_is_bound_stays_in_the_inbox_as_a_refund_to_make(
+    fake, order, invoice_for, keeper, way
+):
+    """Two paid invoices of one order: both are booked, and the second waits for its refund."""
+    ago = timezone.now() - dt.timedelta(minutes=10)
+    first = invoice_for(order, "expired", expires_at=ago, ended_at=ago)
+    arrive(fake, invoice_for(order), "10.00000000")
+    item = unbound(fake, "10.00000000")
+    takes_bindings(fake, first)
+
+    confirm(keeper, bind_url(way, order), payment_id=item["id"])
+
+    assert [amount for _, amount in booked(order)] == ["10.00", "10.00"]
+    waiting = BitsbyPayment.objects.in_inbox().values_list("attention", flat=True)
+    assert list(waiting) == ["second"]
+
+
+def test_an_order_whose_status_could_not_be_changed_stays_in_the_inbox(
+    fake, invoice, keeper, way, settings
+):
+    """Where the pipeline forbids the paid status, binding does not hide that from staff."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
+    item = unbound(fake, "10.00000000")
+    takes_bindings(fake, invoice)
+
+    confirm(keeper, bind_url(way, invoice.order), payment_id=item["id"])
+
+    assert booked(invoice.order) == [(item["id"], "10.00")]
+    assert status_of(invoice.order) == "Pending"
+    waiting = BitsbyPayment.objects.in_inbox().values_list("attention", flat=True)
+    assert list(waiting) == ["status"]
+
+
+def test_a_bound_payment_of_unknown_worth_waits_in_the_inbox_and_staff_are_told(
+    fake, invoice, keeper, way
+):
+    """No locked rate, no booking; the answer does not send staff to wait for a next pass."""
+    item = unbound(fake, wallet=bitsby.wallet(id="other", cryptocurrency="eth"))
+    takes_bindings(fake, invoice)
+
+    text = confirm(keeper, bind_url(way, invoice.order), payment_id=item["id"])
+
+    assert booked(invoice.order) == []
+    assert BitsbyPayment.objects.in_inbox().get().attention == "worth"
+    assert "does not call the invoice paid" not in text
+    assert "the next pass" not in text
+
+
+# What can go wrong at Bitsby
+
+SILENT = [
+    broken,
+    (500, {}, "<h1>Oops</h1>"),
+    (200, {}, "{"),
+    bitsby.error("Requests too frequent"),
+]
+SILENT_IDS = ["no connection", "error page", "half an answer", "too frequent"]
+
+
+@pytest.mark.parametrize("answer", [*SILENT, bitsby.error("Blocked")], ids=[*SILENT_IDS, "no"])
+def test_the_page_works_without_bitsbys_list(fake, invoice, keeper, way, answer):
+    """When the list cannot be read, a warning stands above what was seen before."""
+    known = arrive(fake, amount="8.00000000")
+    fake.on(PAYMENTS, answer)
+
+    response = keeper.get(bind_url(way, invoice.order))
+
+    page = Page(response)
+    assert response.status_code == 200
+    assert "Bitsby could not be asked just now" in page.text
+    assert page.form_with("payment_id")[1]["payment"] == [str(known.bitsby_id)]
+
+
+def test_a_refusal_is_shown_and_nothing_booked(fake, invoice, keeper, way):
+    """When Bitsby says no, its words are shown, the order stays, and the log keeps the attempt."""
+    payment = arrive(fake, amount="8.00000000")
+    fake.invoices.append(bitsby.told(invoice))
+    fake.on(BIND, bitsby.error("This payment is too old"))
+
+    url = bind_url(way, invoice.order)
+    text = confirm(keeper, url, payment=str(payment.bitsby_id), note="try")
+
+    assert "Bitsby said no" in text
+    assert "This payment is too old" in text
+    assert "Nothing was booked." in text
+    assert booked(invoice.order) == []
+    assert status_of(invoice.order) == "Pending"
+    payment.refresh_from_db()
+    assert (payment.attention, payment.resolved_at) == ("unmatched", None)
+    (entry,) = logged(keeper.user)
+    assert "too old" in entry
+
+
+@pytest.mark.parametrize("answer", SILENT, ids=SILENT_IDS)
+def test_a_lost_answer_to_a_binding_that_was_done_is_found_out(fake, invoice, keeper, way, answer):
+    """When Bitsby bound but its answer did not arrive, the refresh finds the truth and books it."""
+    item = unbound(fake)
+    lost = answer(None) if callable(answer) else answer
+    takes_bindings(fake, invoice, answer=lost)
+
+    text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
+
+    assert "Bound and booked: 8.00 USD" in text
+    assert booked(invoice.order) == [(item["id"], "8.00")]
+    assert status_of(invoice.order) == "Being processed"
+    assert not BitsbyPayment.objects.in_inbox().exists()
+
+
+@pytest.mark.parametrize("answer", SILENT, ids=SILENT_IDS)
+def test_a_lost_answer_to_a_binding_that_was_not_done_books_nothing(
+    fake, invoice, keeper, way, answer
+):
+    """When the request never reached Bitsby, nothing is booked and the page says so."""
+    item = unbound(fake)
+    fake.invoices.append(bitsby.told(invoice))
+    fake.on(BIND, answer)
+
+    text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
+
+    assert "Bitsby gave no answer" in text
+    assert "Nothing was booked." in text
+    assert booked(invoice.order) == []
+    assert status_of(invoice.order) == "Pending"
+    assert len(fake.asked(BIND)) == 1
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
+def test_when_the_refresh_fails_the_next_pass_books(fake, invoice, keeper, way, is_lost):
+    """Bound, but not seen: the page says so, nothing is booked now, and a pass books it once."""
+    item = unbound(fake)
+    takes_bindings(fake, invoice, answer=broken(None) if is_lost else None)
+    url = bind_url(way, invoice.order)
+    fields, _ = Page(choose(keeper, url, payment=item["id"])).form_with("confirm")
+    fake.on(LIST, broken)
+
+    text = said(keeper, keeper.post(url, fields))
+
+    if is_lost:
+        assert "Bitsby gave no answer" in text
+    else:
+        assert "could not be asked what came of it" in text
+    assert booked(invoice.order) == []
+    assert status_of(invoice.order) == "Pending"
+
+    fake.on(LIST, fake.invoices_list)
+    reconciliation.reconcile()
+    reconciliation.reconcile()
+    assert booked(invoice.order) == [(item["id"], "8.00")]
+    assert status_of(invoice.order) == "Being processed"
+
+
+def test_a_yes_that_the_list_does_not_know_yet_books_nothing(fake, invoice, keeper, way):
+    """When Bitsby says bound but still calls the invoice unpaid, nothing is booked on its word."""
+    item = unbound(fake)
+    fake.invoices.append(bitsby.told(invoice))
+    fake.on(BIND, bitsby.success("Invoice binded to payment"))
+
+    text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
+
+    assert "does not call the invoice paid by this payment yet" in text
+    assert booked(invoice.order) == []
+    assert status_of(invoice.order) == "Pending"
+
+
+def test_an_invoice_that_bitsby_forgot_books_nothing(fake, invoice, keeper, way):
+    """A yes about an invoice that the list does not show is not believed."""
+    item = unbound(fake)
+    fake.on(BIND, bitsby.success("Invoice binded to payment"))
+
+    confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
+
+    assert booked(invoice.order) == []
+
+
+def test_money_that_the_refresh_found_is_not_denied(fake, invoice, keeper, way):
+    """When Bitsby refuses because the buyer's own payment came first, that one is booked.
+
+    The answer then does not claim that nothing was booked.
+    """
+    item = unbound(fake)
+    url = bind_url(way, invoice.order)
+    fields, _ = Page(choose(keeper, url, payment=item["id"])).form_with("confirm")
+    own = bitsby.transfer("10.00000000")
+    fake.invoices.append(bitsby.told(invoice, "paid", payment=own))
+    fake.on(BIND, bitsby.error("Invoice is already paid"))
+
+    text = said(keeper, keeper.post(url, fields))
+
+    assert booked(invoice.order) == [(own["id"], "10.00")]
+    assert "Bitsby said no" in text
+    assert "Nothing was booked" not in text
+
+
+# Two at once
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_members_of_staff_bind_the_same_payment_at_once(fake, invoice, way):
+    """Both click at the same moment: the money is booked once, and both get an answer."""
+    clients = [member(name, *MAY_BIND) for name in ("ann", "ben")]
+    item = unbound(fake)
+    url = bind_url(way, invoice.order)
+    confirmations = [
+        Page(choose(client, url, payment=item["id"])).form_with("confirm")[0] for client in clients
+    ]
+    # Both requests are at Bitsby at the same time; it binds the first and refuses the second.
+    together, answers = threading.Barrier(2, timeout=30), {}
+    takes_bindings(fake, invoice, before=lambda fields: together.wait())
+
+    def click(client, fields):
+        try:
+            answers[client.user.username] = client.post(url, fields)
+        finally:
+            connections.close_all()
+
+    threads = [
+        threading.Thread(target=click, args=pair)
+        for pair in zip(clients, confirmations, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert len(fake.asked(BIND)) == 2
+    assert booked(invoice.order) == [(item["id"], "8.00")]
+    assert invoice.order.sources.get().amount_debited == 8
+    assert status_of(invoice.order) == "Being processed"
+    assert invoice.order.payment_events.count() == 1
+    for client in clients:
+        assert "Bound and booked: 8.00 USD" in said(client, answers[client.user.username])
+        assert len(logged(client.user)) == 1
+    payment = BitsbyPayment.objects.get()
+    assert payment.resolution == "bound"

@@ -1,0 +1,357 @@
+"""The settings: their defaults, what they take, and that a wrong one is named but never shown."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from dataclasses import FrozenInstanceError, asdict, fields
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from oscar_bitsby import conf
+from oscar_bitsby.conf import Conf, Secret
+from oscar_bitsby.exceptions import ConfigurationError
+from tests.bitsby import KEY, PROJECT
+from tests.test_transport import assert_hidden
+
+#: As the design names them, and what ``conf.get()`` makes of them.
+DEFAULTS = {
+    "API_KEY": (None, None),
+    "PROJECT_ID": (None, None),
+    "API_URL": ("https://api.bitsby.app", "https://api.bitsby.app"),
+    "PAYMENT_HOSTS": (["dash.bitsby.app"], ("dash.bitsby.app",)),
+    "TIME_TO_PAY": (1, Decimal(1)),
+    "DESCRIPTION": ("Order {number}", "Order {number}"),
+    "TIMEOUT": (10, 10.0),
+    "CURRENCIES": (["USD", "EUR", "RUB"], ("USD", "EUR", "RUB")),
+    "MIN_AMOUNT": (None, None),
+    "MAX_AMOUNT": (None, None),
+    "ORDER_STATUS_PENDING": (None, "Pending"),
+    "ORDER_STATUS_PAID": ("Being processed", "Being processed"),
+    "ORDER_STATUS_CANCELLED": ("Cancelled", "Cancelled"),
+    "CANCEL_AFTER": (timedelta(hours=1), timedelta(hours=1)),
+    "WATCH_DAYS": (30, 30),
+    "WEBHOOK_TOKEN": ("", ""),
+    "OTHER_METHODS": ([], ()),
+    "EXTEND_CHECKOUT": (True, True),
+}
+
+
+@pytest.fixture
+def given(settings):
+    """Return a function that changes single settings."""
+
+    def change(**values):
+        settings.OSCAR_BITSBY = settings.OSCAR_BITSBY | values
+
+    return change
+
+
+def test_the_defaults_are_as_designed():
+    """Each documented key has its documented default, and there are no others."""
+    assert {key: told for key, (told, _) in DEFAULTS.items()} == conf.DEFAULTS
+
+
+def test_each_setting_is_a_field():
+    """The dataclass has a field for each key, in the same order, and no other."""
+    assert [field.name for field in fields(Conf)] == [key.lower() for key in conf.DEFAULTS]
+
+
+@pytest.mark.parametrize("key", [key for key in DEFAULTS if key not in ("API_KEY", "PROJECT_ID")])
+def test_a_setting_that_is_left_out_has_its_default(key):
+    """With key and project alone everything else is there, converted."""
+    value = getattr(conf.get(), key.lower())
+    expected = DEFAULTS[key][1]
+    assert (value.reveal() if isinstance(value, Secret) else value) == expected
+
+
+def test_key_and_project_are_the_shops():
+    """The two settings without a default come from the settings."""
+    assert conf.get().api_key.reveal() == KEY
+    assert conf.get().project_id == PROJECT
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "converted"),
+    [
+        ("PROJECT_ID", PROJECT.upper(), PROJECT),
+        ("API_URL", "http://127.0.0.1:8001/", "http://127.0.0.1:8001"),
+        ("PAYMENT_HOSTS", ("Pay.Example.COM", "b.example"), ("pay.example.com", "b.example")),
+        ("TIME_TO_PAY", 0.5, Decimal("0.5")),
+        ("TIME_TO_PAY", "12", Decimal(12)),
+        ("TIMEOUT", 3, 3.0),
+        ("TIMEOUT", "2.5", 2.5),
+        ("CURRENCIES", ("EUR",), ("EUR",)),
+        ("MIN_AMOUNT", 5, Decimal(5)),
+        ("MIN_AMOUNT", 0.1, Decimal("0.1")),
+        ("MAX_AMOUNT", "99.99", Decimal("99.99")),
+        ("MAX_AMOUNT", {"USD": 5.5, "EUR": "6"}, {"USD": Decimal("5.5"), "EUR": Decimal(6)}),
+        ("ORDER_STATUS_PENDING", "New", "New"),
+        ("CANCEL_AFTER", None, None),
+        ("CANCEL_AFTER", timedelta(days=1), timedelta(days=1)),
+        ("WATCH_DAYS", "7", 7),
+        ("OTHER_METHODS", [["cod", "Cash"]], (("cod", "Cash"),)),
+        ("EXTEND_CHECKOUT", False, False),
+    ],
+)
+def test_settings_are_converted(given, key, value, converted):
+    """Each setting comes in the one type that the rest of the app uses."""
+    given(**{key: value})
+    found = getattr(conf.get(), key.lower())
+    assert (found, type(found)) == (converted, type(converted))
+
+
+def test_the_pending_status_follows_oscars(settings):
+    """Without a status of its own the app takes what Oscar gives to new orders."""
+    settings.OSCAR_INITIAL_ORDER_STATUS = "Received"
+    assert conf.get().order_status_pending == "Received"
+
+
+def test_settings_are_read_anew(given):
+    """A changed setting counts at once."""
+    assert conf.get().timeout == 10
+    given(TIMEOUT=5)
+    assert conf.get().timeout == 5
+
+
+def test_the_shops_own_dict_is_not_touched(settings):
+    """Defaults are completed in a copy."""
+    before = dict(settings.OSCAR_BITSBY)
+    conf.get()
+    assert before == settings.OSCAR_BITSBY
+    assert conf.DEFAULTS["ORDER_STATUS_PENDING"] is None
+
+
+def test_settings_cannot_be_changed_in_passing():
+    """What ``get`` returns is frozen."""
+    with pytest.raises(FrozenInstanceError):
+        conf.get().timeout = 1
+
+
+@pytest.mark.parametrize("value", [None, {}, [], "", 0])
+def test_without_settings_the_app_is_not_configured(settings, value):
+    """An unset or empty setting means: not set up, which is no error until somebody needs it."""
+    settings.OSCAR_BITSBY = value
+    assert not conf.is_configured()
+    assert conf.raw() is None
+    assert conf.other_methods() == ()
+    assert not conf.extends_checkout()
+    with pytest.raises(ConfigurationError, match="is not set"):
+        conf.get()
+
+
+def test_a_missing_setting_is_like_an_empty_one(settings):
+    """A shop that never heard of ``OSCAR_BITSBY`` gets no ``AttributeError``."""
+    del settings.OSCAR_BITSBY
+    assert not conf.is_configured()
+    with pytest.raises(ConfigurationError, match="is not set"):
+        conf.get()
+
+
+@pytest.mark.parametrize("value", [["API_KEY"], "API_KEY", 5, True, {1, 2}])
+def test_settings_that_are_no_dict_are_named(settings, value):
+    """Whatever else stands there is a ``ConfigurationError``, and breaks nothing before that."""
+    settings.OSCAR_BITSBY = value
+    with pytest.raises(ConfigurationError, match="is not a dict"):
+        conf.get()
+    assert conf.other_methods() == ()
+    assert not conf.extends_checkout()
+
+
+@pytest.mark.parametrize("key", ["API_KEY", "PROJECT_ID"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_key_and_project_must_be_set(given, key, value):
+    """Without either, the error names the one that is missing."""
+    given(**{key: value})
+    with pytest.raises(ConfigurationError, match=rf"^OSCAR_BITSBY\['{key}'\] is not set$"):
+        conf.get()
+
+
+class Odd:
+    """A value that no converter can use."""
+
+    def __str__(self):
+        raise TypeError(f"cannot be shown: {KEY}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("API_KEY", Odd()),
+        ("PROJECT_ID", Odd()),
+        ("API_URL", Odd()),
+        ("PAYMENT_HOSTS", KEY),
+        ("PAYMENT_HOSTS", None),
+        ("PAYMENT_HOSTS", 5),
+        ("TIME_TO_PAY", KEY),
+        ("TIME_TO_PAY", None),
+        ("TIMEOUT", KEY),
+        ("TIMEOUT", None),
+        ("TIMEOUT", [KEY]),
+        ("CURRENCIES", KEY),
+        ("CURRENCIES", None),
+        ("MIN_AMOUNT", KEY),
+        ("MIN_AMOUNT", [5]),
+        ("MAX_AMOUNT", {"USD": KEY}),
+        ("MAX_AMOUNT", {"USD": None}),
+        ("CANCEL_AFTER", KEY),
+        ("CANCEL_AFTER", 3600),
+        ("CANCEL_AFTER", 0),
+        ("WATCH_DAYS", KEY),
+        ("WATCH_DAYS", None),
+        ("WATCH_DAYS", float("inf")),
+        ("WATCH_DAYS", float("nan")),
+        ("OTHER_METHODS", KEY),
+        ("OTHER_METHODS", [KEY]),
+        ("OTHER_METHODS", [("a", "b", "c")]),
+        ("OTHER_METHODS", [5]),
+        ("OTHER_METHODS", None),
+    ],
+)
+def test_an_unusable_value_is_named_and_not_repeated(given, key, value):
+    """The error says which setting is wrong, and no text or frame of it has the value or key."""
+    given(**{key: value})
+    with pytest.raises(ConfigurationError, match=rf"^OSCAR_BITSBY\['{key}'\] ") as caught:
+        conf.get()
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert_hidden(caught.value)
+
+
+def test_other_methods_are_offered_even_where_the_rest_is_wrong(given):
+    """A mistake in Bitsby's settings does not take the shop's own payment methods away."""
+    given(API_KEY=None, TIMEOUT="soon", OTHER_METHODS=[("cod", "Cash on delivery")])
+    assert conf.other_methods() == (("cod", "Cash on delivery"),)
+
+
+@pytest.mark.parametrize("value", [None, 5, ["x"], [("a", "b", "c")], "cod"])
+def test_unusable_other_methods_are_none(given, value):
+    """Where they cannot be read there are none, and no error in the checkout."""
+    given(OTHER_METHODS=value)
+    assert conf.other_methods() == ()
+
+
+def test_the_checkout_is_extended_unless_the_shop_says_no(given):
+    """``EXTEND_CHECKOUT`` is on by default, even where other settings are wrong."""
+    assert conf.extends_checkout()
+    given(API_KEY=None)
+    assert conf.extends_checkout()
+    given(EXTEND_CHECKOUT=False)
+    assert not conf.extends_checkout()
+
+
+@pytest.mark.parametrize(
+    ("limits", "currency", "amount", "offered"),
+    [
+        ({}, "USD", "0.01", True),
+        ({}, "RUB", "1000000", True),
+        ({}, "USD", "0", False),
+        ({}, "USD", "-1", False),
+        ({}, "GBP", "10", False),
+        ({}, "usd", "10", False),
+        ({"CURRENCIES": ["EUR"]}, "EUR", "10", True),
+        ({"CURRENCIES": ["EUR"]}, "USD", "10", False),
+        ({"MIN_AMOUNT": 5}, "USD", "4.99", False),
+        ({"MIN_AMOUNT": 5}, "USD", "5.00", True),
+        ({"MAX_AMOUNT": "100"}, "EUR", "100.00", True),
+        ({"MAX_AMOUNT": "100"}, "EUR", "100.01", False),
+        ({"MIN_AMOUNT": 5, "MAX_AMOUNT": 10}, "USD", "7", True),
+        ({"MIN_AMOUNT": {"USD": 5}}, "USD", "4", False),
+        ({"MIN_AMOUNT": {"USD": 5}}, "EUR", "4", True),
+        ({"MAX_AMOUNT": {"USD": 5, "EUR": 6}}, "EUR", "6", True),
+        ({"MAX_AMOUNT": {"USD": 5, "EUR": 6}}, "USD", "6", False),
+        ({"MAX_AMOUNT": 0}, "USD", "1", False),
+        ({"MAX_AMOUNT": float("inf")}, "USD", "1000000", True),
+    ],
+)
+def test_bitsby_is_offered_within_the_shops_limits(given, limits, currency, amount, offered):
+    """Currency and limits, which are inclusive and may differ by currency, decide."""
+    given(**limits)
+    assert conf.get().offers(currency, Decimal(amount)) is offered
+
+
+@pytest.mark.parametrize("key", ["MIN_AMOUNT", "MAX_AMOUNT"])
+def test_a_limit_that_is_no_number_is_named(given, key):
+    """NaN is a ``ConfigurationError`` and not an ``ArithmeticError`` in the checkout."""
+    given(**{key: float("nan")})
+    with pytest.raises(ConfigurationError, match=key):
+        conf.get()
+
+
+# Secrets
+
+
+def test_settings_do_not_show_key_and_token(given):
+    """``repr`` and ``str`` of the settings and of their values have stars in place of secrets."""
+    given(WEBHOOK_TOKEN="token-of-the-webhook")
+    found = conf.get()
+    for text in (repr(found), str(found), repr(vars(found)), f"{found.api_key}"):
+        assert KEY not in text
+        assert "token-of-the-webhook" not in text
+    assert "***" in repr(found)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        repr,
+        str,
+        "{}".format,
+        "{0!s:>10}".format,
+        lambda secret: "%s %r" % (secret, secret),  # noqa: UP031
+        lambda secret: repr([secret]),
+        lambda secret: json.dumps(secret, default=str),
+        lambda secret: ascii(secret),
+    ],
+)
+def test_a_secret_is_not_shown(show):
+    """No way to print a secret gives its text."""
+    assert "hush" not in show(Secret("hush"))
+    assert "***" in show(Secret("hush"))
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_secret_is_not_copied_out(copied):
+    """Caches and queues, which serialise what they keep, cannot take a secret."""
+    with pytest.raises(TypeError, match="cannot be serialised"):
+        copied(Secret("hush"))
+
+
+def test_settings_are_not_copied_out_with_their_key():
+    """Nor can the settings as a whole be turned into a dict of plain values."""
+    with pytest.raises(TypeError, match="cannot be serialised"):
+        asdict(conf.get())
+
+
+def test_a_secret_has_no_attributes_to_look_into():
+    """It has no ``__dict__``, which error reporters print."""
+    assert not hasattr(Secret("hush"), "__dict__")
+
+
+def test_a_secret_is_revealed_to_who_asks():
+    """The one place that sends it gets the text."""
+    assert Secret("hush").reveal() == "hush"
+
+
+@pytest.mark.parametrize(
+    ("text", "same"), [("hush", True), ("hus", False), ("", False), ("hush ", False), ("é", False)]
+)
+def test_a_secret_is_compared(text, same):
+    """Only the same text matches."""
+    assert Secret("hush").matches(text) is same
+
+
+def test_a_text_is_cleaned_of_a_secret():
+    """Every occurrence becomes stars; an empty secret changes nothing."""
+    assert Secret("hush").clean("a hush, ahush") == "a ***, a***"
+    assert Secret("").clean("abc") == "abc"
+
+
+def test_a_secret_may_be_empty():
+    """An unset token is false."""
+    assert Secret("x")
+    assert not Secret("")
+    assert not conf.get().webhook_token

@@ -1,0 +1,63 @@
+"""The tree of errors: who catches what, and what each error says of itself."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from oscar.apps.payment.exceptions import PaymentError
+
+from oscar_bitsby import exceptions
+
+TREE = {
+    "BitsbyError": "PaymentError",
+    "ConfigurationError": "BitsbyError",
+    "NotPayable": "BitsbyError",
+    "PaymentInProgress": "BitsbyError",
+    "GatewayError": "BitsbyError",
+    "ConnectionFailed": "GatewayError",
+    "RateLimited": "GatewayError",
+    "NoSlot": "RateLimited",
+    "Refused": "GatewayError",
+    "ReplyNotUnderstood": "GatewayError",
+    "PaymentPageRefused": "ReplyNotUnderstood",
+}
+MAY_RETRY = {"ConnectionFailed", "RateLimited", "NoSlot", "ReplyNotUnderstood"}
+
+
+def errors():
+    """Return the classes that the module defines."""
+    return {
+        name: found
+        for name, found in vars(exceptions).items()
+        if inspect.isclass(found) and found.__module__ == exceptions.__name__
+    }
+
+
+def test_the_tree_is_as_drawn():
+    """Every error has the place in the tree that the module's docstring draws."""
+    assert {name: found.__bases__[0].__name__ for name, found in errors().items()} == TREE
+    drawn = [line.strip("│├└─ ").split(" ")[0] for line in exceptions.__doc__.splitlines()]
+    assert set(TREE) <= set(drawn)
+
+
+def test_oscar_can_handle_every_error():
+    """Each error is a ``PaymentError``, which Oscar's own views catch."""
+    assert all(issubclass(found, PaymentError) for found in errors().values())
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in TREE if issubclass(errors()[name], exceptions.GatewayError))
+)
+def test_a_gateway_error_says_whether_a_retry_makes_sense(name):
+    """``may_retry`` is set for what passes by itself, and for nothing else."""
+    error = errors()[name]("text")
+    assert error.may_retry is (name in MAY_RETRY)
+
+
+def test_a_gateway_error_carries_what_was_answered():
+    """Status and body are kept, the message is the text, and without an answer both are empty."""
+    error = exceptions.Refused("no", status=403, body="<html>")
+    assert (str(error), error.status, error.body) == ("no", 403, "<html>")
+    error = exceptions.ConnectionFailed("nothing came")
+    assert (error.status, error.body) == (None, "")

@@ -1,0 +1,277 @@
+"""Two things at once: money is booked once, and no order is both paid and given up.
+
+Real threads with connections of their own. On PostgreSQL row locks decide, on SQLite the lock of
+the whole database; both have to give the same books.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from decimal import Decimal
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import cancellation, reconciliation, replies, settlement
+from oscar_bitsby.exceptions import NotPayable, PaymentInProgress
+from oscar_bitsby.facade import start_payment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from tests import bitsby
+
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: A race that is lost once in a while must show in a single run.
+ROUNDS = 6
+
+
+def at_once(*jobs):
+    """Run the jobs in threads that start together; return what each returned or raised."""
+    barrier = threading.Barrier(len(jobs))
+    results = [None] * len(jobs)
+
+    def run(number, job):
+        try:
+            connections["default"].ensure_connection()
+            barrier.wait(20)
+            results[number] = job()
+        except Exception as error:
+            results[number] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "two transactions wait for each other"
+    return results
+
+
+def told(invoice, word="paid", payment=None):
+    return replies.read_invoice(bitsby.told(invoice, word, payment=payment))
+
+
+def failures(results, *allowed):
+    return [r for r in results if isinstance(r, Exception) and not isinstance(r, allowed)]
+
+
+def booked(order):
+    found = Transaction.objects.filter(source__order=order)
+    return sorted(found.values_list("reference", "amount"))
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, turn):
+    """Four workers that heard the same news at the same moment book it once."""
+    payment = bitsby.transfer()
+    news = told(invoice, payment=payment)
+
+    results = at_once(*[lambda: settlement.settle(invoice, news)] * 4)
+
+    assert failures(results) == []
+    assert booked(order) == [(payment["id"], Decimal("10.00"))]
+    assert order.sources.get().amount_debited == Decimal("10.00")
+    assert order.payment_events.count() == 1
+    assert order.status_changes.count() == 1
+    assert Order.objects.get().status == "Being processed"
+    assert sum(outcome.did(settlement.Do.BOOK) for outcome in results) == 1
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
+    """Both payments are booked to one source, and exactly one of them is the second."""
+    invoices = [invoice_for(order), invoice_for(order, "expired")]
+    payments = [bitsby.transfer(), bitsby.transfer()]
+    news = [told(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
+
+    results = at_once(
+        lambda: settlement.settle(invoices[0], news[0]),
+        lambda: settlement.settle(invoices[1], news[1]),
+        lambda: settlement.settle(invoices[1], news[1]),
+        lambda: settlement.settle(invoices[0], news[0]),
+    )
+
+    assert failures(results) == []
+    assert booked(order) == sorted((one["id"], Decimal("10.00")) for one in payments)
+    assert order.sources.get().amount_debited == Decimal("20.00")
+    flags = sorted(BitsbyPayment.objects.values_list("attention", flat=True))
+    assert flags == ["", "second"]
+    assert order.status_changes.count() == 1
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
+    """The order ends paid with its stock held, or cancelled with late money; never in between."""
+    ended = timezone.now() - dt.timedelta(hours=2)
+    invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    news = told(invoice, payment=bitsby.transfer())
+    words = {invoice.bitsby_id: told(invoice, "expired")}
+
+    results = at_once(
+        lambda: settlement.settle(invoice, news),
+        lambda: cancellation.cancel_order(order.pk, words),
+    )
+
+    assert failures(results) == []
+    assert len(booked(order)) == 1
+    status, held = Order.objects.get().status, product.stockrecords.get().num_allocated
+    flag = BitsbyPayment.objects.get().attention
+    expected = ("Cancelled", 0, "late") if results[1] else ("Being processed", 1, "")
+    assert (status, held, flag) == expected
+    assert order.status_changes.count() == 1
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn):
+    """Stock that two passes would release is released once."""
+    place()
+    ended = timezone.now() - dt.timedelta(hours=2)
+    invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    words = {invoice.bitsby_id: told(invoice, "expired")}
+
+    results = at_once(*[lambda: cancellation.cancel_order(order.pk, words)] * 3)
+
+    assert sorted(map(str, results)) == ["False", "False", "True"]
+    assert product.stockrecords.get().num_allocated == 1
+    assert order.status_changes.count() == 1
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_clicks_at_once_make_one_live_invoice(order, fake, turn):
+    """Whoever loses is told to try again, or gets the same invoice."""
+    results = at_once(*[lambda: start_payment(order)] * 4)
+
+    assert failures(results, PaymentInProgress) == []
+    live = order.bitsby_invoices.live()
+    assert [row.status for row in live] == ["unpaid"]
+    assert {r.pk for r in results if isinstance(r, BitsbyInvoice)} == {live[0].pk}
+    assert len(fake.asked("/invoices/create")) == 1
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
+    """An outdated invoice that two clicks want replaced is replaced by one new one."""
+    fake.invoices = [bitsby.told(start_payment(order))]
+    Order.objects.update(total_incl_tax=Decimal("12.00"))
+
+    results = at_once(*[lambda: start_payment(order)] * 2)
+
+    assert failures(results, PaymentInProgress) == []
+    assert [row.amount for row in order.bitsby_invoices.live()] == [Decimal("12.00")]
+    assert len(fake.asked("/invoices/create")) == 2
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_paying_again_and_settling_at_once(order, invoice_for, fake, turn):
+    """Late money that arrives while its buyer pays again is booked, and the order is paid."""
+    old = invoice_for(order, "expired", ended_at=timezone.now())
+    news = told(old, payment=bitsby.transfer())
+
+    results = at_once(lambda: settlement.settle(old, news), lambda: start_payment(order))
+
+    assert failures(results, NotPayable, PaymentInProgress) == []
+    assert len(booked(order)) == 1
+    assert Order.objects.get().status == "Being processed"
+    with pytest.raises(NotPayable):
+        start_payment(order)
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_paying_again_and_cancelling_at_once(order, invoice_for, fake, turn):
+    """A buyer who comes back in the last second has a live invoice, or a cancelled order."""
+    ended = timezone.now() - dt.timedelta(hours=2)
+    old = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    words = {old.bitsby_id: told(old, "expired")}
+
+    results = at_once(
+        lambda: start_payment(order), lambda: cancellation.cancel_order(order.pk, words)
+    )
+
+    assert failures(results, NotPayable) == []
+    is_cancelled = Order.objects.get().status == "Cancelled"
+    assert results[1] is is_cancelled
+    assert order.bitsby_invoices.live().exists() is not is_cancelled
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+@pytest.mark.parametrize("is_known", [True, False])
+def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn, is_known):
+    """Whatever Bitsby says, one transfer never pays two orders, seen before or not."""
+    payment = bitsby.transfer()
+    if is_known:
+        settlement.keep(replies.read_payment(bitsby.seen(payment)), reason="unmatched")
+    invoices = [invoice_for(place()), invoice_for(place())]
+    news = [told(row, payment=payment) for row in invoices]
+
+    results = at_once(
+        lambda: settlement.settle(invoices[0], news[0]),
+        lambda: settlement.settle(invoices[1], news[1]),
+    )
+
+    assert failures(results) == []
+    assert Transaction.objects.count() == 1
+    assert sorted(Order.objects.values_list("status", flat=True)) == ["Being processed", "Pending"]
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_a_strange_payment_seen_twice_at_once_is_one_row(turn):
+    """Two passes that see the same unbound payment keep it once."""
+    payment = replies.read_payment(bitsby.seen())
+
+    results = at_once(*[lambda: settlement.keep(payment, reason="unmatched")] * 4)
+
+    assert failures(results) == []
+    assert BitsbyPayment.objects.get().attention == "unmatched"
+
+
+def test_of_two_passes_one_stands_back(order, invoice, fake):
+    """While one pass waits for Bitsby's answer, another one does not ask at all."""
+    fake_answer = fake.payments_list
+    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    others = []
+
+    def answer(fields):
+        others.extend(at_once(reconciliation.reconcile, reconciliation.reconcile))
+        return fake_answer(fields)
+
+    fake.on("/payments/list", answer)
+
+    report = reconciliation.reconcile()
+
+    assert [other.stood_back for other in others] == [True, True]
+    assert (report.stood_back, report.booked) == (False, 1)
+    assert len(fake.requests) == 1
+    assert not reconciliation.reconcile().stood_back
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_passes_that_begin_at_once_settle_once(order, invoice, fake, turn):
+    """Four passes in the same moment: the payment is booked once, nobody fails."""
+    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+
+    results = at_once(*[reconciliation.reconcile] * 4)
+
+    assert failures(results) == []
+    assert sum(report.booked for report in results) == 1
+    assert len(booked(order)) == 1
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
+    """Of four glances in the same moment one asks Bitsby; the others do not wait."""
+    fake.invoices = [bitsby.told(invoice)]
+    GatewayState.create_only()
+
+    results = at_once(*[lambda: reconciliation.glance(invoice)] * 4)
+
+    assert failures(results) == []
+    assert results.count(True) == 1
+    assert len(fake.requests) == 1

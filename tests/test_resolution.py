@@ -1,0 +1,560 @@
+"""Staff's decisions about payments in the inbox: accept, settle again, dismiss, undo."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+
+import pytest
+from django.db import connections
+from django.urls import reverse
+from oscar.core.loading import get_model
+
+from oscar_bitsby import reconciliation, signals
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from tests import bitsby
+from tests.test_staff import (
+    INBOX,
+    MAY_BIND,
+    Page,
+    act,
+    act_url,
+    arrive,
+    booked,
+    cancelled_for_want_of_payment,
+    logged,
+    member,
+    said,
+    status_of,
+)
+
+Line = get_model("order", "Line")
+Order = get_model("order", "Order")
+
+pytestmark = pytest.mark.django_db
+
+ETHER = {"id": "other", "cryptocurrency": "eth", "blockchain": "ethereum"}
+
+
+@pytest.fixture
+def keeper(db):
+    """Staff who may bind."""
+    return member("keeper", *MAY_BIND)
+
+
+@pytest.fixture
+def colleague(db):
+    """Another one."""
+    return member("colleague", *MAY_BIND)
+
+
+@pytest.fixture
+def short(fake, invoice):
+    """A bound payment of less than was asked; it is booked and its order paid."""
+    payment = arrive(fake, invoice)
+    assert payment.attention == "short"
+    return payment
+
+
+@pytest.fixture
+def mismatch(fake, invoice):
+    """A payment of an invoice that at Bitsby asks for something else; not booked."""
+    payment = arrive(fake, invoice, amountFiat="8.00")
+    assert (payment.attention, payment.booked_at) == ("mismatch", None)
+    return payment
+
+
+@pytest.fixture
+def no_worth(fake, invoice):
+    """A bound payment in a coin without a locked rate; not booked."""
+    payment = arrive(fake, invoice, wallet=bitsby.wallet(**ETHER))
+    assert (payment.attention, payment.booked_at) == ("worth", None)
+    return payment
+
+
+@pytest.fixture
+def make_late(fake, order, invoice_for):
+    """Return a function that lets money come for the cancelled order."""
+
+    def make(amount="10.00000000"):
+        payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for), amount)
+        assert payment.attention == "late"
+        return payment
+
+    return make
+
+
+@pytest.fixture
+def allow_reopening(settings):
+    """A shop whose pipeline lets a cancelled order be paid."""
+    settings.OSCAR_ORDER_STATUS_PIPELINE = {
+        **settings.OSCAR_ORDER_STATUS_PIPELINE,
+        "Cancelled": ("Being processed",),
+    }
+    Order.pipeline, before = settings.OSCAR_ORDER_STATUS_PIPELINE, Order.pipeline
+    yield
+    Order.pipeline = before
+
+
+def resolved(payment):
+    payment.refresh_from_db()
+    return (payment.resolution, getattr(payment.resolved_by, "username", None))
+
+
+def stock_of(product):
+    return product.stockrecords.get().net_stock_level
+
+
+# Accept
+
+
+def test_accepting_a_short_payment_ends_the_question_and_keeps_the_difference(short, keeper):
+    """A booked short payment is not booked again; the order's tab still shows what is missing."""
+    order = short.invoice.order
+
+    text = act(keeper, short, "accept", note="close enough")
+
+    assert f"Accepted: 8.00 USD are booked for order {order.number}." in text
+    assert booked(order) == [(str(short.bitsby_id), "8.00")]
+    assert status_of(order) == "Being processed"
+    assert resolved(short) == ("accepted", "keeper")
+    assert not BitsbyPayment.objects.in_inbox().exists()
+    (entry,) = logged(keeper.user)
+    assert "close enough" in entry
+    tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
+    assert "Asked $10.00, received $8.00, difference -$2.00." in tab.text
+
+
+def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, keeper):
+    """Money that was not booked is booked once at its worth, and the pending order is paid."""
+    order = mismatch.invoice.order
+    assert (booked(order), status_of(order)) == ([], "Pending")
+
+    text = act(keeper, mismatch, "accept", note="the amount is right")
+
+    assert "Accepted: 8.00 USD" in text
+    assert booked(order) == [(str(mismatch.bitsby_id), "8.00")]
+    assert order.sources.get().amount_debited == 8
+    assert [event.event_type.code for event in order.payment_events.all()] == ["paid"]
+    assert status_of(order) == "Being processed"
+    assert resolved(mismatch) == ("accepted", "keeper")
+    mismatch.invoice.refresh_from_db()
+    assert mismatch.invoice.status == BitsbyInvoice.PAID
+
+
+def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, keeper):
+    """The pass that sees an accepted payment again leaves it alone."""
+    act(keeper, mismatch, "accept", note="fine")
+
+    reconciliation.reconcile()
+    fake.payments[0]["invoice"]["status"] = "paid"
+    reconciliation.refresh(mismatch.invoice)
+
+    assert booked(mismatch.invoice.order) == [(str(mismatch.bitsby_id), "8.00")]
+    assert not BitsbyPayment.objects.in_inbox().exists()
+
+
+def test_a_shop_hears_of_money_that_staff_accepted(
+    mismatch, keeper, django_capture_on_commit_callbacks
+):
+    """``invoice_paid`` is sent for money that is booked by accepting, as for any other."""
+    heard = []
+
+    def listen(sender, invoice, order, **rest):
+        heard.append((invoice.pk, order.pk))
+
+    signals.invoice_paid.connect(listen)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            keeper.post(act_url(mismatch, "accept"), {"note": "fine"})
+    finally:
+        signals.invoice_paid.disconnect(listen)
+
+    assert heard == [(mismatch.invoice.pk, mismatch.invoice.order.pk)]
+
+
+def test_unknown_worth_must_be_said_before_accepting(no_worth, keeper):
+    """The form asks for the worth; without one nothing is booked, with one that is booked."""
+    order = no_worth.invoice.order
+    url = act_url(no_worth, "accept")
+    page = Page(keeper.get(url))
+    assert "worth" in page.form_with("note")[0]
+    assert "Worth in USD" in page.text
+
+    assert "Say what the payment is worth" in said(keeper, keeper.post(url, {"note": "x"}))
+    assert booked(order) == []
+    assert resolved(no_worth) == ("", None)
+
+    text = act(keeper, no_worth, "accept", worth=" 9.50 ", note="rate of the day")
+    assert "Accepted: 9.50 USD" in text
+    assert booked(order) == [(str(no_worth.bitsby_id), "9.50")]
+    assert status_of(order) == "Being processed"
+
+
+@pytest.mark.parametrize(
+    "worth",
+    [
+        *("NaN", "sNaN", "-NaN", "nan123", "Infinity", "-Infinity", "1e400", "1e-400"),
+        *("-1", "0", "0.00", "0.001", "1000000000", "9" * 40, "9" * 5000),
+        *("abc", "9,50", "9.5.0", "9 50", "0x10", "--5", "\x00", "<b>5</b>", "$5"),
+    ],
+)
+def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, keeper, worth):
+    """NaN, infinities, zero, negative, absurd and garbled worths come back with a message."""
+    response = keeper.post(act_url(no_worth, "accept"), {"worth": worth, "note": "x"})
+
+    assert response.status_code == 200
+    assert "The worth is not an amount of money." in Page(response).text
+    assert booked(no_worth.invoice.order) == []
+    assert resolved(no_worth) == ("", None)
+
+
+@pytest.mark.parametrize(("worth", "cents"), [("0.005", "0.01"), ("1e1", "10.00"), ("+7", "7.00")])
+def test_a_worth_is_rounded_to_cents_once(no_worth, keeper, worth, cents):
+    """What is booked has cents, rounded half up, and all records agree on it."""
+    act(keeper, no_worth, "accept", worth=worth, note="x")
+
+    order = no_worth.invoice.order
+    no_worth.refresh_from_db()
+    assert booked(order) == [(str(no_worth.bitsby_id), cents)]
+    assert no_worth.worth == order.sources.get().amount_debited == Decimal(cents)
+
+
+def test_a_worth_sent_twice_books_once(no_worth, keeper):
+    """Two worths in one form lead to one booking, of one of them."""
+    keeper.post(act_url(no_worth, "accept"), {"worth": ["3.00", "4.00"], "note": "x"})
+
+    (entry,) = booked(no_worth.invoice.order)
+    assert entry[1] in ("3.00", "4.00")
+
+
+@pytest.mark.parametrize("name", ["mismatch", "short"])
+def test_a_known_worth_cannot_be_overruled(request, name, keeper):
+    """A worth that is forged into the form of a payment whose worth is known is not heeded."""
+    payment = request.getfixturevalue(name)
+    url = act_url(payment, "accept")
+    assert "worth" not in Page(keeper.get(url)).form_with("note")[0]
+
+    keeper.post(url, {"worth": "999.00", "note": "x"})
+
+    assert booked(payment.invoice.order) == [(str(payment.bitsby_id), "8.00")]
+    payment.refresh_from_db()
+    assert payment.worth == 8
+
+
+def test_a_payment_of_no_order_cannot_be_accepted(fake, invoice, keeper):
+    """Unmatched money has to be bound first; the answer says so."""
+    payment = arrive(fake)
+
+    assert "Bind it to one first" in act(keeper, payment, "accept", note="x", worth="8")
+
+    assert resolved(payment) == ("", None)
+    assert BitsbyPayment.objects.in_inbox().count() == 1
+
+
+def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, keeper, settings):
+    """Where the pipeline forbids the paid status, staff are told, or the payment stays to be seen.
+
+    Money is booked, the order is not paid, and nobody else would ever look.
+    """
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
+
+    text = act(keeper, mismatch, "accept", note="x")
+
+    assert status_of(mismatch.invoice.order) == "Pending"
+    assert BitsbyPayment.objects.in_inbox().exists() or "status" in text
+
+
+# Settle again
+
+
+@pytest.mark.usefixtures("allow_reopening")
+def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, keeper):
+    """Where pipeline and stock allow it, the cancelled order becomes paid and holds its goods."""
+    held = stock_of(product)
+    late = make_late()
+    order = late.invoice.order
+    freed = stock_of(product)
+    assert freed == held + 1
+
+    text = act(keeper, late, "settle", note="she waited for the exchange")
+
+    assert f"Order {order.number} is paid again" in text
+    assert status_of(order) == "Being processed"
+    assert stock_of(product) == freed - 1
+    line = order.lines.get()
+    assert (line.num_allocated, line.allocation_cancelled) == (1, False)
+    assert booked(order) == [(str(late.bitsby_id), "10.00")]
+    assert resolved(late) == ("reopened", "keeper")
+    (entry,) = logged(keeper.user)
+    assert "she waited" in entry
+
+
+def assert_noted(order, late, text):
+    """The order stays cancelled with a note for whoever packs, and the payment is dealt with."""
+    assert "cannot be changed" in text
+    assert status_of(order) == "Cancelled"
+    assert [note for note in order.notes.all() if "she waited" in note.message]
+    assert booked(order) == [(str(late.bitsby_id), "10.00")]
+    assert not BitsbyPayment.objects.in_inbox().exists()
+    for line in order.lines.all():
+        assert (line.num_allocated, line.allocation_cancelled) == (0, True)
+
+
+def test_where_the_pipeline_forbids_it_the_late_order_gets_a_note(make_late, product, keeper):
+    """Nothing is half done: status and stock stay, and a note says what staff decided."""
+    late = make_late()
+    before = stock_of(product)
+
+    text = act(keeper, late, "settle", note="she waited")
+
+    assert_noted(late.invoice.order, late, text)
+    assert stock_of(product) == before
+
+
+@pytest.mark.usefixtures("allow_reopening")
+def test_where_the_stock_is_gone_the_late_order_gets_a_note(make_late, product, keeper):
+    """Goods that were sold in between are not promised twice."""
+    late = make_late()
+    product.stockrecords.update(num_in_stock=0, num_allocated=0)
+
+    text = act(keeper, late, "settle", note="she waited")
+
+    assert_noted(late.invoice.order, late, text)
+    assert stock_of(product) == 0
+
+
+@pytest.mark.usefixtures("allow_reopening")
+def test_where_one_line_has_no_stock_none_is_taken(
+    fake, order, invoice_for, product, make_late, keeper
+):
+    """An order of two lines of which one is sold out takes neither."""
+    line = order.lines.get()
+    Line.objects.filter(pk=line.pk).update(quantity=1)
+    line.pk, line.quantity = None, 30
+    line.num_allocated, line.allocation_cancelled = 0, True
+    line.save()
+    late = make_late()
+    before = stock_of(product)
+
+    text = act(keeper, late, "settle", note="she waited")
+
+    assert_noted(order, late, text)
+    assert stock_of(product) == before
+
+
+@pytest.mark.usefixtures("allow_reopening")
+def test_where_the_stock_record_was_deleted_the_late_order_gets_a_note(make_late, product, keeper):
+    """Goods that the shop no longer sells lead to a note, not to an error page."""
+    late = make_late()
+    product.stockrecords.all().delete()
+
+    text = act(keeper, late, "settle", note="she waited")
+
+    assert_noted(late.invoice.order, late, text)
+
+
+@pytest.mark.usefixtures("allow_reopening")
+def test_stock_that_was_never_given_back_is_not_taken_twice(fake, order, invoice, product, keeper):
+    """An order that staff cancelled in the dashboard still holds its goods; they are kept."""
+    order.set_status("Cancelled")
+    before = stock_of(product)
+    late = arrive(fake, invoice, "10.00000000")
+    assert late.attention == "late"
+
+    assert "is paid again" in act(keeper, late, "settle", note="x")
+
+    assert status_of(order) == "Being processed"
+    assert stock_of(product) == before
+
+
+def test_only_a_booked_payment_settles_its_order_again(fake, mismatch, place, invoice_for, keeper):
+    """Money that is not booked, or has no order, does not settle one."""
+    invoice_for(place())
+    unmatched = arrive(fake, amount="1.00000000")
+    for payment in (mismatch, unmatched):
+        assert "Only a booked payment" in act(keeper, payment, "settle", note="x")
+        assert resolved(payment) == ("", None)
+    assert status_of(mismatch.invoice.order) == "Pending"
+
+
+def test_an_order_that_is_not_cancelled_is_not_called_settled_again(short, keeper):
+    """Settling again is for cancelled orders; a forged request leaves a short payment waiting."""
+    keeper.post(act_url(short, "settle"), {"note": "x"})
+
+    assert resolved(short)[0] != "reopened"
+
+
+def test_a_late_payment_may_be_accepted_without_touching_the_order(make_late, keeper):
+    """Accepting late money ends the question; the order stays as the shop has it."""
+    late = make_late()
+
+    assert "Accepted: 10.00 USD" in act(keeper, late, "accept", note="goods were sent anyway")
+
+    assert status_of(late.invoice.order) == "Cancelled"
+    assert booked(late.invoice.order) == [(str(late.bitsby_id), "10.00")]
+    assert resolved(late) == ("accepted", "keeper")
+
+
+# Dismiss and undo
+
+
+@pytest.mark.parametrize("note", ["", "   ", "\t\n"])
+def test_dismissing_needs_a_reason(short, keeper, note):
+    """Without a reason the question comes back and the payment stays."""
+    response = keeper.post(act_url(short, "dismiss"), {"note": note})
+
+    assert response.status_code == 200
+    assert "Say why" in Page(response).text
+    assert resolved(short) == ("", None)
+    assert BitsbyPayment.objects.in_inbox().count() == 1
+
+
+@pytest.mark.parametrize("name", ["short", "mismatch", "no_worth"])
+def test_a_dismissed_payment_leaves_the_inbox_and_what_is_booked_stays(request, name, keeper):
+    """Dismissing changes no money and no order; who and why stand in the list and in the log."""
+    payment = request.getfixturevalue(name)
+    order = payment.invoice.order
+    before = (booked(order), status_of(order))
+
+    text = act(keeper, payment, "dismiss", note="refunded from the hot wallet")
+
+    assert "Dismissed" in text
+    assert "Nothing to look at" in text
+    assert resolved(payment) == ("dismissed", "keeper")
+    assert (booked(order), status_of(order)) == before
+    done = Page(keeper.get(reverse(INBOX) + "?show=done")).text
+    assert "dismissed by keeper" in done
+    assert "refunded from the hot wallet" in done
+    (entry,) = logged(keeper.user)
+    assert "refunded from the hot wallet" in entry
+
+
+def test_a_dismissed_payment_stays_dismissed_when_a_pass_sees_it_again(fake, invoice, keeper):
+    """Foreign money that somebody dismissed does not come back with each pass."""
+    payment = arrive(fake)
+    act(keeper, payment, "dismiss", note="not ours")
+
+    reconciliation.reconcile()
+
+    assert resolved(payment)[0] == "dismissed"
+    assert not BitsbyPayment.objects.in_inbox().exists()
+
+
+def test_a_dismissal_can_be_undone(fake, invoice, keeper, colleague):
+    """Undone, the payment is in the inbox with all its actions, and the log tells both steps."""
+    payment = arrive(fake)
+    act(keeper, payment, "dismiss", note="not ours")
+    done = Page(colleague.get(reverse(INBOX) + "?show=done"))
+    assert act_url(payment, "undo") in done.links
+
+    assert "in the inbox again" in act(colleague, payment, "undo")
+
+    assert act_url(payment, "dismiss") in Page(keeper.get(reverse(INBOX))).links
+    assert "Nothing was dealt with" in Page(keeper.get(reverse(INBOX) + "?show=done")).text
+    assert len(logged(keeper.user)) == len(logged(colleague.user)) == 1
+
+
+def test_only_a_dismissal_is_undone(short, keeper):
+    """Accepting is not undone: the answer says so and nothing changes."""
+    act(keeper, short, "accept", note="fine")
+    done = Page(keeper.get(reverse(INBOX) + "?show=done"))
+    assert act_url(short, "undo") not in done.links
+
+    assert "Only a dismissal can be undone" in act(keeper, short, "undo")
+
+    assert resolved(short) == ("accepted", "keeper")
+
+
+def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, keeper):
+    """A reason longer than the field is cut and never an error."""
+    response = keeper.post(act_url(short, "dismiss"), {"note": "ü" * 5000})
+
+    assert response.status_code == 302
+    short.refresh_from_db()
+    assert short.resolution_note == "ü" * 300
+
+
+# Twice, and two at once
+
+
+@pytest.mark.usefixtures("allow_reopening")
+@pytest.mark.parametrize(
+    ("first", "word"),
+    [
+        ("accept", "accepted as it is"),
+        ("settle", "settled its order again"),
+        ("dismiss", "dismissed"),
+    ],
+)
+@pytest.mark.parametrize("second", ["accept", "settle", "dismiss"])
+def test_the_second_person_is_told_what_the_first_did(
+    make_late, product, keeper, colleague, first, word, second
+):
+    """Whatever the second one does with a payment that was dealt with changes nothing."""
+    late = make_late()
+    act(keeper, late, first, note="first")
+    order = late.invoice.order
+    picture = (status_of(order), stock_of(product), booked(order), order.notes.count())
+
+    text = act(colleague, late, second, note="second")
+
+    assert f"Already dealt with: {word}, by keeper." in text
+    assert resolved(late) == ({"settle": "reopened"}.get(first, first.rstrip("e") + "ed"), "keeper")
+    assert (status_of(order), stock_of(product), booked(order), order.notes.count()) == picture
+    assert logged(colleague.user) == []
+
+
+def test_undoing_twice_is_harmless(short, keeper, colleague):
+    """The second undo says that there is nothing to undo any more."""
+    act(keeper, short, "dismiss", note="refunded")
+    act(keeper, short, "undo")
+
+    assert "Only a dismissal can be undone" in act(colleague, short, "undo")
+
+    assert BitsbyPayment.objects.in_inbox().count() == 1
+
+
+def test_a_payment_that_needs_nobody_is_not_decided_on(fake, invoice, keeper):
+    """An exact payment that was settled by itself cannot be accepted, settled or dismissed."""
+    payment = arrive(fake, invoice, "10.00000000")
+    assert payment.attention == ""
+
+    for action in ("accept", "settle", "dismiss"):
+        assert "Already dealt with: settled, by the app." in act(keeper, payment, action, note="x")
+    assert resolved(payment) == ("", None)
+    assert booked(invoice.order) == [(str(payment.bitsby_id), "10.00")]
+
+
+@pytest.mark.usefixtures("allow_reopening")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("action", ["accept", "settle", "dismiss"])
+def test_two_people_decide_at_the_same_moment(request, action, product):
+    """One decision is carried out, once; the other person is told of it."""
+    name = "mismatch" if action == "accept" else "make_late"
+    payment = request.getfixturevalue(name)
+    payment = payment() if callable(payment) else payment
+    before = stock_of(product)
+    clients = [member(one, *MAY_BIND) for one in ("ann", "ben", "cem")]
+    start, answers = threading.Barrier(len(clients), timeout=30), {}
+
+    def click(client):
+        try:
+            start.wait()
+            answers[client] = client.post(act_url(payment, action), {"note": "mine"})
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=click, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    texts = [said(client, answers[client]) for client in clients]
+    assert sum("Already dealt with" in text for text in texts) == len(clients) - 1
+    assert sum(len(logged(client.user)) for client in clients) == 1
+    order = payment.invoice.order
+    assert len(booked(order)) == 1
+    assert order.payment_events.count() == 1
+    assert stock_of(product) == (before - 1 if action == "settle" else before)
