@@ -110,7 +110,7 @@ def read_live(order: Any) -> str:
 
     try:
         payment_looks.take_in_payments(
-            gateway.for_buyer(STAFF_PATIENCE), report, start, stop_early=False, note=enough
+            gateway.for_buyer(STAFF_PATIENCE), report, start, stop_before=None, note=enough
         )
     except _Enough:
         return ""

@@ -98,6 +98,8 @@ def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
         ended.exclude(order__status=pending).update(holds_order=False)
     orders = list(
         ended.filter(_not_in_vain(now - patience, "ended_at"), order__status=pending)
+        # A newer invoice that has only just ended gives its order time again.
+        .exclude(order__bitsby_invoices__ended_at__gt=now - patience)
         .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)
         .order_by("ended_at")
         .values_list("order_id", flat=True)[:BATCH]

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from oscar_bitsby import conf, replies, settlement
 from oscar_bitsby.client import BitsbyClient
-from oscar_bitsby.exceptions import BitsbyError
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.exceptions import BitsbyError, Refused
+from oscar_bitsby.models import EPOCH, BitsbyInvoice
 from oscar_bitsby.settlement import Do
 
 logger = logging.getLogger("oscar_bitsby")
@@ -39,6 +39,7 @@ class Report:
     cancelled: int = 0
     failures: int = 0
     newest_first: bool = True
+    newest: dt.datetime = EPOCH
     #: Says that the pass still runs; called between requests.
     keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)
 
@@ -73,13 +74,23 @@ class Report:
 
 def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | None:
     """Return what Bitsby says of one invoice, or None when it does not know it."""
-    for page in client.invoice_pages(invoice_id=invoice.bitsby_id):
-        for told in page.items:
-            # A server that does not heed the filter answers with others.
-            if told.id == invoice.bitsby_id:
-                return told
-        break
-    return None
+    page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
+    # A server that does not heed the filter answers with others.
+    found = (told for told in page.items if told.id == invoice.bitsby_id) if page else iter(())
+    return next(found, None)
+
+
+def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | None:
+    """Return the same, or None where Bitsby refuses to say.
+
+    How it refuses an invoice that it does not know is not documented, and one such invoice must
+    not stop a whole pass.
+    """
+    try:
+        return ask_about(client, invoice)
+    except Refused as error:
+        logger.warning("no word on invoice %s: %s", invoice.bitsby_id, error)
+        return None
 
 
 def settle_told(
@@ -88,11 +99,18 @@ def settle_told(
     """Settle what was told; where it is called paid without its payment, ask for that too."""
     payment = told.payment
     if told.status == replies.PAID and (payment is None or payment.wallet is None):
-        for page in client.payment_pages(invoice_id=told.id):
-            bound = (item for item in page.items if item.invoice and item.invoice.id == told.id)
-            payment = next(bound, payment)
-            break
+        payment = _payment_of(client, told) or payment
     return settlement.settle(invoice, told, payment, dry_run=dry_run)
+
+
+def _payment_of(client: BitsbyClient, told: replies.Invoice) -> replies.Payment | None:
+    try:
+        page = next(client.payment_pages(invoice_id=told.id), None)
+    except Refused as error:
+        logger.warning("no payments of invoice %s: %s", told.id, error)
+        return None
+    items = page.items if page else ()
+    return next((item for item in items if item.invoice and item.invoice.id == told.id), None)
 
 
 def ask_about_many(
@@ -124,7 +142,7 @@ def ask_about_many(
     strays = [row for key, row in wanted.items() if key not in told][:STRAYS_PER_PASS]
     for row in strays:
         keep_alive()
-        word = ask_about(client, row)
+        word = word_on(client, row)
         if word is not None:
             told[word.id] = word
     return told, {*told, *(row.bitsby_id for row in strays if row.bitsby_id)}

@@ -21,6 +21,16 @@ def shared_state() -> GatewayState:
     return state
 
 
+def note_read_to(report: Report) -> None:
+    """Remember up to which transaction time the list was read without a gap.
+
+    A look that broke off, or the one page that a delivery has read, does not count: what stands
+    below it was not seen.
+    """
+    rows = GatewayState.objects.filter(pk=GatewayState.ONLY, read_to__lt=report.newest)
+    rows.update(read_to=report.newest)
+
+
 def note_far_look(at: dt.datetime, report: Report) -> None:
     """Remember that everything was looked at, and what order the list was in."""
     GatewayState.objects.filter(pk=GatewayState.ONLY).update(
@@ -41,17 +51,15 @@ def take_in_payments(
     report: Report,
     start: dt.datetime,
     *,
-    stop_early: bool,
+    stop_before: dt.datetime | None,
     note: Callable[[int, int], None],
-) -> bool:
+) -> None:
     """Take in all payments since ``start``.
 
     Args:
-        stop_early: the list was seen to be newest first, so that a page without news ends it.
+        stop_before: everything up to this transaction time was read before, and the list was seen
+            to be newest first: a page without news that reaches back so far ends it.
         note: is told after each page how many pages and payments were read.
-
-    Returns:
-        whether the whole list was read.
     """
     last: dt.datetime | None = None
     pages = client.payment_pages(start_date=(start - DAY).date(), end_date=_tomorrow())
@@ -61,11 +69,13 @@ def take_in_payments(
             if at is None or (last is not None and at > last):
                 report.newest_first = False
             last = at
+            if at is not None:
+                report.newest = max(report.newest, at)
         news = _take_in_page(page, report)
         note(number, report.payments)
-        if stop_early and report.newest_first and not news:
-            return False
-    return True
+        is_known_ground = stop_before is not None and last is not None and last <= stop_before
+        if is_known_ground and report.newest_first and not news:
+            return
 
 
 def _tomorrow() -> dt.date:
@@ -98,6 +108,9 @@ def _is_old_news(
         return False
     if row.invoice_id is None and told is not None and told.id in ours:
         # Seen before our own record of the invoice was written.
+        return False
+    if row.invoice_id is not None and row.booked_at is None and not row.attention:
+        # Nothing was decided about it yet.
         return False
     if row.attention == BitsbyPayment.UNKNOWN_WORTH and not row.wallet_id and payment.wallet:
         return False

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, endings, gateway, looks, payment_looks, replies, settlement
+from oscar_bitsby import conf, endings, gateway, looks, payment_looks, settlement
 from oscar_bitsby.attempts import give_up_stale
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.exceptions import BitsbyError, NoSlot
@@ -176,11 +176,14 @@ def _look_at_payments(
         report.keep_alive()
         progress(f"{payments} payments on {pages} pages")
 
-    complete = payment_looks.take_in_payments(
-        client, report, start, stop_early=state.newest_first and not is_far, note=note
+    may_stop = state.newest_first and not is_far
+    payment_looks.take_in_payments(
+        client, report, start, stop_before=state.read_to if may_stop else None, note=note
     )
-    if is_far and complete and not report.dry_run:
-        payment_looks.note_far_look(now, report)
+    if not report.dry_run:
+        payment_looks.note_read_to(report)
+        if is_far:
+            payment_looks.note_far_look(now, report)
 
 
 def _near_start() -> dt.datetime:
@@ -193,10 +196,9 @@ def _look_into_hints(client: BitsbyClient, report: Report) -> None:
         return
     hinted = BitsbyInvoice.objects.filter(hinted_at__isnull=False).order_by("hinted_at")
     for invoice in hinted[:HINTS_PER_PASS]:
-        told = looks.ask_about(client, invoice)
+        told = looks.word_on(client, invoice)
         if told is not None:
-            looks.settle_told(client, invoice, told)
-            if told.status == replies.PAID:
-                continue
-        # Bitsby does not call it paid: whoever sent that delivery was wrong.
+            with report.failures_counted(invoice.bitsby_id):
+                report.count(looks.settle_told(client, invoice, told))
+        # If Bitsby does not call it paid, whoever sent that delivery was wrong.
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(hinted_at=None)

@@ -33,6 +33,8 @@ __all__ = [
 
 logger = logging.getLogger("oscar_bitsby")
 
+KEPT = (replies.PAID, replies.EXPIRED, replies.CANCELED)
+
 Order = get_model("order", "Order")
 
 
@@ -75,7 +77,9 @@ def settle(
         order, invoice = lock(invoice.pk)
         payment = payment or told.payment
         record = None
-        if payment is not None and told.status != replies.UNPAID:
+        # Of an invoice that may still be paid, or whose word is not documented, nothing is kept
+        # yet: it would look like old news when it counts.
+        if payment is not None and told.status in KEPT:
             record = remember(payment, invoice=invoice, told=told, save=not dry_run)
         if told.views is not None and told.views != invoice.views and not dry_run:
             invoice.views = told.views

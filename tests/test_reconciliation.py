@@ -13,7 +13,7 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import reconciliation
+from oscar_bitsby import reconciliation, resolution
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.passes import LEASE
@@ -841,6 +841,23 @@ def test_an_order_that_was_paid_by_card_is_never_cancelled(order, invoice_for, b
         assert reconciliation.reconcile().cancelled == 0
 
     assert status_of(order) == "Pending"
+
+
+def test_an_order_whose_money_was_dismissed_is_cancelled_in_the_end(
+    order, invoice_for, books, django_user_model
+):
+    """Once staff have sent the money back, a pass gives the order up and releases its stock."""
+    staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
+    invoice = invoice_for(order, **ended_ago(hours=2))
+    books.fake.invoices = [bitsby.told(invoice, "expired", payment=bitsby.transfer())]
+    reconciliation.reconcile()
+    assert status_of(order) == "Pending"
+
+    assert resolution.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
+    BitsbyInvoice.objects.update(checked_at=timezone.now() - HOUR)
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Cancelled"
 
 
 # Dry run, one at a time

@@ -1,0 +1,239 @@
+"""Staff's way with money that needs them, against a fake Bitsby in its own process."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from django.core.management import call_command
+from django.urls import reverse
+from oscar.core.loading import get_model
+
+from oscar_bitsby import gateway
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.simulator.process import running_simulator
+from tests.shopping import buy
+from tests.test_staff import (
+    INBOX,
+    MAY_BIND,
+    Page,
+    act,
+    act_url,
+    bind_url,
+    booked,
+    logged,
+    member,
+    said,
+    status_of,
+)
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TRON = "47aa71e2-07a0-482e-9172-7114d7376ba0"
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with running_simulator(webhooks=False) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def shop(settings, simulator):
+    settings.OSCAR_BITSBY = {
+        **settings.OSCAR_BITSBY,
+        "API_URL": simulator.url,
+        "PAYMENT_HOSTS": ["127.0.0.1"],
+    }
+    simulator.control("reset", {})
+    simulator.control("ratelimit", {"seconds": 0})
+    simulator.control("faults", {"faults": []})
+    return simulator
+
+
+@pytest.fixture
+def keeper(db):
+    """Staff who may bind."""
+    return member("keeper", *MAY_BIND)
+
+
+@pytest.fixture
+def invoice(shop, guest, product):
+    """A guest has bought and was sent to the payment page."""
+    buy(guest, product)
+    return BitsbyInvoice.objects.get()
+
+
+def pay(shop, invoice, amount, wallet=TRON):
+    order = {"invoiceId": str(invoice.bitsby_id), "amount": amount, "wallet": wallet}
+    return shop.control("pay", order)["paymentId"]
+
+
+def bind_from(client, url, **choice):
+    """Choose from the list as rendered, read what will happen, confirm; return both texts."""
+    fields, radios = Page(client.get(url)).form_with("payment_id")
+    if "payment" in choice:
+        assert choice["payment"] in radios["payment"]
+    asked = Page(client.post(url, fields | choice))
+    fields, _ = asked.form_with("confirm")
+    return asked.text, said(client, client.post(url, fields))
+
+
+@pytest.mark.parametrize("way", ["admin", "dashboard"])
+def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, invoice, keeper, way):
+    """Within one pass the transfer is in the inbox; bound, the order is paid by what came."""
+    order = invoice.order
+    payment_id = pay(shop, invoice, "8.50000000")
+
+    call_command("bitsby_reconcile")
+
+    inbox = Page(keeper.get(reverse(INBOX)))
+    assert "8.5 usdt" in inbox.text
+    assert f"order {order.number}" in inbox.text
+    assert "Bitsby (1)" in inbox.text
+    assert status_of(order) == "Pending"
+    url = bind_url(way, order)
+    if way == "dashboard":
+        assert url in inbox.links
+
+    asked, done = bind_from(keeper, url, payment=payment_id, note="his mail")
+
+    assert "What will happen" in asked
+    assert "Bound and booked" in done
+    payment = BitsbyPayment.objects.get()
+    ((reference, amount),) = booked(order)
+    assert (reference, amount) == (payment_id, str(payment.worth))
+    assert 8 < payment.worth < order.total_incl_tax
+    assert f"${payment.worth}" in asked
+    assert status_of(order) == "Being processed"
+    assert shop.control("state")["invoices"][0]["status"] == "paid"
+    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    assert len(logged(keeper.user)) == 1
+
+    call_command("bitsby_reconcile")
+    assert Transaction.objects.count() == 1
+    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number]))).text
+    assert f"received ${payment.worth}" in tab
+
+
+@pytest.mark.parametrize("way", ["admin", "dashboard"])
+def test_a_payment_that_no_pass_has_seen_is_bound_from_the_live_list(shop, invoice, keeper, way):
+    """The page reads Bitsby's list itself; staff need not wait for a pass."""
+    payment_id = pay(shop, invoice, "20.00000000")
+
+    _, done = bind_from(keeper, bind_url(way, invoice.order), payment=payment_id)
+
+    assert "Bound and booked" in done
+    assert [reference for reference, _ in booked(invoice.order)] == [payment_id]
+    assert status_of(invoice.order) == "Being processed"
+
+
+@pytest.mark.parametrize("way", ["admin", "dashboard"])
+def test_bitsby_says_no_to_a_payment_that_does_not_exist(shop, invoice, keeper, way):
+    """An id from nowhere is refused by Bitsby itself; its words are shown, nothing is booked."""
+    _, done = bind_from(
+        keeper, bind_url(way, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
+    )
+
+    assert "Payment not found" in done
+    assert "Nothing was booked." in done
+    assert booked(invoice.order) == []
+    assert status_of(invoice.order) == "Pending"
+
+
+@pytest.mark.parametrize("reopens", [True, False], ids=["pipeline allows", "pipeline forbids"])
+def test_late_money_for_a_cancelled_order_is_accepted(
+    shop, invoice, keeper, product, move_time, monkeypatch, reopens
+):
+    """The order was given up; the transfer came after: it is bound, and staff settle the order."""
+    if reopens:
+        pipeline = {**Order.pipeline, "Cancelled": ("Being processed",)}
+        monkeypatch.setattr(Order, "pipeline", pipeline)
+    order = invoice.order
+    shop.control("advance", {"seconds": 3700})
+    move_time(seconds=3700)
+    call_command("bitsby_reconcile")
+    move_time(hours=2)
+    shop.control("advance", {"seconds": 7200})
+    call_command("bitsby_reconcile")
+    assert status_of(order) == "Cancelled"
+    free = product.stockrecords.get().net_stock_level
+    total = shop.control("state")["invoices"][0]["wallets"]
+    amount = next(wallet["amountCrypto"] for wallet in total if wallet["id"] == TRON)
+
+    payment_id = pay(shop, invoice, amount)
+    call_command("bitsby_reconcile")
+    payment = BitsbyPayment.objects.get()
+    assert payment.attention == "unmatched"
+    bind_from(keeper, bind_url("dashboard", order), payment=payment_id, note="late exchange")
+
+    assert [reference for reference, _ in booked(order)] == [payment_id]
+    assert status_of(order) == "Cancelled"
+    inbox = Page(keeper.get(reverse(INBOX)))
+    assert "came after the order was cancelled" in inbox.text
+    assert act_url(payment, "settle") in inbox.links
+    text = act(keeper, payment, "settle", note="goods are here")
+
+    left = product.stockrecords.get().net_stock_level
+    if reopens:
+        assert f"Order {order.number} is paid again" in text
+        assert (status_of(order), left) == ("Being processed", free - 1)
+    else:
+        assert "The order has a note" in text
+        assert (status_of(order), left) == ("Cancelled", free)
+        assert order.notes.filter(message__contains="goods are here").exists()
+    assert Transaction.objects.count() == 1
+    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+
+
+def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
+    shop, invoice, keeper, move_time, monkeypatch
+):
+    """A late transfer bound in Bitsby's own pages is shown as late; one click settles the order."""
+    monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
+    order = invoice.order
+    shop.control("advance", {"seconds": 3700})
+    move_time(seconds=3700)
+    call_command("bitsby_reconcile")
+    move_time(hours=2)
+    shop.control("advance", {"seconds": 7200})
+    call_command("bitsby_reconcile")
+    assert status_of(order) == "Cancelled"
+
+    payment_id = pay(shop, invoice, "9.75000000")
+    gateway.for_background().bind_payment(invoice.bitsby_id, payment_id)
+    call_command("bitsby_reconcile")
+
+    payment = BitsbyPayment.objects.get()
+    assert payment.attention == "late"
+    assert "is paid again" in act(keeper, payment, "settle", note="goods are here")
+    assert status_of(order) == "Being processed"
+    assert booked(order) == [(payment_id, str(payment.worth))]
+
+
+def test_an_invoice_that_nobody_opened_is_cancelled(shop, invoice, keeper):
+    """Bitsby cancels what no buyer has opened, and the button is gone after it."""
+    url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
+    tab = reverse("dashboard:order-detail", args=[invoice.order_number])
+    assert url in [form["action"] for form in Page(keeper.get(tab)).forms]
+
+    assert "The invoice is canceled." in said(keeper, keeper.post(url))
+
+    assert shop.control("state")["invoices"][0]["status"] == "canceled"
+    assert url not in [form["action"] for form in Page(keeper.get(tab)).forms]
+
+
+def test_an_opened_invoice_is_not_cancelled(shop, invoice, keeper):
+    """The buyer has seen the page: Bitsby refuses, its reason is shown, the button is gone."""
+    assert requests.get(invoice.url, timeout=10).status_code == 200
+    url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
+    tab = reverse("dashboard:order-detail", args=[invoice.order_number])
+
+    assert "has been viewed" in said(keeper, keeper.post(url))
+
+    invoice.refresh_from_db()
+    assert (invoice.status, invoice.views) == ("unpaid", 1)
+    assert url not in [form["action"] for form in Page(keeper.get(tab)).forms]
