@@ -45,15 +45,16 @@ def cancel_order(
             return False
         invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
         last = invoices[-1] if invoices else None
+        has_money = ledger.has_money(order)
         facts = Facts(
             told=replies.EXPIRED,
             order=order_state(settings, order),
             is_live=False,
-            paid_otherwise=ledger.has_money(order) or has_waiting_money(order),
+            paid_otherwise=has_money or has_waiting_money(order),
             others_open=any(_may_be_open(invoice, told) for invoice in invoices),
             time_is_up=_waited_since(order, invoices, settings) <= timezone.now(),
         )
-        if (facts.order is not OrderState.PENDING or facts.paid_otherwise) and not dry_run:
+        if (facts.order is not OrderState.PENDING or has_money) and not dry_run:
             # Money or staff decided; there is nothing left to wait for.
             order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
         if Action(Do.CANCEL_ORDER) not in decide(facts):

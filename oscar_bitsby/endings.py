@@ -25,9 +25,10 @@ BATCH = 500
 SELDOM = dt.timedelta(minutes=10)
 
 
-def _not_in_vain(now: dt.datetime, since: str) -> Q:
+def _not_in_vain(now: dt.datetime, since: str, patience: dt.timedelta = dt.timedelta()) -> Q:
     """Leave out what is long due and was asked about a short while ago, to no avail."""
-    return ~Q(**{f"{since}__lte": now - dt.timedelta(hours=1)}, checked_at__gt=now - SELDOM)
+    long_due = now - patience - dt.timedelta(hours=1)
+    return ~Q(**{f"{since}__lte": long_due}, checked_at__gt=now - SELDOM)
 
 
 def last_words(
@@ -97,7 +98,7 @@ def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
         # Staff or another payment decided: there is nothing left to wait for.
         ended.exclude(order__status=pending).update(holds_order=False)
     orders = list(
-        ended.filter(_not_in_vain(now - patience, "ended_at"), order__status=pending)
+        ended.filter(_not_in_vain(now, "ended_at", patience), order__status=pending)
         # A newer invoice that has only just ended gives its order time again.
         .exclude(order__bitsby_invoices__ended_at__gt=now - patience)
         .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)
