@@ -104,7 +104,8 @@ def bind_steps(
     if reason:
         return say(request, Result(False, reason), done)
     if request.method != "POST":
-        problem = binding.read_live(order)
+        # Who may only look costs nobody a request.
+        problem = binding.read_live(order) if context["may_bind"] else ""
         context |= {"matches": _rows(order), "problem": problem, "form": BindForm()}
         return render(request, template, context)
     require_money_permission(request.user)

@@ -7,10 +7,10 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.utils.functional import lazy
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, gettext_noop
 
 from oscar_bitsby import links, staff
-from oscar_bitsby.dashboard.access import may_see
+from oscar_bitsby.dashboard.access import is_partner, is_staff, may_see
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 #: More than this many is "99+": the number is there to be noticed, not to be exact.
@@ -35,28 +35,26 @@ def _label() -> str:
 
 
 def _extend_navigation() -> None:
-    entry = {
-        "label": lazy(_label, str)(),
-        "icon": "fas fa-coins",
-        "access_fn": may_see,
-        "children": [
-            {
-                "label": gettext_lazy("Money inbox"),
-                "url_name": "oscar_bitsby:dashboard-inbox",
-                "access_fn": may_see,
-            },
-            {
-                "label": gettext_lazy("Invoices"),
-                "url_name": "oscar_bitsby:dashboard-invoices",
-                "access_fn": may_see,
-            },
-        ],
-    }
     navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
-    if isinstance(navigation, list) and not any(
-        item.get("access_fn") is may_see for item in navigation
+    if not isinstance(navigation, list) or any(
+        item.get("access_fn") is is_staff for item in navigation
     ):
-        navigation.append(entry)
+        return
+    children = [
+        {
+            "label": gettext_lazy(label),
+            "url_name": f"oscar_bitsby:{name}",
+            "access_fn": may_see,
+        }
+        for label, name in (
+            (gettext_noop("Money inbox"), "dashboard-inbox"),
+            (gettext_noop("Invoices"), "dashboard-invoices"),
+        )
+    ]
+    # Labels do not know whose they are, and a partner's must not count other people's money.
+    for label, access in ((lazy(_label, str)(), is_staff), ("Bitsby", is_partner)):
+        entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
+        navigation.append({**entry, "children": children})
 
 
 class OrderPageMixin:
