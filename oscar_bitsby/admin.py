@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import select_template
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -91,19 +93,22 @@ class OrderAdminMixin:
         own = path("<path:object_id>/bitsby/", view, name=BIND_URL_NAME)
         return [own, *parent.get_urls()]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         parent: Any = super()
-        extra = dict(extra_context or {})
-        extra["bitsby_extends"] = parent.change_form_template or "admin/change_form.html"
-        if staff.may_move_money(request.user):
-            extra["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[object_id])
-        response: HttpResponse = parent.change_view(request, object_id, form_url, extra)
+        # Ours extends whatever the order's page would have been without us.
+        context["bitsby_extends"] = parent.change_form_template or select_template(
+            [
+                f"admin/{self.opts.app_label}/{self.opts.model_name}/change_form.html",
+                f"admin/{self.opts.app_label}/change_form.html",
+                "admin/change_form.html",
+            ]
+        )
+        order = context.get("original")
+        if order is not None and staff.may_move_money(request.user):
+            context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
+        response: HttpResponse = parent.render_change_form(request, context, *args, **kwargs)
         return response
 
     @property
@@ -113,7 +118,10 @@ class OrderAdminMixin:
     def bind_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Bind a payment to one order: list, confirm, do."""
         staff.require_money_permission(request.user)
-        order = Order._default_manager.filter(pk=object_id).first() if object_id.isdigit() else None
+        try:
+            order = Order._default_manager.filter(pk=object_id).first()
+        except (ValueError, ValidationError):
+            order = None
         if order is None:
             raise Http404(_("There is no such order."))
         change_url = reverse("admin:order_order_change", args=[order.pk])

@@ -165,6 +165,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
         unclear = str(error)
+    invoice.refresh_from_db()
     record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
     if record is not None and record.booked_at is not None:
         resolution.mark_bound(record.pk, user, note)
@@ -174,6 +175,15 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
             "number": invoice.order_number,
         }
         result = Result(True, message)
+    elif record is not None and record.attention:
+        why = record.get_attention_display()
+        result = Result(
+            False,
+            _("Bound, but not booked (%s). It waits in the money inbox: decide there.") % why,
+        )
+    elif invoice.status == BitsbyInvoice.PAID:
+        text = _("%s The invoice is paid, but by another payment: look at the order.")
+        result = Result(False, (text % (f"{problem}." if problem else "")).strip())
     elif problem:
         result = Result(False, _("%s Nothing was booked.") % f"{problem}.")
     elif unclear:

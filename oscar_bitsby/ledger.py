@@ -145,6 +145,8 @@ class _CannotReopen(Exception):
 
 
 def _take_again(line: Any) -> None:
+    if line.stockrecord_id is None:
+        raise _CannotReopen
     if not line.allocation_cancelled or not line.can_track_allocations:
         return
     record = StockRecord.objects.select_for_update().filter(pk=line.stockrecord_id).first()

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from oscar_bitsby import conf, ledger, signals
 from oscar_bitsby.decisions import OrderState
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement import lock, order_state
+from oscar_bitsby.settlement import flag, lock, order_state
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -77,7 +77,16 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
             signals.send_after_commit(
                 signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order
             )
-        _pay(order, record)
+        if not _pay(order, record):
+            flag(record, BitsbyPayment.STATUS, order)
+            return Result(
+                False,
+                _(
+                    "The payment is booked, but the status of order %s could not be changed: its"
+                    " pipeline does not allow it. Change it by hand, then dismiss the payment."
+                )
+                % order.number,
+            )
         _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
         message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
         values = {"worth": record.worth, "currency": record.currency, "number": order.number}
@@ -96,10 +105,10 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
         if order is None or record.booked_at is None:
             return Result(False, _("Only a booked payment can settle its order again."))
         settings = conf.get()
-        reopened = order_state(settings, order) is OrderState.CANCELLED and ledger.reopen(
-            order, settings.order_status_paid, _("Settled again by late payment %s.") % record
-        )
-        if reopened:
+        if order_state(settings, order) is not OrderState.CANCELLED:
+            return Result(False, _("The order is not cancelled. Accept the payment instead."))
+        text = _("Settled again by late payment %s.") % record
+        if ledger.reopen(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
         else:
             text = _("Late payment %(payment)s accepted by staff: %(note)s")
@@ -140,15 +149,19 @@ def undo(payment_pk: Any, user: Any) -> Result:
 def mark_bound(payment_pk: Any, user: Any, note: str) -> None:
     """Note that staff bound this payment knowing its amount: it needs nobody any more."""
     with _locked(payment_pk) as locked:
-        if locked.record.attention and locked.record.resolved_at is None:
+        # What else is strange about it (late, second, ...) is still for somebody to decide.
+        knew = (BitsbyPayment.SHORT, BitsbyPayment.OVER)
+        if locked.record.attention in knew and locked.record.resolved_at is None:
             _resolve(locked.record, BitsbyPayment.BOUND, user, note, locked.order, log=False)
 
 
-def _pay(order: Any, record: BitsbyPayment) -> None:
+def _pay(order: Any, record: BitsbyPayment) -> bool:
     settings = conf.get()
-    if order_state(settings, order) is OrderState.PENDING:
-        ledger.move_order(order, settings.order_status_paid, f"Payment {record} accepted by staff.")
     order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+    if order_state(settings, order) is not OrderState.PENDING:
+        return True
+    note = f"Payment {record} accepted by staff."
+    return ledger.move_order(order, settings.order_status_paid, note)
 
 
 def _resolve(
@@ -164,7 +177,7 @@ def _resolve(
 
 
 def _already(record: BitsbyPayment) -> Result:
-    by = record.resolved_by or _("the app")
+    by = record.resolved_by or (_("a former user") if record.resolved_at else _("the app"))
     how = record.get_resolution_display() or _("settled")
     return Result(False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by})
 

@@ -195,6 +195,9 @@ def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
     """Put a payment into the money inbox, once for each reason."""
     if record.attention == reason:
         return
+    if record.attention == BitsbyPayment.STATUS and record.resolved_at is None:
+        # That the order did not move is what staff must know first.
+        return
     record.attention = reason
     # A new reason is a new question, whatever was decided about the one before.
     record.resolved_at = None

@@ -53,6 +53,9 @@ class BindForm(forms.Form):
         label=gettext_lazy("Why"),
         required=False,
         max_length=200,
+        error_messages={
+            "max_length": gettext_lazy("The reason may have at most %(limit_value)d characters.")
+        },
         widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
     )
 

@@ -120,5 +120,8 @@ def _headers_to_keep(headers: Mapping[str, Any]) -> dict[str, str]:
 def _answer(status: int, text: str) -> HttpResponse:
     response = HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
     if status == 503:
+        # Django would log it as an error with the path, which holds the token, and mail the
+        # admins; here it is a word to Bitsby and nothing that is wrong.
+        response._has_been_logged = True  # type: ignore[attr-defined]
         response["Retry-After"] = str(int(reconciliation.ASK_AGAIN_AFTER.total_seconds()))
     return response

@@ -541,6 +541,16 @@ def test_a_bound_payment_of_unknown_worth_waits_in_the_inbox_and_staff_are_told(
     assert "the next pass" not in text
 
 
+def test_an_attempt_that_never_became_an_invoice_is_not_bound_to(order, invoice_for, keeper):
+    """Called without the page around it, binding to such an attempt says no and asks nothing."""
+    attempt = invoice_for(order, "creating", bitsby_id=None)
+
+    result = binding.bind(attempt, bitsby.new_id(), keeper.user)
+
+    assert not result.done
+    assert "never became an invoice" in result.message
+
+
 # What can go wrong at Bitsby
 
 SILENT = [

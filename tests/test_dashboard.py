@@ -421,6 +421,36 @@ def test_extending_the_dashboard_again_adds_nothing(settings, keeper):
     assert len(settings.OSCAR_DASHBOARD_NAVIGATION) == entries
 
 
+def test_a_number_that_cannot_be_had_takes_no_page_down(keeper, monkeypatch):
+    """When the inbox cannot be counted, the dashboard opens without the number."""
+
+    def fail(self):
+        raise OSError("disk full")
+
+    rows(1)
+    monkeypatch.setattr("oscar_bitsby.models.PaymentQuerySet.in_inbox", fail)
+
+    response = keeper.get(reverse("dashboard:index"))
+
+    assert response.status_code == 200
+    assert "Bitsby" in Page(response).text
+    assert "Bitsby (" not in Page(response).text
+
+
+def test_a_shop_without_oscars_order_pages_starts_all_the_same(monkeypatch, settings):
+    """Where the dashboard's orders app is not installed, there is nothing to extend."""
+
+    def missing(label):
+        raise LookupError(label)
+
+    monkeypatch.setattr("oscar_bitsby.dashboard.hook.apps.get_app_config", missing)
+    settings.OSCAR_DASHBOARD_NAVIGATION = []
+
+    extend_dashboard()
+
+    assert settings.OSCAR_DASHBOARD_NAVIGATION
+
+
 # The list of invoices
 
 

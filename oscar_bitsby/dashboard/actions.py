@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -19,7 +19,7 @@ from oscar_bitsby import binding, gateway, reconciliation, resolution, staff
 from oscar_bitsby.dashboard.access import DashboardMixin
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.money import to_cents
+from oscar_bitsby.money import parse_amount, to_cents
 from oscar_bitsby.resolution import Result
 
 
@@ -105,10 +105,7 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
 def _worth(text: str) -> Decimal | None:
     if not text.strip():
         return None
-    try:
-        worth = to_cents(Decimal(text.strip()))
-    except InvalidOperation:
-        raise ValueError("not a number") from None
+    worth = to_cents(parse_amount(text))
     if not 0 < worth < 10**9:
         raise ValueError("out of range")
     return worth

@@ -51,9 +51,9 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
     def get_queryset(self) -> QuerySet[BitsbyPayment]:
         payments: Any = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
         if self.is_done:
-            payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at")
+            payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
-            payments = payments.in_inbox().order_by("-seen_at")
+            payments = payments.in_inbox().order_by("-seen_at", "-pk")
         found: QuerySet[BitsbyPayment] = only_visible(payments, self.request.user, "invoice__order")
         return found
 
@@ -83,7 +83,7 @@ def _difference(payment: BitsbyPayment) -> Any:
 
 def _suggestions(payments: list[BitsbyPayment]) -> dict[Any, binding.Match]:
     """Find for each unbound payment the invoice that it fits best, with one query for all."""
-    unbound = [row for row in payments if row.invoice_id is None and row.transaction_at]
+    unbound = [row for row in payments if row.bound_to is None and row.transaction_at]
     if not unbound:
         return {}
     times = [row.transaction_at for row in unbound if row.transaction_at]

@@ -16,6 +16,8 @@ from oscar_bitsby.exceptions import BitsbyError
 
 logger = logging.getLogger("oscar_bitsby")
 
+LONGEST_PAUSE = 24 * 3600
+
 
 class Command(BaseCommand):
     help = (
@@ -43,8 +45,8 @@ class Command(BaseCommand):
             except BitsbyError as error:
                 raise CommandError(f"{error}. Nothing is lost: run it again.") from None
             return
-        if pause <= 0:
-            raise CommandError("--loop needs a number of seconds above zero")
+        if not 0 < pause <= LONGEST_PAUSE:
+            raise CommandError("--loop needs a number of seconds above zero, at most a day")
         self._loop(pause, dry_run)
 
     def _loop(self, pause: float, dry_run: bool) -> None:
