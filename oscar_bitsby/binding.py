@@ -10,11 +10,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from oscar_bitsby import gateway, payment_looks, reconciliation, records, resolution
-from oscar_bitsby.exceptions import BitsbyError, GatewayError, Refused
+from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.looks import Report
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.resolution import Result
@@ -127,8 +128,11 @@ class _Enough(Exception):
 def candidates(order: Any) -> list[Match]:
     """Return the unbound payments that may be meant for an order, likeliest first."""
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
+    since = order.date_placed - dt.timedelta(hours=1)
     unbound = BitsbyPayment.objects.filter(
-        bound_to=None, booked_at=None, transaction_at__gte=order.date_placed - dt.timedelta(hours=1)
+        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since),
+        bound_to=None,
+        booked_at=None,
     ).exclude(resolution=BitsbyPayment.DISMISSED)
     matches = []
     for payment in unbound.order_by("-transaction_at")[:200]:
@@ -157,7 +161,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         gateway.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
     except Refused as error:
         problem = _("Bitsby said no: %s") % error
-    except GatewayError as error:
+    except BitsbyError as error:
         problem = _("Bitsby gave no answer: %s") % error
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
@@ -224,7 +228,7 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     problem = ""
     try:
         gateway.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
-    except GatewayError as error:
+    except BitsbyError as error:
         problem = str(error)
     try:
         reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))

@@ -97,21 +97,20 @@ def bind_steps(
     """Show the step that the request is at, or bind.
 
     Args:
-        order: the order; the caller has checked that the user may see it.
+        order: the order; the caller has checked that the user may see it and move its money.
         template: the page, in the caller's frame.
         context: what the frame needs.
         done: where to go after binding.
     """
-    context = context | {"order": order, "may_bind": may_move_money(request.user)}
+    require_money_permission(request.user)
+    context = context | {"order": order}
     reason = cannot_bind(order)
     if reason:
         return say(request, Result(False, reason), done)
     if request.method != "POST":
-        # Who may only look costs nobody a request.
-        problem = binding.read_live(order) if context["may_bind"] else ""
+        problem = binding.read_live(order)
         context |= {"matches": _rows(order), "problem": problem, "form": BindForm()}
         return render(request, template, context)
-    require_money_permission(request.user)
     form = BindForm(request.POST)
     if not form.is_valid():
         return render(request, template, context | {"matches": _rows(order), "form": form})

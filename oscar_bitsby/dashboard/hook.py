@@ -10,6 +10,7 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy, gettext_noop
 
 from oscar_bitsby import links, staff
+from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.dashboard.access import is_partner, is_staff, may_see
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
@@ -76,7 +77,7 @@ class OrderPageMixin:
                 "payments__resolved_by", "deliveries"
             )
         )
-        if invoices:
+        if invoices or self.object.sources.filter(source_type__code=METHOD_CODE).exists():
             received = sum(
                 payment.worth or 0
                 for invoice in invoices
