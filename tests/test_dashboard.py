@@ -648,8 +648,17 @@ def test_only_booked_money_counts_as_received(fake, invoice, keeper):
     assert payment.hash in page.text
 
 
-def test_an_order_without_invoices_has_no_tab(order, keeper):
+def test_an_order_that_was_not_started_yet_shows_the_buyers_link(order, keeper):
+    """Before its first invoice an order has the tab already, with the link to send the buyer."""
+    page = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
+
+    assert "#bitsby" in page.links
+    assert links.order_url(order) in page.html
+
+
+def test_an_order_of_another_method_has_no_tab(order, keeper):
     """An order that is not paid through Bitsby shows Oscar's page as it is."""
+    order.sources.all().delete()
     response = keeper.get(reverse("dashboard:order-detail", args=[order.number]))
 
     assert response.status_code == 200
