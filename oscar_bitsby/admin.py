@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
-from oscar_bitsby import staff
+from oscar_bitsby import conf, staff
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 
 Order = get_model("order", "Order")
@@ -81,7 +81,7 @@ class OrderAdminMixin:
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         parent: Any = super()
         actions: dict[str, Any] = parent.get_actions(request)
-        if staff.may_move_money(request.user):
+        if conf.is_configured() and staff.may_move_money(request.user):
             label = gettext_lazy("Bind a Bitsby payment")
             actions["bind_bitsby_payment"] = (_bind_action, "bind_bitsby_payment", label)
         return actions
@@ -106,7 +106,7 @@ class OrderAdminMixin:
             ]
         )
         order = context.get("original")
-        if order is not None and staff.may_move_money(request.user):
+        if order is not None and conf.is_configured() and staff.may_move_money(request.user):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
         response: HttpResponse = parent.render_change_form(request, context, *args, **kwargs)
         return response

@@ -417,3 +417,14 @@ def test_the_shared_state_is_not_in_the_admin():
     """Nobody can move the throttle's clock from the admin."""
     with pytest.raises(NoReverseMatch):
         reverse("admin:oscar_bitsby_gatewaystate_changelist")
+
+
+def test_without_settings_the_order_screen_is_as_before(invoice, keeper, settings):
+    """A shop that has not set ``OSCAR_BITSBY`` sees neither action nor button."""
+    del settings.OSCAR_BITSBY
+
+    change = keeper.get(reverse("admin:order_order_change", args=[invoice.order.pk]))
+    listed = keeper.get(reverse("admin:order_order_changelist"))
+
+    assert b"Bind a Bitsby payment" not in change.content
+    assert b"bind_bitsby_payment" not in listed.content

@@ -868,3 +868,14 @@ def test_hostile_words_are_text_on_every_page(place, invoice_for, keeper):
         html = response.content.decode()
         assert EVIL not in html, url
         assert escape(EVIL)[:12] in html, url
+
+
+def test_without_settings_the_navigation_is_as_before(keeper, settings):
+    """A shop that has not set ``OSCAR_BITSBY`` has no entry for it in the dashboard."""
+    shown = keeper.get(reverse("dashboard:index")).content
+    del settings.OSCAR_BITSBY
+
+    hidden = keeper.get(reverse("dashboard:index")).content
+
+    assert reverse(INBOX).encode() in shown
+    assert reverse(INBOX).encode() not in hidden

@@ -17,19 +17,14 @@ Order = get_model("order", "Order")
 PARTNER_PERMISSION = "partner.dashboard_access"
 
 
-def is_staff(user: Any, *args: Any) -> bool:
-    """Tell whether a user sees everything; extra arguments are the navigation's."""
+def may_see_all(user: Any) -> bool:
+    """Tell whether a user sees everybody's money."""
     return bool(user.is_active and user.is_staff)
 
 
-def is_partner(user: Any, *args: Any) -> bool:
-    """Tell whether a user sees only the orders of a partner."""
-    return bool(user.is_active and not user.is_staff and user.has_perm(PARTNER_PERMISSION))
-
-
-def may_see(user: Any, *args: Any) -> bool:
-    """Tell whether a user has any business here."""
-    return is_staff(user) or is_partner(user)
+def may_see(user: Any) -> bool:
+    """Tell whether a user has any business here: staff, and the users of partners."""
+    return may_see_all(user) or bool(user.is_active and user.has_perm(PARTNER_PERMISSION))
 
 
 def orders_for(user: Any) -> Any:

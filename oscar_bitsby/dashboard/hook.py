@@ -7,11 +7,11 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.utils.functional import lazy
-from django.utils.translation import gettext_lazy, gettext_noop
+from django.utils.translation import gettext_lazy
 
-from oscar_bitsby import links, staff
+from oscar_bitsby import conf, links, staff
 from oscar_bitsby.conf import METHOD_CODE
-from oscar_bitsby.dashboard.access import is_partner, is_staff, may_see
+from oscar_bitsby.dashboard.access import may_see, may_see_all
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 #: More than this many is "99+": the number is there to be noticed, not to be exact.
@@ -35,25 +35,38 @@ def _label() -> str:
     return f"Bitsby ({MOST_SHOWN}+)" if waiting > MOST_SHOWN else f"Bitsby ({waiting})"
 
 
+def shown_to_staff(user: Any, *args: Any) -> bool:
+    """Tell whether the navigation counts the inbox for a user; other arguments are the entry's.
+
+    Without ``OSCAR_BITSBY`` the dashboard is as it was before.
+    """
+    return conf.is_configured() and may_see_all(user)
+
+
+def shown_to_partners(user: Any, *args: Any) -> bool:
+    """Tell whether a user gets the entry without the number, which would be other people's."""
+    return conf.is_configured() and may_see(user) and not may_see_all(user)
+
+
 def _extend_navigation() -> None:
     navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
     if not isinstance(navigation, list) or any(
-        item.get("access_fn") is is_staff for item in navigation
+        item.get("access_fn") is shown_to_staff for item in navigation
     ):
         return
-    children = [
-        {
-            "label": gettext_lazy(label),
-            "url_name": f"oscar_bitsby:{name}",
-            "access_fn": may_see,
-        }
-        for label, name in (
-            (gettext_noop("Money inbox"), "dashboard-inbox"),
-            (gettext_noop("Invoices"), "dashboard-invoices"),
-        )
-    ]
-    # Labels do not know whose they are, and a partner's must not count other people's money.
-    for label, access in ((lazy(_label, str)(), is_staff), ("Bitsby", is_partner)):
+    for label, access in ((lazy(_label, str)(), shown_to_staff), ("Bitsby", shown_to_partners)):
+        children = [
+            {
+                "label": gettext_lazy("Money inbox"),
+                "url_name": "oscar_bitsby:dashboard-inbox",
+                "access_fn": access,
+            },
+            {
+                "label": gettext_lazy("Invoices"),
+                "url_name": "oscar_bitsby:dashboard-invoices",
+                "access_fn": access,
+            },
+        ]
         entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
         navigation.append({**entry, "children": children})
 
