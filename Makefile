@@ -15,7 +15,7 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql lint bench wheel clean
+.PHONY: help sandbox test test-postgresql lint wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
@@ -35,9 +35,6 @@ lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-bench: $(VENV)/.installed-test ## measure what the documentation says about performance
-	@$(BIN)/python bench/run.py $(ARGS)
 
 # By way of the source archive, so that what ships never depends on files lying about.
 wheel: $(VENV)/.installed-dev ## build the source archive and the wheel into dist/

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.contrib.admin.models import LogEntry
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -111,7 +112,7 @@ def read_live(order: Any) -> str:
 
     try:
         payment_looks.take_in_payments(
-            gateway.for_buyer(STAFF_PATIENCE), report, start, stop_before=None, note=enough
+            gateway.for_staff(STAFF_PATIENCE), report, start, stop_before=None, note=enough
         )
     except _Enough:
         return ""
@@ -156,6 +157,8 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     """
     if invoice.bitsby_id is None:
         return Result(False, _("That attempt never became an invoice at Bitsby. Choose another."))
+    # Written before it is asked: whatever happens then, it stands there who asked for it.
+    entry = resolution.write_log(user, invoice.order, invoice, _asked("bind", payment_id, note))
     problem = ""
     try:
         gateway.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
@@ -207,9 +210,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
                 " Nothing was booked; the next pass looks again."
             ),
         )
-    resolution.write_log(
-        user, invoice.order, invoice, f"bind {payment_id}: {result.message} {note}".strip()
-    )
+    _note_result(entry, result)
     logger.info(
         "bind: order=%s invoice=%s payment=%s user=%s done=%s",
         invoice.order_number,
@@ -225,6 +226,9 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     """Cancel an invoice at Bitsby: allowed while it is unpaid and nobody has opened its page."""
     if invoice.bitsby_id is None or invoice.status != BitsbyInvoice.UNPAID:
         return Result(False, _("Only an unpaid invoice can be cancelled."))
+    entry = resolution.write_log(
+        user, invoice.order, invoice, _asked("cancel", invoice.bitsby_id, note)
+    )
     problem = ""
     try:
         gateway.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
@@ -240,5 +244,15 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     else:
         why = problem or _("Bitsby does not call it canceled")
         result = Result(False, _("The invoice is not canceled: %s.") % why)
-    resolution.write_log(user, invoice.order, invoice, f"cancel: {result.message} {note}".strip())
+    _note_result(entry, result)
     return result
+
+
+def _asked(what: str, which: UUID, note: str) -> str:
+    return f"{what} {which}: {note}".strip(" :")
+
+
+def _note_result(entry: LogEntry, result: Result) -> None:
+    LogEntry.objects.filter(pk=entry.pk).update(
+        change_message=f"{entry.change_message} — {result.message}"
+    )

@@ -79,6 +79,11 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
         # The attempt got no answer: nobody was ever shown that invoice.
         return False
     word = told.get(invoice.bitsby_id)
+    if word is not None and word.status == replies.PAID:
+        # Unless staff have sent that money back.
+        return not invoice.payments.filter(
+            resolution=BitsbyPayment.DISMISSED, booked_at__isnull=True
+        ).exists()
     return word is None or word.status not in (replies.EXPIRED, replies.CANCELED)
 
 

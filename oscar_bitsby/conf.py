@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -187,6 +188,14 @@ def _methods(value: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((str(code), label) for code, label in value)
 
 
+def _uuid(value: Any) -> str:
+    """Return a UUID as Bitsby writes it; what is none is left for the check to name."""
+    try:
+        return str(uuid.UUID(str(value)))
+    except ValueError:
+        return str(value)
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError("a list is needed, not a text")
@@ -195,7 +204,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "API_KEY": lambda value: Secret(str(value)),
-    "PROJECT_ID": lambda value: str(value).lower(),
+    "PROJECT_ID": _uuid,
     "API_URL": lambda value: str(value).rstrip("/"),
     "PAYMENT_HOSTS": lambda value: tuple(host.lower() for host in _texts(value)),
     "TIME_TO_PAY": lambda value: Decimal(str(value)),

@@ -54,6 +54,8 @@ class Facts:
         booked: this payment is booked already.
         booked_elsewhere: it is booked, but for another invoice than the one it is bound to now.
         order: what the order is now.
+        dismissed: staff took this payment out of the inbox; it is theirs.
+        received: what was booked for the order before.
         paid_otherwise: another payment of Bitsby's or another source has paid the order.
         is_live: the invoice is live in our own records.
         others_open: another invoice of the order is live or paid, or Bitsby did not just say
@@ -68,8 +70,10 @@ class Facts:
     has_payment: bool = False
     worth: Decimal | None = None
     owed: Decimal = Decimal(0)
+    received: Decimal = Decimal(0)
     booked: bool = False
     booked_elsewhere: bool = False
+    dismissed: bool = False
     paid_otherwise: bool = False
     is_live: bool = True
     others_open: bool = False
@@ -85,12 +89,17 @@ def decide(facts: Facts) -> tuple[Action, ...]:
             return tuple(_decide_ended(facts))
         if facts.has_payment and not facts.booked:
             return (Action(Do.FLAG, "mismatch"),)
+    elif facts.told != replies.UNPAID and facts.has_payment and not facts.booked:
+        # A word that is not documented, and money on it.
+        return (Action(Do.FLAG, "ended"),)
     return (Action(Do.WAIT),)
 
 
 def _decide_paid(facts: Facts) -> list[Action]:
     if not facts.has_payment:
         # Without the payment's id nothing could be booked just once.
+        return [Action(Do.WAIT)]
+    if facts.dismissed and not facts.booked:
         return [Action(Do.WAIT)]
     if facts.booked_elsewhere:
         return [Action(Do.MARK_PAID), Action(Do.FLAG, "rebound")]
@@ -118,9 +127,10 @@ def _reason_to_look(facts: Facts, worth: Decimal) -> str:
         return "late"
     if facts.paid_otherwise:
         return "second"
-    if worth < facts.owed:
+    total = facts.received + worth
+    if total < facts.owed:
         return "short"
-    if worth > facts.owed:
+    if total > facts.owed:
         return "over"
     return ""
 

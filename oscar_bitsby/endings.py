@@ -102,7 +102,7 @@ def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
         # A newer invoice that has only just ended gives its order time again.
         .exclude(order__bitsby_invoices__ended_at__gt=now - patience)
         .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)
-        .order_by("ended_at")
+        .order_by("checked_at")
         .values_list("order_id", flat=True)[:BATCH]
     )
     hours = dt.timedelta(hours=float(settings.time_to_pay))

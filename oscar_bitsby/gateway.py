@@ -25,6 +25,11 @@ def for_background() -> BitsbyClient:
     return _client(partial(wait_for_slot, BACKGROUND_PATIENCE), tries=3)
 
 
+def for_staff(max_wait: float) -> BitsbyClient:
+    """Return a client for what staff look up: they wait a little, and buyers go before them."""
+    return _client(partial(wait_for_slot, max_wait), tries=1)
+
+
 def if_free(timeout: float | None = None) -> BitsbyClient:
     """Take the slot if it is free at this moment, and return a client whose first request is in it.
 

@@ -1,6 +1,7 @@
-"""Oscar's books: sources, transactions, events, statuses, stock and vouchers of a locked order.
+"""Oscar's books: sources, transactions, events, statuses, stock and vouchers of an order.
 
-Only ``settlement`` calls this, inside its transaction and with the order's row locked.
+What writes here is called by ``settlement`` and its companions ``cancellation`` and ``resolution``
+alone, inside their transactions and with the order's row locked.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Value
+from django.db.models import F, Sum, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from oscar.apps.order.exceptions import InvalidOrderStatus
@@ -40,6 +41,12 @@ def source_type() -> Any:
 def has_money(order: Any) -> bool:
     """Tell whether any source holds money for this order that was not given back."""
     return bool(order.sources.filter(amount_debited__gt=F("amount_refunded")).exists())
+
+
+def money_of(order: Any) -> Decimal:
+    """Return what all sources hold for this order and have not given back."""
+    held = order.sources.aggregate(held=Sum(F("amount_debited") - F("amount_refunded")))["held"]
+    return held or Decimal(0)
 
 
 def book(order: Any, record: BitsbyPayment) -> None:
@@ -96,6 +103,9 @@ def move_order(order: Any, status: str, note: str) -> bool:
         return False
     except Exception:
         logger.exception("a receiver or handler failed: order=%s status=%s", order.number, status)
+    order.status = before
+    if status not in order.available_statuses():
+        return False
     # The change is allowed, and it was somebody else's code that failed: what Bitsby said is true
     # all the same, so it is written without them.
     order.status = status

@@ -33,6 +33,7 @@ class Report:
     stood_back: bool = False
     requests: int = 0
     payments: int = 0
+    unreadable: int = 0
     booked: int = 0
     flagged: int = 0
     ended: int = 0
@@ -69,6 +70,7 @@ class Report:
             f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"
             f" {self.flagged} for the inbox, {self.ended} invoices ended,"
             f" {self.cancelled} orders cancelled, {self.failures} failures"
+            + (f", {self.unreadable} items that could not be read" if self.unreadable else "")
         )
 
 

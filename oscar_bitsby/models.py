@@ -14,6 +14,8 @@ from oscar.core.compat import AUTH_USER_MODEL
 
 logger = logging.getLogger("oscar_bitsby")
 
+#: How long after its time a paid invoice still has payments looked for.
+WATCHED_AFTER_PAYMENT = dt.timedelta(days=2)
 EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
 
@@ -31,7 +33,11 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
             status__in=(BitsbyInvoice.EXPIRED, BitsbyInvoice.CANCELED), ended_at__gte=since
         )
         unpaid = models.Q(status=BitsbyInvoice.UNPAID)
-        found: InvoiceQuerySet = self.filter(unpaid | ended, bitsby_id__isnull=False)
+        # Whoever has paid may pay once more, or may have sent a wrong amount before.
+        paid = models.Q(
+            status=BitsbyInvoice.PAID, expires_at__gte=timezone.now() - WATCHED_AFTER_PAYMENT
+        )
+        found: InvoiceQuerySet = self.filter(unpaid | ended | paid, bitsby_id__isnull=False)
         return found
 
 
@@ -72,8 +78,8 @@ class BitsbyInvoice(models.Model):
     checked_at = models.DateTimeField(_("Asked about"), default=EPOCH)
     hinted_at = models.DateTimeField(_("Delivery to look into"), null=True, blank=True)
     holds_order = models.BooleanField(_("The order waits for it"), default=True)
-    #: Of the payment page, as Bitsby last said; 0 as long as it was not asked.
-    views = models.PositiveIntegerField(_("Page views"), default=0)
+    #: Of the payment page, as Bitsby last said.
+    views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
     error = models.CharField(_("What went wrong"), max_length=300, blank=True)
 
     objects = InvoiceQuerySet.as_manager()
@@ -90,6 +96,8 @@ class BitsbyInvoice(models.Model):
             )
         ]
         indexes = [
+            # The dashboard's dates, and the invoices that a payment may be meant for.
+            models.Index(fields=["created_at"], name="bitsby_created"),
             # The last word on invoices whose time is up, in every pass.
             models.Index(fields=["status", "expires_at"], name="bitsby_status_expires"),
             # Whether an ended invoice is still watched.
@@ -117,8 +125,8 @@ class BitsbyInvoice(models.Model):
 
     @property
     def may_be_cancelled(self) -> bool:
-        """Tell whether Bitsby may allow cancelling: unpaid, and its page not known to be seen."""
-        return self.status == self.UNPAID and not self.views
+        """Tell whether Bitsby allows cancelling, by its last word: unpaid, and 0 page views."""
+        return self.status == self.UNPAID and self.views == 0
 
     def asks(self, amount: Decimal, currency: str) -> bool:
         """Tell whether this invoice asks for that amount of that currency."""
@@ -155,7 +163,7 @@ class BitsbyPayment(models.Model):
         (UNKNOWN_INVOICE, _("bound to an invoice that this shop does not know")),
         (UNKNOWN_WORTH, _("its worth is not known: no rate was locked for its wallet")),
         (ORDER_GONE, _("its order was deleted")),
-        (ENDED, _("bound to an invoice that Bitsby calls expired or canceled")),
+        (ENDED, _("bound to an invoice that Bitsby does not call paid")),
         (REBOUND, _("Bitsby has it on another invoice than the one it was booked for")),
         (STATUS, _("the order's status could not be changed")),
     )

@@ -88,15 +88,16 @@ def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
     known = {row.bitsby_id: row for row in BitsbyPayment.objects.filter(bitsby_id__in=ids)}
     bound = {item.invoice.id for item in page.items if item.invoice}
     ours = {row.bitsby_id: row for row in BitsbyInvoice.objects.filter(bitsby_id__in=bound)}
-    began = _began()
+    since = began()
     report.payments += len(page.items)
+    report.unreadable += page.unreadable
     news = page.unreadable > 0
     for payment in page.items:
         if payment.id in known and _is_old_news(known[payment.id], payment, ours):
             continue
         news = True
         with report.failures_counted(payment.id):
-            _take_in(payment, ours, began, report)
+            _take_in(payment, ours, since, report)
     return news
 
 
@@ -121,7 +122,7 @@ def _is_old_news(
 def _take_in(
     payment: replies.Payment,
     ours: dict[Any, BitsbyInvoice],
-    began: dt.datetime | None,
+    since: dt.datetime | None,
     report: Report,
 ) -> None:
     told = payment.invoice
@@ -129,19 +130,19 @@ def _take_in(
         outcome = settlement.settle(ours[told.id], told, payment, dry_run=report.dry_run)
         report.count(outcome)
         return
-    reason = _reason_to_keep(payment, began)
+    reason = _reason_to_keep(payment, since)
     report.flagged += bool(reason)
     if not report.dry_run:
         settlement.keep(payment, reason=reason)
 
 
-def _began() -> dt.datetime | None:
+def began() -> dt.datetime | None:
     """Return when this shop had its first invoice: what is older is none of its business."""
     first = BitsbyInvoice.objects.filter(bitsby_id__isnull=False).order_by("pk").first()
     return first.created_at - dt.timedelta(minutes=5) if first else None
 
 
-def _reason_to_keep(payment: replies.Payment, began: dt.datetime | None) -> str:
+def _reason_to_keep(payment: replies.Payment, since: dt.datetime | None) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and a history from before this shop.
@@ -150,8 +151,8 @@ def _reason_to_keep(payment: replies.Payment, began: dt.datetime | None) -> str:
     if told is not None:
         if told.project_id != conf.get().project_id:
             return ""
-        is_ours = began is not None and (told.created_at is None or told.created_at >= began)
+        is_ours = since is not None and (told.created_at is None or told.created_at >= since)
         return BitsbyPayment.UNKNOWN_INVOICE if is_ours else ""
     at = payment.transaction_at
-    is_ours = began is not None and (at is None or at >= began)
+    is_ours = since is not None and (at is None or at >= since)
     return BitsbyPayment.UNMATCHED if is_ours else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from django.utils import timezone
 
@@ -57,16 +56,19 @@ def glance(invoice: BitsbyInvoice) -> bool:
     Returns:
         whether the invoice may have changed.
     """
-    if invoice.status != BitsbyInvoice.UNPAID or not may_ask_again(invoice):
+    if invoice.status != BitsbyInvoice.UNPAID or not _claim(invoice):
         return False
     try:
-        client = gateway.if_free(timeout=GLANCE_TIMEOUT)
-        _note_asked(BitsbyInvoice.objects.filter(pk=invoice.pk))
-        refresh(invoice, client)
+        refresh(invoice, gateway.if_free(timeout=GLANCE_TIMEOUT))
     except NoSlot:
+        _unclaim(invoice)
         return False
     except BitsbyError as error:
         logger.info("no look at invoice %s: %s", invoice.bitsby_id, error)
+        return False
+    except Exception:
+        # A page that only wanted to look must not break over it.
+        logger.exception("no look at invoice %s", invoice.bitsby_id)
         return False
     return True
 
@@ -85,29 +87,36 @@ def look_into_delivery(invoice: BitsbyInvoice) -> bool:
     """
     invoices = BitsbyInvoice.objects
     invoices.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
-    if not may_ask_again(invoice):
+    if not _claim(invoice):
         return False
+    hinted = invoices.filter(hinted_at__isnull=False).exclude(pk=invoice.pk)
+    is_one_of_many = hinted.exists()
     try:
         client = gateway.if_free()
     except NoSlot:
+        _unclaim(invoice)
         return False
-    hinted = invoices.filter(hinted_at__isnull=False)
-    if hinted.exclude(pk=invoice.pk).exists():
-        _note_asked(hinted)
+    if is_one_of_many:
         payment_looks.take_in_first_page(client, _near_start())
+        hinted.update(checked_at=timezone.now())
     else:
-        _note_asked(invoices.filter(pk=invoice.pk))
         refresh(invoice, client)
     return True
 
 
-def may_ask_again(invoice: BitsbyInvoice) -> bool:
-    """Tell whether the last question about this invoice is old enough."""
-    return invoice.checked_at <= timezone.now() - ASK_AGAIN_AFTER
+def _claim(invoice: BitsbyInvoice) -> bool:
+    """Take the right to ask about an invoice, which is there once in ``ASK_AGAIN_AFTER``.
+
+    Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
+    """
+    now = timezone.now()
+    free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - ASK_AGAIN_AFTER)
+    return bool(free.update(checked_at=now))
 
 
-def _note_asked(invoices: Any) -> None:
-    invoices.update(checked_at=timezone.now())
+def _unclaim(invoice: BitsbyInvoice) -> None:
+    """Give the right back, unused."""
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(checked_at=invoice.checked_at)
 
 
 def reconcile(
@@ -161,15 +170,14 @@ def _look_at_payments(
 ) -> None:
     now = timezone.now()
     far_start = now - dt.timedelta(days=settings.watch_days)
-    first = BitsbyInvoice.objects.watched(far_start).order_by("created_at")
-    oldest = first.values_list("created_at", flat=True).first()
-    if oldest is None:
+    began = payment_looks.began()
+    if began is None or not BitsbyInvoice.objects.watched(far_start).exists():
         return
     state = payment_looks.shared_state()
     is_far = now - state.far_look_at >= FAR_LOOK_EVERY or state.far_look_at > now
-    # No payment is older than the invoice that it is for. A day more on either side, since it is
-    # not documented in which zone the days are meant and whether the ends are included.
-    start = max(far_start if is_far else _near_start(), oldest)
+    # A day more on either side is asked, since it is not documented in which zone the days are
+    # meant and whether the ends are included.
+    start = max(far_start if is_far else _near_start(), began)
     progress("far look at payments" if is_far else "near look at payments")
 
     def note(pages: int, payments: int) -> None:

@@ -66,7 +66,8 @@ def remember(
         # What made it strange before is settled by that.
         for name, value in values.items():
             setattr(row, name, value)
-        row.attention = ""
+        row.attention = row.resolution = row.resolution_note = ""
+        row.resolved_at = row.resolved_by = None
         row.save()
     return row
 
@@ -94,7 +95,8 @@ def _worth(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> D
     if not reserved:
         return None
     worth = invoice.amount * amount / reserved
-    return to_cents(worth) if worth < TOO_MUCH else None
+    # Nothing, or nearly, pays for no order by itself: a person decides.
+    return to_cents(worth) if worth < TOO_MUCH and to_cents(worth) > 0 else None
 
 
 def _reserved(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from oscar_bitsby import conf, ledger, signals
 from oscar_bitsby.decisions import OrderState
+from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import flag, lock, order_state
 
@@ -33,6 +34,10 @@ class Result:
 
     done: bool
     message: str
+
+
+class ChangedMeanwhile(BitsbyError):
+    """The payment was bound elsewhere between reading and locking it; nothing was done."""
 
 
 @dataclass
@@ -49,6 +54,8 @@ def _locked(payment_pk: Any) -> Iterator[_Locked]:
         invoice_pk = BitsbyPayment.objects.values_list("invoice_id", flat=True).get(pk=payment_pk)
         order, invoice = lock(invoice_pk) if invoice_pk else (None, None)
         record = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
+        if record.invoice_id != invoice_pk:
+            raise ChangedMeanwhile(_("This payment has changed just now. Look at it again."))
         yield _Locked(order, invoice, record)
 
 
@@ -131,7 +138,30 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> Result:
         if locked.record.resolved_at is not None or not locked.record.attention:
             return _already(locked.record)
         _resolve(locked.record, BitsbyPayment.DISMISSED, user, note, locked.order)
-        return Result(True, _("Dismissed. You find it under “dealt with”, where it can be undone."))
+        message = _("Dismissed. You find it under “dealt with”, where it can be undone.")
+        if _free_the_order(locked):
+            message += (
+                " "
+                + _(
+                    "Order %s still waits: its buyer can pay again, or it is cancelled in its time."
+                )
+                % locked.order.number
+            )
+        return Result(True, message)
+
+
+def _free_the_order(locked: _Locked) -> bool:
+    """Let an order go on whose invoice was called paid by money that staff have just dismissed."""
+    order, invoice, record = locked.order, locked.invoice, locked.record
+    if order is None or invoice is None or record.booked_at is not None:
+        return False
+    if order_state(conf.get(), order) is not OrderState.PENDING:
+        return False
+    if invoice.status == BitsbyInvoice.PAID:
+        invoice.status, invoice.ended_at = BitsbyInvoice.CANCELED, timezone.now()
+        invoice.holds_order, invoice.error = True, "its payment was dismissed by staff"
+        invoice.save(update_fields=["status", "ended_at", "holds_order", "error"])
+    return True
 
 
 def undo(payment_pk: Any, user: Any) -> Result:
@@ -171,7 +201,14 @@ def _resolve(
     record.resolution, record.resolved_by = how, user
     record.resolution_note = note.strip()[:300]
     record.save(update_fields=["resolved_at", "resolution", "resolved_by", "resolution_note"])
-    logger.info("payment %s: payment=%s user=%s", how, record.bitsby_id, user.pk)
+    logger.info(
+        "payment %s: order=%s invoice=%s payment=%s user=%s",
+        how,
+        getattr(order, "number", None),
+        record.bound_to,
+        record.bitsby_id,
+        user.pk,
+    )
     if log:
         write_log(user, order, record, f"{record.get_resolution_display()}: {note.strip()}")
 
@@ -182,10 +219,10 @@ def _already(record: BitsbyPayment) -> Result:
     return Result(False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by})
 
 
-def write_log(user: Any, order: Any, subject: Any, message: str) -> None:
+def write_log(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
     """Write who did what and why into Django's admin log, on the order where there is one."""
     target = order if order is not None else subject
-    LogEntry.objects.create(
+    entry: LogEntry = LogEntry.objects.create(
         user_id=user.pk,
         content_type=ContentType.objects.get_for_model(target),
         object_id=str(target.pk),
@@ -193,3 +230,4 @@ def write_log(user: Any, order: Any, subject: Any, message: str) -> None:
         action_flag=CHANGE,
         change_message=f"Bitsby: {subject}: {message}",
     )
+    return entry

@@ -1,7 +1,8 @@
 """The one writer of money and order states after checkout: applies what ``decide`` says.
 
 Rows are locked in one order everywhere, so that no two processes can wait for each other: the
-order, then its invoices by age, then the payment, then ``ledger``'s rows (source, vouchers, stock).
+order, which guards all its invoices, then an invoice, then the payment, then ``ledger``'s rows
+(source, vouchers, stock).
 Nothing here talks to Bitsby; whoever calls has asked before, outside of any transaction.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.db import router, transaction
@@ -33,7 +35,7 @@ __all__ = [
 
 logger = logging.getLogger("oscar_bitsby")
 
-KEPT = (replies.PAID, replies.EXPIRED, replies.CANCELED)
+NAMELESS = "Bitsby calls it paid without naming the payment"
 
 Order = get_model("order", "Order")
 
@@ -77,9 +79,8 @@ def settle(
         order, invoice = lock(invoice.pk)
         payment = payment or told.payment
         record = None
-        # Of an invoice that may still be paid, or whose word is not documented, nothing is kept
-        # yet: it would look like old news when it counts.
-        if payment is not None and told.status in KEPT:
+        # Of an invoice that may still be paid nothing is kept yet.
+        if payment is not None and told.status != replies.UNPAID:
             record = remember(payment, invoice=invoice, told=told, save=not dry_run)
         if told.views is not None and told.views != invoice.views and not dry_run:
             invoice.views = told.views
@@ -91,6 +92,8 @@ def settle(
                 _apply(action, settings, order, invoice, record)
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
+            elif told.status == replies.PAID and payment is None:
+                _note_nameless(invoice)
     return Outcome(actions, told.status)
 
 
@@ -112,6 +115,8 @@ def _facts(
 ) -> Facts:
     booked = record is not None and record.booked_at is not None
     is_paid = told.status == replies.PAID and not booked
+    received = ledger.money_of(order) if is_paid and order is not None else Decimal(0)
+    owed = order.total_incl_tax if order is not None else invoice.amount
     return Facts(
         told=told.status,
         order=order_state(settings, order),
@@ -119,10 +124,12 @@ def _facts(
         same_money=invoice.asks(told.amount, told.currency),
         has_payment=record is not None,
         worth=worth_of(payment, invoice) if payment is not None and is_paid else None,
-        owed=order.total_incl_tax if order is not None else invoice.amount,
+        owed=owed,
         booked=booked,
+        dismissed=record is not None and record.resolution == BitsbyPayment.DISMISSED,
         booked_elsewhere=booked and record is not None and record.invoice_id != invoice.pk,
-        paid_otherwise=is_paid and order is not None and ledger.has_money(order),
+        received=received,
+        paid_otherwise=received > 0 and received >= owed,
         is_live=invoice.status in BitsbyInvoice.LIVE,
     )
 
@@ -184,6 +191,14 @@ def _end(invoice: BitsbyInvoice, status: str) -> None:
         invoice.ended_at = min(now, invoice.expires_at) if is_over and invoice.expires_at else now
     invoice.save(update_fields=["status", "ended_at"])
     log_change(f"invoice {status}", invoice, before=before)
+
+
+def _note_nameless(invoice: BitsbyInvoice) -> None:
+    """Let staff see that money is there which cannot be booked, for want of the payment's id."""
+    if invoice.error != NAMELESS:
+        invoice.error = NAMELESS
+        invoice.save(update_fields=["error"])
+        logger.warning("%s: order=%s", NAMELESS, invoice.order_number)
 
 
 def _note_look(invoice: BitsbyInvoice) -> None:

@@ -116,9 +116,16 @@ def bind_steps(
         return render(request, template, context | {"matches": _rows(order), "form": form})
     payment_id = form.cleaned_data["chosen"]
     found = _match_for(order, payment_id, form.cleaned_data.get("invoice"))
+    if found is None:
+        return say(request, Result(False, cannot_bind(order)), done)
     if "confirm" not in request.POST:
         shown = {"found": found, "payment_id": payment_id, "form": form}
         return render(request, template, context | shown)
+    confirmed = form.cleaned_data.get("invoice")
+    if confirmed is not None and confirmed != found["invoice"].pk:
+        # What was confirmed is not what would be done now: a second click, or a colleague.
+        text = _("That invoice is not open any more. Look at the order before you try again.")
+        return say(request, Result(False, text), done)
     note = form.cleaned_data["note"]
     result = binding.bind(found["invoice"], payment_id, request.user, note)
     return say(request, result, done)
@@ -131,11 +138,13 @@ def _rows(order: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any]:
-    """Return the invoice to bind to, and what is known of the payment."""
+def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any] | None:
+    """Return the invoice to bind to and what is known of the payment; None if none is open."""
     invoices = list(
         order.bitsby_invoices.filter(bitsby_id__isnull=False).exclude(status=BitsbyInvoice.PAID)
     )
+    if not invoices:
+        return None
     chosen = [invoice for invoice in invoices if invoice.pk == invoice_pk]
     payment = BitsbyPayment.objects.filter(bitsby_id=payment_id).first()
     match: Match | None = None

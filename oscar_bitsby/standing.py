@@ -65,7 +65,7 @@ def standing_of(order: Any) -> Standing:
         return Standing(OTHER, invoice)
     if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
         return Standing(NEW, invoice)
-    if invoice.status == BitsbyInvoice.PAID:
+    if invoice.status == BitsbyInvoice.PAID or invoice.error == settlement.NAMELESS:
         return Standing(CHECKING, invoice)
     if invoice.status == BitsbyInvoice.UNPAID and not invoice.is_over(timezone.now()):
         return Standing(WAITING, invoice, invoice.expires_at)

@@ -10,7 +10,6 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -26,7 +25,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.facade import payment_page, start_payment
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.standing import standing_of
+from oscar_bitsby.standing import WAITING, standing_of
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -72,8 +71,9 @@ class PayView(OrderPageView):
         order = links.order_from(token)
         if request.method == "GET" and request.session.get(SESSION_KEY) == order.number:
             return self._start(request, order)
-        live = order.bitsby_invoices.filter(status=BitsbyInvoice.UNPAID).first()
-        if live is not None and live.fits(order) and not live.is_over(timezone.now()):
+        standing = standing_of(order)
+        live = standing.invoice
+        if standing.state == WAITING and live is not None and live.fits(order):
             return self._redirect(live, order)
         return SeeOther(links.order_url(order))
 

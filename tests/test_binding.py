@@ -353,9 +353,23 @@ def test_another_orders_invoice_cannot_be_smuggled_in(fake, place, invoice_for, 
 
     keeper.post(url, {"payment_id": item["id"], "invoice": other.pk, "confirm": "1"})
 
-    assert [fields["invoiceId"] for fields in fake.asked(BIND)] == [str(mine.bitsby_id)]
-    assert booked(other.order) == []
-    assert booked(mine.order) == [(item["id"], "8.00")]
+    assert fake.asked(BIND) == []
+    assert booked(other.order) == booked(mine.order) == []
+
+
+def test_a_second_click_does_not_bind_to_another_invoice(fake, order, invoice_for, keeper, way):
+    """When the invoice that was confirmed is paid by then, no other one is taken for it."""
+    first, second = invoice_for(order, "expired", ended_at=timezone.now()), invoice_for(order)
+    item = unbound(fake)
+    takes_bindings(fake, first, second)
+    fields = {"payment_id": item["id"], "invoice": first.pk, "confirm": "1"}
+    keeper.post(bind_url(way, order), fields)
+
+    text = said(keeper, keeper.post(bind_url(way, order), fields))
+
+    assert [asked["invoiceId"] for asked in fake.asked(BIND)] == [str(first.bitsby_id)]
+    assert "not open any more" in text
+    assert booked(order) == [(item["id"], "8.00")]
 
 
 def test_the_invoice_that_fits_best_is_taken(fake, order, invoice_for, keeper, way):

@@ -198,7 +198,8 @@ def test_an_invoice_that_disagrees_stands_in_the_inbox(fake, invoice, keeper):
     card = card_of(keeper, payment)
 
     assert "not what was asked for" in card.text
-    assert not re.search(r"\bbooked\b", card.text)
+    assert "It is not booked." in card.text
+    assert not re.search(r"(?<!not )\bbooked\b", card.text)
     assert act_url(payment, "accept") in card.links
 
 

@@ -218,6 +218,7 @@ def test_an_invoice_that_nobody_opened_is_cancelled(shop, invoice, keeper):
     """Bitsby cancels what no buyer has opened, and the button is gone after it."""
     url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
     tab = reverse("dashboard:order-detail", args=[invoice.order_number])
+    keeper.post(reverse("oscar_bitsby:dashboard-invoice-refresh", args=[invoice.pk]))
     assert url in [form["action"] for form in Page(keeper.get(tab)).forms]
 
     assert "The invoice is canceled." in said(keeper, keeper.post(url))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from decimal import Decimal
 
 import pytest
@@ -86,15 +87,20 @@ def test_an_invoice_with_money_cannot_be_deleted(invoice):
         ("canceled", 29, True),
         ("expired", 31, False),
         ("canceled", 31, False),
-        ("paid", None, False),
+        ("paid", 1, True),
+        ("paid", 3, False),
         ("creating", None, False),
     ],
 )
 def test_what_is_watched(order, invoice_for, status, ended_days_ago, is_watched):
-    """Unpaid invoices, and ended ones for a while, are those that money is looked for."""
+    """Unpaid invoices, and ended and paid ones for a while, are those that money is looked for."""
     now = timezone.now()
-    ended = None if ended_days_ago is None else now - dt.timedelta(days=ended_days_ago)
-    invoice_for(order, status, ended_at=ended)
+    over = now + dt.timedelta(hours=1)
+    if ended_days_ago is not None:
+        over = now - dt.timedelta(days=ended_days_ago)
+    ended = over if status in ("expired", "canceled") else None
+    bitsby_id = None if status == "creating" else uuid.uuid4()
+    invoice_for(order, status, ended_at=ended, expires_at=over, bitsby_id=bitsby_id)
 
     assert BitsbyInvoice.objects.watched(now - dt.timedelta(days=30)).exists() is is_watched
 

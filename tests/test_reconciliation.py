@@ -293,13 +293,27 @@ def test_a_near_look_in_which_nothing_happened_costs_two_requests(thousand, book
 
 def test_nothing_is_asked_when_nothing_is_watched(place, invoice_for, books):
     """A shop whose invoices are all paid, or ended long ago, sends no request."""
-    invoice_for(place(status="Being processed"), "paid")
+    long_ago = timezone.now() - dt.timedelta(days=3)
+    invoice_for(place(status="Being processed"), "paid", expires_at=long_ago)
     invoice_for(place(status="Cancelled"), **ended_ago(days=31))
     invoice_for(place(status="Cancelled"), "expired", bitsby_id=None, ended_at=timezone.now())
 
     report = reconciliation.reconcile()
 
     assert (report.requests, books.fake.requests) == (0, [])
+
+
+def test_what_was_sent_before_the_right_amount_is_found(order, watched, books):
+    """A wrong amount followed by the right one, settled by a delivery, is not overlooked."""
+    books.add(amount="9.00000000")
+    right = bitsby.told(watched, "paid", payment=bitsby.transfer())
+    books.fake.invoices = [right]
+    reconciliation.refresh(watched)
+    assert status_of(order) == "Being processed"
+
+    reconciliation.reconcile()
+
+    assert BitsbyPayment.objects.in_inbox().get().amount == 9
 
 
 def test_an_order_that_has_still_time_costs_no_request(place, invoice_for, books):

@@ -468,16 +468,59 @@ def test_money_on_an_ended_invoice_of_another_project_stands_in_the_inbox(
     assert BitsbyPayment.objects.in_inbox().count() == 1
 
 
-@pytest.mark.parametrize("word", ["unpaid", "confirming", ""])
-def test_a_word_that_promises_nothing_changes_nothing(order, invoice, settle, heard, word):
+@pytest.mark.parametrize(
+    ("word", "payment"), [("unpaid", True), ("confirming", False), ("", False)]
+)
+def test_a_word_that_promises_nothing_changes_nothing(order, invoice, settle, heard, word, payment):
     """What Bitsby does not call paid, expired or canceled is asked about again."""
-    outcome = settle(invoice, word, payment=bitsby.transfer())
+    outcome = settle(invoice, word, payment=bitsby.transfer() if payment else None)
 
     assert not outcome.is_final
     assert outcome.actions == (Action(Do.WAIT),)
     invoice.refresh_from_db()
     assert (invoice.status, status_of(order), heard) == ("unpaid", "Pending", [])
     assert booked(order) == []
+
+
+@pytest.mark.parametrize("word", ["confirming", "overpaid", ""])
+def test_money_under_an_unknown_word_stands_in_the_inbox(order, invoice, settle, word):
+    """A payment of an invoice whose word is not documented is shown to staff and not booked."""
+    settle(invoice, word, payment=bitsby.transfer())
+
+    assert BitsbyPayment.objects.in_inbox().get().attention == "ended"
+    assert (booked(order), status_of(order)) == ([], "Pending")
+
+
+def test_dismissing_what_an_invoice_was_called_paid_by_frees_its_order(
+    order, invoice, settle, django_user_model
+):
+    """Money sent back by hand leaves an order that can be paid again, not one stuck for good."""
+    staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
+    payment = bitsby.transfer()
+    settle(invoice, payment=payment, amountFiat="99.00")
+
+    resolution.dismiss(BitsbyPayment.objects.get().pk, staff, "sent back")
+    settle(invoice, payment=payment, amountFiat="99.00")
+
+    invoice.refresh_from_db()
+    assert (invoice.status, invoice.holds_order) == ("canceled", True)
+    assert BitsbyPayment.objects.in_inbox().count() == 0
+
+
+def test_an_order_is_not_paid_by_nothing(order, invoice, settle):
+    """A payment of zero, or worth less than a cent, is for a person to look at."""
+    settle(invoice, payment=bitsby.transfer("0.00000000"))
+
+    assert status_of(order) == "Pending"
+    assert BitsbyPayment.objects.in_inbox().get().attention == "worth"
+
+
+def test_two_payments_that_make_up_the_total_need_nobody(order, invoice_for, settle):
+    """The rest that a buyer sends after a short payment is no second payment."""
+    settle(invoice_for(order, "expired"), payment=bitsby.transfer("6.00000000"))
+    settle(invoice_for(order), payment=bitsby.transfer("4.00000000"))
+
+    assert [row.attention for row in BitsbyPayment.objects.order_by("pk")] == ["short", ""]
 
 
 def test_paid_without_its_payment_waits(order, invoice, settle):

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.loader import select_template
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from oscar.apps.checkout import exceptions
@@ -160,7 +161,8 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
             if total is not None and total.incl_tax > 0:
                 methods = methods_for(total.currency, total.incl_tax)
                 context["payment_method"] = self.chosen_method(methods)
-            context["bitsby_extends"] = self.template_name_preview
+            parent: Any = super()
+            context["bitsby_extends"] = select_template(parent.get_template_names())
         return context
 
     def get_template_names(self) -> list[str]:

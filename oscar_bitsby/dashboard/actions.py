@@ -83,7 +83,10 @@ class PaymentActionView(DashboardMixin, View):
             return self._ask(request, pk, action, _("The worth is not an amount of money."))
         if chosen.needs_note and not note.strip():
             return self._ask(request, pk, action, _("Say why, so that others can follow it later."))
-        result = chosen.do(payment, request.user, note, worth)
+        try:
+            result = chosen.do(payment, request.user, note, worth)
+        except BitsbyError as error:
+            result = Result(False, str(error))
         return staff.say(request, result, reverse("oscar_bitsby:dashboard-inbox"))
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.template.loader import select_template
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
@@ -84,7 +85,7 @@ class OrderPageMixin:
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         parent: Any = super()
         context: dict[str, Any] = parent.get_context_data(**kwargs)
-        context["bitsby_extends"] = self.template_name
+        context["bitsby_extends"] = select_template(parent.get_template_names())
         invoices = list(
             BitsbyInvoice.objects.filter(order=self.object).prefetch_related(
                 "payments__resolved_by", "deliveries"

@@ -8,10 +8,12 @@ from uuid import UUID
 
 from django import forms
 from django.core.paginator import Paginator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.generic import ListView, View
 
@@ -21,8 +23,42 @@ from oscar_bitsby.dashboard.access import DashboardMixin, only_visible, orders_f
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 PAGE = 25
+DAY = dt.timedelta(days=1)
+#: Beyond these a day has no midnight in every zone.
+SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
 #: Counting a million rows takes longer than finding a page of them; more than this is "many".
 MOST_COUNTED = 10_000
+
+
+#: What to do, by the reason that a payment stands in the inbox for.
+ADVICE = {
+    BitsbyPayment.UNMATCHED: _(
+        "The buyer sent another amount. Bind it to the order that it is for, or refund it by hand"
+        " and dismiss it."
+    ),
+    BitsbyPayment.SHORT: _("It is booked. Accept it, or settle the difference with the buyer."),
+    BitsbyPayment.OVER: _("It is booked. Accept it, or send back what is too much."),
+    BitsbyPayment.LATE: _(
+        "It is booked. Settle the order again if you can still deliver; else refund and dismiss."
+    ),
+    BitsbyPayment.SECOND: _("It is booked. Refund it by hand, then dismiss it."),
+    BitsbyPayment.MISMATCH: _(
+        "It is not booked. Look at the invoice at Bitsby; accept it if it is for this order."
+    ),
+    BitsbyPayment.UNKNOWN_INVOICE: _(
+        "The invoice was made outside this shop. Find out what it is for, then dismiss it."
+    ),
+    BitsbyPayment.UNKNOWN_WORTH: _("It is not booked. Accept it and say what it is worth."),
+    BitsbyPayment.ORDER_GONE: _("Its order was deleted here. Refund it by hand, then dismiss it."),
+    BitsbyPayment.STATUS: _("It is booked. Change the order's status by hand, then dismiss it."),
+    BitsbyPayment.ENDED: _(
+        "It is not booked. If the money is there, accept it; it is booked by itself if Bitsby"
+        " calls the invoice paid later."
+    ),
+    BitsbyPayment.REBOUND: _(
+        "It is booked for one order, and Bitsby now has it on another's invoice. Look at both."
+    ),
+}
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
@@ -67,6 +103,7 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
                 "match": suggested.get(payment.pk),
                 "explorer": binding.explorer_url(payment),
                 "difference": _difference(payment),
+                "advice": ADVICE.get(payment.attention, ""),
             }
             for payment in payments
         ]
@@ -111,10 +148,16 @@ class InvoiceFilterForm(forms.Form):
         label=_("Currency"), required=False, choices=[("", _("any")), *((c, c) for c in CURRENCIES)]
     )
     date_from = forms.DateField(
-        label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+        label=_("From"),
+        required=False,
+        validators=SANE_DAYS,
+        widget=forms.DateInput(attrs={"type": "date"}),
     )
     date_to = forms.DateField(
-        label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+        label=_("To"),
+        required=False,
+        validators=SANE_DAYS,
+        widget=forms.DateInput(attrs={"type": "date"}),
     )
     attention = forms.BooleanField(label=_("Needs attention"), required=False)
 
@@ -147,12 +190,13 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
     if wanted["currency"]:
         invoices = invoices.filter(currency=wanted["currency"])
     if wanted["date_from"]:
-        invoices = invoices.filter(created_at__date__gte=wanted["date_from"])
+        invoices = invoices.filter(created_at__gte=_midnight(wanted["date_from"]))
     if wanted["date_to"]:
-        invoices = invoices.filter(created_at__date__lte=wanted["date_to"])
+        invoices = invoices.filter(created_at__lt=_midnight(wanted["date_to"]) + DAY)
     if wanted["attention"]:
         in_inbox = BitsbyPayment.objects.in_inbox().filter(invoice__isnull=False)
-        invoices = invoices.filter(pk__in=in_inbox.values("invoice"))
+        nameless = Q(status=BitsbyInvoice.UNPAID) & ~Q(error="")
+        invoices = invoices.filter(Q(pk__in=in_inbox.values("invoice")) | nameless)
     text = wanted["q"].strip()
     if text:
         # Whole values only: each of them is indexed, and a part of a hash says nothing.
@@ -162,6 +206,10 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
             named |= Q(bitsby_id=text)
         invoices = invoices.filter(named)
     return invoices
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return timezone.make_aware(dt.datetime.combine(day, dt.time.min))
 
 
 def _payment_named(text: str) -> Q:

@@ -95,6 +95,24 @@ def prove_pages():
     assert response.status_code in {400, 404, 503}, response
 
 
+def prove_staff_pages():
+    """The admin's order page and our dashboard pages open for a member of staff."""
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+    from django.urls import reverse
+
+    keeper = get_user_model().objects.create_superuser("keeper", "keeper@example.com", "secret")
+    client = Client()
+    client.force_login(keeper, backend="django.contrib.auth.backends.ModelBackend")
+    for name in (
+        "admin:order_order_add",
+        "oscar_bitsby:dashboard-inbox",
+        "oscar_bitsby:dashboard-invoices",
+    ):
+        assert client.get(reverse(name)).status_code == 200, name
+    keeper.delete()
+
+
 def main():
     """Run all proofs in the order in which a shop meets them."""
     sys.path.insert(0, str(HERE))
@@ -107,6 +125,7 @@ def main():
     prove_database()
     templates, static, translations = prove_templates(), prove_static_files(), prove_translations()
     prove_pages()
+    prove_staff_pages()
     print(
         f"{os.environ['DJANGO_SETTINGS_MODULE']}: an empty shop works with "
         f"{templates} templates, {static} static files and {translations} translations"

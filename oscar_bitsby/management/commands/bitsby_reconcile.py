@@ -52,7 +52,7 @@ class Command(BaseCommand):
     def _loop(self, pause: float, dry_run: bool) -> None:
         ended = threading.Event()
         if threading.current_thread() is threading.main_thread():
-            # A pass that is interrupted goes on to its next step and ends there.
+            # A pass that runs is finished first. One that is killed instead loses nothing.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: ended.set())
         while not ended.is_set():
