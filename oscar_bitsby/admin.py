@@ -78,13 +78,9 @@ class OrderAdminMixin:
     admin_site: Any
     opts: Any
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        parent: Any = super()
-        actions: dict[str, Any] = parent.get_actions(request)
-        if conf.is_configured() and staff.may_move_money(request.user):
-            label = gettext_lazy("Bind a Bitsby payment")
-            actions["bind_bitsby_payment"] = (_bind_action, "bind_bitsby_payment", label)
-        return actions
+    def has_bind_bitsby_permission(self, request: HttpRequest) -> bool:
+        """Say who is offered the action; Django asks for it by the action's permission."""
+        return conf.is_configured() and staff.may_move_money(request.user)
 
     def get_urls(self) -> list[Any]:
         parent: Any = super()
@@ -106,7 +102,7 @@ class OrderAdminMixin:
             ]
         )
         order = context.get("original")
-        if order is not None and conf.is_configured() and staff.may_move_money(request.user):
+        if order is not None and self.has_bind_bitsby_permission(request):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
         response: HttpResponse = parent.render_change_form(request, context, *args, **kwargs)
         return response
@@ -138,7 +134,10 @@ class OrderAdminMixin:
 BIND_URL_NAME = "oscar_bitsby_bind"
 
 
-def _bind_action(modeladmin: Any, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+@admin.action(description=gettext_lazy("Bind a Bitsby payment"), permissions=["bind_bitsby"])
+def bind_bitsby_payment(
+    modeladmin: Any, request: HttpRequest, queryset: Any
+) -> HttpResponse | None:
     """Open the binding page for the one order that is selected."""
     orders = list(queryset[:2])
     if len(orders) != 1:
@@ -166,8 +165,10 @@ def extend_order_admin() -> None:
     if registered is None or isinstance(registered, OrderAdminMixin):
         return
     current = type(registered)
-    extended = type(
-        current.__name__, (OrderAdminMixin, current), {"__module__": current.__module__}
-    )
+    attributes = {
+        "__module__": current.__module__,
+        "actions": [*(current.actions or ()), bind_bitsby_payment],
+    }
+    extended = type(current.__name__, (OrderAdminMixin, current), attributes)
     admin.site.unregister(Order)
     admin.site.register(Order, extended)
