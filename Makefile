@@ -8,6 +8,9 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_TESTS ?= $(BIN)/python -m pytest
+CRASH_TEST ?= $(BIN)/python -m tests.crash
+# What a long run of the fuzzing tests sends; FUZZ_SEED=7 makes other rubbish.
+FUZZ := FUZZ_REQUESTS=100000 FUZZ_ANSWERS=10000 FUZZ_FLOOD_SECONDS=21
 
 # A database named in the caller's environment is not one to run tests in.
 unexport PGDATABASE
@@ -15,7 +18,7 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql lint wheel clean
+.PHONY: help sandbox test test-postgresql crash-test fuzz lint wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
@@ -30,6 +33,13 @@ test: $(VENV)/.installed-test ## run the tests on SQLite (ARGS='-k webhook' runs
 
 test-postgresql: $(VENV)/.installed-test ## run the same tests on a PostgreSQL started for them
 	@bash .ci/postgresql run $(RUN_TESTS) $(ARGS)
+
+crash-test: $(VENV)/.installed-test ## kill the shop between any two effects, on SQLite and PostgreSQL, and audit it
+	@status=0; $(CRASH_TEST) $(ARGS) || status=$$?; \
+		bash .ci/postgresql run $(CRASH_TEST) $(ARGS) || status=$$?; exit $$status
+
+fuzz: $(VENV)/.installed-test ## send 100,000 strange deliveries and 10,000 strange answers
+	@$(FUZZ) $(RUN_TESTS) tests/fuzz $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
 	$(BIN)/ruff check .

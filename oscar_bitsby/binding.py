@@ -157,7 +157,9 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     """
     if invoice.bitsby_id is None:
         return Result(False, _("That attempt never became an invoice at Bitsby. Choose another."))
-    # Written before it is asked: whatever happens then, it stands there who asked for it.
+    # Written before it is asked: whatever happens then, it stands there who asked for it, and the
+    # next pass looks at the invoice.
+    _note_question(invoice)
     entry = resolution.write_log(user, invoice.order, invoice, _asked("bind", payment_id, note))
     problem = ""
     try:
@@ -226,6 +228,7 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     """Cancel an invoice at Bitsby: allowed while it is unpaid and nobody has opened its page."""
     if invoice.bitsby_id is None or invoice.status != BitsbyInvoice.UNPAID:
         return Result(False, _("Only an unpaid invoice can be cancelled."))
+    _note_question(invoice)
     entry = resolution.write_log(
         user, invoice.order, invoice, _asked("cancel", invoice.bitsby_id, note)
     )
@@ -246,6 +249,11 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
         result = Result(False, _("The invoice is not canceled: %s.") % why)
     _note_result(entry, result)
     return result
+
+
+def _note_question(invoice: BitsbyInvoice) -> None:
+    """Have the next pass ask about an invoice; settling what was told takes the note away."""
+    BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
 
 
 def _asked(what: str, which: UUID, note: str) -> str:

@@ -420,6 +420,8 @@ def comparable(page):
     """Take out what differs between two walks through the same shop."""
     page = re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", page)
     page = re.sub(r"\(\d+ available\)", "", page)
+    # The minute may have changed between them.
+    page = re.sub(r'<meta name="created" content="[^"]+"', "", page)
     return re.sub(r"\b10\d{4}\b(:[\w-]+)?", "ORDER", page)
 
 

@@ -1,0 +1,28 @@
+"""The harness as tests use it: in a process of its own, which forks as it likes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def results_of(*arguments):
+    """Run the command on the database of the environment; return its results by name."""
+    command = [sys.executable, "-m", "tests.crash", "--json", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stdout, done.stderr
+    return {result["operation"]: result for result in json.loads(done.stdout.splitlines()[-1])}
+
+
+def told(findings):
+    """Return findings as text, for a test that fails."""
+    return "\n".join(
+        f"{one['point']}: {problem}" for one in findings for problem in one["problems"]
+    )

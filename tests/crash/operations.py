@@ -1,0 +1,614 @@
+"""The operations that are killed, and what the world does afterwards.
+
+Each operation is a class: ``stage`` names the snapshot that it begins with, ``prepare`` brings
+about its situation, ``act`` is what is killed, ``after`` what people and time do when the shop is
+open again, and ``expect`` says what is wrong beyond what the audit finds.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db import connections
+from oscar.core.loading import get_model
+
+from oscar_bitsby import binding, links, reconciliation, resolution
+from oscar_bitsby.facade import start_payment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from tests.crash import audit
+from tests.crash.shop import ATTEMPT_SECONDS, HOUR
+
+Basket = get_model("basket", "Basket")
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+
+OPERATIONS = {}
+
+
+class Operation:
+    """What all operations share; a subclass with a ``name`` is one of them."""
+
+    name = ""
+    stage = "placed"
+    #: The statuses that the order may end in.
+    ends = (audit.PAID,)
+
+    def __init_subclass__(cls):
+        if cls.name:
+            OPERATIONS[cls.name] = cls()
+
+    def prepare(self, shop):
+        """Bring about the situation."""
+
+    def act(self, shop):
+        """Do what is killed."""
+        raise NotImplementedError
+
+    def after(self, shop):
+        """Let people and time do what they do; passes follow by themselves."""
+
+    def expect(self, shop):
+        """Return what is wrong beyond the audit."""
+        order = shop.order()
+        status = order.status if order else None
+        return [] if status in self.ends else [f"the order is {status}, not {self.ends}"]
+
+
+def invoiced(shop, buyer=0):
+    """Give a buyer's order a live invoice."""
+    return start_payment(shop.order(buyer))
+
+
+def short(shop, invoice):
+    """Let less money arrive than the invoice asks for, so that Bitsby binds it to nothing."""
+    asked = next(one for one in shop.state()["invoices"] if one["id"] == str(invoice.bitsby_id))
+    amount = Decimal(asked["wallets"][0]["amountCrypto"]) * Decimal("0.8")
+    return shop.pay(invoice, amount=f"{amount:.8f}")["paymentId"]
+
+
+def give_up(shop, buyer=0):
+    """Let an order be cancelled for want of payment."""
+    shop.later(HOUR + 60)
+    shop.reconcile()
+    shop.later(HOUR + 60)
+    shop.reconcile()
+    assert shop.order(buyer).status == audit.CANCELLED
+
+
+def bind_at_bitsby(shop, invoice, payment_id):
+    """Bind a payment on Bitsby's own pages, without the shop's knowing."""
+    from oscar_bitsby import gateway
+
+    gateway.for_buyer().bind_payment(invoice.bitsby_id, payment_id)
+
+
+def atomic_requests():
+    """Run each request in one transaction from now on, as Oscar's own sandbox does."""
+    connections.settings["default"]["ATOMIC_REQUESTS"] = True
+
+
+# Placing the order.
+
+
+class Place(Operation):
+    """The buyer's last click in the checkout; nobody comes back."""
+
+    name = "place, abandoned"
+    stage = "checkout"
+    ends = (audit.CANCELLED, None)
+
+    def act(self, shop):
+        shop.place()
+
+    def after(self, shop):
+        # Right after the crash, before anything repairs anything.
+        shop.problems += audit.orders(False)
+        shop.problems += [*audit.baskets(), *audit.stock(), *audit.vouchers()]
+        shop.later(2 * HOUR + 60)
+
+
+class PlaceAgain(Place):
+    """The same, but the buyer clicks again, is led to the payment page, and pays."""
+
+    name = "place, clicked again"
+    ends = (audit.PAID,)
+
+    def after(self, shop):
+        was_placed = shop.order() is not None
+        response = shop.place()
+        page = response.get("Location", "")
+        if page == "/checkout/" or (was_placed and "/bitsby/orders/" not in page):
+            # The order is committed and its number is not yet in the session.
+            shop.remarks.append("placed, but the second click does not lead to the order")
+        shop.notes["led"] = bool(page)
+        if shop.order() is None:
+            return
+        # The link of the order's page, from the mail, from the shop's staff, or from the click.
+        page = shop.click_pay()
+        if page:
+            shop.pay_page(page)
+
+
+class PlaceAtomic(Place):
+    """The last click in a shop whose requests are one transaction each."""
+
+    name = "place, atomic requests"
+
+    def act(self, shop):
+        atomic_requests()
+        super().act(shop)
+
+
+# Starting a payment.
+
+
+class Pay(Operation):
+    """The click on "pay"; the buyer clicks again, at once and after a while, and pays."""
+
+    name = "pay, clicked again"
+
+    def act(self, shop):
+        shop.click_pay()
+
+    def after(self, shop):
+        page = shop.click_pay()
+        if not page:
+            shop.later(ATTEMPT_SECONDS)
+            page = shop.click_pay()
+        if not page:
+            shop.problems.append("the buyer cannot pay, twenty seconds after the crash")
+            return
+        shop.pay_page(page)
+
+
+class PayAbandoned(Pay):
+    """The click on "pay"; nobody comes back."""
+
+    name = "pay, abandoned"
+    ends = (audit.CANCELLED,)
+
+    def after(self, shop):
+        shop.later(HOUR + 60)
+        shop.until_quiet()
+        shop.later(HOUR + 60)
+
+
+class PayFirst(Pay):
+    """The first way to the payment page: the GET of the browser that has just placed the order."""
+
+    name = "pay, by redirect"
+
+    def act(self, shop):
+        shop.browser().get(links.pay_url(shop.order()))
+
+
+class PayAtomic(Pay):
+    """The click on "pay" in a shop whose requests are one transaction each."""
+
+    name = "pay, atomic requests"
+
+    def act(self, shop):
+        atomic_requests()
+        super().act(shop)
+
+
+class PayAfterExpiry(Pay):
+    """Paying again when the first invoice ran out unnoticed."""
+
+    name = "pay, first one expired"
+
+    def prepare(self, shop):
+        invoiced(shop)
+        shop.later(HOUR + 60)
+
+
+class PayChanged(Pay):
+    """Paying again when staff has changed the total; the buyer then pays the old invoice."""
+
+    name = "pay, old one paid meanwhile"
+
+    def prepare(self, shop):
+        shop.notes["old"] = invoiced(shop).pk
+        Order.objects.filter(pk=shop.order().pk).update(total_incl_tax=Decimal("12.50"))
+        Source.objects.filter(order=shop.order()).update(amount_allocated=Decimal("12.50"))
+
+    def after(self, shop):
+        shop.pay(BitsbyInvoice.objects.get(pk=shop.notes["old"]))
+        shop.until_quiet()
+        if shop.click_pay():
+            shop.problems.append("the buyer is asked to pay a paid order")
+
+
+class PayBoth(PayChanged):
+    """The same, but the buyer pays the old invoice and the new one."""
+
+    name = "pay, old and new paid"
+
+    def after(self, shop):
+        Pay.after(self, shop)
+        shop.pay(BitsbyInvoice.objects.get(pk=shop.notes["old"]))
+
+
+# Settling.
+
+
+class SettleByPass(Operation):
+    """A pass that finds the payment."""
+
+    name = "settle, pass"
+
+    def prepare(self, shop):
+        shop.pay(invoiced(shop))
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+
+class SettleByDelivery(SettleByPass):
+    """A delivery that makes the shop look; it comes again."""
+
+    name = "settle, delivery comes again"
+
+    def act(self, shop):
+        shop.deliver(shop.invoice())
+
+    def after(self, shop):
+        shop.later(60)
+        if shop.deliver(shop.invoice()) != 200:
+            shop.problems.append("the delivery that comes again a minute later does not settle")
+
+
+class SettleByLostDelivery(SettleByDelivery):
+    """A delivery that makes the shop look, and never comes again."""
+
+    name = "settle, delivery once"
+
+    def after(self, shop):
+        """Nobody does anything."""
+
+
+class SettleByGlance(SettleByPass):
+    """The buyer looks at the order's page, which asks Bitsby."""
+
+    name = "settle, buyer looks"
+
+    def act(self, shop):
+        shop.browser().get(links.order_url(shop.order()))
+
+
+class SettleBurst(Operation):
+    """A delivery while another one waits for a look: both are found by one request."""
+
+    name = "settle, two deliveries"
+    stage = "two placed"
+
+    def prepare(self, shop):
+        for buyer in (0, 1):
+            shop.pay(invoiced(shop, buyer))
+        reconciliation.BitsbyInvoice.objects.filter(pk=shop.invoice(1).pk).update(
+            hinted_at="2026-01-01T00:00Z"
+        )
+
+    def act(self, shop):
+        shop.deliver(shop.invoice(0))
+
+    def expect(self, shop):
+        statuses = [shop.order(buyer).status for buyer in (0, 1)]
+        return [] if statuses == [audit.PAID] * 2 else [f"the orders are {statuses}"]
+
+
+class SettleTwoByPass(SettleBurst):
+    """A pass that finds the payments of two orders, and a strange one."""
+
+    name = "settle, pass over three"
+
+    def prepare(self, shop):
+        super().prepare(shop)
+        short(shop, shop.invoice(1))
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+
+class SettleByPages(Operation):
+    """A pass that finds the payment on the second page of a list, below strange ones."""
+
+    name = "settle, pass over pages"
+
+    def prepare(self, shop):
+        invoice = invoiced(shop)
+        for _ in range(3):
+            short(shop, invoice)
+        # Known to be newest first, such a list is not read to its end.
+        shop.reconcile()
+        shop.later(2)
+        shop.pay(invoice)
+        for _ in range(10):
+            shop.later(2)
+            short(shop, invoice)
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+
+class SettleSecond(PayChanged):
+    """A pass that finds two payments of one order."""
+
+    name = "settle, paid twice"
+
+    def prepare(self, shop):
+        super().prepare(shop)
+        for invoice in (shop.invoice(), invoiced(shop)):
+            shop.pay(invoice)
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+    def after(self, shop):
+        """Nobody does anything."""
+
+    def expect(self, shop):
+        flags = set(BitsbyPayment.objects.values_list("attention", flat=True))
+        wrong = [] if "second" in flags else [f"no second payment in the inbox: {flags}"]
+        return super().expect(shop) + wrong
+
+
+class SettleLate(Operation):
+    """A pass that finds money on an order that it cancelled before."""
+
+    name = "settle, after cancelling"
+    ends = (audit.CANCELLED,)
+
+    def prepare(self, shop):
+        invoice = invoiced(shop)
+        payment = short(shop, invoice)
+        give_up(shop)
+        bind_at_bitsby(shop, invoice, payment)
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+
+class SettleUnbound(Operation):
+    """A pass that finds a payment of a wrong amount."""
+
+    name = "settle, wrong amount"
+    ends = (audit.PENDING,)
+
+    def prepare(self, shop):
+        short(shop, invoiced(shop))
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+
+# Expiring and cancelling.
+
+
+class Expire(Operation):
+    """A pass that finds the time to pay over; the buyer pays again."""
+
+    name = "expire, paid again"
+
+    def prepare(self, shop):
+        invoiced(shop)
+        shop.later(HOUR + 60)
+
+    def act(self, shop):
+        reconciliation.reconcile()
+
+    after = Pay.after
+
+
+class ExpireAbandoned(Expire):
+    """A pass that finds the time to pay over; nobody comes back."""
+
+    name = "expire, abandoned"
+    ends = (audit.CANCELLED,)
+
+    def after(self, shop):
+        shop.later(HOUR + 60)
+
+
+class Cancel(Expire):
+    """A pass that gives an order up."""
+
+    name = "cancel"
+    ends = (audit.CANCELLED,)
+
+    def prepare(self, shop):
+        super().prepare(shop)
+        shop.reconcile()
+        shop.later(HOUR + 60)
+
+    def after(self, shop):
+        """Nobody does anything."""
+
+
+class CancelLongAgo(Cancel):
+    """The first pass after a long rest: expires and cancels."""
+
+    name = "cancel, after a rest"
+
+    def prepare(self, shop):
+        Expire.prepare(self, shop)
+        # The invoice's end is not known yet: its order waits from when it was over.
+        shop.later(5 * HOUR)
+
+
+class CancelUnstarted(Cancel):
+    """A pass that gives up an order whose buyer never came to the payment page."""
+
+    name = "cancel, never started"
+
+    def prepare(self, shop):
+        shop.later(2 * HOUR + 60)
+
+
+class CancelPaid(Cancel):
+    """A pass that gives an order up; before the next one, its late money is bound at Bitsby."""
+
+    name = "cancel, paid meanwhile"
+    ends = (audit.CANCELLED, audit.PAID)
+
+    def prepare(self, shop):
+        shop.notes["payment"] = short(shop, invoiced(shop))
+        shop.later(HOUR + 60)
+        shop.reconcile()
+        shop.later(HOUR + 60)
+
+    def after(self, shop):
+        bind_at_bitsby(shop, shop.invoice(), shop.notes["payment"])
+
+
+class CancelTwo(Cancel):
+    """A pass that gives two orders up, which share a voucher and goods."""
+
+    name = "cancel, two orders"
+    stage = "two placed"
+
+    def prepare(self, shop):
+        for buyer in (0, 1):
+            invoiced(shop, buyer)
+        shop.later(2 * HOUR + 120)
+
+    def after(self, shop):
+        # The first pass may have ended the invoices only.
+        shop.later(HOUR + 60)
+
+    def expect(self, shop):
+        statuses = [shop.order(buyer).status for buyer in (0, 1)]
+        return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
+
+
+class CancelInvoice(Operation):
+    """Staff cancels an invoice at Bitsby; the buyer pays by another."""
+
+    name = "cancel the invoice"
+
+    def prepare(self, shop):
+        invoiced(shop)
+
+    def act(self, shop):
+        binding.cancel_invoice(shop.invoice(), shop.staff)
+
+    def after(self, shop):
+        # Whoever clicks before the next pass is led to a canceled page; nobody after it.
+        shop.until_quiet()
+        Pay.after(self, shop)
+
+
+# Binding, and what else staff decides.
+
+
+class Bind(Operation):
+    """Staff binds a payment of a wrong amount, and does it again after the crash."""
+
+    name = "bind, done again"
+
+    def prepare(self, shop):
+        shop.notes["payment"] = short(shop, invoiced(shop))
+        shop.reconcile()
+
+    def act(self, shop):
+        binding.bind(shop.invoice(), shop.notes["payment"], shop.staff, "it was meant")
+
+    def after(self, shop):
+        self.act(shop)
+
+
+class BindLeft(Bind):
+    """Staff binds a payment of a wrong amount, and forgets about it after the crash."""
+
+    name = "bind, left"
+    ends = (audit.PAID, audit.PENDING)
+
+    def after(self, shop):
+        """Nobody does anything."""
+
+    def expect(self, shop):
+        bound = [item for item in shop.state()["payments"] if item.get("invoice")]
+        expected = audit.PAID if bound else audit.PENDING
+        found = shop.order().status
+        return [] if found == expected else [f"bound={bool(bound)}, and the order is {found}"]
+
+
+class BindLate(Bind):
+    """Staff binds a payment to the invoice of an order that was cancelled."""
+
+    name = "bind, order cancelled"
+    ends = (audit.CANCELLED,)
+
+    def prepare(self, shop):
+        super().prepare(shop)
+        give_up(shop)
+
+
+class BindByForm(Bind):
+    """The same by the form of the dashboard, with its session and log."""
+
+    name = "bind, dashboard"
+
+    def act(self, shop):
+        order = shop.order()
+        shop.staff_browser().post(
+            f"/bitsby/dashboard/orders/{order.pk}/bind/",
+            {
+                "invoice": shop.invoice().pk,
+                "payment": shop.notes["payment"],
+                "payment_id": "",
+                "note": "it was meant",
+                "confirm": "on",
+            },
+        )
+
+    def after(self, shop):
+        binding.bind(shop.invoice(), shop.notes["payment"], shop.staff, "it was meant")
+
+
+class Accept(Bind):
+    """Staff accepts a payment that was bound at Bitsby, and does it again after the crash."""
+
+    name = "accept"
+
+    def prepare(self, shop):
+        super().prepare(shop)
+        bind_at_bitsby(shop, shop.invoice(), shop.notes["payment"])
+        shop.reconcile()
+
+    def act(self, shop):
+        resolution.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
+
+
+# Receiving a delivery that says what is not so.
+
+
+class Forged(Operation):
+    """A delivery for an invoice that nobody paid; then it is paid, and the real one comes."""
+
+    name = "delivery, forged"
+
+    def prepare(self, shop):
+        invoiced(shop)
+
+    def act(self, shop):
+        shop.deliver(shop.invoice())
+
+    def after(self, shop):
+        shop.until_quiet()
+        shop.later(60)
+        shop.pay(shop.invoice())
+        if shop.deliver(shop.invoice()) != 200:
+            shop.problems.append("the real delivery does not settle")
+
+
+class ForgedLeft(Forged):
+    """A delivery for an invoice that nobody ever pays."""
+
+    name = "delivery, never paid"
+    ends = (audit.CANCELLED,)
+
+    def after(self, shop):
+        shop.later(HOUR + 60)
+        shop.until_quiet()
+        shop.later(HOUR + 60)

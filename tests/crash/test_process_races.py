@@ -1,0 +1,31 @@
+"""Real races between processes, where locks are real."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from tests.crash.command import results_of, told
+from tests.crash.races import RACES
+
+pytestmark = pytest.mark.skipif(
+    connection.vendor != "postgresql",
+    reason="races between processes need PostgreSQL; SQLite lets one process write at a time",
+)
+
+#: For all races together.
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def results():
+    return results_of("--races", f"--seconds={SECONDS}")
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_processes_at_once_break_no_promise(results, name):
+    """Started at once, they end without deadlock, and the shop agrees with Bitsby's truth."""
+    result = results[name]
+
+    assert result["rounds"] >= 1
+    assert result["findings"] == [], told(result["findings"])

@@ -1,0 +1,1 @@
+"""Rubbish in: seeded floods of strange deliveries and strange answers, and what must hold."""

@@ -1,0 +1,398 @@
+"""Webhook requests that nobody should send: each with the answers that it may get."""
+
+# ruff: noqa: UP031
+# JSON is full of braces, which the other ways of formatting would want doubled.
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import uuid
+from dataclasses import dataclass, field
+
+LIMIT = 64 * 1024
+METHODS = ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")
+STRANGE_METHODS = ("post", "POSTT", "P\xd6ST", "-", "POST POST")
+TYPES = (
+    "application/json",
+    "application/json; charset=utf-8",
+    "application/json; charset=utf-16",
+    "application/json; charset=no-such-charset",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+    "multipart/form-data; boundary=",
+    "multipart/form-data; boundary=x",
+    "multipart/form-data; boundary=" + "x" * 300,
+    "multipart/mixed; boundary=\xff",
+    "text/plain",
+    "text/html; charset=\x7f",
+    "image/png",
+    "*/*",
+    "",
+    "x" * 3000,
+    ";;;===",
+)
+SCALARS = (
+    "null", "true", "false", "0", "-0", "-1", "1e400", "-1e400", "1e-400", "NaN", "Infinity",
+    "-Infinity", "0.1", "9" * 30, "9" * 5000, "1E999999999999", "[]", "{}", '""', '"\\u0000"',
+    '"\\ud800"', '"\\udfff\\ud800"', '"\xe4\u20ac\U0001f4b0"', '"' + "x" * 5000 + '"', '"paid"',
+)  # fmt: skip
+ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "latin-1")
+
+
+@dataclass
+class Delivery:
+    """A WSGI environment without what every request has, and the statuses that it may get."""
+
+    path: str
+    allowed: set[int]
+    kind: str
+    body: bytes = b""
+    method: str = "POST"
+    environ: dict[str, object] = field(default_factory=dict)
+    #: The ids that the body may be read to name: only rows about these may appear.
+    names: set[uuid.UUID] = field(default_factory=set)
+
+    def as_environ(self) -> dict[str, object]:
+        """Return what a WSGI server would hand to Django."""
+        found: dict[str, object] = {
+            "REQUEST_METHOD": self.method,
+            "SCRIPT_NAME": "",
+            # As PEP 3333 wants it: bytes in the guise of latin-1.
+            "PATH_INFO": self.path.encode("utf-8", "surrogateescape").decode("latin-1"),
+            "QUERY_STRING": "",
+            "SERVER_NAME": "testserver",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "192.0.2.1",
+            "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(self.body)),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(self.body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+        } | self.environ
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class BrokenInput(io.BytesIO):
+    """The body of a client that hangs up while it is read."""
+
+    def read(self, *args):
+        raise OSError("the client is gone")
+
+    readline = read
+
+
+class Deliveries:
+    """Make deliveries from one seed, in an endless and repeatable row.
+
+    Args:
+        seed: the same seed makes the same row.
+        open_ids: the ids of invoices that Bitsby does not call paid.
+        paid_ids: those of invoices that are settled, and stay so.
+        token: the webhook's token, or nothing.
+    """
+
+    def __init__(self, seed, open_ids, paid_ids, token=""):
+        self.random = random.Random(seed)
+        self.open, self.paid, self.token = list(open_ids), list(paid_ids), token
+        self.webhook = f"/bitsby/webhook/{token}/" if token else "/bitsby/webhook/"
+        self.makers = [
+            (20, self.junk),
+            (18, self.odd_json),
+            (14, self.open_invoice),
+            (10, self.paid_invoice),
+            (10, self.unknown_invoice),
+            (8, self.strange_encoding),
+            (5, self.twice_named),
+            (5, self.other_method),
+            (4, self.broken_length),
+            (3, self.too_long),
+            (2, self.nested),
+            (2, self.hung_up),
+            (1, self.wrong_path),
+            (1, self.strange_host),
+        ]
+
+    def __iter__(self):
+        weights, makers = zip(*self.makers, strict=True)
+        while True:
+            (maker,) = self.random.choices(makers, weights)
+            made = maker()
+            self._decorate(made)
+            yield made
+
+    # What a body is made of
+
+    def _scalar(self):
+        return self.random.choice(SCALARS)
+
+    def _value(self, depth=0):
+        roll = self.random.random()
+        if depth > 3 or roll < 0.5:
+            return self._scalar()
+        inner = [self._value(depth + 1) for _ in range(self.random.randrange(4))]
+        if roll < 0.75:
+            return f"[{','.join(inner)}]"
+        keys = ("id", "invoice", "payment", "", "\\u0000", "__proto__", "id")
+        return "{%s}" % ",".join(f'"{self.random.choice(keys)}":{one}' for one in inner)
+
+    def _about(self, invoice_id, written=None):
+        """Return a delivery in text, all of it rubbish but the id."""
+        names = ["wallet", "project", "payment", *(["x"] * self.random.randrange(3))]
+        parts = [f'"{name}":{self._value()}' for name in names]
+        claim = self.random.choice(('"paid"', '"unpaid"', self._scalar()))
+        written = written or json.dumps(str(invoice_id))
+        invoice = [f'"id":{written}', f'"status":{claim}', f'"amountFiat":{self._scalar()}']
+        self.random.shuffle(invoice)
+        parts.append('"invoice":{%s}' % ",".join(invoice))
+        self.random.shuffle(parts)
+        return "{%s}" % ",".join(parts)
+
+    def _text(self, invoice_id, written=None):
+        """Return the same, surely readable: numbers that Python cannot read are taken out."""
+        return (
+            self._about(invoice_id, written)
+            .replace("9" * 5000, "9")
+            .encode("utf-8", "surrogatepass")
+        )
+
+    def _uuid_forms(self, one):
+        return self.random.choice(
+            (
+                str(one),
+                str(one).upper(),
+                one.hex,
+                f"{{{one}}}",
+                f"urn:uuid:{one}",
+                one.hex[:16] + "-" + one.hex[16:],
+            )
+        )
+
+    # Kinds of requests
+
+    def _post(self, kind, allowed, body, **values):
+        values.setdefault("path", self.webhook)
+        return Delivery(allowed=set(allowed), kind=kind, body=body, **values)
+
+    def junk(self):
+        """Bytes of every kind; the chance that they name an invoice of ours is none."""
+        size = self.random.choice((0, 1, 2, 7, 100, 2000, 60_000))
+        body = self.random.choice(
+            (
+                self.random.randbytes(size),
+                bytes([self.random.randrange(256)]) * size,
+                b"<html>" + b"x" * size,
+                b"invoice[id]=" + str(self.random.choice(self.open)).encode(),
+                b"\xef\xbb\xbf",
+                b"\xff\xfe",
+                b"\x00" * size,
+                self._about(self.open[0]).encode("utf-8", "surrogatepass")[: size % 40],
+                gzip.compress(self._text(self.open[0]), mtime=0),
+                b'{"invoice":' + self.random.randbytes(20),
+            )
+        )
+        return self._post("junk", {400}, body)
+
+    def odd_json(self):
+        """JSON without a readable id where it belongs."""
+        value = self.random.choice(
+            (
+                self._value(),
+                '{"invoice":%s}' % self._value(),
+                '{"invoice":{"id":%s}}' % self._value(),
+                '{"invoice":[{"id":"%s"}]}' % self.random.choice(self.open),
+                '{"Invoice":{"id":"%s"}}' % self.random.choice(self.open),
+                '{"invoice":{"ID":"%s"}}' % self.random.choice(self.open),
+                '{"invoice":{"id":["%s"]}}' % self.random.choice(self.open),
+                '{"invoice":{"id":"%s\\u0000"}}' % self.random.choice(self.open),
+                '{"invoice":{"id":"%sx"}}' % self.random.choice(self.open),
+                '{"invoice":{"id":"%s"}' % self.random.choice(self.open),
+                '{"id":"%s"}' % self.random.choice(self.open),
+                '{"invoice":{"id":%d}}' % self.random.choice(self.open).int,
+                '{"invoice":"%s"}' % self.random.choice(self.open),
+                '"%s"' % self.random.choice(self.open),
+                '[{"invoice":{"id":"%s"}}]' % self.random.choice(self.open),
+            )
+        )
+        return self._post("odd JSON", {400}, value.encode("utf-8", "surrogatepass"))
+
+    def open_invoice(self):
+        """A forged or early delivery about an invoice that Bitsby does not call paid."""
+        one = self.random.choice(self.open)
+        body = self._text(one, json.dumps(self._uuid_forms(one)))
+        return self._post("open invoice", {503}, body, names={one})
+
+    def paid_invoice(self):
+        one = self.random.choice(self.paid)
+        return self._post("settled invoice", {200}, self._text(one))
+
+    def unknown_invoice(self):
+        one = uuid.UUID(int=self.random.getrandbits(128))
+        near = uuid.UUID(int=self.random.choice(self.open).int ^ (1 << self.random.randrange(128)))
+        return self._post("unknown invoice", {200}, self._text(self.random.choice((one, near))))
+
+    def strange_encoding(self):
+        """JSON that is not UTF-8; Python reads some of it, and that is as good."""
+        one = self.random.choice([*self.open, *self.paid])
+        encoding = self.random.choice(ENCODINGS)
+        body = self._about(one).replace("9" * 5000, "9")
+        written = body.encode(encoding, "replace" if encoding == "latin-1" else "surrogatepass")
+        cut = self.random.random() < 0.2
+        if cut:
+            written = written[: -self.random.randrange(1, 4)]
+        allowed = {503 if one in self.open else 200}
+        if cut or encoding == "latin-1":
+            allowed |= {400}
+        return self._post(f"encoding {encoding}", allowed, written, names={one})
+
+    def twice_named(self):
+        """Keys given twice: the last one counts, whichever it is."""
+        first, last = self.random.choice(self.open), self.random.choice(self.paid)
+        if self.random.random() < 0.5:
+            first, last = last, first
+        inner = f'{{"invoice":{{"id":"{first}","id":"{last}"}}}}'
+        outer = f'{{"invoice":{{"id":"{first}"}},"invoice":{{"id":"{last}"}}}}'
+        allowed = {503 if last in self.open else 200}
+        body = self.random.choice((inner, outer)).encode()
+        return self._post("key given twice", allowed, body, names={last})
+
+    def other_method(self):
+        """Anything but a POST, at any token."""
+        method = self.random.choice(METHODS + STRANGE_METHODS)
+        body = self._text(self.random.choice(self.open))
+        path = self.random.choice((self.webhook, "/bitsby/webhook/some-token/"))
+        # Django writes methods in capitals.
+        allowed = {404 if "some" in path else 503} if method == "post" else {405}
+        names = set(self.open) if method == "post" else set()
+        return self._post("method", allowed, body, method=method, path=path, names=names)
+
+    def broken_length(self):
+        """A length that is missing, no number, negative, or not that of the body."""
+        one = self.random.choice(self.open)
+        body = self._text(one)
+        short = str(self.random.randrange(len(body)))
+        length, allowed = self.random.choice(
+            (
+                (None, {400}),
+                ("", {400}),
+                ("many", {400}),
+                ("-1", {400}),
+                ("-" + "9" * 30, {400}),
+                ("1e3", {400}),
+                ("9" * 5000, {400}),
+                (str(LIMIT + 1), {400}),
+                (str(2**63), {400}),
+                ("0x10", {400}),
+                ("5, 5", {400}),
+                (short, {400}),
+                (str(len(body) + 1000), {503}),
+                (f" {len(body)} ", {503}),
+                (f"+{len(body)}", {503}),
+            )
+        )
+        if length == str(len(body) + 1000) and len(body) + 1000 > LIMIT:
+            allowed = {400}
+        environ = {"CONTENT_LENGTH": length}
+        if length is None and self.random.random() < 0.7:
+            environ |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        return self._post("length", allowed, body, environ=environ, names={one})
+
+    def too_long(self):
+        """Bodies around the limit; the one that just fits is read."""
+        one = self.random.choice(self.paid)
+        text = b'{"invoice":{"id":"%s"},"x":"' % str(one).encode()
+        size = self.random.choice((LIMIT - 1, LIMIT, LIMIT + 1, LIMIT * 2, LIMIT * 20))
+        body = text + b"x" * (size - len(text) - 2) + b'"}'
+        return self._post("size", {200} if size <= LIMIT else {400}, body)
+
+    def nested(self):
+        """Depth that recursive readers do not survive; what they do survive is no delivery."""
+        depth = self.random.choice((50, 500, 900, 990, 1000, 5000, 9000, 60_000))
+        opening = self.random.choice(("[", '{"a":', '{"invoice":', '{"invoice":{"id":'))
+        body = (opening * depth)[: LIMIT - 2].encode()
+        if self.random.random() < 0.5 and opening == "[":
+            body = (b"[" * min(depth, LIMIT // 2)) + b"]" * min(depth, LIMIT // 2)
+        return self._post("nested", {400}, body)
+
+    def hung_up(self):
+        body = self._text(self.random.choice(self.open))
+        environ = {"wsgi.input": BrokenInput(body)}
+        return self._post("client hung up", {400}, body, environ=environ)
+
+    def wrong_path(self):
+        """Other tokens and other addresses: 404, or Django's own way to the slash."""
+        rubbish = self.random.choice(
+            ("x", "..", "%2e%2e", "'", "ä", "\x00", "\udcff", "a" * 3000, "<b>", " ", "-", "None")
+        )
+        path = self.random.choice(
+            (
+                f"/bitsby/webhook/{rubbish}/",
+                f"/bitsby/webhook/{self.token}x/",
+                f"/bitsby/webhook/{self.token[:-1]}_/",
+                f"/bitsby/webhook/{(self.token or 'a').upper()}/",
+                f"/bitsby/webhook/{rubbish}",
+                "/bitsby/webhook/" if self.token else "/bitsby/webhook/t/",
+                f"{self.webhook}{rubbish}/",
+                f"/{rubbish}{self.webhook}",
+                f"/bitsby/{rubbish}/",
+            )
+        )
+        body = self._text(self.random.choice(self.open))
+        allowed = {404} if path.endswith("/") else {404, 301}
+        return self._post("wrong path", allowed, body, path=path)
+
+    def strange_host(self):
+        """A host that the shop does not answer for is Django's own 400."""
+        host = self.random.choice(
+            ("evil.example.com", "", "a b", "testserver:99999x", "\xff", "[::1")
+        )
+        body = self._text(self.random.choice(self.paid))
+        environ = {"HTTP_HOST": host}
+        # Without a name in the header, that of the server counts.
+        return self._post("host", {400} if host else {200, 400}, body, environ=environ)
+
+    # What any request may carry besides
+
+    def _decorate(self, made):
+        """Add headers that must change nothing."""
+        roll = self.random.random
+        extra = {}
+        if roll() < 0.7:
+            extra["CONTENT_TYPE"] = self.random.choice(TYPES)
+        if roll() < 0.2:
+            extra["QUERY_STRING"] = self.random.choice(
+                ("id=1", "%", "&" * 500, "a=\xff", "token=x")
+            )
+        if roll() < 0.2:
+            extra["HTTP_COOKIE"] = self.random.choice(
+                (
+                    "sessionid=" + "x" * 500,
+                    ";;;=",
+                    "csrftoken=\xff",
+                    "a=b; a=b",
+                    "django_language=zz",
+                )
+            )
+        if roll() < 0.1:
+            extra["HTTP_CONTENT_ENCODING"] = self.random.choice(("gzip", "br", "deflate", "x"))
+        if roll() < 0.1:
+            extra["HTTP_ACCEPT_LANGUAGE"] = self.random.choice(("de", "x" * 600, "*;q=9", "\xff"))
+        if roll() < 0.1:
+            extra["HTTP_AUTHORIZATION"] = self.random.choice(("Basic x", "Token \x00", ""))
+        if roll() < 0.1:
+            extra["HTTP_X_FORWARDED_FOR"] = self.random.choice(("x" * 900, "::1", "\x00"))
+        if roll() < 0.05:
+            extra |= {f"HTTP_X_{number}": "\x00\xff" * 300 for number in range(60)}
+        if roll() < 0.1:
+            extra["REMOTE_ADDR"] = self.random.choice(("", "x" * 300, "::1", "unix:"))
+        if roll() < 0.1:
+            extra["HTTP_X_HTTP_METHOD_OVERRIDE"] = "DELETE"
+        made.environ = extra | made.environ

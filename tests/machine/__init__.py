@@ -1,0 +1,1 @@
+"""A shop and a Bitsby driven through random histories, compared with a model after every step."""

@@ -1,0 +1,176 @@
+"""What must hold after every step, whatever happened before."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+from django.db.models import Q
+from oscar.core.loading import get_model
+
+from oscar_bitsby import payment_looks
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.money import to_cents
+from oscar_bitsby.simulator.state import PAID
+
+Line = get_model("order", "Line")
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+StockRecord = get_model("partner", "StockRecord")
+Transaction = get_model("payment", "Transaction")
+
+DAY = dt.timedelta(days=1)
+#: Not mended yet: where the answers to a shop's first invoices were lost, money on these is taken
+#: for another shop's, once ``began`` goes by a later invoice. True checks that as well.
+FIRST_INVOICE_COUNTS = False
+
+
+class Rows:
+    """The shop's own rows at one moment."""
+
+    def __init__(self, bitsby_type):
+        self.bitsby_type = bitsby_type
+        self.orders = {order.pk: order for order in Order.objects.all()}
+        self.invoices = {row.pk: row for row in BitsbyInvoice.objects.all()}
+        self.by_bitsby_id = {str(r.bitsby_id): r for r in self.invoices.values() if r.bitsby_id}
+        self.payments = {str(row.bitsby_id): row for row in BitsbyPayment.objects.all()}
+        self.sources = {source.pk: source for source in Source.objects.all()}
+        self.transactions = list(Transaction.objects.filter(source__source_type__code="bitsby"))
+
+    def payments_of(self, order_pk):
+        """Return the payments on the invoices of an order."""
+        for row in self.payments.values():
+            if row.invoice_id and self.invoices[row.invoice_id].order_id == order_pk:
+                yield row
+
+
+def is_shown(row):
+    """Tell whether staff can see a payment, or saw it and dealt with it."""
+    return row is not None and (row.booked_at is not None or row.attention != "")
+
+
+def check_money(rows):
+    """Each payment is booked at most once, and Oscar's sums are those of what is booked."""
+    references = [transaction.reference for transaction in rows.transactions]
+    assert len(references) == len(set(references)), "a payment was booked twice"
+    booked = {key for key, row in rows.payments.items() if row.booked_at is not None}
+    assert booked == set(references), "what is booked and the transactions differ"
+    sums = {}
+    for transaction in rows.transactions:
+        row = rows.payments[transaction.reference]
+        assert transaction.txn_type == "Debit"
+        assert transaction.amount == row.worth, "booked at another worth"
+        source = rows.sources[transaction.source_id]
+        assert source.order_id == rows.invoices[row.invoice_id].order_id, "booked elsewhere"
+        sums[source.pk] = sums.get(source.pk, Decimal(0)) + transaction.amount
+    for pk, source in rows.sources.items():
+        if source.source_type_id == rows.bitsby_type:
+            assert source.amount_debited == sums.get(pk, 0), "the source's sum is wrong"
+
+
+def check_rows(rows, far, accepted):
+    """What we say of invoices and payments is what Bitsby says, or once said."""
+    live = [row.order_id for row in rows.invoices.values() if row.status in row.LIVE]
+    assert len(live) == len(set(live)), "an order has two live invoices"
+    told = {invoice.id: invoice for invoice in far.all_invoices()}
+    for row in rows.invoices.values():
+        if row.status == row.PAID and row.pk not in accepted:
+            assert told[str(row.bitsby_id)].status == PAID, "paid, but not at Bitsby"
+    paid = {payment.id: payment for payment in far.all_payments()}
+    for key, row in rows.payments.items():
+        payment = paid[key]
+        assert row.is_foreign or is_shown(row), "a payment that nobody sees"
+        if row.booked_at is not None and row.invoice_id is not None:
+            invoice = told[str(rows.invoices[row.invoice_id].bitsby_id)]
+            rate = invoice.amount / invoice.reserved[payment.wallet.id]
+            assert row.worth == to_cents(payment.amount * rate), "its worth is wrong"
+
+
+def check_orders(rows, by_hand):
+    """A status after pending has its reason: money, a person, or want of payment."""
+    for pk, order in rows.orders.items():
+        if pk in by_hand:
+            continue
+        payments = list(rows.payments_of(pk))
+        has_booked = any(row.booked_at for row in payments)
+        if order.status == "Being processed":
+            assert has_booked, "paid without money"
+        elif order.status == "Pending":
+            unmoved = any(row.attention == BitsbyPayment.STATUS for row in payments)
+            assert unmoved or not has_booked, "money is booked and the order waits"
+        else:
+            assert order.status == "Cancelled"
+
+
+def held(order_pk):
+    """Return what all sources hold for an order, by their own rows."""
+    sources = Source.objects.filter(order_id=order_pk)
+    return sum(source.amount_debited - source.amount_refunded for source in sources)
+
+
+def check_given_up(order):
+    """An order that is cancelled for want of payment has no money, nor any that waits."""
+    assert not held(order.pk), "an order with money was cancelled"
+    waiting = BitsbyPayment.objects.filter(invoice__order=order, booked_at=None, resolved_at=None)
+    assert not waiting.exclude(attention="").exists(), "cancelled while its money waits for staff"
+
+
+def check_stock(rows, stock_pk, holds, by_hand):
+    """Exactly the orders that were not given up hold stock."""
+    for pk, order in rows.orders.items():
+        if pk not in by_hand:
+            assert holds[pk] == (order.status != "Cancelled"), "stock was not given back"
+    allocated = StockRecord.objects.get(pk=stock_pk).num_allocated or 0
+    lines = Line.objects.values_list("order_id", "num_allocated")
+    assert {pk for pk, number in lines if number} == {pk for pk, held in holds.items() if held}
+    assert allocated == sum(number for _, number in lines), "stock and lines differ"
+
+
+def check_found(payment, rows, project):
+    """A payment that was looked for is booked, or staff can see it, as what it is now."""
+    row = rows.payments.get(payment.id)
+    assert row is not None, "money that is nowhere"
+    bound = payment.invoice
+    if bound is None:
+        assert is_shown(row) or row.is_foreign
+    elif bound.id in rows.by_bitsby_id:
+        invoice = rows.by_bitsby_id[bound.id]
+        assert is_shown(row), "money of ours that nobody sees"
+        assert not row.is_foreign, "money of ours that is called somebody else's"
+        assert row.invoice_id == invoice.pk or row.booked_at, "money on another invoice"
+    elif bound.project_id == project:
+        is_known = FIRST_INVOICE_COUNTS or bound.created >= payment_looks.began()
+        assert is_shown(row) or not is_known, "money of our project that nobody sees"
+    else:
+        assert row.is_foreign or is_shown(row)
+
+
+def covered(is_far, now):
+    """Return from when on a pass that begins now looks at payments; None when at none."""
+    began = payment_looks.began()
+    if began is None or not BitsbyInvoice.objects.watched(now - 30 * DAY).exists():
+        return None
+    return max(now - (30 * DAY if is_far else DAY), began)
+
+
+def orders_left_waiting(rows, by_hand, since, now):
+    """Return the orders that should have been cancelled for want of payment by now.
+
+    Of the orders that have no invoice, only those are looked for that were placed after ``since``:
+    older ones are left to staff where no pass was made for so long.
+    """
+    money = Q(amount_debited__gt=0)
+    with_money = set(Source.objects.filter(money).values_list("order_id", flat=True))
+    left = []
+    for pk, order in rows.orders.items():
+        invoices = [row for row in rows.invoices.values() if row.order_id == pk]
+        is_over = all(
+            row.status in (row.EXPIRED, row.CANCELED) and row.ended_at < now - DAY
+            for row in invoices
+        )
+        has_waiting = any(row.attention and not row.resolved_at for row in rows.payments_of(pk))
+        is_over &= bool(invoices) or order.date_placed > since
+        is_over &= order.date_placed < now - DAY and not has_waiting
+        if is_over and order.status == "Pending" and pk not in by_hand | with_money:
+            left.append(order.number)
+    return left

@@ -1,0 +1,291 @@
+"""The far side of the machine: one clock, a Bitsby with the simulator's rules, and a bad road."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import json
+from collections import deque
+from dataclasses import dataclass, field
+
+from django.db import connection
+
+from oscar_bitsby.exceptions import ConnectionFailed, GatewayError
+from oscar_bitsby.simulator import api, shapes
+from oscar_bitsby.simulator.account import Account, Options
+from oscar_bitsby.simulator.state import CANCELED, EXPIRED, PAID, Ledger, Refused
+
+START = dt.datetime(2026, 3, 10, 22, 40, tzinfo=dt.timezone.utc)
+PAGES = "https://dash.bitsby.app"
+#: Between the arrivals of two requests, whoever sends them.
+SPACING = dt.timedelta(seconds=1)
+
+
+class Clock:
+    """The one clock of the shop's machines; sleeping moves it and takes no time."""
+
+    def __init__(self):
+        self.time = START
+
+    def now(self):
+        return self.time
+
+    def sleep(self, seconds):
+        self.time += dt.timedelta(seconds=seconds)
+
+    def monotonic(self):
+        return (self.time - START).total_seconds()
+
+
+class FarClock:
+    """Bitsby's clock, which may be wrong, or ours is."""
+
+    def __init__(self, clock, skew):
+        self.clock, self.skew = clock, dt.timedelta(seconds=skew)
+
+    def now(self):
+        return self.clock.now() + self.skew
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """What the documentation leaves open, answered in one way.
+
+    Attributes:
+        order: in which order lists come.
+        late: whether money on an ended invoice stays unbound, makes it paid, or is bound to it
+            while it keeps its word.
+        binds_ended: whether an ended invoice can be bound.
+        tells_binding: whether a binding by hand sends a delivery.
+        unbound: how the lack of an invoice is written.
+        ends_count: whether date filters include their ends.
+        error_status: the HTTP status of errors.
+        skew: seconds that Bitsby's clock is ahead of the shop's.
+    """
+
+    order: str = "newest"
+    late: str = "unbound"
+    binds_ended: bool = True
+    tells_binding: bool = True
+    unbound: str = "missing"
+    ends_count: bool = True
+    error_status: int = 200
+    skew: int = 0
+
+
+class Books(Ledger):
+    """The simulator's ledger with quirks; counts its changes, and can show how it was before."""
+
+    def __init__(self, clock, quirks, on_paid):
+        #: The number of the last change of each payment, of one count for all.
+        self.changed = {}
+        self.count = 0
+        self.quirks = quirks
+        #: A snapshot that lists show in place of what is true.
+        self.frozen = None
+        self.is_binding = False
+        self.tell = on_paid
+        super().__init__(clock, on_paid=self._tell)
+
+    def snapshot(self):
+        """Return what lists show now, to be shown again later."""
+        return (self.count, *copy.deepcopy((super().invoices(), super().payments())))
+
+    def invoices(self):
+        return self._in_order(self.frozen[1] if self.frozen else super().invoices())
+
+    def payments(self):
+        return self._in_order(self.frozen[2] if self.frozen else super().payments())
+
+    def all_payments(self):
+        """Return what is true, oldest first."""
+        return list(self._payments.values())
+
+    def all_invoices(self):
+        self._expire_due()
+        return list(self._invoices.values())
+
+    def transfer(self, wallet, amount, tx_hash=None):
+        payment = super().transfer(wallet, amount, tx_hash)
+        self._note(payment)
+        if payment.invoice is None and self.quirks.late != "unbound":
+            ended = [
+                invoice
+                for invoice in self._invoices.values()
+                if invoice.status in (EXPIRED, CANCELED)
+                and invoice.payment is None
+                and invoice.reserved[wallet.id] == amount
+            ]
+            if ended and self.quirks.late == "paid":
+                self._settle(ended[-1], payment)
+            elif ended:
+                ended[-1].payment, payment.invoice = payment, ended[-1]
+        return payment
+
+    def bind(self, invoice_id, payment_id):
+        invoice, payment = self.invoice(invoice_id), self.payment(payment_id)
+        self.is_binding = True
+        try:
+            if invoice.status in (EXPIRED, CANCELED) and not self.quirks.binds_ended:
+                raise Refused("Invoice is not active")
+            if invoice.payment is not None and invoice.status != PAID:
+                if invoice.payment is not payment:
+                    raise Refused("Invoice has another payment")
+                # It counts after all.
+                self._settle(invoice, payment)
+            else:
+                super().bind(invoice_id, payment_id)
+        finally:
+            self.is_binding = False
+
+    def _settle(self, invoice, payment):
+        super()._settle(invoice, payment)
+        self._note(payment)
+
+    def _note(self, payment):
+        self.count += 1
+        self.changed[payment.id] = self.count
+
+    def _tell(self, invoice, payment):
+        if self.quirks.tells_binding or not self.is_binding:
+            self.tell(invoice, payment)
+
+    def _in_order(self, items):
+        if self.quirks.order == "oldest":
+            return items[::-1]
+        if self.quirks.order == "shuffled":
+            return sorted(items, key=lambda one: one.number * 37 % 101)
+        return items
+
+
+class Broken(AssertionError):
+    """The shop did something on the way to Bitsby that it promised not to do."""
+
+
+@dataclass
+class Wire:
+    """Between the shop and Bitsby: takes the place of ``Transport.post``."""
+
+    clock: Clock
+    books: Books
+    account: Account
+    #: What happens to the next requests, one each.
+    faults: deque = field(default_factory=deque)
+    #: What lists show that are behind, and how many more of them will be.
+    snapshot: tuple | None = None
+    behind: int = 0
+    #: What others do while the next requests are under way, one each.
+    meanwhile: deque = field(default_factory=deque)
+    #: How often anything was not as it should be.
+    disturbed: int = 0
+    sent: list = field(default_factory=list)
+    #: When each invoice was last told of, and as of which change.
+    told: dict = field(default_factory=dict)
+    broken: list = field(default_factory=list)
+
+    def lag(self, lists):
+        """Let the next lists show what is true now."""
+        self.snapshot, self.behind = self.books.snapshot(), lists
+
+    def calm(self):
+        """End all trouble."""
+        self.faults.clear()
+        self.meanwhile.clear()
+        self.behind = 0
+
+    def post(self, transport, path, fields):
+        """Answer as ``Transport.post`` does."""
+        try:
+            self._check(path)
+            status, body = self._exchange(path, dict(fields))
+        except OSError as error:
+            found = ConnectionFailed(f"{path}: {error}")
+        except Exception as error:
+            # The app may log and count it; it must come out all the same.
+            self.broken.append(repr(error))
+            raise
+        else:
+            found = transport._unpack(path, status, body)
+        if isinstance(found, GatewayError):
+            raise found
+        return found
+
+    def _check(self, path):
+        if not all(block._from_testcase for block in connection.atomic_blocks):
+            raise Broken(f"{path} inside a database transaction")
+        now = self.clock.now()
+        if self.sent and now - self.sent[-1] < SPACING:
+            raise Broken(f"{path} too soon after the request before it")
+        self.sent.append(now)
+
+    def _exchange(self, path, fields):
+        fault = self.faults.popleft() if self.faults else None
+        action, is_before = self.meanwhile.popleft() if self.meanwhile else (None, False)
+        self.disturbed += fault is not None
+        if action is not None and is_before:
+            action()
+        self.clock.sleep(0.2)
+        answer = None
+        if fault in (None, "done, lost", "done, slow", "done, html"):
+            answer = self._work(path, fields)
+        if action is not None and not is_before:
+            action()
+        return self._reply(fault, answer)
+
+    def _reply(self, fault, answer):
+        if fault == "done, slow":
+            self.clock.sleep(10)
+        if fault in ("lost", "done, lost", "done, slow"):
+            raise ConnectionError("broken off")
+        if fault == "frequent":
+            answer = api.error(api.TOO_FREQUENT)
+        elif fault == "refused":
+            answer = api.error("Something went wrong")
+        elif fault == "shape":
+            answer = api.success({"strange": True})
+        elif fault in ("html", "done, html"):
+            return 502 if fault == "html" else 200, b"<html>Bad gateway</html>"
+        is_error = answer["result"] == "error"
+        status = self.books.quirks.error_status if is_error else 200
+        return status, json.dumps(answer).encode()
+
+    def _work(self, path, fields):
+        if not self.books.quirks.ends_count:
+            for name, days in (("startDate", 1), ("endDate", -1)):
+                if name in fields:
+                    day = dt.date.fromisoformat(fields[name]) + dt.timedelta(days=days)
+                    fields[name] = day.isoformat()
+        is_behind = path.endswith("/list") and self.behind > 0
+        self.behind -= is_behind
+        self.disturbed += is_behind
+        self.books.frozen = self.snapshot if is_behind else None
+        as_of = self.snapshot[0] if is_behind else self.books.count
+        try:
+            answer = api.answer(self.account, path, fields)
+        finally:
+            self.books.frozen = None
+        if path.endswith("/list") and answer["result"] == "success":
+            self._note_told(path, answer["data"], as_of)
+        return answer
+
+    def _note_told(self, path, items, as_of):
+        for item in items:
+            if path == "/payments/list" and "invoice" not in item:
+                if self.books.quirks.unbound != "missing":
+                    item["invoice"] = None if self.books.quirks.unbound == "null" else {}
+            elif path == "/invoices/list":
+                self.told[item["id"]] = (self.clock.now(), as_of)
+
+
+def open_account(clock, quirks):
+    """Return the wire to a new account, and the deliveries that it will send."""
+    deliveries = []
+
+    def on_paid(invoice, payment):
+        deliveries.append(shapes.delivery(invoice, payment))
+
+    account = Account(Options(), PAGES)
+    account.clock = FarClock(clock, quirks.skew)
+    account.ledger = Books(account.clock, quirks, on_paid)
+    wire = Wire(clock, account.ledger, account)
+    return wire, deliveries
