@@ -79,6 +79,9 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
         # The attempt got no answer: nobody was ever shown that invoice.
         return False
     word = told.get(invoice.bitsby_id)
+    if word is not None and word.project_id not in ("", invoice.project_id):
+        # An answer about another project says nothing about our invoice.
+        return True
     if word is not None and word.status == replies.PAID:
         # Unless staff have sent that money back.
         return not invoice.payments.filter(

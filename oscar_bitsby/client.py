@@ -170,7 +170,7 @@ class BitsbyClient:
     ) -> Iterator[Page[T]]:
         fields = {name: str(value) for name, value in filters.items() if value is not None}
         seen: set[Any] = set()
-        offset = 0
+        offset, was_unreadable = 0, False
         for _ in range(MOST_PAGES):
             page = self._read(
                 path,
@@ -182,6 +182,10 @@ class BitsbyClient:
                 # The server gives the same page again: it does not heed the offset.
                 return
             yield page
+            # Two pages in a row of which nothing can be read may well be the same one.
+            if not page.items and was_unreadable:
+                return
+            was_unreadable = not page.items
             # A page shorter than asked for may be the server's own limit and not the end.
             if page.size < SMALLEST_PAGE:
                 return

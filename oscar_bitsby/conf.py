@@ -137,11 +137,11 @@ def get() -> Conf:
     found = _read()
     if isinstance(found, str):
         raise ConfigurationError(found)
-    return found
+    return Conf(**found)
 
 
-def _read() -> Conf | str:
-    """Return the settings, or what is wrong with them."""
+def _read() -> dict[str, Any] | str:
+    """Return the converted settings, or what is wrong with them."""
     given = raw()
     if given is None:
         return "settings.OSCAR_BITSBY is not set"
@@ -155,13 +155,13 @@ def _read() -> Conf | str:
         return "OSCAR_BITSBY['CANCEL_AFTER'] is neither a timedelta nor None"
     if values["ORDER_STATUS_PENDING"] is None:
         values["ORDER_STATUS_PENDING"] = getattr(django_settings, "OSCAR_INITIAL_ORDER_STATUS", "")
-    converted = {}
+    converted: dict[str, Any] = {}
     for key, convert in CONVERTERS.items():
         try:
             converted[key.lower()] = convert(values[key])
         except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             return f"OSCAR_BITSBY['{key}'] cannot be used ({type(error).__name__})"
-    return Conf(**converted)
+    return converted
 
 
 def _as_it_is(value: Any) -> Any:

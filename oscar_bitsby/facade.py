@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -224,7 +225,8 @@ def payment_page(invoice: BitsbyInvoice) -> str:
     schemes = {"https", urlsplit(settings.api_url).scheme}
     host = (parts.hostname or "").lower()
     allowed = host in settings.payment_hosts or parts.netloc.lower() in settings.payment_hosts
-    strange = any(character in invoice.url for character in "\\\r\n\t ") or "@" in parts.netloc
+    # Browsers and parsers do not agree on what these mean.
+    strange = re.search(r"[\x00-\x20\x7f\\]", invoice.url) or "@" in parts.netloc
     if parts.scheme in schemes and allowed and not strange:
         return invoice.url
     raise PaymentPageRefused(

@@ -137,8 +137,11 @@ def _take_in(
 
 
 def began() -> dt.datetime | None:
-    """Return when this shop had its first invoice: what is older is none of its business."""
-    first = BitsbyInvoice.objects.filter(bitsby_id__isnull=False).order_by("pk").first()
+    """Return when this shop first asked for an invoice: what is older is none of its business.
+
+    An attempt whose answer was lost counts: the invoice may be there, and money on it.
+    """
+    first = BitsbyInvoice.objects.order_by("pk").first()
     return first.created_at - dt.timedelta(minutes=5) if first else None
 
 

@@ -56,12 +56,13 @@ def glance(invoice: BitsbyInvoice) -> bool:
     Returns:
         whether the invoice may have changed.
     """
-    if invoice.status != BitsbyInvoice.UNPAID or not _claim(invoice):
+    claim = _claim(invoice) if invoice.status == BitsbyInvoice.UNPAID else None
+    if claim is None:
         return False
     try:
         refresh(invoice, gateway.if_free(timeout=GLANCE_TIMEOUT))
     except NoSlot:
-        _unclaim(invoice)
+        _unclaim(invoice, claim)
         return False
     except BitsbyError as error:
         logger.info("no look at invoice %s: %s", invoice.bitsby_id, error)
@@ -87,14 +88,15 @@ def look_into_delivery(invoice: BitsbyInvoice) -> bool:
     """
     invoices = BitsbyInvoice.objects
     invoices.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
-    if not _claim(invoice):
+    claim = _claim(invoice)
+    if claim is None:
         return False
     hinted = invoices.filter(hinted_at__isnull=False).exclude(pk=invoice.pk)
     is_one_of_many = hinted.exists()
     try:
         client = gateway.if_free()
     except NoSlot:
-        _unclaim(invoice)
+        _unclaim(invoice, claim)
         return False
     if is_one_of_many:
         payment_looks.take_in_first_page(client, _near_start())
@@ -104,19 +106,20 @@ def look_into_delivery(invoice: BitsbyInvoice) -> bool:
     return True
 
 
-def _claim(invoice: BitsbyInvoice) -> bool:
+def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
     """Take the right to ask about an invoice, which is there once in ``ASK_AGAIN_AFTER``.
 
     Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
     """
     now = timezone.now()
     free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - ASK_AGAIN_AFTER)
-    return bool(free.update(checked_at=now))
+    return now if free.update(checked_at=now) else None
 
 
-def _unclaim(invoice: BitsbyInvoice) -> None:
+def _unclaim(invoice: BitsbyInvoice, claim: dt.datetime) -> None:
     """Give the right back, unused."""
-    BitsbyInvoice.objects.filter(pk=invoice.pk).update(checked_at=invoice.checked_at)
+    mine = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at=claim)
+    mine.update(checked_at=invoice.checked_at)
 
 
 def reconcile(

@@ -85,15 +85,19 @@ class Transport:
             raise ConfigurationError("OSCAR_BITSBY['API_KEY'] has characters that no key has")
         # Raised here, where no variable holds what was sent or answered.
         found = self._ask(path, fields)
-        if isinstance(found, GatewayError):
+        if isinstance(found, BaseException):
             raise found
         return found
 
-    def _ask(self, path: str, fields: Mapping[str, str]) -> Answer | GatewayError:
+    def _ask(self, path: str, fields: Mapping[str, str]) -> Answer | BaseException:
         try:
             status, body = self._exchange(path, fields)
-        except Exception as error:
+        except BaseException as error:
             # Whatever it is, it must not leave with the frames below: see the class.
+            if not isinstance(error, Exception):
+                # Somebody ends this process, or this wait: that goes on, without those frames.
+                error.__context__ = error.__cause__ = None
+                return error.with_traceback(None)
             problem = self._api_key.clean(f"{type(error).__name__}: {error}")[:300]
             return ConnectionFailed(f"{path}: no answer from {self._api_url} ({problem})")
         return self._unpack(path, status, body)

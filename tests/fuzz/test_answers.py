@@ -315,10 +315,6 @@ def test_pages_that_alternate_end_the_list(monkeypatch, clock):
     assert lists.requests == 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a page that nobody can read has no ids to be known again by: MOST_PAGES requests",
-)
 def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock):
     """A page on which nothing can be read, given again and again, does not take the account's
     one request a second for an hour."""
@@ -357,10 +353,6 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
 
 
 @pytest.mark.django_db
-@pytest.mark.xfail(
-    strict=True,
-    reason="cancellation._may_be_open believes an answer about another project",
-)
 def test_the_word_of_another_project_cancels_no_order(fake, order, invoice_for, move_time):
     """An invoice that only another project's answer calls expired may still be paid."""
     ended = timezone.now() - dt.timedelta(hours=5)

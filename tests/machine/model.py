@@ -22,7 +22,7 @@ Transaction = get_model("payment", "Transaction")
 DAY = dt.timedelta(days=1)
 #: Not mended yet: where the answers to a shop's first invoices were lost, money on these is taken
 #: for another shop's, once ``began`` goes by a later invoice. True checks that as well.
-FIRST_INVOICE_COUNTS = False
+FIRST_INVOICE_COUNTS = True
 
 
 class Rows:
