@@ -103,7 +103,7 @@ def prove_staff_pages():
 
     keeper = get_user_model().objects.create_superuser("keeper", "keeper@example.com", "secret")
     client = Client()
-    client.force_login(keeper, backend="django.contrib.auth.backends.ModelBackend")
+    client.force_login(keeper)
     for name in (
         "admin:order_order_add",
         "oscar_bitsby:dashboard-inbox",
