@@ -59,8 +59,12 @@ def _ask_and_settle(
     invoices: list[BitsbyInvoice],
 ) -> dict[UUID, replies.Invoice]:
     told, asked = ask_about_many(settings, client, invoices, report.keep_alive)
+    ended = {
+        key for key, word in told.items() if word.status in (replies.EXPIRED, replies.CANCELED)
+    }
     if not report.dry_run:
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked).update(checked_at=timezone.now())
+        # What was asked in vain is asked about less often; what was answered is not held up.
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).update(checked_at=timezone.now())
     for invoice in invoices:
         word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
         if word is not None:
@@ -86,7 +90,11 @@ def cancel_orders(
     told = _ask_and_settle(settings, client, report, invoices)
     for order_pk in orders:
         with report.failures_counted(order_pk):
-            report.cancelled += cancellation.cancel_order(order_pk, told, dry_run=report.dry_run)
+            if cancellation.cancel_order(order_pk, told, dry_run=report.dry_run):
+                report.cancelled += 1
+            elif not report.dry_run:
+                rows = BitsbyInvoice.objects.filter(order=order_pk, holds_order=True)
+                rows.update(checked_at=timezone.now())
 
 
 def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:

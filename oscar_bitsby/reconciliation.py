@@ -60,10 +60,14 @@ def glance(invoice: BitsbyInvoice) -> bool:
     if claim is None:
         return False
     try:
-        refresh(invoice, gateway.if_free(timeout=GLANCE_TIMEOUT))
+        client = gateway.if_free(timeout=GLANCE_TIMEOUT)
     except NoSlot:
         _unclaim(invoice, claim)
         return False
+    except BitsbyError:
+        return False
+    try:
+        refresh(invoice, client)
     except BitsbyError as error:
         logger.info("no look at invoice %s: %s", invoice.bitsby_id, error)
         return False

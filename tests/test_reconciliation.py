@@ -1130,3 +1130,16 @@ def test_a_pass_inside_a_transaction_is_refused(watched, fake):
         reconciliation.reconcile()
 
     assert fake.requests == []
+
+
+def test_an_order_that_is_long_overdue_is_cancelled_in_the_pass_that_ends_its_invoice(
+    order, watched, books
+):
+    """After a night without passes, one is enough: nothing that was answered is held up."""
+    BitsbyInvoice.objects.update(expires_at=timezone.now() - 24 * HOUR)
+    watched.refresh_from_db()
+    books.fake.invoices = [bitsby.told(watched, "expired")]
+
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Cancelled"
