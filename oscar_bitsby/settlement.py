@@ -215,8 +215,8 @@ def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
         return
     record.attention = reason
     # A new reason is a new question, whatever was decided about the one before.
-    record.resolved_at = None
-    record.save(update_fields=["attention", "resolved_at"])
+    record.resolved_at, record.resolution = None, ""
+    record.save(update_fields=["attention", "resolved_at", "resolution"])
     logger.warning(
         "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
         record.bitsby_id,
