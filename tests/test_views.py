@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 import requests
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -814,3 +814,32 @@ def test_trouble_under_atomic_requests_makes_the_buyer_wait(monkeypatch, fake, b
     fake.on(CREATE, fake.invoices_create)
 
     leave(buyer.get(refresh_of(waiting)[1]))
+
+
+def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monkeypatch):
+    """A lock or a broken connection while paying starts leaves a page that tries again."""
+
+    def fail(order):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("oscar_bitsby.views.start_payment", fail)
+
+    response = Client().post(links.pay_url(order))
+
+    assert response.status_code == 200
+    assert b"Your order is safe" in response.content
+
+
+def test_a_database_that_fails_under_a_look_is_no_error_page(order, invoice, fake, monkeypatch):
+    """The order's page shows what is known when looking at Bitsby's word breaks on our side."""
+    fake.invoices = [bitsby.told(invoice)]
+
+    def fail(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
+
+    response = Client().get(links.order_url(order))
+
+    assert response.status_code == 200
+    assert len(fake.asked("/invoices/list")) == 1
