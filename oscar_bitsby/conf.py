@@ -65,6 +65,20 @@ class Secret:
         """Return ``text`` with every occurrence of the secret replaced by ``***``."""
         return text.replace(self.__text, "***") if self.__text else text
 
+    def clean_within(self, value: Any) -> Any:
+        """Return decoded JSON with the secret replaced in all its texts, keys included.
+
+        Raises:
+            RecursionError: it is nested too deeply.
+        """
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, list):
+            return [self.clean_within(item) for item in value]
+        if isinstance(value, dict):
+            return {self.clean(key): self.clean_within(item) for key, item in value.items()}
+        return value
+
     def __bool__(self) -> bool:
         return bool(self.__text)
 

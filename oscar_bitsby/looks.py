@@ -18,7 +18,9 @@ from oscar_bitsby.settlement import Do
 
 logger = logging.getLogger("oscar_bitsby")
 
-DAY = dt.timedelta(days=1)
+#: Asked for in addition on either side of the days that are meant: it is not documented in which
+#: zone a filter's days are (up to 14 hours from ours), nor whether the first and last are included.
+MARGIN = dt.timedelta(days=2)
 #: Up to so many invoices are asked about one by one; more are looked up in the list.
 ONE_BY_ONE = 2
 #: Invoices that the list did not show are asked about one by one, so many in a pass.
@@ -133,8 +135,8 @@ def ask_about_many(
         pages = client.invoice_pages(
             project_id=settings.project_id,
             status=replies.EXPIRED,
-            start_date=(min(days) - DAY).date(),
-            end_date=(max(days) + DAY).date(),
+            start_date=(min(days) - MARGIN).date(),
+            end_date=(max(days) + MARGIN).date(),
         )
         for page in pages:
             keep_alive()

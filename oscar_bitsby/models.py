@@ -76,6 +76,8 @@ class BitsbyInvoice(models.Model):
     expires_at = models.DateTimeField(_("To be paid until"), null=True, blank=True)
     ended_at = models.DateTimeField(_("Expired or canceled"), null=True, blank=True)
     checked_at = models.DateTimeField(_("Asked about"), default=EPOCH)
+    #: When a delivery about it was last stored; of a flood only one in a while is.
+    delivery_kept_at = models.DateTimeField(default=EPOCH, editable=False)
     hinted_at = models.DateTimeField(_("Delivery to look into"), null=True, blank=True)
     holds_order = models.BooleanField(_("The order waits for it"), default=True)
     #: Of the payment page, as Bitsby last said.

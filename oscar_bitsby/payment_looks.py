@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from oscar_bitsby import conf, replies, settlement
 from oscar_bitsby.client import BitsbyClient, Page
-from oscar_bitsby.looks import DAY, Report
+from oscar_bitsby.looks import MARGIN, Report
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 
 
@@ -41,7 +41,7 @@ def note_far_look(at: dt.datetime, report: Report) -> None:
 def take_in_first_page(client: BitsbyClient, start: dt.datetime) -> None:
     """Take in the first page of the payments since ``start``: one request, for many deliveries."""
     report = Report()
-    for page in client.payment_pages(start_date=(start - DAY).date(), end_date=_tomorrow()):
+    for page in client.payment_pages(start_date=(start - MARGIN).date(), end_date=_last_day()):
         _take_in_page(page, report)
         break
 
@@ -62,7 +62,7 @@ def take_in_payments(
         note: is told after each page how many pages and payments were read.
     """
     last: dt.datetime | None = None
-    pages = client.payment_pages(start_date=(start - DAY).date(), end_date=_tomorrow())
+    pages = client.payment_pages(start_date=(start - MARGIN).date(), end_date=_last_day())
     for number, page in enumerate(pages, 1):
         for payment in page.items:
             at = payment.transaction_at
@@ -78,8 +78,8 @@ def take_in_payments(
             return
 
 
-def _tomorrow() -> dt.date:
-    return (timezone.now() + DAY).date()
+def _last_day() -> dt.date:
+    return (timezone.now() + MARGIN).date()
 
 
 def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:

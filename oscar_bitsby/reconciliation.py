@@ -182,8 +182,6 @@ def _look_at_payments(
         return
     state = payment_looks.shared_state()
     is_far = now - state.far_look_at >= FAR_LOOK_EVERY or state.far_look_at > now
-    # A day more on either side is asked, since it is not documented in which zone the days are
-    # meant and whether the ends are included.
     start = max(far_start if is_far else _near_start(), began)
     progress("far look at payments" if is_far else "near look at payments")
 

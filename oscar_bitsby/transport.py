@@ -124,20 +124,32 @@ class Transport:
                     raise requests.exceptions.ContentDecodingError("the answer is too long")
             return response.status_code, body
 
-    def _unpack(self, path: str, status: int, body: bytes) -> Answer | GatewayError:
+    def _read(self, body: bytes) -> tuple[Any, str]:
+        """Return the decoded answer, or None where it is no JSON, and its beginning as text.
+
+        Neither holds the key, whatever of the request the answer repeats.
+        """
         # Cleaned before it is cut: half a key is too much as well.
         excerpt = self._api_key.clean(body[:5000].decode("utf-8", "replace"))[:500]
-        details: dict[str, Any] = {"status": status, "body": excerpt}
         try:
             # NaN and Infinity are no JSON, and no database takes them for it.
-            reply = json.loads(body, parse_float=Decimal, parse_constant=lambda _: None)
+            decoded = json.loads(body, parse_float=Decimal, parse_constant=lambda _: None)
+            reply = self._api_key.clean_within(decoded)
+            if reply != decoded:
+                # JSON may have written the key with escapes.
+                excerpt = json.dumps(reply, ensure_ascii=False, default=str)[:500]
         except (ValueError, ArithmeticError, RecursionError):
             reply = None
+        return reply, excerpt
+
+    def _unpack(self, path: str, status: int, body: bytes) -> Answer | GatewayError:
+        reply, excerpt = self._read(body)
+        details: dict[str, Any] = {"status": status, "body": excerpt}
         result = reply.get("result") if isinstance(reply, dict) else None
         if result == "success":
             return Answer(reply.get("data"), status, excerpt)
         if result == "error":
-            text = self._api_key.clean(str(reply.get("data")))[:300]
+            text = str(reply.get("data"))[:300]
             if "too frequent" in text.lower():
                 return RateLimited(f"{path}: {text}", **details)
             return Refused(f"{path}: {text}", **details)

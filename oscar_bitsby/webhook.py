@@ -99,8 +99,12 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
 
 def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> WebhookDelivery | None:
     """Keep the delivery, but of a flood only one in a while."""
-    since = timezone.now() - reconciliation.ASK_AGAIN_AFTER
-    if invoice.deliveries.filter(received_at__gt=since).exists():
+    now = timezone.now()
+    # Taken by one UPDATE, so that of deliveries which overlap only one is kept.
+    due = BitsbyInvoice.objects.filter(
+        pk=invoice.pk, delivery_kept_at__lte=now - reconciliation.ASK_AGAIN_AFTER
+    )
+    if not due.update(delivery_kept_at=now):
         return None
     delivery: WebhookDelivery = WebhookDelivery.objects.create(
         invoice=invoice,

@@ -18,10 +18,6 @@ from oscar_bitsby import ledger, throttle
 from oscar_bitsby.models import BitsbyInvoice
 from tests import bitsby
 
-#: Long attacks on the promises. They run when they are named: ``pytest tests/crash``,
-#: ``make crash-test``, ``make fuzz``.
-collect_ignore = ["crash", "fuzz", "machine", "test_secrets.py", "test_silence.py"]
-
 Country = get_model("address", "Country")
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")

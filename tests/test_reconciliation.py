@@ -414,13 +414,13 @@ def test_a_far_look_is_taken_once_a_day(watched, books, move_time):
     assert sum(start < old for start in starts) == 2
 
 
-def test_dates_are_asked_for_with_a_day_more_on_both_sides(watched, books):
-    """Zone and ends of date filters are not known, so a day more is asked for."""
+def test_dates_are_asked_for_with_two_days_more_on_both_sides(watched, books):
+    """Zone and ends of date filters are not known, so a day for either is asked for."""
     reconciliation.reconcile()
 
     fields = books.fake.asked("/payments/list")[0]
-    assert fields["startDate"] <= (watched.created_at - DAY).date().isoformat()
-    assert fields["endDate"] >= (timezone.now() + DAY).date().isoformat()
+    assert fields["startDate"] <= (watched.created_at - 2 * DAY).date().isoformat()
+    assert fields["endDate"] >= (timezone.now() + 2 * DAY).date().isoformat()
 
 
 def test_a_far_look_that_broke_off_is_taken_again(watched, books):

@@ -118,7 +118,8 @@ def alive(pid):
 
 
 def test_seeding_again_changes_nothing(env):
-    """A second seed leaves every row and every picture as it was."""
+    """Another seed leaves every row and every picture as it was."""
+    manage(env, "seed")
     before = contents(env)
     assert "0 products added, 6 in the shop" in manage(env, "seed")
     assert contents(env) == before

@@ -153,12 +153,7 @@ class Zone:
         return (dt.datetime.fromisoformat(item["transactionDatetime"]) + self.offset).date()
 
 
-ZONES = [
-    *(Zone(hours, True) for hours in (-12, -5, 0, 3, 14)),
-    Zone(0, False),
-]
-# With both at once a day more is not enough for the first look at a young invoice.
-BOTH = [Zone(-12, False), Zone(14, False)]
+ZONES = [Zone(hours, ends) for hours in (-12, -5, 0, 3, 14) for ends in (True, False)]
 
 
 def find_paid(order, invoice_for, fake, zone, now):
@@ -173,22 +168,7 @@ def find_paid(order, invoice_for, fake, zone, now):
 @pytest.mark.parametrize("zone", ZONES, ids=repr)
 @pytest.mark.parametrize("hour", ["at_two", "at_eleven"])
 def test_a_payment_is_found_whatever_the_days_mean(request, order, invoice_for, fake, zone, hour):
-    """In whichever zone the days of a filter are meant, or without their ends."""
-    now = request.getfixturevalue(hour)
-
-    assert find_paid(order, invoice_for, fake, zone, now) == "Being processed"
-
-
-@pytest.mark.xfail(
-    strict=True, reason="a day more is not enough for a zone and missing ends at once"
-)
-@pytest.mark.parametrize(
-    ("zone", "hour"), [(BOTH[0], "at_two"), (BOTH[1], "at_eleven")], ids=["west", "east"]
-)
-def test_a_payment_is_found_where_days_are_of_a_zone_and_without_ends(
-    request, order, invoice_for, fake, zone, hour
-):
-    """Both at once."""
+    """In whichever zone the days of a filter are meant, with their ends or without."""
     now = request.getfixturevalue(hour)
 
     assert find_paid(order, invoice_for, fake, zone, now) == "Being processed"
