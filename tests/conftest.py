@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import signal
 from decimal import Decimal
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def move_time(monkeypatch):
 
     monkeypatch.setattr("django.utils.timezone.now", lambda: real() + moved["by"])
     return move
+
+
+@pytest.fixture
+def interruptible():
+    """Let processes that the test starts be ended by SIGINT.
+
+    Those of a shell without job control inherit that it is ignored when the tests run in the
+    background.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
