@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.utils import timezone
-
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.models import BitsbyInvoice, log_change
 
@@ -16,13 +15,13 @@ GRACE = 5
 
 def stale_before(settings: Conf) -> dt.datetime:
     """Return the moment before which an attempt must have begun to count as failed."""
-    return timezone.now() - dt.timedelta(seconds=settings.timeout + GRACE)
+    return shared_now() - dt.timedelta(seconds=settings.timeout + GRACE)
 
 
 def give_up(attempt: BitsbyInvoice, reason: str) -> None:
     """End an attempt that got no invoice; what Bitsby may have made of it, nobody has seen."""
     changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=BitsbyInvoice.CREATING).update(
-        status=BitsbyInvoice.EXPIRED, ended_at=timezone.now(), error=reason[:300]
+        status=BitsbyInvoice.EXPIRED, ended_at=shared_now(), error=reason[:300]
     )
     if changed:
         log_change("attempt given up", attempt, reason=reason)

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
-from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, ledger, replies
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import order_state
@@ -52,7 +52,7 @@ def cancel_order(
             is_live=False,
             paid_otherwise=has_money or has_waiting_money(order),
             others_open=any(_may_be_open(invoice, told) for invoice in invoices),
-            time_is_up=_waited_since(order, invoices, settings) <= timezone.now(),
+            time_is_up=_waited_since(order, invoices, settings) <= shared_now(),
         )
         if (facts.order is not OrderState.PENDING or has_money) and not dry_run:
             # Money or staff decided; there is nothing left to wait for.

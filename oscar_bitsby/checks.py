@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +62,7 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
         _check_statuses,
         _check_urls,
         _check_hook,
+        _check_celery,
     )
     for part in parts:
         messages += part(settings)
@@ -245,3 +247,13 @@ def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
                 " the shop's own view.",
                 id="oscar_bitsby.W003",
             )
+
+
+def _check_celery(settings: conf.Conf) -> Iterator[CheckMessage]:
+    if settings.celery and importlib.util.find_spec("celery") is None:
+        yield Error(
+            "OSCAR_BITSBY['CELERY'] is set, but celery is not installed, so no delivery would be"
+            " handed to a worker.",
+            hint="pip install 'django-oscar-bitsby[celery]', or leave CELERY out.",
+            id="oscar_bitsby.E015",
+        )

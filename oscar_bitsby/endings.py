@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
-from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import cancellation, conf, replies
 from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.looks import Report, ask_about_many, settle_told
 from oscar_bitsby.models import BitsbyInvoice
@@ -38,7 +38,7 @@ def last_words(
     progress: Callable[[str], None],
 ) -> None:
     """Ask about the invoices whose time is up, and end those that Bitsby calls ended."""
-    now = timezone.now()
+    now = shared_now()
     overdue = BitsbyInvoice.objects.filter(
         _not_in_vain(now, "expires_at"),
         status=BitsbyInvoice.UNPAID,
@@ -64,7 +64,7 @@ def _ask_and_settle(
     }
     if not report.dry_run:
         # What was asked in vain is asked about less often; what was answered is not held up.
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).update(checked_at=timezone.now())
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).update(checked_at=shared_now())
     for invoice in invoices:
         word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
         if word is not None:
@@ -94,11 +94,11 @@ def cancel_orders(
                 report.cancelled += 1
             elif not report.dry_run:
                 rows = BitsbyInvoice.objects.filter(order=order_pk, holds_order=True)
-                rows.update(checked_at=timezone.now())
+                rows.update(checked_at=shared_now())
 
 
 def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
-    now = timezone.now()
+    now = shared_now()
     patience = settings.cancel_after or dt.timedelta()
     pending = settings.order_status_pending
     ended = BitsbyInvoice.objects.filter(holds_order=True, ended_at__lte=now - patience)

@@ -16,6 +16,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf, gateway, ledger, reconciliation, replies, signals
 from oscar_bitsby.attempts import give_up, stale_before
 from oscar_bitsby.cancellation import has_waiting_money
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import (
     BitsbyError,
     NoSlot,
@@ -88,6 +89,8 @@ def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
                 amount=order.total_incl_tax,
                 currency=order.currency,
                 project_id=settings.project_id,
+                # Another machine may judge by it whether this attempt was given up.
+                created_at=shared_now(),
             )
             return attempt
     except IntegrityError:

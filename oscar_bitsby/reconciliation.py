@@ -11,6 +11,7 @@ from django.utils import timezone
 from oscar_bitsby import conf, endings, gateway, looks, payment_looks, settlement
 from oscar_bitsby.attempts import give_up_stale
 from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError, NoSlot
 from oscar_bitsby.looks import Report
 from oscar_bitsby.models import BitsbyInvoice
@@ -90,23 +91,59 @@ def look_into_delivery(invoice: BitsbyInvoice) -> bool:
     Raises:
         GatewayError: Bitsby gave no answer that could be used.
     """
-    invoices = BitsbyInvoice.objects
-    invoices.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
+    _hint(invoice)
+    return _look(invoice, gateway.if_free)
+
+
+def look_into_hint(invoice: BitsbyInvoice) -> bool:
+    """Look again at an invoice whose delivery is still noted, in line with other background work.
+
+    For a worker that need not answer at once. Nothing is asked when the note is gone, nor when
+    the invoice was asked about just now. The note stays until a look decides the matter, so that
+    the next pass finds whatever is left.
+
+    Returns:
+        whether Bitsby was asked.
+
+    Raises:
+        GatewayError: Bitsby gave no answer that could be used.
+        RuntimeError: called inside a transaction.
+    """
+    is_noted = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).exists()
+    return is_noted and _look(invoice, gateway.for_background)
+
+
+def may_be_asked_in(invoice: BitsbyInvoice) -> dt.timedelta:
+    """Return how long it takes until somebody's word may have this invoice asked about again."""
+    return max(invoice.checked_at + ASK_AGAIN_AFTER - shared_now(), dt.timedelta())
+
+
+def _hint(invoice: BitsbyInvoice) -> None:
+    rows = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None)
+    rows.update(hinted_at=shared_now())
+
+
+def _look(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
+    """Ask about one invoice, or about all that wait for a look if there are others."""
     claim = _claim(invoice)
     if claim is None:
         return False
-    hinted = invoices.filter(hinted_at__isnull=False).exclude(pk=invoice.pk)
+    # Those that are noted while Bitsby answers may have come too late for that answer.
+    hinted = BitsbyInvoice.objects.filter(hinted_at__lte=claim).exclude(pk=invoice.pk)
     is_one_of_many = hinted.exists()
+    client = None
     try:
-        client = gateway.if_free()
+        client = make_client()
+        if is_one_of_many:
+            payment_looks.take_in_first_page(client, _near_start())
+            hinted.update(checked_at=shared_now())
+        else:
+            refresh(invoice, client)
     except NoSlot:
+        if client is not None and client.requests:
+            raise
         _unclaim(invoice, claim)
         return False
-    if is_one_of_many:
-        payment_looks.take_in_first_page(client, _near_start())
-        hinted.update(checked_at=timezone.now())
-    else:
-        refresh(invoice, client)
     return True
 
 
@@ -115,7 +152,7 @@ def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
 
     Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
     """
-    now = timezone.now()
+    now = shared_now()
     free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - ASK_AGAIN_AFTER)
     return now if free.update(checked_at=now) else None
 
@@ -175,7 +212,7 @@ def _look_at_payments(
     report: Report,
     progress: Callable[[str], None],
 ) -> None:
-    now = timezone.now()
+    now = shared_now()
     far_start = now - dt.timedelta(days=settings.watch_days)
     began = payment_looks.began()
     if began is None or not BitsbyInvoice.objects.watched(far_start).exists():

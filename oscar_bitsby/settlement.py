@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import router, transaction
-from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, ledger, replies, signals
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.records import remember, worth_of
@@ -186,7 +186,7 @@ def _end(invoice: BitsbyInvoice, status: str) -> None:
     before, invoice.status = invoice.status, status
     if status != BitsbyInvoice.PAID:
         # The end is when the time to pay was over, not when somebody noticed.
-        now = timezone.now()
+        now = shared_now()
         is_over = status == BitsbyInvoice.EXPIRED and invoice.expires_at is not None
         invoice.ended_at = min(now, invoice.expires_at) if is_over and invoice.expires_at else now
     invoice.save(update_fields=["status", "ended_at"])

@@ -6,16 +6,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse
-from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from oscar_bitsby import conf, reconciliation, replies
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 
@@ -86,7 +87,7 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
         outcome = "asked" if asked else "not asked: no free slot, or asked just now"
     except BitsbyError as error:
         outcome = str(error)
-    invoice.refresh_from_db(fields=["status"])
+    invoice.refresh_from_db(fields=["status", "hinted_at", "checked_at"])
     if invoice.status == BitsbyInvoice.PAID:
         status, outcome = 200, "settled"
     else:
@@ -94,12 +95,26 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
     if delivery is not None:
         delivery.answered, delivery.outcome = status, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
+        # With the same claim as the row: of a flood one in a while is handed on.
+        if invoice.hinted_at is not None and conf.get().celery:
+            _hand_on(invoice)
     return _answer(status, "settled" if status == 200 else "try again")
+
+
+def _hand_on(invoice: BitsbyInvoice) -> None:
+    """Have a worker look soon at what could not be settled now."""
+    # Imported here, since only shops that say so have Celery.
+    from oscar_bitsby import tasks
+
+    delay = reconciliation.may_be_asked_in(invoice).total_seconds()
+    transaction.on_commit(
+        partial(tasks.queue_look, invoice, delay), using=router.db_for_write(BitsbyInvoice)
+    )
 
 
 def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> WebhookDelivery | None:
     """Keep the delivery, but of a flood only one in a while."""
-    now = timezone.now()
+    now = shared_now()
     # Taken by one UPDATE, so that of deliveries which overlap only one is kept.
     due = BitsbyInvoice.objects.filter(
         pk=invoice.pk, delivery_kept_at__lte=now - reconciliation.ASK_AGAIN_AFTER

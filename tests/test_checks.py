@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import sys
 import types
 from datetime import timedelta
@@ -290,6 +291,22 @@ def test_e014_without_the_apps_urls(mounted):
     """URLs that were not included are told, with the line to add."""
     messages = mounted(*(one for one in stock.urlpatterns if "bitsby" not in str(one.pattern)))
     assert_one(messages, "E014", ERROR, says="not included", hint="include('oscar_bitsby.urls')")
+
+
+def test_e015_for_celery_that_is_not_installed(given, monkeypatch):
+    """A shop that wants its deliveries handed to workers, and has no Celery, is told."""
+    monkeypatch.setitem(sys.modules, "celery", None)
+    messages = given(CELERY=True)
+    assert_one(messages, "E015", ERROR, says="not installed", hint="[celery]")
+    assert given(CELERY=False) == []
+
+
+def test_celery_that_is_installed_is_right(given, monkeypatch):
+    """With Celery there the setting gives no message, and Celery is not imported for that."""
+    celery = types.ModuleType("celery")
+    celery.__spec__ = importlib.machinery.ModuleSpec("celery", None)
+    monkeypatch.setitem(sys.modules, "celery", celery)
+    assert given(CELERY=True) == []
 
 
 def test_w002_for_a_key_in_the_clear(given, settings):

@@ -37,6 +37,7 @@ DEFAULTS = {
     "WEBHOOK_TOKEN": ("", ""),
     "OTHER_METHODS": ([], ()),
     "EXTEND_CHECKOUT": (True, True),
+    "CELERY": (False, False),
 }
 
 

@@ -1,0 +1,47 @@
+"""``bitsby_prune``: delete what a busy shop no longer needs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from oscar_bitsby import pruning
+from oscar_bitsby.exceptions import ConfigurationError
+
+
+class Command(BaseCommand):
+    help = (
+        "Deletes old webhook deliveries, and old payments of other projects of the Bitsby account."
+        " Invoices and payments that are booked, bound or open are kept for good. Run it every"
+        " week in a busy shop."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--deliveries",
+            type=int,
+            metavar="DAYS",
+            default=pruning.DELIVERY_DAYS,
+            help="delete deliveries that are older (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--dismissed",
+            type=int,
+            metavar="DAYS",
+            help="delete also payments that were dismissed so long ago, if no invoice has them"
+            " (default: keep them)",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="count, but delete nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            pruned = pruning.prune(
+                delivery_days=options["deliveries"],
+                dismissed_days=options["dismissed"],
+                dry_run=options["dry_run"],
+            )
+        except (pruning.CannotPrune, ConfigurationError) as error:
+            raise CommandError(f"{error}.") from None
+        self.stdout.write(f"{'would delete' if options['dry_run'] else 'deleted'}: {pruned}")

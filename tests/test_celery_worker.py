@@ -1,0 +1,189 @@
+"""A real Celery worker on a real Redis settles what was paid at the simulator."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+from oscar.core.loading import get_model
+
+from oscar_bitsby.facade import start_payment
+from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
+from oscar_bitsby.simulator.process import running_simulator
+from oscar_bitsby.throttle import database_now
+from tests.bitsby import KEY
+
+celery = pytest.importorskip("celery", reason="the package celery is not installed")
+pytest.importorskip("redis", reason="the package redis is not installed")
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("real_time"),
+    pytest.mark.skipif(
+        shutil.which("redis-server") is None,
+        reason="redis-server is not installed (Debian's package of that name)",
+    ),
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Seconds for what takes a few; a machine that is busy with other things is slow.
+PATIENCE = 90
+
+
+def until(what, found):
+    """Poll until ``found()`` is true, but not for ever."""
+    deadline = time.monotonic() + PATIENCE
+    while not found():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.1)
+
+
+@contextmanager
+def running(command, log, env=None):
+    """Run a command until the end of the block, when it is ended by its own id."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """The address of a Redis of our own, which keeps nothing."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = {"port": port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": tmp_path}
+    command = ["redis-server"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    log = tmp_path / "redis.log"
+
+    def answers(process):
+        assert process.poll() is None, log.read_text()
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    with running(command, log) as process:
+        until(log.read_text, lambda: answers(process))
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def simulator(settings):
+    with running_simulator(webhooks=False, token=KEY) as simulator:
+        settings.OSCAR_BITSBY = {
+            **settings.OSCAR_BITSBY,
+            "API_URL": simulator.url,
+            "PAYMENT_HOSTS": ["127.0.0.1"],
+            "CELERY": True,
+        }
+        yield simulator
+
+
+@pytest.fixture
+def env(broker, simulator):
+    """The environment of the shop's other processes."""
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "tests.celery_shop.settings",
+        "SHOP_DATABASE": str(connection.settings_dict["NAME"]),
+        "SHOP_SIMULATOR": simulator.url,
+        "SHOP_BROKER": broker,
+    }
+
+
+def shops_celery(*arguments):
+    return [sys.executable, "-m", "celery", "-A", "tests.celery_shop", *arguments]
+
+
+@pytest.fixture
+def worker(env, tmp_path):
+    """A worker that waits for tasks; returns the file that it writes its log to."""
+    log = tmp_path / "worker.log"
+    with running(shops_celery("worker", "--pool=solo", "--loglevel=INFO"), log, env) as process:
+
+        def is_ready():
+            assert process.poll() is None, log.read_text()
+            return " ready." in log.read_text()
+
+        until(log.read_text, is_ready)
+        yield log
+
+
+@pytest.fixture
+def paid(order, simulator):
+    """The invoice of an order, paid at the simulator a moment ago; nobody has told the shop."""
+    invoice = start_payment(order)
+    simulator.control("pay", {"invoiceId": str(invoice.bitsby_id)})
+    return invoice
+
+
+def is_settled():
+    return Order.objects.get().status == "Being processed"
+
+
+def assert_spaced(simulator):
+    requests = simulator.control("state")["requests"]
+    assert all(request["accepted"] for request in requests)
+    assert all(b["at"] - a["at"] >= 1.0 for a, b in pairwise(requests))
+
+
+def test_the_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_path):
+    """Celery's beat sends ``reconcile``, the worker makes passes, and the order is paid once."""
+    beat = shops_celery("beat", f"--schedule={tmp_path / 'beat'}", "--pidfile=", "--loglevel=INFO")
+    log = tmp_path / "beat.log"
+    with running(beat, log, env):
+        until(lambda: log.read_text() + worker.read_text(), is_settled)
+        settled = worker.read_text().count("pass: ")
+        until(worker.read_text, lambda: worker.read_text().count("pass: ") > settled + 1)
+
+    assert Transaction.objects.count() == 1
+    assert_spaced(simulator)
+
+
+def test_a_delivery_without_a_free_slot_is_settled_by_the_worker(
+    paid, worker, broker, simulator, client
+):
+    """The webhook answers 503 and asks nothing; the worker waits in line, asks, and settles."""
+    before = celery.current_app._get_current_object()
+    celery.Celery("web", broker=broker, set_as_current=True)
+    GatewayState.objects.update(next_request_at=database_now() + dt.timedelta(seconds=3))
+    asked = len(simulator.control("state")["requests"])
+    body = json.dumps({"invoice": {"id": str(paid.bitsby_id)}})
+    try:
+        answer = client.post(reverse("oscar_bitsby:webhook"), body, content_type="application/json")
+    finally:
+        before.set_current()
+    assert answer.status_code == 503
+    assert "no free slot" in WebhookDelivery.objects.get().outcome
+
+    until(worker.read_text, is_settled)
+
+    assert Transaction.objects.count() == 1
+    assert BitsbyInvoice.objects.get().hinted_at is None
+    assert len(simulator.control("state")["requests"]) == asked + 1
+    assert_spaced(simulator)
