@@ -42,6 +42,8 @@ class Report:
     cancelled: int = 0
     failures: int = 0
     newest_first: bool = True
+    #: Whether the list had different times at all; equal ones say nothing about its order.
+    descends: bool = False
     newest: dt.datetime = EPOCH
     #: Says that the pass still runs; called between requests.
     keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)

@@ -278,6 +278,7 @@ class GatewayState(models.Model):
     pass_until = models.DateTimeField(default=EPOCH)
     pass_token = models.CharField(max_length=32, blank=True, default="")
     far_look_at = models.DateTimeField(default=EPOCH)
+    deep_look_at = models.DateTimeField(default=EPOCH)
     #: The transaction time up to which the list of payments was read without a gap.
     read_to = models.DateTimeField(default=EPOCH)
     #: What the last look that read a whole list found of its order.

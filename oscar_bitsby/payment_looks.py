@@ -34,8 +34,13 @@ def note_read_to(report: Report) -> None:
 def note_far_look(at: dt.datetime, report: Report) -> None:
     """Remember that everything was looked at, and what order the list was in."""
     GatewayState.objects.filter(pk=GatewayState.ONLY).update(
-        far_look_at=at, newest_first=report.newest_first and report.payments > 1
+        far_look_at=at, deep_look_at=at, newest_first=report.newest_first and report.descends
     )
+
+
+def note_deep_look(at: dt.datetime) -> None:
+    """Remember that a near look went below what was known."""
+    GatewayState.objects.filter(pk=GatewayState.ONLY).update(deep_look_at=at)
 
 
 def take_in_first_page(client: BitsbyClient, start: dt.datetime) -> None:
@@ -68,12 +73,14 @@ def take_in_payments(
             at = payment.transaction_at
             if at is None or (last is not None and at > last):
                 report.newest_first = False
+            elif last is not None and at < last:
+                report.descends = True
             last = at
             if at is not None:
                 report.newest = max(report.newest, at)
         news = _take_in_page(page, report)
         note(number, report.payments)
-        is_known_ground = stop_before is not None and last is not None and last <= stop_before
+        is_known_ground = stop_before is not None and last is not None and last < stop_before
         if is_known_ground and report.newest_first and not news:
             return
 

@@ -25,6 +25,10 @@ ASK_AGAIN_AFTER = dt.timedelta(seconds=10)
 GLANCE_TIMEOUT = 3.0
 #: How often everything that is watched is looked at, as against the last days only.
 FAR_LOOK_EVERY = dt.timedelta(hours=24)
+#: How often a near look goes below what is known, and how far. The list goes by the time of the
+#: transaction, and a payment that needed long to be confirmed appears below newer ones.
+DEEP_LOOK_EVERY = dt.timedelta(hours=1)
+CONFIRMED_WITHIN = dt.timedelta(hours=6)
 #: Deliveries that a near look did not explain are asked about one by one, so many in a pass.
 HINTS_PER_PASS = 3
 
@@ -218,7 +222,8 @@ def _look_at_payments(
     if began is None or not BitsbyInvoice.objects.watched(far_start).exists():
         return
     state = payment_looks.shared_state()
-    is_far = now - state.far_look_at >= FAR_LOOK_EVERY or state.far_look_at > now
+    is_far = _is_due(state.far_look_at, FAR_LOOK_EVERY, now)
+    is_deep = _is_due(state.deep_look_at, DEEP_LOOK_EVERY, now)
     start = max(far_start if is_far else _near_start(), began)
     progress("far look at payments" if is_far else "near look at payments")
 
@@ -226,14 +231,22 @@ def _look_at_payments(
         report.keep_alive()
         progress(f"{payments} payments on {pages} pages")
 
+    known = state.read_to - CONFIRMED_WITHIN if is_deep else state.read_to
     may_stop = state.newest_first and not is_far
     payment_looks.take_in_payments(
-        client, report, start, stop_before=state.read_to if may_stop else None, note=note
+        client, report, start, stop_before=known if may_stop else None, note=note
     )
     if not report.dry_run:
         payment_looks.note_read_to(report)
         if is_far:
             payment_looks.note_far_look(now, report)
+        elif is_deep:
+            payment_looks.note_deep_look(now)
+
+
+def _is_due(last: dt.datetime, every: dt.timedelta, now: dt.datetime) -> bool:
+    """Tell whether something is to be done again; also when a clock was put back since."""
+    return now - last >= every or last > now
 
 
 def _near_start() -> dt.datetime:

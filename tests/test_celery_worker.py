@@ -50,7 +50,7 @@ def until(what, found):
     deadline = time.monotonic() + PATIENCE
     while not found():
         assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
+        time.sleep(0.1)  # noqa: TID251  # other processes keep their own time
 
 
 @contextmanager

@@ -486,6 +486,36 @@ def test_the_list_is_left_early_when_it_was_seen_newest_first(watched, books):
     assert BitsbyPayment.objects.count() == 241
 
 
+def test_a_payment_that_was_confirmed_late_is_found_within_the_hour(watched, books, move_time):
+    """A transfer appears by the time it was sent at, which may be below what is known."""
+    books.add_strangers(240)
+    reconciliation.reconcile()
+    books.add(at=timezone.now() - 3 * HOUR)
+    reconciliation.reconcile()
+    assert BitsbyPayment.objects.count() == 240
+
+    move_time(hours=1)
+    reconciliation.reconcile()
+
+    assert BitsbyPayment.objects.count() == 241
+
+
+def test_payments_of_one_moment_say_nothing_about_the_order_of_the_list(
+    place, invoice_for, fake, watched
+):
+    """A list of equal times is not taken for one with the newest first."""
+    books = Books(fake, 10, "oldest")
+    now = timezone.now()
+    for _ in range(12):
+        books.add(at=now - HOUR)
+    reconciliation.reconcile()
+    books.add(invoice=bitsby.told(invoice_for(place()), "paid"), at=now)
+
+    reconciliation.reconcile()
+
+    assert Transaction.objects.count() == 1
+
+
 @pytest.mark.parametrize("listing", ["oldest", "shuffled"])
 def test_the_list_is_read_whole_when_it_is_not_newest_first(watched, fake, listing):
     """Without the right order every page is read."""
