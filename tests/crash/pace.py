@@ -27,18 +27,20 @@ WAITING = (
 class Meeting:
     """The processes of one round. To be made before they are forked; they share what it knows.
 
-    The held one begins alone. At its first statement inside a transaction the others begin; there
+    The held one begins alone. At a statement of its inside a transaction the others begin; there
     and at each further one it waits until all others have ended or wait for a lock.
 
     Args:
         jobs: functions of a shop, one for each process.
         held: the number of the job that is held; None for none.
+        begin: the others begin at the first statement that has this in it.
         seed: of the pauses of the others.
     """
 
-    def __init__(self, jobs, held, seed):
+    def __init__(self, jobs, held, begin, seed):
         self.jobs = jobs
         self.held = held
+        self.begin = begin
         self.seed = seed
         #: One byte for each process that has ended, and one for the word to begin.
         self._shared = mmap.mmap(-1, len(jobs) + 1)
@@ -84,7 +86,8 @@ class Meeting:
         def hold(execute, sql, params, many, context):
             result = execute(sql, params, many, context)
             if context["connection"].in_atomic_block:
-                self._let_begin()
+                if self.begin in sql:
+                    self._let_begin()
                 self._wait_for_others(watch)
             return result
 
@@ -95,6 +98,8 @@ class Meeting:
             watch.close()
 
     def _wait_for_others(self, watch):
+        if not self._shared[len(self.jobs)]:
+            return
         until = time.monotonic() + LONGEST
         while time.monotonic() < until:
             running = len(self.jobs) - 1 - sum(self._shared[: len(self.jobs)])

@@ -49,6 +49,8 @@ class Race:
     is_slow = False
     jobs = ()
     held = (0,)
+    #: What stands in the statement of the held one at which the others begin; else at its first.
+    begin = ""
 
     def __init_subclass__(cls):
         if cls.name:
@@ -96,7 +98,7 @@ def run_round(laboratory, race, number):
 
     shop = laboratory.step(shop, prepare)
     held = race.held[(number - 1) % len(race.held)] if has_row_locks() else None
-    meeting = Meeting(race.jobs, held, f"{race.name} {number}")
+    meeting = Meeting(race.jobs, held, race.begin, f"{race.name} {number}")
     ended = processes.at_once(
         [partial(in_shop, shop, runner) for runner in meeting.runners()],
         ready=connections["default"].ensure_connection,
@@ -110,7 +112,11 @@ def run_round(laboratory, race, number):
         shop.until_quiet()
         if race.is_slow:
             come_to_rest(shop)
-        shop.problems += audit.audit(shop, staff_moved_orders=race.staff_moves)
+        shop.problems += audit.audit(
+            shop,
+            staff_moved_orders=race.staff_moves,
+            placed_meanwhile=place in race.jobs or place_other in race.jobs,
+        )
         shop.problems += race.expect(shop)
         shop.notes["end"] = ", ".join(Order.objects.order_by("pk").values_list("status", flat=True))
 
@@ -361,6 +367,13 @@ class PlacingCancelling(Race):
     def expect(self, shop):
         statuses = list(Order.objects.values_list("status", flat=True))
         return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
+
+
+class CancellingPlacing(PlacingCancelling):
+    """The same, in the moment when the vouchers are given back, or taken."""
+
+    name = "place x cancel, vouchers"
+    begin = '"voucher_voucher"'
 
 
 class Binding(Race):
