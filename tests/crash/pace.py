@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import random
+import re
 import time
 
 from django.db import connections
@@ -33,14 +34,16 @@ class Meeting:
     Args:
         jobs: functions of a shop, one for each process.
         held: the number of the job that is held; None for none.
-        begin: the others begin at the first statement that has this in it.
+        begin: the others begin at a statement in which this pattern is found.
+        skip: how many such statements pass before they begin.
         seed: of the pauses of the others.
     """
 
-    def __init__(self, jobs, held, begin, seed):
+    def __init__(self, jobs, held, *, begin="", skip=0, seed=""):
         self.jobs = jobs
         self.held = held
         self.begin = begin
+        self.skip = skip
         self.seed = seed
         #: One byte for each process that has ended, and one for the word to begin.
         self._shared = mmap.mmap(-1, len(jobs) + 1)
@@ -86,7 +89,8 @@ class Meeting:
         def hold(execute, sql, params, many, context):
             result = execute(sql, params, many, context)
             if context["connection"].in_atomic_block:
-                if self.begin in sql:
+                self.skip -= re.search(self.begin, sql) is not None
+                if self.skip < 0:
                     self._let_begin()
                 self._wait_for_others(watch)
             return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -21,6 +22,14 @@ Order = get_model("order", "Order")
 
 RACES = {}
 
+#: Statements of the held one after which the others begin at the latest.
+MOST_SKIPPED = 25
+#: What it is about to change, the held one has read or locked.
+READ = r'FROM "order_order"|FOR UPDATE'
+#: A pass has read what speaks for giving an order up.
+DECIDED = r'ORDER BY "oscar_bitsby_bitsbyinvoice"."id" ASC'
+GAVE_BACK = r'UPDATE "voucher_voucher"'
+
 
 @dataclass
 class Outcome:
@@ -36,7 +45,8 @@ class Race:
     """What all races share; a subclass with a ``name`` is one of them.
 
     ``jobs`` are the functions of a shop that run at once, each in a process of its own. ``held``
-    are the numbers of those that are as slow as can be, one in each round.
+    has the numbers of those that are as slow as can be, one in each round, and the statement of
+    theirs, inside a transaction, at which the others begin.
     """
 
     name = ""
@@ -48,9 +58,7 @@ class Race:
     #: Something is given up in it, which may take more passes.
     is_slow = False
     jobs = ()
-    held = (0,)
-    #: What stands in the statement of the held one at which the others begin; else at its first.
-    begin = ""
+    held = ((0, READ),)
 
     def __init_subclass__(cls):
         if cls.name:
@@ -97,8 +105,16 @@ def run_round(laboratory, race, number):
             shop.notes["staff"] = {name: one.value for name, one in cookies.items()}
 
     shop = laboratory.step(shop, prepare)
-    held = race.held[(number - 1) % len(race.held)] if has_row_locks() else None
-    meeting = Meeting(race.jobs, held, race.begin, f"{race.name} {number}")
+    seed = f"{race.name} {number}"
+    held, begin = race.held[(number - 1) % len(race.held)]
+    if number > len(race.held):
+        # Anywhere else.
+        begin, skip = "", random.Random(seed).randrange(MOST_SKIPPED)
+    else:
+        skip = 0
+    meeting = Meeting(
+        race.jobs, held if has_row_locks() else None, begin=begin, skip=skip, seed=seed
+    )
     ended = processes.at_once(
         [partial(in_shop, shop, runner) for runner in meeting.runners()],
         ready=connections["default"].ensure_connection,
@@ -260,7 +276,7 @@ class Cancelling(Race):
     ends = (audit.PAID, audit.CANCELLED)
     is_slow = True
     jobs = (bind_and_tell, make_pass, make_pass)
-    held = (1, 0)
+    held = ((1, DECIDED), (0, READ))
 
     def prepare(self, shop):
         shop.notes["payments"] = [short(shop, invoiced(shop))]
@@ -274,7 +290,7 @@ class CancellingBound(Cancelling):
 
     name = "settle x settle x cancel"
     jobs = (refresh, deliver, make_pass, refresh)
-    held = (2,)
+    held = ((2, READ),)
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -286,7 +302,7 @@ class CancellingPaying(Cancelling):
 
     name = "pay x cancel"
     jobs = (click_pay, make_pass, click_pay)
-    held = (1, 0)
+    held = ((1, DECIDED), (0, READ))
     ends = (audit.CANCELLED,)
 
     def after(self, shop):
@@ -326,7 +342,7 @@ class PayingSettled(Paying):
 
     name = "pay x settle"
     jobs = (click_pay, refresh, make_pass, deliver)
-    held = (0, 1)
+    held = ((0, READ), (1, READ))
 
     def prepare(self, shop):
         shop.pay(invoiced(shop))
@@ -355,7 +371,7 @@ class PlacingCancelling(Race):
     name = "place x cancel"
     is_slow = True
     jobs = (place_other, make_pass)
-    held = (0, 1)
+    held = ((0, READ), (1, DECIDED))
     ends = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -370,10 +386,10 @@ class PlacingCancelling(Race):
 
 
 class CancellingPlacing(PlacingCancelling):
-    """The same, in the moment when the vouchers are given back, or taken."""
+    """The same, in the moment when the first of two vouchers is given back."""
 
     name = "place x cancel, vouchers"
-    begin = '"voucher_voucher"'
+    held = ((1, GAVE_BACK),)
 
 
 class Binding(Race):
@@ -463,7 +479,7 @@ class StaffCancels(Cancelling):
 
     name = "cancel x staff cancels"
     jobs = (make_pass, cancel_in_dashboard, bind_and_tell)
-    held = (0,)
+    held = ((0, DECIDED),)
     staff_moves = True
 
 
