@@ -26,8 +26,8 @@ RACES = {}
 MOST_SKIPPED = 25
 #: What it is about to change, the held one has read or locked.
 READ = r'FROM "order_order"|FOR UPDATE'
-#: A pass has read what speaks for giving an order up.
-DECIDED = r'ORDER BY "oscar_bitsby_bitsbyinvoice"."id" ASC'
+#: A pass has read all that speaks for giving an order up, last whether money waits for it.
+DECIDED = r'FROM "oscar_bitsby_bitsbypayment" INNER JOIN "oscar_bitsby_bitsbyinvoice"'
 GAVE_BACK = r'UPDATE "voucher_voucher"'
 
 
@@ -107,11 +107,10 @@ def run_round(laboratory, race, number):
     shop = laboratory.step(shop, prepare)
     seed = f"{race.name} {number}"
     held, begin = race.held[(number - 1) % len(race.held)]
+    skip = 0
     if number > len(race.held):
         # Anywhere else.
         begin, skip = "", random.Random(seed).randrange(MOST_SKIPPED)
-    else:
-        skip = 0
     meeting = Meeting(
         race.jobs, held if has_row_locks() else None, begin=begin, skip=skip, seed=seed
     )
