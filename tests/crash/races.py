@@ -28,7 +28,8 @@ MOST_SKIPPED = 25
 READ = r'FROM "order_order"|FOR UPDATE'
 #: A pass has read all that speaks for giving an order up, last whether money waits for it.
 DECIDED = r'FROM "oscar_bitsby_bitsbypayment" INNER JOIN "oscar_bitsby_bitsbyinvoice"'
-GAVE_BACK = r'UPDATE "voucher_voucher"'
+#: It has begun to give back: goods or vouchers, whichever come first.
+GAVE_BACK = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
 
 
 @dataclass
@@ -384,10 +385,10 @@ class PlacingCancelling(Race):
         return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
 
 
-class CancellingPlacing(PlacingCancelling):
-    """The same, in the moment when the first of two vouchers is given back."""
+class GivingBackPlacing(PlacingCancelling):
+    """The same, in the moment when the first of what both orders use is given back."""
 
-    name = "place x cancel, vouchers"
+    name = "place x cancel, giving back"
     held = ((1, GAVE_BACK),)
 
 
