@@ -23,7 +23,7 @@ def results_of(*arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode in (0, 1), done.stderr
     assert done.stdout, done.stderr
