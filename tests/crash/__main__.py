@@ -65,8 +65,9 @@ def explored(laboratory, options):
     chosen = {name: one for name, one in OPERATIONS.items() if re.search(options.only, name)}
     for name, operation in chosen.items():
         since = time.monotonic()
-        share = None if options.seconds is None else options.seconds / len(chosen)
-        result = laboratory.explore(operation, seconds=share, at=options.at, progress=listed)
+        result = laboratory.explore(
+            operation, sample=options.sample, at=options.at, progress=listed
+        )
         tried += result.tried
         findings += len(result.findings)
         found = f"{len(result.findings)} broken" if result.findings else "all kept"
@@ -92,10 +93,11 @@ def raced(laboratory, options):
 
     say = (lambda *words, **how: None) if options.json else print
     say(f"Races on {laboratory.database.vendor}")
+    began = time.monotonic()
     rounds, findings = 0, 0
     chosen = {name: one for name, one in RACES.items() if re.search(options.only, name)}
     for name, race in chosen.items():
-        outcome = run_race(laboratory, race, (options.seconds or 60) / len(chosen))
+        outcome = run_race(laboratory, race, options.rounds)
         rounds += outcome.rounds
         findings += len(outcome.findings)
         found = f"{len(outcome.findings)} broken" if outcome.findings else "all kept"
@@ -103,7 +105,10 @@ def raced(laboratory, options):
         for finding in outcome.findings[: options.show]:
             say("    " + str(finding).replace("\n", "\n    "), flush=True)
         yield outcome
-    say(f"{rounds} rounds on {laboratory.database.vendor}, {findings} with a broken promise")
+    say(
+        f"{rounds} rounds on {laboratory.database.vendor}, {findings} with a broken promise,"
+        f" {time.monotonic() - began:.0f} s"
+    )
 
 
 def parser():
@@ -112,10 +117,12 @@ def parser():
     add = reader.add_argument
     add("--only", default="", metavar="PATTERN", help="those with this in their name")
     add("--at", type=int, metavar="N", help="the n-th point of each only")
-    add("--seconds", type=float, metavar="S", help="stop after about so long; for races 60")
+    add("--sample", type=int, metavar="N", help="n points of each only, the same each time")
     add("--show", type=int, default=5, metavar="N", help="findings shown of each (default: 5)")
     add("--list", action="store_true", help="print each point that was tried")
     add("--races", action="store_true", help="real races instead of crash points")
+    held = "rounds of each race for each job that is held in it (default: 10)"
+    add("--rounds", type=int, default=10, metavar="N", help=held)
     add("--json", action="store_true", help="print results as JSON, and nothing else")
     return reader
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
+import random
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, pairwise
 
 from django.core.management import call_command
 from django.db import connections
@@ -96,70 +96,70 @@ class Laboratory:
             raise RuntimeError(str(ended.value))
         return ended.value
 
-    def prepared(self, operation):
-        """Return a shop in the situation that the operation begins with."""
-        self.restore(operation.stage)
-        shop = replace(self.shop, notes={}, problems=[], remarks=[])
-        return self.step(shop, operation.prepare)
+    def act(self, operation, crash_at):
+        """Bring about an operation's situation and run it up to a point, in one process.
 
-    def act(self, operation, shop, crash_at):
-        """Run the operation up to a point; return how it ended, and the points it passed."""
+        Returns:
+            how it ended; its value is the shop before and, where it did not crash, after it, with
+            the points that it passed or the one that it reached.
+        """
+        self.restore(operation.stage)
+        fresh = replace(self.shop, notes={}, problems=[], remarks=[])
 
         def run(crash):
-            tracer = Tracer(crash_at, crash)
+            before = in_shop(fresh, operation.prepare)
+            tracer = Tracer(crash_at, lambda point: crash((before, point)))
 
             def act(shop):
                 with tracer.watching():
                     operation.act(shop)
+                shop.problems += tracer.locks.problems
 
-            return in_shop(shop, act), tracer.points
+            return in_shop(before, act), tracer.points
 
         return processes.run(run)
 
-    def crash(self, operation, number):
+    def crash(self, operation, number, *, recovers=True):
         """Kill the operation at a point; return where that was, and the shop at rest again.
 
-        Without a ``number``, or when it is not reached, the operation runs to its end.
+        Without a ``number``, or when it is not reached, the operation runs to its end. Then all
+        points that it passed are returned, too.
         """
-        shop = self.prepared(operation)
-        ended = self.act(operation, shop, number)
-        points = []
+        ended = self.act(operation, number)
         if ended.failed:
-            return None, replace(shop, problems=[f"the operation failed: {ended.value}"]), points
-        if ended.crashed:
-            point = ended.value
-        else:
-            point = None
-            shop, points = ended.value
+            shop = replace(self.shop, problems=[f"the operation failed: {ended.value}"])
+            return None, shop, []
+        shop, passed = ended.value
+        point, points = (passed, []) if ended.crashed else (None, passed)
+        if not recovers:
+            return point, shop, points
         try:
             shop = self.step(shop, lambda shop: recover(operation, shop))
         except RuntimeError as error:
             shop = replace(shop, problems=[*shop.problems, f"not recovered: {error}"])
         return point, shop, points
 
-    def explore(self, operation, *, seconds=None, at=None, progress=lambda text: None):
+    def explore(self, operation, *, sample=None, at=None, progress=lambda text: None):
         """Try the points of an operation.
 
         Args:
-            seconds: stop after so long, having tried the most telling points first.
+            sample: try this many points only, the same ones each time.
             at: try this point only.
             progress: is told each point that was tried.
         """
         result = Result(operation.name)
-        until = None if seconds is None else time.monotonic() + seconds
-        _, shop, points = self.crash(operation, 0)
+        # A sample has no time for what other tests try, too: an operation that ends by itself.
+        _, shop, points = self.crash(operation, 0, recovers=sample is None)
         _note(result, "not killed", shop)
         result.points = len(points)
         if at is not None:
             numbers = iter([at])
-        elif until is not None:
-            numbers = iter(telling_first(points))
+        elif sample is not None:
+            numbers = iter(drawn(points, sample, operation.name))
         else:
             # An operation need not take the same way each time: go on until it ends by itself.
             numbers = count(1)
         for number in numbers:
-            if until is not None and result.tried and time.monotonic() > until:
-                break
             point, shop, _ = self.crash(operation, number)
             if point is None and not shop.problems:
                 break
@@ -172,21 +172,26 @@ class Laboratory:
         return result
 
 
-def telling_first(points):
-    """Return the numbers of points, spread, those first where the world differs from before."""
+def drawn(points, size, seed):
+    """Return the numbers of so many points, far from each other, drawn by a seed.
+
+    Every second one is inside a transaction: killed there, the shop should be as it was before.
+    At the others the world has changed for good.
+    """
+    draw = random.Random(seed)
     numbers = range(1, len(points) + 1)
-    telling = [number for number in numbers if "(in a transaction)" not in points[number - 1]]
-    return [*spread(telling), *spread([number for number in numbers if number not in telling])]
+    inside = [number for number in numbers if "(in a transaction)" in points[number - 1]]
+    lasting = [number for number in numbers if number not in inside]
+    return sorted(
+        [*_one_of_each(lasting, (size + 1) // 2, draw), *_one_of_each(inside, size // 2, draw)]
+    )
 
 
-def spread(numbers):
-    """Return the same numbers so that any few of the first ones lie far from each other."""
-    step = 1 << len(numbers).bit_length()
-    order = []
-    while step:
-        order += [at for at in range(step // 2, len(numbers), step) if step > 1 or not order]
-        step //= 2
-    return [numbers[at] for at in dict.fromkeys([*order, *range(len(numbers))])]
+def _one_of_each(numbers, stretches, draw):
+    """Cut the numbers into so many stretches and draw one of each."""
+    stretches = min(stretches, len(numbers))
+    ends = [len(numbers) * end // stretches for end in range(stretches + 1)] if stretches else []
+    return [numbers[draw.randrange(*ends)] for ends in pairwise(ends)]
 
 
 def _note(result, point, shop):

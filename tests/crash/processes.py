@@ -30,7 +30,7 @@ class Child:
 
 @dataclass
 class Ended:
-    """How a child ended: ``value`` is what it returned or where it crashed."""
+    """How a child ended: ``value`` is what it returned or handed over when it crashed."""
 
     how: str
     value: Any
@@ -45,7 +45,7 @@ class Ended:
 
 
 def start(job, gate=None):
-    """Fork a child that runs ``job(crash)``; ``crash(text)`` ends it there and then."""
+    """Fork a child that runs ``job(crash)``; ``crash(value)`` ends it there and then."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -58,8 +58,8 @@ def start(job, gate=None):
         while data:
             data = data[os.write(writer, data) :]
 
-    def crash(text):
-        send("crashed", text)
+    def crash(value):
+        send("crashed", value)
         # No handler, no finally, no rollback: the process is gone.
         os._exit(CRASHED)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from django.db import connections
 from django.urls import reverse
@@ -15,11 +15,21 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.crash import audit, processes
 from tests.crash.laboratory import Finding, come_to_rest, in_shop
 from tests.crash.operations import bind_at_bitsby, invoiced, short
+from tests.crash.pace import Meeting
 from tests.crash.shop import HOUR
 
 Order = get_model("order", "Order")
 
 RACES = {}
+
+#: Statements of the held one after which the others begin at the latest.
+MOST_SKIPPED = 25
+#: What it is about to change, the held one has read or locked.
+READ = r'FROM "order_order"|FOR UPDATE'
+#: A pass has read all that speaks for giving an order up, last whether money waits for it.
+DECIDED = r'FROM "oscar_bitsby_bitsbypayment" INNER JOIN "oscar_bitsby_bitsbyinvoice"'
+#: It has begun to give back: goods or vouchers, whichever come first.
+GAVE_BACK = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
 
 
 @dataclass
@@ -35,7 +45,9 @@ class Outcome:
 class Race:
     """What all races share; a subclass with a ``name`` is one of them.
 
-    ``jobs`` are the functions of a shop that run at once, each in a process of its own.
+    ``jobs`` are the functions of a shop that run at once, each in a process of its own. ``held``
+    has the numbers of those that are as slow as can be, one in each round, and the statement of
+    theirs, inside a transaction, at which the others begin.
     """
 
     name = ""
@@ -47,6 +59,7 @@ class Race:
     #: Something is given up in it, which may take more passes.
     is_slow = False
     jobs = ()
+    held = ((0, READ),)
 
     def __init_subclass__(cls):
         if cls.name:
@@ -64,21 +77,24 @@ class Race:
         return [] if status in self.ends else [f"the order is {status}, not {self.ends}"]
 
 
-def run_race(laboratory, race, seconds):
-    """Repeat a race for so many seconds; return what came of it."""
+def run_race(laboratory, race, rounds):
+    """Repeat a race, so often for each job that is held in it; return what came of it."""
     outcome = Outcome(race.name)
-    until = time.monotonic() + seconds
-    while not outcome.rounds or time.monotonic() < until:
-        shop = run_round(laboratory, race)
+    for number in range(1, rounds * len(race.held) + 1):
+        shop = run_round(laboratory, race, number)
         outcome.rounds += 1
         end = shop.notes.get("end", "?")
         outcome.ends[end] = outcome.ends.get(end, 0) + 1
         if shop.problems:
-            outcome.findings.append(Finding(race.name, f"round {outcome.rounds}", shop.problems))
+            outcome.findings.append(Finding(race.name, f"round {number}", shop.problems))
     return outcome
 
 
-def run_round(laboratory, race):
+def has_row_locks():
+    return connections["default"].vendor == "postgresql"
+
+
+def run_round(laboratory, race, number):
     """Race once; return the shop at rest, with what is wrong about it."""
     laboratory.restore(race.stage)
     shop = replace(laboratory.shop, notes={}, problems=[], remarks=[])
@@ -90,8 +106,17 @@ def run_round(laboratory, race):
             shop.notes["staff"] = {name: one.value for name, one in cookies.items()}
 
     shop = laboratory.step(shop, prepare)
+    seed = f"{race.name} {number}"
+    held, begin = race.held[(number - 1) % len(race.held)]
+    skip = 0
+    if number > len(race.held):
+        # Anywhere else.
+        begin, skip = "", random.Random(seed).randrange(MOST_SKIPPED)
+    meeting = Meeting(
+        race.jobs, held if has_row_locks() else None, begin=begin, skip=skip, seed=seed
+    )
     ended = processes.at_once(
-        [lambda job=job: in_shop(shop, lambda shop: begin(shop, job)) for job in race.jobs],
+        [partial(in_shop, shop, runner) for runner in meeting.runners()],
         ready=connections["default"].ensure_connection,
     )
     problems = []
@@ -103,7 +128,11 @@ def run_round(laboratory, race):
         shop.until_quiet()
         if race.is_slow:
             come_to_rest(shop)
-        shop.problems += audit.audit(shop, staff_moved_orders=race.staff_moves)
+        shop.problems += audit.audit(
+            shop,
+            staff_moved_orders=race.staff_moves,
+            placed_meanwhile=place in race.jobs or place_other in race.jobs,
+        )
         shop.problems += race.expect(shop)
         shop.notes["end"] = ", ".join(Order.objects.order_by("pk").values_list("status", flat=True))
 
@@ -113,14 +142,6 @@ def run_round(laboratory, race):
         shop = replace(shop, problems=[f"not recovered: {error}"])
     shop.problems += problems
     return shop
-
-
-def begin(shop, job):
-    """Do a job, a moment sooner or later each time, so that rounds overlap in different places."""
-    until = time.monotonic() + random.choice((0, 0, 0.005, 0.01, 0.02, 0.04))
-    while time.monotonic() < until:
-        pass
-    job(shop)
 
 
 # What people and machines do.
@@ -255,6 +276,7 @@ class Cancelling(Race):
     ends = (audit.PAID, audit.CANCELLED)
     is_slow = True
     jobs = (bind_and_tell, make_pass, make_pass)
+    held = ((1, DECIDED), (0, READ))
 
     def prepare(self, shop):
         shop.notes["payments"] = [short(shop, invoiced(shop))]
@@ -268,6 +290,7 @@ class CancellingBound(Cancelling):
 
     name = "settle x settle x cancel"
     jobs = (refresh, deliver, make_pass, refresh)
+    held = ((2, READ),)
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -279,6 +302,7 @@ class CancellingPaying(Cancelling):
 
     name = "pay x cancel"
     jobs = (click_pay, make_pass, click_pay)
+    held = ((1, DECIDED), (0, READ))
     ends = (audit.CANCELLED,)
 
     def after(self, shop):
@@ -318,6 +342,7 @@ class PayingSettled(Paying):
 
     name = "pay x settle"
     jobs = (click_pay, refresh, make_pass, deliver)
+    held = ((0, READ), (1, READ))
 
     def prepare(self, shop):
         shop.pay(invoiced(shop))
@@ -346,6 +371,7 @@ class PlacingCancelling(Race):
     name = "place x cancel"
     is_slow = True
     jobs = (place_other, make_pass)
+    held = ((0, READ), (1, DECIDED))
     ends = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -357,6 +383,13 @@ class PlacingCancelling(Race):
     def expect(self, shop):
         statuses = list(Order.objects.values_list("status", flat=True))
         return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
+
+
+class GivingBackPlacing(PlacingCancelling):
+    """The same, in the moment when the first of what both orders use is given back."""
+
+    name = "place x cancel, giving back"
+    held = ((1, GAVE_BACK),)
 
 
 class Binding(Race):
@@ -446,6 +479,7 @@ class StaffCancels(Cancelling):
 
     name = "cancel x staff cancels"
     jobs = (make_pass, cancel_in_dashboard, bind_and_tell)
+    held = ((0, DECIDED),)
     staff_moves = True
 
 

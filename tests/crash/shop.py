@@ -74,7 +74,7 @@ class Shop:
     # How it is furnished.
 
     def furnish(self):
-        """Stock two goods, issue two vouchers, and lead two buyers up to the last click."""
+        """Stock two goods, issue three vouchers, and lead two buyers up to the last click."""
         Country.objects.create(
             iso_3166_1_a2="DE",
             iso_3166_1_a3="DEU",
@@ -85,13 +85,16 @@ class Shop:
             factories.create_product(
                 title=title, price=Decimal("10.00"), num_in_stock=50, partner_name="Shop"
             )
-        for code, usage in (("ONCE", Voucher.SINGLE_USE), ("MANY", Voucher.MULTI_USE)):
+        uses = {"MANY": Voucher.MULTI_USE, "MORE": Voucher.MULTI_USE, "ONCE": Voucher.SINGLE_USE}
+        for code, usage in uses.items():
             everything = factories.RangeFactory(name=code, includes_all_products=True)
             voucher = factories.VoucherFactory(name=code, code=code, usage=usage)
             voucher.offers.add(
                 factories.ConditionalOfferFactory(
                     name=code,
                     offer_type=ConditionalOffer.VOUCHER,
+                    # So that a basket may have several.
+                    exclusive=False,
                     condition=factories.ConditionFactory(range=everything, type="Count", value=1),
                     benefit=factories.BenefitFactory(
                         range=everything, type="Percentage", value=Decimal(20)
@@ -100,11 +103,14 @@ class Shop:
             )
         get_user_model().objects.create_superuser("staff", "staff@example.com", "secret")
         mug, plate = Product.objects.order_by("pk")
-        # In opposite order, and sharing a voucher: what locks are taken in must not depend on it.
+        # In opposite order, and sharing vouchers: what locks are taken in must not depend on it.
         self.buyers = [
-            self._led_to_preview([mug, plate], ["ONCE", "MANY"]),
-            self._led_to_preview([plate, mug], ["MANY"]),
+            self._led_to_preview([mug, plate], ["ONCE", "MANY", "MORE"]),
+            self._led_to_preview([plate, mug], ["MORE", "MANY"]),
         ]
+        # Oscar takes out of a basket what gives no discount.
+        used = sorted(basket.vouchers.count() for basket in Basket.objects.all())
+        assert used == [2, 3], f"the baskets have {used} vouchers"
 
     def _led_to_preview(self, products, codes):
         client = Client()

@@ -9,6 +9,8 @@ import requests
 from django.core.mail import EmailMessage
 from django.db import connections
 
+from tests.crash.locks import LockOrder
+
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
@@ -27,6 +29,7 @@ class Tracer:
         self.crash_at = crash_at
         self.crash = crash
         self.points = []
+        self.locks = LockOrder()
 
     def point(self, text):
         self.points.append(text)
@@ -34,9 +37,10 @@ class Tracer:
             self.crash(f"point {len(self.points)}: {text}")
 
     def on_statement(self, execute, sql, params, many, context):
+        inside = context["connection"].in_atomic_block
+        self.locks.saw(sql, inside)
         result = execute(sql, params, many, context)
         if sql.lstrip().upper().startswith(WRITES):
-            inside = context["connection"].in_atomic_block
             held = "in a transaction" if inside else "committed at once"
             self.point(f"after {' '.join(sql.split())[:400]} ({held})")
         return result
@@ -55,12 +59,14 @@ class Tracer:
         connection = connections["default"]
         connection.ensure_connection()
         commit = self.after(connection._commit, lambda: "COMMIT")
+        begin = self.locks.before(connection.set_autocommit)
         send = self.after(requests.Session.send, lambda session, request: f"POST {request.url}")
         mail = self.after(EmailMessage.send, lambda message, *rest: f"mail {message.subject}")
         self.point("before the first effect")
         with (
             connection.execute_wrapper(self.on_statement),
             mock.patch.object(connection, "_commit", commit),
+            mock.patch.object(connection, "set_autocommit", begin),
             mock.patch.object(requests.Session, "send", send),
             mock.patch.object(EmailMessage, "send", mail),
         ):
