@@ -64,7 +64,7 @@ def _ask_and_settle(
     }
     if not report.dry_run:
         # What was asked in vain is asked about less often; what was answered is not held up.
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).update(checked_at=shared_now())
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).note_on(checked_at=shared_now())
     for invoice in invoices:
         word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
         if word is not None:
@@ -94,7 +94,7 @@ def cancel_orders(
                 report.cancelled += 1
             elif not report.dry_run:
                 rows = BitsbyInvoice.objects.filter(order=order_pk, holds_order=True)
-                rows.update(checked_at=shared_now())
+                rows.note_on(checked_at=shared_now())
 
 
 def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
@@ -104,7 +104,7 @@ def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
     ended = BitsbyInvoice.objects.filter(holds_order=True, ended_at__lte=now - patience)
     if not report.dry_run:
         # Staff or another payment decided: there is nothing left to wait for.
-        ended.exclude(order__status=pending).update(holds_order=False)
+        ended.exclude(order__status=pending).note_on(holds_order=False)
     orders = list(
         ended.filter(_not_in_vain(now, "ended_at", patience), order__status=pending)
         # A newer invoice that has only just ended gives its order time again.

@@ -177,7 +177,10 @@ def _release_quietly(line: Any) -> None:
 
 def _give_back_vouchers(order: Any) -> None:
     used = VoucherApplication.objects.filter(order=order)
-    for voucher_id in used.order_by("voucher_id").values_list("voucher_id", flat=True):
+    voucher_ids = list(used.values_list("voucher_id", flat=True))
+    # All at once and in the model's own order, as Oscar itself locks them when placing.
+    list(Voucher.objects.filter(pk__in=voucher_ids).select_for_update())
+    for voucher_id in voucher_ids:
         Voucher.objects.filter(pk=voucher_id).update(num_orders=_less("num_orders", 1))
     used.delete()
     for discount in order.discounts.exclude(voucher_id=None).order_by("voucher_id", "pk"):

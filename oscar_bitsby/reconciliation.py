@@ -140,7 +140,7 @@ def _look(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bo
         client = make_client()
         if is_one_of_many:
             payment_looks.take_in_first_page(client, _near_start())
-            hinted.update(checked_at=shared_now())
+            hinted.note_on(checked_at=shared_now())
         else:
             refresh(invoice, client)
     except NoSlot:

@@ -2,7 +2,8 @@
 
 Rows are locked in one order everywhere, so that no two processes can wait for each other: the
 order, which guards all its invoices, then an invoice, then the payment, then ``ledger``'s rows
-(source, vouchers, stock).
+(source, vouchers in the order of their model as Oscar locks them, offers, stock by its key).
+What is noted of many invoices at once skips those that are locked: see ``note_on``.
 Nothing here talks to Bitsby; whoever calls has asked before, outside of any transaction.
 """
 
