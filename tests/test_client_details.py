@@ -1,4 +1,4 @@
-"""The client's smaller promises: defaults, the end of lists, and what is said of strange answers."""
+"""The client's smaller promises: defaults, the end of lists, and what is said of rubbish."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_data_that_is_no_list_is_said_to_be_none(client, fake):
     """Whoever reads the error learns what was expected where."""
     fake.on("/invoices/list", success({"id": 5}))
 
-    with pytest.raises(ReplyNotUnderstood, match="^/invoices/list: a list was expected"):
+    with pytest.raises(ReplyNotUnderstood, match=r"^/invoices/list: a list was expected"):
         list(client.list_invoices())
 
 

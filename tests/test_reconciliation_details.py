@@ -125,3 +125,59 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
     (record,) = caplog.records
     assert record.getMessage() == f"no look at invoice {invoice.bitsby_id}"
     assert record.exc_info[0] is ZeroDivisionError
+
+
+# Deliveries
+
+
+def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
+    """A delivery that cannot be looked into is noted once, at its first time, and nowhere else."""
+    first = timezone.now() - dt.timedelta(minutes=5)
+    noted = invoice_for(place(), hinted_at=first)
+    fresh, other = invoice_for(place()), invoice_for(place())
+    gateway.if_free()
+    for invoice in (noted, fresh):
+        assert reconciliation.look_into_delivery(invoice) is False
+
+    hints = dict(BitsbyInvoice.objects.values_list("pk", "hinted_at"))
+    assert hints[noted.pk] == first
+    assert hints[fresh.pk] is not None
+    assert hints[other.pk] is None
+
+
+def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
+    """The second look of a moment is none, and says so."""
+    fake.invoices = [bitsby.told(invoice)]
+
+    looks = [reconciliation.look_into_delivery(invoice) for _ in range(2)]
+
+    assert looks == [True, False]
+    assert len(fake.requests) == 1
+
+
+def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, fake):
+    """Other invoices for which no delivery came are no reason to read the list of payments."""
+    invoice, _ = invoice_for(place()), invoice_for(place())
+
+    assert reconciliation.look_into_delivery(invoice) is True
+
+    (question,) = fake.requests
+    assert (question[0], question[1]["invoiceId"]) == ("/invoices/list", str(invoice.bitsby_id))
+
+
+def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fake):
+    """The payments of the last day are asked for, and all that wait count as looked at now."""
+    now = timezone.now()
+    waiting = invoice_for(place(), hinted_at=now)
+    invoice, other = invoice_for(place()), invoice_for(place())
+
+    assert reconciliation.look_into_delivery(invoice) is True
+
+    (question,) = fake.requests
+    # A day more on both sides, since the zone of these dates is not known.
+    days = (question[1]["startDate"], question[1]["endDate"])
+    assert question[0] == "/payments/list"
+    assert days == tuple((now + dt.timedelta(days=by)).date().isoformat() for by in (-2, 1))
+    assert checked_at(waiting) >= now
+    assert checked_at(invoice) >= now
+    assert checked_at(other) == EPOCH

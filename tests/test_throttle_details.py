@@ -46,5 +46,5 @@ def test_who_gets_no_slot_is_told_why(clock):
     """The error says that the limit is in use, and that nothing was sent."""
     throttle.wait_for_slot(0)
 
-    with pytest.raises(NoSlot, match="^the account's one request a second is in use; nothing was"):
+    with pytest.raises(NoSlot, match=r"^the account's one request a second is in use; nothing was"):
         throttle.wait_for_slot(0)
