@@ -84,7 +84,9 @@ def test_an_invoice_without_a_time_ends_when_that_is_heard(invoice, settle, word
     assert before <= as_now(invoice).ended_at <= timezone.now()
 
 
-@pytest.mark.parametrize(("word", "minutes"), [("canceled", -30), ("canceled", 30), ("expired", 30)])
+@pytest.mark.parametrize(
+    ("word", "minutes"), [("canceled", -30), ("canceled", 30), ("expired", 30)]
+)
 def test_an_invoice_ends_no_later_than_it_is_told(invoice, settle, word, minutes):
     """Cancelled counts from when it is heard, and so does an end that comes before its time."""
     expires_at = timezone.now() + dt.timedelta(minutes=minutes)
