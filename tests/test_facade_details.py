@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
 import uuid
 from decimal import Decimal
@@ -80,7 +79,7 @@ def test_two_attempts_in_one_moment_are_kept_apart_by_the_database(order, fake, 
 
     monkeypatch.setattr(BitsbyInvoice.objects, "create", refuse)
 
-    with pytest.raises(PaymentInProgress, match="^another request has just begun$") as caught:
+    with pytest.raises(PaymentInProgress, match=r"^another request has just begun$") as caught:
         start_payment(order)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

@@ -23,15 +23,22 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "oscar_bitsby"
 #: The tests that have to notice a change in a module, so that its survivors point to a gap there.
 TESTS = {
-    "reconciliation": ["tests/test_reconciliation.py", "tests/test_webhook.py"],
-    "settlement": ["tests/test_settlement.py"],
-    "facade": ["tests/test_facade.py"],
-    "client": ["tests/test_client.py"],
-    "webhook": ["tests/test_webhook.py"],
-    "throttle": ["tests/test_throttle.py"],
+    "reconciliation": ["reconciliation", "reconciliation_details", "webhook"],
+    "settlement": ["settlement", "settlement_details", "databases"],
+    "facade": ["facade", "facade_details", "databases"],
+    "client": ["client", "client_details"],
+    "webhook": ["webhook", "webhook_details"],
+    "throttle": ["throttle", "throttle_details", "databases"],
 }
-#: They take seconds of real time, and what they hold is held by faster ones too.
-LEFT_OUT = ["tests/test_throttle.py::test_four_processes_at_once_keep_the_limit_together"]
+#: They take seconds, and what they hold of a module is held by quicker ones too.
+LEFT_OUT = [
+    "tests/test_throttle.py::test_four_processes_at_once_keep_the_limit_together",
+    "tests/test_reconciliation.py::test_a_near_look_in_which_nothing_happened_costs_two_requests",
+    "tests/test_reconciliation.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
+    "tests/test_reconciliation.py::test_many_overdue_invoices_are_asked_about_in_bulk",
+    "tests/test_reconciliation.py::test_nothing_is_lost_whatever_the_order_and_page_size",
+    "tests/test_webhook.py::test_a_burst_of_deliveries_costs_few_requests",
+]
 #: Percent of the changes that have to be noticed.
 WANTED = 95
 NOTICED = {1: "killed", 3: "killed", -24: "timeout", 24: "timeout", 36: "timeout", 152: "timeout"}
@@ -63,7 +70,13 @@ def check(module: str, copy: Path, scratch: str) -> dict[str, int | None]:
     ran = subprocess.run(
         [sys.executable, "-m", "mutmut", "run", "--max-children", "1"],
         cwd=copy,
-        env=os.environ | {"TMPDIR": scratch, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ
+        | {
+            "TMPDIR": scratch,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTEST_PLUGINS": "quickest_first",
+        },
         capture_output=True,
         text=True,
     )
@@ -99,7 +112,7 @@ def prepare(module: str, copy: Path) -> None:
             "-pno:cacheprovider",
             *(f"--deselect={name}" for name in LEFT_OUT),
         ],
-        "pytest_add_cli_args_test_selection": TESTS[module],
+        "pytest_add_cli_args_test_selection": [f"tests/test_{name}.py" for name in TESTS[module]],
         "use_setproctitle": False,
         "use_git_change_detection": False,
         # A change that makes a test run for ever is noticed.
