@@ -246,3 +246,128 @@ def test_the_way_to_a_paid_order_is_logged_step_by_step(order, invoice, settle, 
         f"payment booked: {what} payment={payment['id']} worth=10.00",
         f"order paid: {what} status=Being processed",
     ]
+
+
+# What the decision rests on
+
+
+def test_what_is_owed_is_what_the_order_costs_now(order, invoice, settle):
+    """An order that has become dearer since its invoice was made is paid short by that one."""
+    Order.objects.filter(pk=order.pk).update(total_incl_tax=12)
+
+    settle(invoice, payment=bitsby.transfer("10.00000000"))
+
+    assert BitsbyPayment.objects.get().attention == "short"
+
+
+def test_an_order_that_costs_nothing_any_more_is_overpaid(order, invoice, settle):
+    """Money for an order without a price is too much of it, and no second payment."""
+    Order.objects.filter(pk=order.pk).update(total_incl_tax=0)
+
+    settle(invoice, payment=bitsby.transfer("10.00000000"))
+
+    assert BitsbyPayment.objects.get().attention == "over"
+
+
+def test_an_order_of_cents_may_be_paid_twice_as_well(place, invoice_for, settle):
+    """However little was paid first, the next payment is the second one."""
+    order = place("0.50")
+    order.sources.update(amount_debited="0.50")
+
+    settle(invoice_for(order), payment=bitsby.transfer("10.00000000"))
+
+    assert BitsbyPayment.objects.get().attention == "second"
+
+
+def test_a_payment_frees_its_own_order_only(order, invoice, invoice_for, place, settle):
+    """Other orders go on waiting for their invoices when one is paid."""
+    other = invoice_for(place())
+
+    settle(invoice, payment=bitsby.transfer())
+
+    assert (as_now(invoice).holds_order, as_now(other).holds_order) == (False, True)
+
+
+def test_an_order_that_did_not_move_is_announced_with_it(order, invoice, settle, heard, stuck):
+    """Whoever hears that a status could not be changed learns of which order."""
+    settle(invoice, payment=bitsby.transfer())
+
+    (found,) = [one for one in heard if one[0] is signals.payment_needs_attention]
+    assert (found[2]["reason"], found[2]["order"]) == ("status", order)
+
+
+# What else is noted of an answer
+
+
+@pytest.mark.parametrize(("told", "kept"), [(3, 3), (0, 0), (None, 7)])
+def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, told, kept):
+    """How often the page was seen is kept, and an answer without it takes nothing back."""
+    BitsbyInvoice.objects.update(views=7)
+
+    settle(invoice, "unpaid", views=told)
+
+    assert as_now(invoice).views == kept
+
+
+def test_a_dry_run_keeps_no_views(invoice):
+    """Deciding alone writes nothing, views neither."""
+    told = replies.read_invoice(bitsby.told(invoice, "unpaid", views=9))
+
+    settlement.settle(invoice, told, dry_run=True)
+
+    assert as_now(invoice).views == 0
+
+
+def test_views_that_are_told_again_are_not_written_again(
+    invoice, settle, django_assert_max_num_queries
+):
+    """The tenth answer of the same kind costs no write of the invoice."""
+    settle(invoice, "unpaid", views=3)
+
+    with django_assert_max_num_queries(10) as queries:
+        settle(invoice, "unpaid", views=3)
+    assert not [one["sql"] for one in queries.captured_queries if "UPDATE" in one["sql"]]
+
+
+def test_a_delivery_is_answered_by_a_decision_about_its_invoice(invoice_for, place, settle):
+    """What is decided answers the delivery that asked, and not those of other invoices."""
+    now = timezone.now()
+    invoice, other = invoice_for(place(), hinted_at=now), invoice_for(place(), hinted_at=now)
+
+    settle(invoice, "expired")
+
+    assert (as_now(invoice).hinted_at, as_now(other).hinted_at) == (None, now)
+
+
+@pytest.mark.parametrize("word", ["unpaid", "paid", "confirming"])
+def test_a_delivery_is_not_answered_by_waiting(invoice_for, place, settle, word):
+    """Where nothing could be decided the delivery stays noted for the next look."""
+    now = timezone.now()
+    invoice = invoice_for(place(), hinted_at=now)
+
+    settle(invoice, word)
+
+    assert as_now(invoice).hinted_at == now
+
+
+@pytest.mark.parametrize("word", ["unpaid", "confirming"])
+def test_only_paid_without_a_payment_is_strange(invoice, settle, word, caplog):
+    """An invoice that is not called paid needs no payment, and nothing is said of it."""
+    settle(invoice, word)
+
+    assert (as_now(invoice).error, caplog.messages) == ("", [])
+
+
+def test_paid_by_what_staff_have_dismissed_is_not_nameless(
+    order, invoice, settle, django_user_model, caplog
+):
+    """A payment that staff have sent back is known by its name."""
+    payment = bitsby.transfer()
+    settle(invoice, payment=payment, wallet=None)
+    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.DISMISSED)
+    caplog.clear()
+
+    outcome = settle(invoice, payment=payment, wallet=None)
+
+    assert outcome.actions == (Action(Do.WAIT),)
+    assert (as_now(invoice).error, caplog.messages) == ("", [])
