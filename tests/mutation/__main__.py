@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "oscar_bitsby"
 #: The tests that have to notice a change in a module, so that its survivors point to a gap there.
 TESTS = {
-    "reconciliation": ["reconciliation", "reconciliation_details", "webhook"],
+    "reconciliation": ["reconciliation", "reconciliation_details", "passes_details", "webhook"],
     "settlement": ["settlement", "settlement_details", "databases"],
     "facade": ["facade", "facade_details", "databases"],
     "client": ["client", "client_details"],
