@@ -16,6 +16,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import facade, signals
 from oscar_bitsby.exceptions import (
     BitsbyError,
+    ConnectionFailed,
     NoSlot,
     NotPayable,
     PaymentInProgress,
@@ -452,3 +453,13 @@ def test_money_that_waits_for_staff_is_not_paid_again(order, invoice_for, fake):
 
     assert refusal(order, NotPayable)
     assert fake.requests == []
+
+
+def test_the_last_question_about_an_invoice_is_a_buyers(order, fake, move_time):
+    """Who waits before the page is not kept waiting by tries: it is asked once, first in line."""
+    start_payment(order)
+    fake.on("/invoices/list", ConnectionError("down"))
+    move_time(minutes=61)
+
+    assert refusal(order, ConnectionFailed)
+    assert len(fake.asked("/invoices/list")) == 1
