@@ -274,3 +274,18 @@ def test_a_dry_run_asks_about_no_delivery(hinted, fake):
 
     assert fake.asked("/invoices/list") == []
     assert waiting() == set(hinted)
+
+
+def test_a_delivery_about_an_invoice_told_without_its_payment_is_settled(hinted, fake):
+    """The list of payments is asked for the payment that Bitsby's word on the invoice lacks."""
+    told, payment = bitsby.told(hinted[4], "paid"), bitsby.transfer()
+    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    # Too old for the near look, so that the payment is found by the delivery alone.
+    fake.on(
+        "/payments/list",
+        lambda fields: bitsby.success(fake.payments if "invoiceId" in fields else []),
+    )
+
+    report = reconciliation.reconcile()
+
+    assert (report.booked, report.failures) == (1, 0)
