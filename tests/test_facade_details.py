@@ -318,6 +318,16 @@ def test_the_answer_is_stored_as_it_came(order, fake):
     assert invoice.reply["rate"] == "1.5"
 
 
+def test_half_a_letter_in_an_answer_does_not_lose_the_invoice(order, fake):
+    """One half of a pair that makes up a letter, which no database takes, becomes a mark."""
+    fake.on("/invoices/create", bitsby.success(bitsby.created(note="a\ud800b")))
+
+    invoice = start_payment(order)
+
+    invoice.refresh_from_db()
+    assert (invoice.status, invoice.reply["note"]) == ("unpaid", "a?b")
+
+
 @pytest.mark.parametrize("hours", [0.5, 6])
 def test_an_answer_without_times_counts_from_now(order, fake, settings, hours):
     """Where Bitsby names no times, the invoice began now and ends after ``TIME_TO_PAY``."""
