@@ -230,6 +230,16 @@ def test_a_dead_attempt_says_that_no_answer_came(order, invoice_for, fake, move_
     assert (dead.status, dead.error) == ("expired", "no answer came")
 
 
+def test_an_attempt_is_waited_for_up_to_its_last_moment(order, invoice_for, fake, monkeypatch):
+    """``TIMEOUT`` and five seconds after it began its answer may still come."""
+    now = timezone.now()
+    invoice_for(order, "creating", bitsby_id=None, created_at=now - dt.timedelta(seconds=15))
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now)
+
+    assert refusal(order, PaymentInProgress)
+    assert fake.requests == []
+
+
 # Attempts that fail
 
 
