@@ -224,7 +224,7 @@ class BitsbyClient:
         try:
             return read(answer.data)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            problem = f"{path}: {error or type(error).__name__}"[:300]
+            problem = f"{path}: {error}"[:300]
             return ReplyNotUnderstood(problem, status=answer.status, body=answer.excerpt)
 
 

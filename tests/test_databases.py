@@ -1,0 +1,90 @@
+"""Shops with several databases: transactions are opened where our tables are kept."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connections, transaction
+
+from oscar_bitsby import replies, settlement
+from oscar_bitsby.facade import start_payment
+from oscar_bitsby.throttle import database_now, wait_for_slot
+from tests import bitsby
+
+pytestmark = pytest.mark.django_db
+
+
+class Router:
+    """Keeps the app's tables in another database than Oscar's."""
+
+    def db_for_write(self, model, **hints):
+        return "elsewhere" if model._meta.app_label == "oscar_bitsby" else None
+
+    db_for_read = db_for_write
+
+    def allow_relation(self, *rows, **hints):
+        return True
+
+
+@pytest.fixture
+def opened(settings, monkeypatch):
+    """Where durable transactions are opened, as long as a router keeps our tables elsewhere.
+
+    The other database is the same one by another name, since tests have no second.
+    """
+    names = []
+    atomic = transaction.atomic
+
+    def noted(using=None, savepoint=True, durable=False):
+        if durable:
+            names.append(using)
+        return atomic(using, savepoint, durable)
+
+    connections["elsewhere"] = connections["default"]
+    monkeypatch.setattr(transaction, "atomic", noted)
+    settings.DATABASE_ROUTERS = [Router()]
+    yield names
+    del connections["elsewhere"]
+
+
+def test_a_slot_is_taken_where_its_row_is(opened):
+    """The row is locked in its own database."""
+    wait_for_slot(0)
+
+    assert set(opened) == {"elsewhere"}
+
+
+def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch, real_time):
+    """The database that keeps the row is asked for the time."""
+    asked = []
+    monkeypatch.setattr(
+        "oscar_bitsby.throttle.connections",
+        type("Connections", (), {"__getitem__": lambda self, name: asked.append(name)})(),
+    )
+
+    with pytest.raises(AttributeError):
+        database_now()
+
+    assert asked == ["elsewhere"]
+
+
+def test_settling_locks_where_the_invoices_are(opened, order, invoice):
+    """Invoices are locked in the database that keeps them."""
+    told = replies.read_invoice(bitsby.told(invoice, "expired"))
+    settlement.settle(invoice, told)
+
+    assert set(opened) == {"elsewhere"}
+
+
+def test_unbound_payments_are_kept_where_payments_are(opened):
+    """A payment that fits nothing is written in one transaction of its database."""
+    settlement.keep(replies.read_payment(bitsby.seen()), reason="unmatched")
+
+    assert set(opened) == {"elsewhere"}
+
+
+def test_an_invoice_is_begun_and_stored_where_invoices_are(opened, order, fake):
+    """Attempt and answer are each committed in the database that keeps the invoices."""
+    start_payment(order)
+
+    assert set(opened) == {"elsewhere"}
+    assert len(opened) >= 2

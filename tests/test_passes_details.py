@@ -1,0 +1,291 @@
+"""Passes in detail: which days are asked for and when, whose client is used, which hints first."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import pytest
+
+from oscar_bitsby import reconciliation
+from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from oscar_bitsby.passes import LEASE
+from tests import bitsby
+
+pytestmark = pytest.mark.django_db
+
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+#: A day's noon, so that no test depends on the hour at which it runs.
+NOON = dt.datetime(2026, 3, 15, 12, tzinfo=dt.timezone.utc)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Stop the shop's clock at ``NOON``, and return a way to set it."""
+
+    def put(moment):
+        monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
+
+    put(NOON)
+    return put
+
+
+@pytest.fixture
+def watched(at, order, invoice_for):
+    """A live invoice of forty days ago."""
+    return invoice_for(order, created_at=NOON - 40 * DAY, expires_at=NOON + 40 * DAY)
+
+
+def days_asked(fake):
+    return [(one["startDate"], one["endDate"]) for one in fake.asked("/payments/list")]
+
+
+def look_at(far_look_at, **values):
+    GatewayState.create_only()
+    GatewayState.objects.update(far_look_at=far_look_at, **values)
+
+
+# Near and far
+
+
+def test_a_far_look_goes_back_over_all_that_is_watched(watched, fake):
+    """``WATCH_DAYS`` and a day more are asked for, up to a day beyond today."""
+    words = []
+
+    reconciliation.reconcile(progress=words.append)
+
+    assert days_asked(fake) == [("2026-02-12", "2026-03-16")]
+    assert words[0] == "far look at payments"
+
+
+def test_a_far_look_ends_where_the_shop_began(at, order, invoice_for, fake):
+    """What was before the first invoice, less five minutes, is not asked for, but a day more."""
+    midnight = NOON.replace(hour=0) - 5 * DAY
+    invoice_for(order, created_at=midnight + dt.timedelta(minutes=4), expires_at=NOON + DAY)
+
+    reconciliation.reconcile()
+
+    assert days_asked(fake) == [("2026-03-08", "2026-03-16")]
+
+
+def test_a_near_look_asks_for_the_last_day(watched, fake):
+    """A day, and one more on both sides."""
+    look_at(NOON - HOUR)
+    words = []
+
+    reconciliation.reconcile(progress=words.append)
+
+    assert days_asked(fake) == [("2026-03-13", "2026-03-16")]
+    assert words[:2] == ["near look at payments", "0 payments on 1 pages"]
+
+
+@pytest.mark.parametrize(
+    ("ago", "is_far"),
+    [
+        (24 * HOUR - dt.timedelta(seconds=1), False),
+        (24 * HOUR, True),
+        (dt.timedelta(), False),
+        (-dt.timedelta(seconds=1), True),
+    ],
+)
+def test_a_far_look_is_due_after_a_day(watched, fake, ago, is_far):
+    """A day after the last one, or when that was noted by a clock that was ahead."""
+    look_at(NOON - ago)
+    words = []
+
+    reconciliation.reconcile(progress=words.append)
+
+    assert words[0].startswith("far" if is_far else "near")
+    noted = GatewayState.objects.get().far_look_at
+    assert noted == (NOON if is_far else NOON - ago)
+
+
+def test_an_invoice_that_ended_long_ago_is_not_looked_for(at, order, invoice_for, fake, settings):
+    """``WATCH_DAYS`` after its end an invoice costs no request, until then it does."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WATCH_DAYS": 3}
+    end = NOON - 3 * DAY
+    invoice_for(order, "expired", created_at=end - HOUR, expires_at=end, ended_at=end)
+    order.sources.all().delete()
+    reconciliation.reconcile()
+    assert len(days_asked(fake)) == 1
+
+    at(NOON + dt.timedelta(seconds=1))
+    reconciliation.reconcile()
+
+    assert len(days_asked(fake)) == 1
+
+
+@pytest.mark.parametrize(("far_look_at", "pages"), [(NOON - HOUR, 1), (NOON - 25 * HOUR, 2)])
+def test_only_a_near_look_stops_at_what_is_known(watched, fake, far_look_at, pages):
+    """A far look reads the list to its end, although all that is new stands at its beginning."""
+    fake.payments = [
+        bitsby.seen(bitsby.transfer(transactionDatetime=bitsby.written(NOON - HOUR)))
+        for _ in range(60)
+    ]
+    look_at(NOON - 25 * HOUR)
+    reconciliation.reconcile()
+    fake.requests.clear()
+    look_at(far_look_at, newest_first=True)
+
+    reconciliation.reconcile()
+
+    assert len(days_asked(fake)) >= pages
+    assert (len(days_asked(fake)) == 1) is (pages == 1)
+
+
+def test_how_far_the_list_was_read_is_noted(watched, fake):
+    """The next near look may stop where this one began."""
+    seen = NOON - 3 * HOUR
+    fake.payments = [bitsby.seen(bitsby.transfer(transactionDatetime=bitsby.written(seen)))]
+    look_at(NOON - HOUR)
+
+    reconciliation.reconcile()
+
+    assert GatewayState.objects.get().read_to == seen
+
+
+def test_a_dry_run_notes_no_look(watched, fake):
+    """Neither how far was read nor that a far look was taken."""
+    look_at(NOON - 25 * HOUR)
+    fake.payments = [bitsby.seen(bitsby.transfer(transactionDatetime=bitsby.written(NOON)))]
+    before = GatewayState.objects.values("far_look_at", "read_to", "newest_first").get()
+
+    reconciliation.reconcile(dry_run=True)
+
+    assert GatewayState.objects.values("far_look_at", "read_to", "newest_first").get() == before
+
+
+def test_a_pass_renews_its_lease_with_each_page(watched, fake, at):
+    """A pass that reads many pages is not taken for a dead one."""
+    leases = []
+    items = [bitsby.seen() for _ in range(120)]
+
+    def answer(fields):
+        at(NOON + dt.timedelta(seconds=10 * len(leases)))
+        leases.append(GatewayState.objects.get().pass_until)
+        return bitsby.success(fake._page(items, fields))
+
+    fake.on("/payments/list", answer)
+
+    reconciliation.reconcile()
+
+    assert leases[0] < leases[2] < leases[3]
+
+
+# Whose client
+
+
+def test_another_client_may_make_a_pass(watched, fake, clock):
+    """The requests of a pass go through the client that it was given."""
+    client = BitsbyClient(bitsby.KEY)
+
+    report = reconciliation.reconcile(client=client)
+
+    assert report.requests == client.requests == len(fake.requests) == 1
+
+
+def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
+    """``refresh`` asks with another client than the shop's own where there is one."""
+    fake.invoices = [bitsby.told(invoice)]
+    client = BitsbyClient(bitsby.KEY)
+
+    reconciliation.refresh(invoice, client)
+
+    assert client.requests == len(fake.requests) == 1
+
+
+def test_standing_back_is_logged(watched, fake, caplog):
+    """Operators see that a pass did nothing because another one was running."""
+    GatewayState.create_only()
+    GatewayState.objects.update(pass_until=NOON + LEASE, pass_token="another")
+    with caplog.at_level(logging.INFO, "oscar_bitsby"):
+        report = reconciliation.reconcile()
+
+    assert report.stood_back is True
+    assert caplog.messages == ["another pass is running; this one stands back"]
+
+
+# Deliveries that were noted
+
+
+@pytest.fixture
+def hinted(at, place, invoice_for):
+    """Five invoices whose deliveries were noted, the last one first."""
+    return [
+        invoice_for(place(), expires_at=NOON + DAY, hinted_at=NOON - number * HOUR)
+        for number in range(5)
+    ]
+
+
+def waiting():
+    return set(BitsbyInvoice.objects.filter(hinted_at__isnull=False))
+
+
+def test_the_oldest_three_deliveries_are_asked_about_first(hinted, fake):
+    """Three of them in a pass, and the others stay noted for the next."""
+    fake.invoices = [bitsby.told(invoice) for invoice in hinted]
+
+    reconciliation.reconcile()
+
+    asked = [fields["invoiceId"] for fields in fake.asked("/invoices/list")]
+    assert asked == [str(invoice.bitsby_id) for invoice in hinted[:1:-1]]
+    assert waiting() == set(hinted[:2])
+
+
+def test_a_delivery_about_what_bitsby_does_not_know_is_forgotten(hinted, fake):
+    """An invoice without a word is not asked about in each further pass."""
+    for _ in range(3):
+        reconciliation.reconcile()
+
+    assert len(fake.asked("/invoices/list")) == 5
+    assert waiting() == set()
+
+
+def test_what_a_delivery_led_to_is_counted(hinted, fake):
+    """What is booked because a delivery was noted stands in the report."""
+    paid = hinted[4]
+    fake.invoices = [bitsby.told(paid, "paid", payment=bitsby.transfer())]
+
+    report = reconciliation.reconcile()
+
+    assert (report.booked, report.failures) == (1, 0)
+
+
+def test_what_fails_with_a_delivery_is_logged_by_its_invoice(hinted, fake, caplog, monkeypatch):
+    """Operators find the invoice, and the others are dealt with."""
+    fake.invoices = [bitsby.told(hinted[4], "paid", payment=bitsby.transfer())]
+
+    def fail(*args, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
+
+    report = reconciliation.reconcile()
+
+    assert report.failures == 1
+    assert f"could not deal with {hinted[4].bitsby_id}" in caplog.messages
+
+
+def test_a_dry_run_asks_about_no_delivery(hinted, fake):
+    """Noted deliveries stay for a pass that may answer them."""
+    reconciliation.reconcile(dry_run=True)
+
+    assert fake.asked("/invoices/list") == []
+    assert waiting() == set(hinted)
+
+
+def test_a_delivery_about_an_invoice_told_without_its_payment_is_settled(hinted, fake):
+    """The list of payments is asked for the payment that Bitsby's word on the invoice lacks."""
+    told, payment = bitsby.told(hinted[4], "paid"), bitsby.transfer()
+    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    # Too old for the near look, so that the payment is found by the delivery alone.
+    fake.on(
+        "/payments/list",
+        lambda fields: bitsby.success(fake.payments if "invoiceId" in fields else []),
+    )
+
+    report = reconciliation.reconcile()
+
+    assert (report.booked, report.failures) == (1, 0)

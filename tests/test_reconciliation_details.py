@@ -1,0 +1,183 @@
+"""Single looks in detail: what a glance may cost, what it leaves behind, and what is logged."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import pytest
+from django.utils import timezone
+
+from oscar_bitsby import gateway, reconciliation
+from oscar_bitsby.models import EPOCH, BitsbyInvoice
+from tests import bitsby
+
+pytestmark = pytest.mark.django_db
+
+
+def checked_at(invoice):
+    return BitsbyInvoice.objects.get(pk=invoice.pk).checked_at
+
+
+# Glances
+
+
+def test_a_glance_that_asks_waits_for_nothing(invoice, fake, clock):
+    """The one request of a glance is sent in the slot that was free."""
+    fake.invoices = [bitsby.told(invoice)]
+
+    assert reconciliation.glance(invoice) is True
+    assert (len(fake.requests), clock.slept) == (1, 0)
+
+
+def test_a_glance_waits_three_seconds_for_an_answer(invoice, fake, responses):
+    """A page that can do without the answer does not wait for it as long as others."""
+    reconciliation.glance(invoice)
+
+    assert [call.request.req_kwargs["timeout"] for call in responses.calls] == [3]
+
+
+@pytest.mark.parametrize("look", [reconciliation.glance, reconciliation.look_into_delivery])
+def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, fake, look):
+    """The right to ask is given back unused, to this invoice alone, as it was before."""
+    now = timezone.now()
+    before = now - dt.timedelta(minutes=1)
+    invoice, other = invoice_for(place(), checked_at=before), invoice_for(place(), checked_at=now)
+    gateway.if_free()
+
+    assert look(invoice) is False
+    assert (checked_at(invoice), checked_at(other)) == (before, now)
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("look", [reconciliation.glance, reconciliation.look_into_delivery])
+def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
+    invoice_for, place, fake, look, monkeypatch, move_time
+):
+    """Who finds no slot does not give back what another process has claimed since."""
+    invoice = invoice_for(place(), checked_at=EPOCH)
+    real, later = gateway.if_free, timezone.now() + dt.timedelta(seconds=30)
+    real()
+
+    def overtaken(**options):
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(checked_at=later)
+        return real(**options)
+
+    monkeypatch.setattr(gateway, "if_free", overtaken)
+
+    assert look(invoice) is False
+    assert checked_at(invoice) == later
+
+
+@pytest.mark.parametrize("look", [reconciliation.glance, reconciliation.look_into_delivery])
+def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
+    invoice_for, place, fake, look, monkeypatch
+):
+    """Two invoices that are looked at in the same moment do not lose each other's claims."""
+    now = timezone.now()
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now)
+    invoice, other = invoice_for(place()), invoice_for(place(), checked_at=now)
+    gateway.if_free()
+
+    assert look(invoice) is False
+    assert (checked_at(invoice), checked_at(other)) == (EPOCH, now)
+
+
+@pytest.mark.parametrize("seconds", [9.999, 10])
+def test_an_invoice_may_be_asked_about_again_after_ten_seconds(invoice, fake, clock, seconds):
+    """Ten seconds after the last look the next one is due, and not a moment before."""
+    fake.invoices = [bitsby.told(invoice)]
+    now = timezone.now()
+    BitsbyInvoice.objects.update(checked_at=now - dt.timedelta(seconds=seconds))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.utils.timezone.now", lambda: now)
+        assert reconciliation.glance(invoice) is (seconds == 10)
+
+
+def test_a_glance_of_a_shop_without_settings_changes_nothing(invoice, fake, settings):
+    """A page goes on without a word when the settings cannot be used."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
+
+    assert reconciliation.glance(invoice) is False
+    assert fake.requests == []
+
+
+def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
+    """Operators find which invoice was not looked at, and why; it is no error."""
+    fake.on("/invoices/list", bitsby.error("no"))
+    with caplog.at_level(logging.INFO, "oscar_bitsby"):
+        assert reconciliation.glance(invoice) is False
+
+    assert caplog.messages == [f"no look at invoice {invoice.bitsby_id}: /invoices/list: no"]
+
+
+def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog, monkeypatch):
+    """Whatever is wrong, the page goes on, and the log has the traceback and the invoice."""
+    fake.invoices = [bitsby.told(invoice)]
+
+    def fail(*args, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
+
+    assert reconciliation.glance(invoice) is False
+
+    (record,) = caplog.records
+    assert record.getMessage() == f"no look at invoice {invoice.bitsby_id}"
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+# Deliveries
+
+
+def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
+    """A delivery that cannot be looked into is noted once, at its first time, and nowhere else."""
+    first = timezone.now() - dt.timedelta(minutes=5)
+    noted = invoice_for(place(), hinted_at=first)
+    fresh, other = invoice_for(place()), invoice_for(place())
+    gateway.if_free()
+    for invoice in (noted, fresh):
+        assert reconciliation.look_into_delivery(invoice) is False
+
+    hints = dict(BitsbyInvoice.objects.values_list("pk", "hinted_at"))
+    assert hints[noted.pk] == first
+    assert hints[fresh.pk] is not None
+    assert hints[other.pk] is None
+
+
+def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
+    """The second look of a moment is none, and says so."""
+    fake.invoices = [bitsby.told(invoice)]
+
+    looks = [reconciliation.look_into_delivery(invoice) for _ in range(2)]
+
+    assert looks == [True, False]
+    assert len(fake.requests) == 1
+
+
+def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, fake):
+    """Other invoices for which no delivery came are no reason to read the list of payments."""
+    invoice, _ = invoice_for(place()), invoice_for(place())
+
+    assert reconciliation.look_into_delivery(invoice) is True
+
+    (question,) = fake.requests
+    assert (question[0], question[1]["invoiceId"]) == ("/invoices/list", str(invoice.bitsby_id))
+
+
+def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fake):
+    """The payments of the last day are asked for, and all that wait count as looked at now."""
+    now = timezone.now()
+    waiting = invoice_for(place(), hinted_at=now)
+    invoice, other = invoice_for(place()), invoice_for(place())
+
+    assert reconciliation.look_into_delivery(invoice) is True
+
+    (question,) = fake.requests
+    # A day more on both sides, since the zone of these dates is not known.
+    days = (question[1]["startDate"], question[1]["endDate"])
+    assert question[0] == "/payments/list"
+    assert days == tuple((now + dt.timedelta(days=by)).date().isoformat() for by in (-2, 1))
+    assert checked_at(waiting) >= now
+    assert checked_at(invoice) >= now
+    assert checked_at(other) == EPOCH
