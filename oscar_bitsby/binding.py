@@ -27,6 +27,8 @@ logger = logging.getLogger("oscar_bitsby")
 STAFF_PATIENCE = 8.0
 #: Pages of payments that are read live for one order.
 MOST_PAGES = 6
+#: How far back that search goes at most.
+DAYS_BACK = 60
 #: Where a transaction can be looked up, by the codes of chains that Bitsby is seen to use.
 EXPLORERS = {
     "tron": "https://tronscan.org/#/transaction/{}",
@@ -104,7 +106,7 @@ def read_live(order: Any) -> str:
         RuntimeError: called inside a transaction.
     """
     report = Report()
-    start = max(order.date_placed, timezone.now() - dt.timedelta(days=60))
+    start = max(order.date_placed, timezone.now() - dt.timedelta(days=DAYS_BACK))
 
     def enough(pages: int, payments: int) -> None:
         if pages >= MOST_PAGES:

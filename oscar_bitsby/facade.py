@@ -33,6 +33,8 @@ Order = get_model("order", "Order")
 
 #: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
 CLOCK_SKEW = dt.timedelta(minutes=1)
+#: A NUL as JSON writes it; after an odd number of backslashes it is text.
+ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def start_payment(order: Any) -> BitsbyInvoice:
@@ -56,7 +58,7 @@ def start_payment(order: Any) -> BitsbyInvoice:
     for _ in range(2):
         found = _find_or_begin(order.pk, settings)
         if found.status != BitsbyInvoice.CREATING:
-            if found.fits(found.order) and not found.is_over(timezone.now()):
+            if found.fits(found.order) and not found.is_over(shared_now()):
                 return found
             # Its time is up, or the order has changed: Bitsby has the last word on it.
             _retire(found)
@@ -109,14 +111,15 @@ def _retire(invoice: BitsbyInvoice) -> None:
     if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == replies.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
     if invoice.status == BitsbyInvoice.UNPAID:
-        now = timezone.now()
+        now = shared_now()
         if invoice.fits(invoice.order) and not invoice.is_over(now - CLOCK_SKEW):
             raise PaymentInProgress("the invoice is about to expire; try again")
         # Still payable at Bitsby, so it stays watched; money on it will be found.
-        BitsbyInvoice.objects.filter(pk=invoice.pk, status=BitsbyInvoice.UNPAID).update(
+        rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=BitsbyInvoice.UNPAID)
+        if rows.update(
             status=BitsbyInvoice.CANCELED, ended_at=now, error="replaced by a newer invoice"
-        )
-        log_change("invoice replaced", invoice)
+        ):
+            log_change("invoice replaced", invoice)
 
 
 def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
@@ -196,8 +199,7 @@ def _save_created(
 def _storable(reply: Any) -> Any:
     """Return an answer as every database's JSON column takes it."""
     text = json.dumps(reply, default=str, ensure_ascii=False)
-    # Twice escaped, a backslash before it would belong to the text.
-    return json.loads(replies.storable(text).replace("\\u0000", ""))
+    return json.loads(ESCAPED_NUL.sub(r"\1", replies.storable(text)))
 
 
 def _as_json(wallet: replies.Wallet) -> dict[str, str]:

@@ -13,14 +13,13 @@ from django.db import models, router, transaction
 from django.utils import timezone
 
 from oscar_bitsby import conf
+from oscar_bitsby.binding import DAYS_BACK
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 
 #: Rows that one transaction deletes, so that nobody waits for long.
 BATCH = 1000
 #: Days that deliveries are kept where nobody says otherwise.
 DELIVERY_DAYS = 90
-#: How far back staff's search for an order's payment goes at most, whatever ``WATCH_DAYS`` is.
-STAFF_LOOK_DAYS = 60
 #: Days beyond all looks: what is asked for around them on either side, and slow clocks.
 MARGIN_DAYS = 7
 #: A hundred years: more than that overflows what a date can be.
@@ -48,7 +47,7 @@ class Pruned:
 
 def fewest_payment_days() -> int:
     """Return the age in days from which on no look at Bitsby takes a payment in again."""
-    return max(conf.get().watch_days, STAFF_LOOK_DAYS) + MARGIN_DAYS
+    return max(conf.get().watch_days, DAYS_BACK) + MARGIN_DAYS
 
 
 def prune(

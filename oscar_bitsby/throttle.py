@@ -61,7 +61,10 @@ def _take(buyer: bool) -> float | None:
             return None
         state: GatewayState | None = rows.first()
         if state is None:
+            # The shop's first request: the row is new, and so is its slot.
             GatewayState.create_only()
+            if rows.filter(free).update(next_request_at=now + SPACING):
+                return None
             return 0
         at = max(state.next_request_at, now)
         if buyer:
