@@ -1,0 +1,32 @@
+"""How many histories are run, and how they are."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.machine.common import counts
+from tests.machine.shop import Shop
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+PROFILES = {
+    # The same histories each time, so that a run fails for a change and not by chance.
+    "ci": {"max_examples": 20, "stateful_step_count": 40, "derandomize": True},
+    "nightly": {"max_examples": 750, "stateful_step_count": 50, "print_blob": True},
+}
+
+
+def run(**choices):
+    """Run histories; the first one that breaks what must hold raises an ``AssertionError``."""
+    counts.clear()
+    run_state_machine_as_test(
+        Shop,
+        settings=settings(
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            **choices,
+        ),
+    )
