@@ -10,7 +10,6 @@ from hypothesis.stateful import precondition, rule
 from oscar_bitsby import ledger, reconciliation
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.facade import payment_page, start_payment
-from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.simulator.state import PAID
 from oscar_bitsby.simulator.wallets import COINS
 from oscar_bitsby.standing import standing_of
@@ -103,9 +102,9 @@ class Buyers:
         else:
             counts["clicks: led to a new payment page"] += 1
             for key in live:
-                told_before = self.wire.told.get(str(key))
-                assert told_before is not None, "an invoice was replaced without asking about it"
-                assert told_before.at >= began, "an invoice was replaced by an old answer"
+                asked = self.wire.asked.get(str(key))
+                assert asked is not None, "an invoice was replaced without asking about it"
+                assert asked >= began, "an invoice was replaced by an old answer"
             assert not paid or self.wire.disturbed != disturbed, "asked to pay what is paid"
         told.views += opens
         self.tabs.append(told.id)
@@ -171,7 +170,3 @@ class Buyers:
         else:
             source.debit(order.total_incl_tax)
         self.by_hand.add(order.pk)
-
-    def invoices_of(self, order):
-        """Return the order's invoices that Bitsby has answered with, oldest first."""
-        return BitsbyInvoice.objects.filter(order=order, bitsby_id__isnull=False).order_by("pk")

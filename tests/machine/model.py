@@ -161,6 +161,17 @@ def covered(is_far, now):
     return max(now - (30 * DAY if is_far else DAY), began)
 
 
+def is_settled_as_unpaid(invoice, rows, before):
+    """Tell whether nobody waited for an invoice since then: ended, or its money dismissed."""
+    if invoice.status in (invoice.EXPIRED, invoice.CANCELED):
+        return invoice.ended_at < before
+    payments = [row for row in rows.payments.values() if row.invoice_id == invoice.pk]
+    return bool(payments) and all(
+        row.booked_at is None and row.resolution == row.DISMISSED and row.resolved_at < before
+        for row in payments
+    )
+
+
 def orders_left_waiting(rows, by_hand, since, now):
     """Return the orders that should have been cancelled for want of payment by now.
 
@@ -172,10 +183,7 @@ def orders_left_waiting(rows, by_hand, since, now):
     left = []
     for pk, order in rows.orders.items():
         invoices = [row for row in rows.invoices.values() if row.order_id == pk]
-        is_over = all(
-            row.status in (row.EXPIRED, row.CANCELED) and row.ended_at < now - DAY
-            for row in invoices
-        )
+        is_over = all(is_settled_as_unpaid(row, rows, now - DAY) for row in invoices)
         has_waiting = any(row.attention and not row.resolved_at for row in rows.payments_of(pk))
         is_over &= bool(invoices) or order.date_placed > since
         is_over &= order.date_placed < now - DAY and not has_waiting

@@ -81,7 +81,7 @@ class Outside:
         invoice = self.far.invoice(str(row.bitsby_id))
         if invoice.status != UNPAID:
             return
-        self.altered.add(invoice.id)
+        self.altered[invoice.id] = what
         if what == "project":
             invoice.project_id = STRANGER
         elif what == "amount":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+from django.db import transaction
 from django.utils import timezone
 
 from oscar_bitsby import (
@@ -18,6 +19,7 @@ from oscar_bitsby import (
     reconciliation,
     resolution,
     settlement,
+    transport,
     webhook,
 )
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -120,8 +122,6 @@ def believes_in_newest_first(patch):
 def looks_near_only(patch):
     """No far look is ever made again."""
     patch(reconciliation, "FAR_LOOK_EVERY", dt.timedelta(days=9999))
-    far_look_at = payment_looks.note_far_look
-    patch(payment_looks, "note_far_look", far_look_at)
 
 
 def trusts_deliveries(patch):
@@ -171,17 +171,15 @@ def does_not_wait(patch):
     patch(gateway, "wait_for_slot", lambda *known, **choices: None)
 
 
-def asks_under_a_lock(patch):
-    """A pass asks Bitsby inside a transaction."""
-    from django.db import transaction
+def asks_inside_a_transaction(patch):
+    """A request is sent, and its answer waited for, while a transaction is open."""
+    post = transport.Transport.post
 
-    ask_about_many = looks.ask_about_many
-
-    def ask_inside(*known):
+    def post_inside(*known):
         with transaction.atomic():
-            return ask_about_many(*known)
+            return post(*known)
 
-    patch(endings, "ask_about_many", ask_inside)
+    patch(transport.Transport, "post", post_inside)
 
 
 def writes_in_a_dry_run(patch):
@@ -203,7 +201,7 @@ def dismisses_for_good(patch):
 #: Noticed at once, so that the machine's notice is tested in every run.
 QUICK = (does_not_wait, trusts_deliveries, ends_without_asking, keeps_the_stock)
 OTHERS = (
-    asks_under_a_lock,
+    asks_inside_a_transaction,
     believes_in_newest_first,
     books_twice,
     books_what_was_asked,

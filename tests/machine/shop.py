@@ -38,7 +38,7 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
         self.outer._from_testcase = True
         self.outer.__enter__()
         self.orders, self.holds, self.by_hand = [], {}, set()
-        self.accepted, self.dismissed, self.altered = set(), set(), set()
+        self.accepted, self.dismissed, self.altered = set(), set(), {}
         self.tabs, self.paid_signals = [], 0
         self.pass_began, self.records = None, 0
         self.errors = Errors()
@@ -196,8 +196,8 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
         told = {invoice.id: invoice.status for invoice in self.far.all_invoices()}
         altered = set()
         for row in rows.invoices.values():
-            if str(row.bitsby_id) in self.altered:
-                # It may wait for ever: for a person.
+            if self.altered.get(str(row.bitsby_id)) == "project":
+                # No answer is about ours any more: it may wait for ever, for a person.
                 altered.add(row.order_id)
                 continue
             assert row.status != row.CREATING, "an attempt without end"

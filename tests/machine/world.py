@@ -190,6 +190,8 @@ class Wire:
     #: How often anything was not as it should be.
     disturbed: int = 0
     sent: list = field(default_factory=list)
+    #: When each invoice was last asked about by its id, with an answer.
+    asked: dict[str, dt.datetime] = field(default_factory=dict)
     #: What each invoice was last said to be.
     told: dict[str, Told] = field(default_factory=dict)
     #: All that each invoice was ever said to be, in either list.
@@ -279,6 +281,8 @@ class Wire:
         finally:
             self.books.frozen = None
         if path.endswith("/list") and answer["result"] == "success":
+            if arrives and "invoiceId" in fields:
+                self.asked[fields["invoiceId"]] = self.clock.now()
             for item in answer["data"]:
                 if path == "/payments/list" and "invoice" not in item:
                     if self.books.quirks.unbound != "missing":
