@@ -6,9 +6,14 @@ nothing doubled.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+import pytest
+
 from oscar_bitsby.models import BitsbyPayment
-from tests.machine.common import MINUTE, TRON, counts
+from tests.machine.common import BITCOIN, MINUTE, TRON, counts
 from tests.machine.running import PROFILE, PROFILES, run
+from tests.machine.world import Quirks
 
 #: A run in which less than this happens proves too little, whatever holds in it.
 FEWEST = {
@@ -40,3 +45,18 @@ def test_money_on_a_first_invoice_whose_answer_was_lost_is_for_staff(shop):
 
     record = BitsbyPayment.objects.get()
     assert (record.attention, record.is_foreign) == (BitsbyPayment.UNKNOWN_INVOICE, False)
+
+
+@pytest.mark.xfail(strict=True, reason="equal times are taken for a list with the newest first")
+def test_many_payments_of_one_moment_do_not_hide_a_later_one(shop):
+    """A list of payments that were all made in one moment says nothing about its order."""
+    shop.open(Quirks(order="oldest", page_size=10))
+    shop.order_and_click("10.00", opens=True)
+    for number in range(12):
+        shop.far.transfer(BITCOIN, Decimal(7 + number))
+    shop.quiet_pass()
+    shop.wait(12)
+    shop.pay_newest("exact", TRON)
+    shop.quiet_pass()
+
+    assert BitsbyPayment.objects.filter(booked_at__isnull=False).exists()
