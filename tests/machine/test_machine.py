@@ -17,8 +17,24 @@ from tests.machine.world import Quirks
 
 #: A run in which less than this happens proves too little, whatever holds in it.
 FEWEST = {
-    "ci": {"steps": 300},
-    "nightly": {"steps": 20_000},
+    "ci": {
+        "steps": 500,
+        "bookings": 25,
+        "bindings": 5,
+        "orders cancelled": 15,
+        "second invoices": 4,
+        "second payments": 3,
+        "late money": 2,
+    },
+    "nightly": {
+        "steps": 20_000,
+        "bookings": 1000,
+        "bindings": 100,
+        "orders cancelled": 1000,
+        "second invoices": 200,
+        "second payments": 50,
+        "late money": 100,
+    },
 }
 
 
