@@ -202,7 +202,6 @@ def dismisses_for_good(patch):
 QUICK = (does_not_wait, trusts_deliveries, ends_without_asking, keeps_the_stock)
 OTHERS = (
     asks_inside_a_transaction,
-    believes_in_newest_first,
     books_twice,
     books_what_was_asked,
     books_what_was_dismissed,

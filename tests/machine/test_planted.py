@@ -9,8 +9,9 @@ import pytest
 from hypothesis import Phase
 
 from tests.machine.common import counts
-from tests.machine.plants import OTHERS, QUICK
+from tests.machine.plants import OTHERS, QUICK, believes_in_newest_first
 from tests.machine.running import PROFILE, run
+from tests.machine.world import Quirks
 
 #: Within so many steps a defect must be noticed.
 MOST_STEPS = 3000
@@ -43,3 +44,21 @@ def test_a_planted_defect_is_noticed(plant, wired, monkeypatch, capsys):
 def test_without_a_defect_the_same_histories_hold(wired):
     """What is noticed is the defect and nothing else."""
     run(**HISTORIES)
+
+
+def test_a_belief_in_the_order_of_lists_is_noticed(shop, monkeypatch):
+    """Chance seldom makes a list of pages in the wrong order, with news at its end: told here."""
+    believes_in_newest_first(monkeypatch.setattr)
+    shop.open(Quirks(order="oldest", page_size=10))
+    shop.order_and_click("10.00", opens=True)
+
+    with pytest.raises(AssertionError, match="money that is nowhere"):
+        shop.crowd(age=0, seconds=12)
+
+
+def test_a_list_in_any_order_is_read_to_its_end(shop):
+    """The same without the defect: the payment is found."""
+    shop.open(Quirks(order="oldest", page_size=10))
+    shop.order_and_click("10.00", opens=True)
+
+    shop.crowd(age=0, seconds=12)
