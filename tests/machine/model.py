@@ -20,9 +20,6 @@ StockRecord = get_model("partner", "StockRecord")
 Transaction = get_model("payment", "Transaction")
 
 DAY = dt.timedelta(days=1)
-#: Not mended yet: where the answers to a shop's first invoices were lost, money on these is taken
-#: for another shop's, once ``began`` goes by a later invoice. True checks that as well.
-FIRST_INVOICE_COUNTS = True
 
 
 class Rows:
@@ -81,9 +78,21 @@ def check_rows(rows, far, accepted):
         payment = paid[key]
         assert row.is_foreign or is_shown(row), "a payment that nobody sees"
         if row.booked_at is not None and row.invoice_id is not None:
-            invoice = told[str(rows.invoices[row.invoice_id].bitsby_id)]
-            rate = invoice.amount / invoice.reserved[payment.wallet.id]
+            invoice = rows.invoices[row.invoice_id]
+            rate = invoice.amount / told[str(invoice.bitsby_id)].reserved[payment.wallet.id]
             assert row.worth == to_cents(payment.amount * rate), "its worth is wrong"
+
+
+def check_asked(rows, words, altered, accepted):
+    """An invoice has ended because Bitsby said so; none that it altered is booked by itself."""
+    for row in rows.invoices.values():
+        # One that was replaced, and one whose attempt was given up, says so.
+        if row.status in (row.EXPIRED, row.CANCELED) and row.bitsby_id and not row.error:
+            assert row.status in words.get(str(row.bitsby_id), ()), "ended without asking"
+    for row in rows.payments.values():
+        if row.booked_at is not None and row.invoice_id not in accepted:
+            bitsby_id = str(rows.invoices[row.invoice_id].bitsby_id)
+            assert bitsby_id not in altered, "booked on what the shop did not ask for"
 
 
 def check_orders(rows, by_hand):
@@ -139,8 +148,7 @@ def check_found(payment, rows, project):
         assert not row.is_foreign, "money of ours that is called somebody else's"
         assert row.invoice_id == invoice.pk or row.booked_at, "money on another invoice"
     elif bound.project_id == project:
-        is_known = FIRST_INVOICE_COUNTS or bound.created >= payment_looks.began()
-        assert is_shown(row) or not is_known, "money of our project that nobody sees"
+        assert is_shown(row), "money of our project that nobody sees"
     else:
         assert row.is_foreign or is_shown(row)
 
@@ -151,6 +159,17 @@ def covered(is_far, now):
     if began is None or not BitsbyInvoice.objects.watched(now - 30 * DAY).exists():
         return None
     return max(now - (30 * DAY if is_far else DAY), began)
+
+
+def is_settled_as_unpaid(invoice, rows, before):
+    """Tell whether nobody waited for an invoice since then: ended, or its money dismissed."""
+    if invoice.status in (invoice.EXPIRED, invoice.CANCELED):
+        return invoice.ended_at < before
+    payments = [row for row in rows.payments.values() if row.invoice_id == invoice.pk]
+    return bool(payments) and all(
+        row.booked_at is None and row.resolution == row.DISMISSED and row.resolved_at < before
+        for row in payments
+    )
 
 
 def orders_left_waiting(rows, by_hand, since, now):
@@ -164,10 +183,7 @@ def orders_left_waiting(rows, by_hand, since, now):
     left = []
     for pk, order in rows.orders.items():
         invoices = [row for row in rows.invoices.values() if row.order_id == pk]
-        is_over = all(
-            row.status in (row.EXPIRED, row.CANCELED) and row.ended_at < now - DAY
-            for row in invoices
-        )
+        is_over = all(is_settled_as_unpaid(row, rows, now - DAY) for row in invoices)
         has_waiting = any(row.attention and not row.resolved_at for row in rows.payments_of(pk))
         is_over &= bool(invoices) or order.date_placed > since
         is_over &= order.date_placed < now - DAY and not has_waiting

@@ -61,6 +61,7 @@ class Quirks:
         ends_count: whether date filters include their ends.
         error_status: the HTTP status of errors.
         skew: seconds that Bitsby's clock is ahead of the shop's.
+        page_size: the most that a list gives at once.
     """
 
     order: str = "newest"
@@ -71,6 +72,7 @@ class Quirks:
     ends_count: bool = True
     error_status: int = 200
     skew: int = 0
+    page_size: int = 50
 
 
 class Books(Ledger):
@@ -158,6 +160,15 @@ class Books(Ledger):
         return items
 
 
+@dataclass(frozen=True)
+class Told:
+    """When an invoice was told of in ``invoices/list``, as of which change, and how."""
+
+    at: dt.datetime
+    as_of: int
+    status: str
+
+
 class Broken(AssertionError):
     """The shop did something on the way to Bitsby that it promised not to do."""
 
@@ -179,8 +190,12 @@ class Wire:
     #: How often anything was not as it should be.
     disturbed: int = 0
     sent: list = field(default_factory=list)
-    #: When each invoice was last told of, and as of which change.
-    told: dict = field(default_factory=dict)
+    #: When each invoice was last asked about by its id, with an answer.
+    asked: dict[str, dt.datetime] = field(default_factory=dict)
+    #: What each invoice was last said to be.
+    told: dict[str, Told] = field(default_factory=dict)
+    #: All that each invoice was ever said to be, in either list.
+    words: dict[str, set[str]] = field(default_factory=dict)
     broken: list = field(default_factory=list)
 
     def lag(self, lists):
@@ -220,6 +235,7 @@ class Wire:
 
     def _exchange(self, path, fields):
         fault = self.faults.popleft() if self.faults else None
+        fault = None if fault == "none" else fault
         action, is_before = self.meanwhile.popleft() if self.meanwhile else (None, False)
         self.disturbed += fault is not None
         if action is not None and is_before:
@@ -227,7 +243,7 @@ class Wire:
         self.clock.sleep(0.2)
         answer = None
         if fault in (None, "done, lost", "done, slow", "done, html"):
-            answer = self._work(path, fields)
+            answer = self._work(path, fields, arrives=fault is None)
         if action is not None and not is_before:
             action()
         return self._reply(fault, answer)
@@ -249,7 +265,7 @@ class Wire:
         status = self.books.quirks.error_status if is_error else 200
         return status, json.dumps(answer).encode()
 
-    def _work(self, path, fields):
+    def _work(self, path, fields, *, arrives):
         if not self.books.quirks.ends_count:
             for name, days in (("startDate", 1), ("endDate", -1)):
                 if name in fields:
@@ -265,16 +281,22 @@ class Wire:
         finally:
             self.books.frozen = None
         if path.endswith("/list") and answer["result"] == "success":
-            self._note_told(path, answer["data"], as_of)
+            if arrives and "invoiceId" in fields:
+                self.asked[fields["invoiceId"]] = self.clock.now()
+            for item in answer["data"]:
+                if path == "/payments/list" and "invoice" not in item:
+                    if self.books.quirks.unbound != "missing":
+                        item["invoice"] = None if self.books.quirks.unbound == "null" else {}
+                elif arrives:
+                    self._note_told(path, item, as_of)
         return answer
 
-    def _note_told(self, path, items, as_of):
-        for item in items:
-            if path == "/payments/list" and "invoice" not in item:
-                if self.books.quirks.unbound != "missing":
-                    item["invoice"] = None if self.books.quirks.unbound == "null" else {}
-            elif path == "/invoices/list":
-                self.told[item["id"]] = (self.clock.now(), as_of)
+    def _note_told(self, path, item, as_of):
+        is_invoice = path == "/invoices/list"
+        invoice = item if is_invoice else item["invoice"]
+        self.words.setdefault(invoice["id"], set()).add(invoice["status"])
+        if is_invoice:
+            self.told[item["id"]] = Told(self.clock.now(), as_of, item["status"])
 
 
 def open_account(clock, quirks):
@@ -284,7 +306,7 @@ def open_account(clock, quirks):
     def on_paid(invoice, payment):
         deliveries.append(shapes.delivery(invoice, payment))
 
-    account = Account(Options(), PAGES)
+    account = Account(Options(page_size=quirks.page_size), PAGES)
     account.clock = FarClock(clock, quirks.skew)
     account.ledger = Books(account.clock, quirks, on_paid)
     wire = Wire(clock, account.ledger, account)

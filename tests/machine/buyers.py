@@ -1,0 +1,172 @@
+"""What buyers do: order, click, pay rightly or wrongly, look, and pay by card after all."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from oscar_bitsby import ledger, reconciliation
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.facade import payment_page, start_payment
+from oscar_bitsby.simulator.state import PAID
+from oscar_bitsby.simulator.wallets import COINS
+from oscar_bitsby.standing import standing_of
+from tests.machine import model
+from tests.machine.common import (
+    Order,
+    Source,
+    SourceType,
+    StockRecord,
+    counts,
+    has_stock,
+    has_tabs,
+    one,
+    pick,
+    totals,
+    wallets,
+)
+from tests.machine.world import PAGES
+
+
+class Buyers:
+    """The rules of buyers."""
+
+    @precondition(has_stock)
+    @rule(total=totals)
+    def place_order(self, total):
+        """A buyer orders, if there is stock; nothing is asked of Bitsby."""
+        stock = StockRecord.objects.select_related("product", "partner").get(pk=self.stock_pk)
+        if not stock.net_stock_level:
+            return
+        total = Decimal(total)
+        order = Order.objects.create(
+            number=f"{100001 + len(self.orders)}",
+            currency="USD",
+            total_incl_tax=total,
+            total_excl_tax=total,
+            status="Pending",
+            guest_email="buyer@example.com",
+            date_placed=self.clock.now(),
+        )
+        prices = ("line_price", "line_price_before_discounts", "unit_price")
+        order.lines.create(
+            partner=stock.partner,
+            partner_name=stock.partner.name,
+            partner_sku=stock.partner_sku,
+            stockrecord=stock,
+            product=stock.product,
+            title="Mug",
+            quantity=1,
+            num_allocated=1,
+            **{f"{price}_{tax}_tax": total for price in prices for tax in ("incl", "excl")},
+        )
+        stock.allocate(1)
+        Source.objects.create(
+            order=order,
+            source_type=ledger.source_type(),
+            currency="USD",
+            amount_allocated=total,
+        )
+        self.orders.append(order.pk)
+        self.holds[order.pk] = True
+
+    @rule(number=pick, opens=st.booleans())
+    def click_pay(self, number, opens):
+        """A buyer clicks "pay", on a page of whatever age, and looks at the payment page or not."""
+        order = self.order(number)
+        had_money, began, disturbed = (
+            model.held(order.pk) > 0,
+            self.clock.now(),
+            self.wire.disturbed,
+        )
+        live = [row.bitsby_id for row in order.bitsby_invoices.live() if row.bitsby_id]
+        paid = [key for key in live if self.far.invoice(str(key)).status == PAID]
+        try:
+            invoice = start_payment(order)
+        except BitsbyError as error:
+            counts[f"clicks: {type(error).__name__}"] += 1
+            return
+        finally:
+            self.committed()
+        order.refresh_from_db()
+        assert not had_money, "a paid order was asked to pay again"
+        assert invoice.fits(order)
+        assert payment_page(invoice).startswith(PAGES)
+        told = self.far.invoice(str(invoice.bitsby_id))
+        if told.id not in self.altered:
+            assert (told.amount, told.currency) == (invoice.amount, invoice.currency)
+        if invoice.bitsby_id in live:
+            counts["clicks: led to the same payment page"] += 1
+        else:
+            counts["clicks: led to a new payment page"] += 1
+            for key in live:
+                asked = self.wire.asked.get(str(key))
+                assert asked is not None, "an invoice was replaced without asking about it"
+                assert asked >= began, "an invoice was replaced by an old answer"
+            assert not paid or self.wire.disturbed != disturbed, "asked to pay what is paid"
+        told.views += opens
+        self.tabs.append(told.id)
+
+    @precondition(has_tabs)
+    @rule(
+        number=pick,
+        how=st.sampled_from(["exact", "exact", "short", "over", "round", "dust"]),
+        wallet=wallets,
+        times=st.sampled_from([1, 1, 2]),
+    )
+    def pay(self, number, how, wallet, times):
+        """A buyer sends coins by a payment page that was once shown, in time or not."""
+        tab = one(self.tabs, number)
+        if tab is None:
+            return
+        reserved = self.far.invoice(tab).reserved[wallet.id]
+        step = COINS[wallet.cryptocurrency].step
+        factor = {"short": Decimal("0.7"), "over": Decimal("1.25")}.get(how, Decimal(1))
+        amount = (reserved * factor).quantize(step)
+        if how == "round":
+            # Without the last digits, which may be what another invoice reserved.
+            amount = max(amount - step, step)
+        elif how == "dust":
+            amount = step
+        for _ in range(times):
+            self.far.transfer(wallet, amount)
+
+    @precondition(has_stock)
+    @rule(total=totals, opens=st.booleans())
+    def order_and_click(self, total, opens):
+        """A buyer orders and goes on to the payment page, as most do."""
+        self.place_order(total)
+        self.click_pay(len(self.orders) - 1, opens)
+
+    @precondition(has_tabs)
+    @rule(age=st.integers(0, 2), wallet=wallets)
+    def pay_as_asked(self, age, wallet):
+        """A buyer sends exactly what one of the newest pages asks for, as most do."""
+        if age < len(self.tabs):
+            self.pay(len(self.tabs) - 1 - age, "exact", wallet, 1)
+
+    @rule(number=pick)
+    def look_at_order(self, number):
+        """A buyer looks where the order stands, which may look at Bitsby."""
+        order = self.order(number)
+        standing = standing_of(order)
+        if standing.invoice is not None:
+            reconciliation.glance(standing.invoice)
+            self.committed()
+        assert standing_of(Order.objects.get(pk=order.pk)).state
+
+    @rule(number=pick, gives_back=st.booleans())
+    def pay_by_card(self, number, gives_back):
+        """Another source pays an order or gives all back; the shop's own code moves no status."""
+        order = self.order(number)
+        kind = SourceType.objects.get_or_create(code="card", defaults={"name": "Card"})[0]
+        source = order.sources.filter(source_type=kind).first()
+        if source is None:
+            source = Source.objects.create(order=order, source_type=kind, currency="USD")
+        if gives_back:
+            source.refund(source.amount_debited - source.amount_refunded)
+        else:
+            source.debit(order.total_incl_tax)
+        self.by_hand.add(order.pk)
