@@ -483,3 +483,16 @@ def test_the_last_question_about_an_invoice_is_a_buyers(order, fake, move_time):
 
     assert refusal(order, ConnectionFailed)
     assert len(fake.asked("/invoices/list")) == 1
+
+
+def test_an_answer_that_writes_about_nul_is_stored(order, fake):
+    """The six characters that stand for a NUL are kept as text, and NULs themselves go."""
+    fake.on(
+        "/invoices/create",
+        lambda fields: bitsby.success(bitsby.created(note="a\\u0000b", other="c\x00\x00d\\\x00e")),
+    )
+
+    invoice = facade.start_payment(order)
+
+    assert invoice.status == BitsbyInvoice.UNPAID
+    assert (invoice.reply["note"], invoice.reply["other"]) == ("a\\u0000b", "cd\\e")

@@ -10,6 +10,7 @@ import pytest
 from oscar_bitsby import throttle
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
+from oscar_bitsby.throttle import wait_for_slot
 
 MOMENT = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)
 
@@ -97,3 +98,14 @@ def test_a_buyers_later_turn_is_not_taken_back(looks, clock):
         throttle.wait_for_slot(0, buyer=True)
 
     assert GatewayState.objects.get().buyer_waits_until == later
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_request_of_a_shop_takes_a_free_slot_at_once(real_time):
+    """Where the row that all share is not there yet, nobody is told that the slot is taken."""
+    GatewayState.objects.all().delete()
+
+    wait_for_slot(0)
+
+    with pytest.raises(NoSlot):
+        wait_for_slot(0)

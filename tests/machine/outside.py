@@ -58,8 +58,6 @@ class Outside:
         """Money arrives that nobody asked for, and money of the account's other project."""
         for number in range(count):
             self.far.transfer(BITCOIN, Decimal(7 + number))
-            # Not in one moment: see test_many_payments_of_one_moment_do_not_hide_a_later_one.
-            self.clock.sleep(1)
         other = self.far.create(STRANGER, Decimal("5.00"), "USD", Decimal(1))
         self.far.transfer(TRON, other.reserved[TRON.id])
 

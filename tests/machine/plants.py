@@ -116,7 +116,9 @@ def knows_it_all(patch):
 
 def believes_in_newest_first(patch):
     """Every list is taken for one with the newest first."""
-    patch(looks.Report, "newest_first", property(lambda report: True, lambda report, value: None))
+    always = property(lambda report: True, lambda report, value: None)
+    patch(looks.Report, "newest_first", always)
+    patch(looks.Report, "descends", always)
 
 
 def looks_near_only(patch):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import pytest
-
 from oscar_bitsby.models import BitsbyPayment
 from tests.machine.common import BITCOIN, MINUTE, TRON, counts
 from tests.machine.running import PROFILE, PROFILES, run
@@ -63,7 +61,6 @@ def test_money_on_a_first_invoice_whose_answer_was_lost_is_for_staff(shop):
     assert (record.attention, record.is_foreign) == (BitsbyPayment.UNKNOWN_INVOICE, False)
 
 
-@pytest.mark.xfail(strict=True, reason="equal times are taken for a list with the newest first")
 def test_many_payments_of_one_moment_do_not_hide_a_later_one(shop):
     """A list of payments that were all made in one moment says nothing about its order."""
     shop.open(Quirks(order="oldest", page_size=10))
