@@ -17,11 +17,13 @@ class BitsbyConfig(AppConfig):
     def ready(self) -> None:
         # Imported here, since all of these need the models to be loaded.
         from oscar_bitsby import checks  # noqa: F401  # registers itself
+        from oscar_bitsby.buyer_pages import extend_buyer_pages
         from oscar_bitsby.checkout import hook
         from oscar_bitsby.dashboard.hook import extend_dashboard
 
         hook.extend_checkout()
         extend_dashboard()
+        extend_buyer_pages()
         if apps.is_installed("django.contrib.admin"):
             from oscar_bitsby.admin import extend_order_admin
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core import signing
 from django.http import Http404
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from oscar.core.loading import get_model
 
 Order = get_model("order", "Order")
@@ -26,6 +26,26 @@ def order_url(order: Any) -> str:
 def pay_url(order: Any) -> str:
     """Return the path that leads the order's buyer to the payment page."""
     return reverse("oscar_bitsby:pay", args=[token_for(order.number)])
+
+
+def state_url(order: Any) -> str:
+    """Return the path where the order's page asks whether anything has changed."""
+    return reverse("oscar_bitsby:state", args=[token_for(order.number)])
+
+
+def again_url(order: Any) -> str:
+    """Return the path that fills the buyer's basket with the order's lines."""
+    return reverse("oscar_bitsby:again", args=[token_for(order.number)])
+
+
+def shop_url(order: Any) -> str | None:
+    """Return the path of the shop's own page of the order, or None where the shop has none."""
+    try:
+        if order.user_id is not None:
+            return reverse("customer:order", args=[order.number])
+        return reverse("customer:anon-order", args=[order.number, order.verification_hash()])
+    except NoReverseMatch:
+        return None
 
 
 def order_from(token: str) -> Any:

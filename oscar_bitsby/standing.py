@@ -26,6 +26,16 @@ CANCELLED = "cancelled"
 OTHER = "other"
 
 FINAL = (PAID, CANCELLED, OTHER)
+#: What still waits for something is never shown as a failure.
+LOOKS = {
+    NEW: "info",
+    WAITING: "info",
+    CHECKING: "warning",
+    PAID: "success",
+    EXPIRED: "warning",
+    CANCELLED: "secondary",
+    OTHER: "info",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,17 @@ class Standing:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def version(self) -> str:
+        """Something that changes whenever the buyer's page has something else to say."""
+        until = "" if self.until is None else f"{self.until:%Y%m%d%H%M%S}"
+        return f"{self.state}-{self.invoice.pk if self.invoice else ''}-{until}"
+
+    @property
+    def look(self) -> str:
+        """The state's colour, as the last part of Bootstrap's class of an alert."""
+        return LOOKS[self.state]
 
     @property
     def may_pay(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from oscar_bitsby import views, webhook
+from oscar_bitsby import again, views, webhook
 from oscar_bitsby.dashboard import actions
 from oscar_bitsby.dashboard import views as dashboard
 
@@ -16,6 +16,7 @@ urlpatterns = [
     path("orders/<str:token>/", views.OrderView.as_view(), name="order"),
     path("orders/<str:token>/pay/", views.PayView.as_view(), name="pay"),
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
+    path("orders/<str:token>/again/", again.OrderAgainView.as_view(), name="again"),
     path("dashboard/", dashboard.InboxView.as_view(), name="dashboard-inbox"),
     path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(

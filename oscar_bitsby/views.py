@@ -138,6 +138,9 @@ class OrderView(OrderPageView):
             "standing": standing,
             "settings": conf.get(),
             "pay_url": links.pay_url(order),
+            "state_url": links.state_url(order),
+            "again_url": links.again_url(order),
+            "shop_url": links.shop_url(order),
             "reload_after": None if standing.is_final else RELOAD_AFTER,
         }
         return render(request, "oscar_bitsby/order.html", context)
@@ -152,6 +155,7 @@ class StateView(OrderPageView):
             {
                 "state": standing.state,
                 "final": standing.is_final,
+                "version": standing.version,
                 "secondsLeft": standing.seconds_left,
             }
         )

@@ -601,6 +601,7 @@ TABLE = {
     "order": (PERSONS, ()),
     "pay": (PERSONS, PERSONS),
     "state": (PERSONS, ()),
+    "again": ((), PERSONS),
     "dashboard-inbox": (("partner", "clerk", "keeper"), ()),
     "dashboard-invoices": (("partner", "clerk", "keeper"), ()),
     "dashboard-invoice-refresh": ((), ("keeper",)),

@@ -581,7 +581,7 @@ STATES = [
     (be_expired, "expired", "The time to pay is over", "Pay with a new amount", False),
     (be_overdue, "expired", "The time to pay is over", "Pay with a new amount", False),
     (be_cancelled, "cancelled", "This order is cancelled", None, True),
-    (be_taken_over, "other", "The shop is dealing with this order: Being processed", None, True),
+    (be_taken_over, "other", "Its status is: Being processed", None, True),
 ]
 
 
@@ -620,6 +620,7 @@ def test_the_state_is_told_as_json(
     assert response["Content-Type"] == "application/json"
     told = response.json()
     left = told.pop("secondsLeft")
+    assert told.pop("version").startswith(state)
     assert told == {"state": state, "final": is_final}
     assert 3500 < left <= 3600 if state == "waiting" else left is None
 

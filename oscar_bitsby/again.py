@@ -1,0 +1,62 @@
+"""Ordering once more what a cancelled order held: its lines go into the buyer's basket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from oscar_bitsby import links
+from oscar_bitsby.standing import CANCELLED, standing_of
+from oscar_bitsby.views import OrderPageView, SeeOther
+
+
+class OrderAgainView(OrderPageView):
+    """Fill the basket of this browser with the lines of a cancelled order, and show it.
+
+    What is in the basket already counts, so that a second click does not double it.
+    """
+
+    def post(self, request: HttpRequest, token: str) -> HttpResponse:
+        order = links.order_from(token)
+        if standing_of(order).state != CANCELLED:
+            return SeeOther(links.order_url(order))
+        added = [_add(request, line) for line in order.lines.all()]
+        if any(added):
+            messages.success(
+                request, _("Your basket holds what can be had of order %s.") % order.number
+            )
+        return redirect("basket:summary")
+
+
+def _add(request: Any, line: Any) -> bool:
+    """Bring the basket up to the line's quantity; tell the buyer why where that cannot be."""
+    gone = _("“%s” is no longer available.") % line.title
+    if not line.product:
+        messages.warning(request, gone)
+        return False
+    info = request.strategy.fetch_for_product(line.product)
+    if info.stockrecord is None:
+        messages.warning(request, gone)
+        return False
+    options = [
+        {"option": attribute.option, "value": attribute.value}
+        for attribute in line.attributes.all()
+        if attribute.option
+    ]
+    basket = request.basket
+    missing = line.quantity - basket.line_quantity(line.product, info.stockrecord, options)
+    if missing <= 0:
+        return True
+    for is_allowed, reason in (
+        info.availability.is_purchase_permitted(quantity=line.quantity),
+        basket.is_quantity_allowed(missing),
+    ):
+        if not is_allowed:
+            messages.warning(request, f"{line.title}: {reason}")
+            return False
+    basket.add_product(line.product, missing, options)
+    return True

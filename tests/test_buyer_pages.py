@@ -1,0 +1,136 @@
+"""The payment's state on Oscar's own pages of an order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import reverse
+
+from oscar_bitsby import buyer_pages, links
+from tests.shopping import buy
+
+TEMPLATES = sorted(
+    (Path(buyer_pages.__file__).parent / "templates" / "oscar_bitsby").rglob("*.html")
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def user():
+    return get_user_model().objects.create_user("ada", "ada@example.com", "x")
+
+
+@pytest.fixture
+def account(user):
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_account_page_shows_the_state_and_the_link(account, user, place):
+    """A registered buyer finds the payment from the order history."""
+    order = place(user=user)
+
+    page = account.get(reverse("customer:order", args=[order.number])).content.decode()
+
+    assert "This order is not paid yet" in page
+    assert f'href="{links.order_url(order)}"' in page
+    assert "Mug" in page
+
+
+def test_the_guests_page_shows_them(guest, product, fake):
+    """A guest whose session knows the order finds the payment from Oscar's own page."""
+    buy(guest, product)
+    order = apps.get_model("order", "Order").objects.get()
+    session = guest.session
+    session["anon_order_email"] = order.guest_email
+    session.save()
+    path = reverse("customer:anon-order", args=[order.number, order.verification_hash()])
+    form = reverse("customer:anon-order-form", args=[order.number, order.verification_hash()])
+    response = guest.get(path)
+    if response.status_code == 302:
+        response = guest.post(form, {"email": order.guest_email, "password": ""}, follow=True)
+
+    assert f'href="{links.order_url(order)}"' in response.content.decode()
+
+
+def test_the_thank_you_page_shows_them(guest, product, fake):
+    """Whoever comes back to the page that ends Oscar's checkout finds the payment."""
+    buy(guest, product)
+    order = apps.get_model("order", "Order").objects.get()
+
+    page = guest.get(reverse("checkout:thank-you")).content.decode()
+
+    assert "Waiting for your payment" in page
+    assert f'href="{links.order_url(order)}"' in page
+
+
+def test_orders_of_other_methods_look_as_before(account, user, place):
+    """An order that is not paid by Bitsby shows nothing of it."""
+    order = place(user=user)
+    order.sources.all().delete()
+
+    response = account.get(reverse("customer:order", args=[order.number]))
+
+    assert "oscar_bitsby/buyer/order.html" not in [template.name for template in response.templates]
+    assert links.order_url(order) not in response.content.decode()
+
+
+def test_without_settings_the_pages_are_as_before(account, user, place, settings):
+    """A shop that switches Bitsby off for a time keeps its order pages."""
+    order = place(user=user)
+    del settings.OSCAR_BITSBY
+
+    response = account.get(reverse("customer:order", args=[order.number]))
+
+    assert response.status_code == 200
+    assert "oscar_bitsby/buyer/order.html" not in [template.name for template in response.templates]
+
+
+def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch, caplog):
+    """An error while finding out the state is logged, and the page is the shop's own."""
+    order = place(user=user)
+
+    def fail(order):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(buyer_pages, "standing_of", fail)
+    response = account.get(reverse("customer:order", args=[order.number]))
+
+    assert response.status_code == 200
+    assert "no notice on the page of order" in caplog.text
+
+
+def test_extending_twice_changes_nothing():
+    """The mixin goes in front of a view once."""
+    before = [getattr(apps.get_app_config(label), name) for label, name in buyer_pages.VIEWS]
+    buyer_pages.extend_buyer_pages()
+    assert before == [
+        getattr(apps.get_app_config(label), name) for label, name in buyer_pages.VIEWS
+    ]
+
+
+def test_a_paid_order_leads_to_the_shops_own_page(account, user, place):
+    """The thank-you of the order's page has one next step: the order's details."""
+    order = place(user=user)
+    order.sources.get().debit(order.total_incl_tax, reference="x")
+    order.set_status("Being processed")
+
+    page = account.get(links.order_url(order)).content.decode()
+
+    assert f'href="{reverse("customer:order", args=[order.number])}"' in page
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_templates_work_under_a_strict_content_security_policy(path):
+    """No page of ours has an inline script, style or handler, or loads anything from elsewhere."""
+    text = path.read_text()
+
+    assert [tag for tag in re.findall(r"<script[^>]*>", text) if "src=" not in tag] == []
+    assert re.findall(r"<style|\sstyle=|\son[a-z]+=|javascript:|(?:src|href)=.https?:", text) == []
