@@ -18,7 +18,7 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql crash-test fuzz lint wheel clean
+.PHONY: help sandbox test test-postgresql crash-test fuzz bench lint wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
@@ -40,6 +40,9 @@ crash-test: $(VENV)/.installed-test ## kill the shop between any two effects, on
 
 fuzz: $(VENV)/.installed-test ## send 100,000 strange deliveries and 10,000 strange answers
 	@$(FUZZ) $(RUN_TESTS) tests/fuzz $(ARGS)
+
+bench: $(VENV)/.installed-bench ## measure against the goals and other projects (ARGS='P3 P4', ARGS=--quick)
+	@bash .ci/postgresql run $(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
 	$(BIN)/ruff check .
