@@ -37,7 +37,7 @@ def add_orders(count: int, **expressions: str) -> None:
     fill(Order, count, **(columns | expressions))
 
 
-def add_lines_and_sources(count: int) -> None:
+def add_lines_and_sources(count: int, order: str = "n") -> None:
     """Give orders 1 to ``count`` what placing them at the checkout would have given them."""
     product = Product.objects.get()
     stock = product.stockrecords.get()
@@ -46,7 +46,7 @@ def add_lines_and_sources(count: int) -> None:
     fill(
         Line,
         count,
-        order_id="n",
+        order_id=order,
         partner_id=str(stock.partner_id),
         stockrecord_id=str(stock.pk),
         product_id=str(product.pk),
@@ -56,7 +56,9 @@ def add_lines_and_sources(count: int) -> None:
         **dict.fromkeys(prices, "10"),
     )
     kind = str(ledger.source_type().pk)
-    fill(Source, count, order_id="n", source_type_id=kind, currency="'USD'", amount_allocated="10")
+    fill(
+        Source, count, order_id=order, source_type_id=kind, currency="'USD'", amount_allocated="10"
+    )
 
 
 def add_invoices(count: int, **expressions: str) -> None:
