@@ -22,7 +22,7 @@ Order = rows.Order
 
 def measure(piece: str, quick: bool) -> list[Row]:
     """Click on "pay" for one order after another, and ask the simulator directly in between."""
-    rounds, clicks = (2, 10) if quick else (7, 40)
+    rounds, clicks = (2, 10) if quick else (7, 25)
     rows.add_orders(rounds * clicks + 10)
     rows.add_lines_and_sources(rounds * clicks + 10)
     orders = iter(Order.objects.order_by("pk"))

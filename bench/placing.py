@@ -25,7 +25,7 @@ Product = get_model("catalogue", "Product")
 
 def measure(piece: str, quick: bool) -> list[Row]:
     """Let buyers in the same state click in both shops, which share one database."""
-    rounds, clicks = (3, 10) if quick else (9, 40)
+    rounds, clicks = (3, 10) if quick else (7, 25)
     database = connection.settings_dict["NAME"]
     buyers = Buyers()
     ratios, times = [], {"shop": [], "plain": []}  # type: ignore[var-annotated]

@@ -48,7 +48,7 @@ class Shop:
 def measure(piece: str, quick: bool) -> list[Row]:
     """Open each page in both shops in turn."""
     small, large = 1_000, 30_000 if quick else 1_000_000
-    requests = 20 if quick else 80
+    requests = 20 if quick else 30
     found = []
     with _shops(small, large) as (few, many):
         for page in PAGES:

@@ -37,7 +37,7 @@ def measure(piece: str, quick: bool) -> list[Row]:
     """Send the same number of requests to each in turn, several times."""
     count = 2_000 if quick else 100_000
     # Short runs, so that what else the machine does falls on all alike.
-    requests, rounds = (50, 4) if quick else (150, 30)
+    requests, rounds = (50, 4) if quick else (100, 20)
     contenders = _furnish(count)
     runs: dict[str, list[float]] = {one.name: [] for one in contenders}
     with gunicorn(connection.settings_dict["NAME"], "peers") as server:
