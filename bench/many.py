@@ -97,6 +97,7 @@ def _facts(size: int) -> dict[str, str]:
         "bitsby_id": str(middle.bitsby_id),
         "hash": payment.hash,
         "day": f"date_from={day}&date_to={day + dt.timedelta(days=1)}",
+        "admin_day": f"created_at__gte={day}&created_at__lt={day + dt.timedelta(days=2)}",
         "order": str(last.order_id),
         "bind": f"/dashboard/orders/{last.order_id}/bind/",
         "last": str((size - 1) // 100 + 1),

@@ -47,6 +47,7 @@ PAGES = [
     Page("admin: invoices", lambda facts: f"{RECORDS}"),
     Page("admin: invoices, last page", lambda facts: f"{RECORDS}?p={facts['last']}"),
     Page("admin: invoices by status", lambda facts: f"{RECORDS}?status__exact=paid"),
+    Page("admin: invoices of a day", lambda facts: f"{RECORDS}?{facts['admin_day']}"),
     Page("admin: invoices, search", lambda facts: f"{RECORDS}?q={facts['number']}"),
     Page("admin: invoices, search id", lambda facts: f"{RECORDS}?q={facts['uid']}"),
     Page("admin: invoices, by date", lambda facts: f"{RECORDS}?o=6"),
