@@ -65,7 +65,8 @@ def remember(
     if not save:
         known: BitsbyPayment | None = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
         return known or BitsbyPayment(bitsby_id=payment.id, **values)
-    row = BitsbyPayment.objects.select_for_update().filter(bitsby_id=payment.id).first()
+    locked = BitsbyPayment.objects.select_for_update()
+    row: BitsbyPayment | None = locked.filter(bitsby_id=payment.id).first()
     if row is None:
         # No savepoint: who is not the first one begins again, see ``once_more_if_taken``.
         created: BitsbyPayment = BitsbyPayment.objects.create(bitsby_id=payment.id, **values)

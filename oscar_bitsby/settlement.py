@@ -94,11 +94,13 @@ def _settle(
         before = invoice.status, invoice.views
         if told.views is not None:
             invoice.views = told.views
-        facts = _facts(settings, order, invoice, told, payment, record)
+        is_new = told.status == replies.PAID and (record is None or record.booked_at is None)
+        sources = ledger.lock_sources(order) if is_new and order is not None else []
+        facts = _facts(settings, order, invoice, told, payment, record, sources)
         actions = decide(facts)
         if not dry_run:
             for action in actions:
-                _apply(action, settings, order, invoice, record)
+                _apply(action, settings, order, invoice, record, sources)
             if invoice.views != before[1] and invoice.status == before[0]:
                 invoice.save(update_fields=["views"])
             if actions != (Action(Do.WAIT),):
@@ -129,10 +131,11 @@ def _facts(
     told: replies.Invoice,
     payment: replies.Payment | None,
     record: BitsbyPayment | None,
+    sources: list[Any],
 ) -> Facts:
     booked = record is not None and record.booked_at is not None
     is_paid = told.status == replies.PAID and not booked
-    received = ledger.money_of(order) if is_paid and order is not None else Decimal(0)
+    received = ledger.money_in(sources) if is_paid else Decimal(0)
     owed = order.total_incl_tax if order is not None else invoice.amount
     return Facts(
         told=told.status,
@@ -168,6 +171,7 @@ def _apply(
     order: Any,
     invoice: BitsbyInvoice,
     record: BitsbyPayment | None,
+    sources: list[Any],
 ) -> None:
     if action.do is Do.MARK_PAID:
         _end(invoice, BitsbyInvoice.PAID)
@@ -184,7 +188,7 @@ def _apply(
         return
     elif action.do is Do.BOOK:
         record.attention = ""
-        ledger.book(order, record)
+        ledger.book(order, record, sources)
         log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
     elif action.do is Do.PAY_ORDER:
