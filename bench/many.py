@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from bench import rows
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby.paging import MOST_COUNTED
 
 #: Invoices and payments that the database is asked about by rare values: the oldest ones.
 RARE = 5
@@ -100,6 +101,7 @@ def _facts(size: int) -> dict[str, str]:
         "admin_day": f"created_at__gte={day}&created_at__lt={day + dt.timedelta(days=2)}",
         "order": str(last.order_id),
         "bind": f"/dashboard/orders/{last.order_id}/bind/",
-        "last": str((size - 1) // 100 + 1),
+        # The admin has a hundred on a page, and pages as far as is counted.
+        "last": str((min(size, MOST_COUNTED) - 1) // 100 + 1),
         "recent": last.order_number,
     }
