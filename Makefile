@@ -18,7 +18,7 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql crash-test fuzz mutation-test lint wheel clean
+.PHONY: help sandbox test test-postgresql crash-test fuzz mutation-test bench lint wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
@@ -44,6 +44,9 @@ fuzz: $(VENV)/.installed-test ## send 100,000 strange deliveries and 10,000 stra
 # In copies of the project; what is known to survive stands in docs/mutation.md.
 mutation-test: $(VENV)/.installed-test $(VENV)/.installed-mutation ## change the code in small ways, each of which a test has to notice
 	@$(BIN)/python -m tests.mutation $(ARGS)
+
+bench: $(VENV)/.installed-bench ## measure against the goals and other projects (ARGS='P3 P4', ARGS=--quick)
+	@bash .ci/postgresql run $(BIN)/python -m bench $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
 	$(BIN)/ruff check .

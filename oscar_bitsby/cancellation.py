@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
+from django.db.models import Exists, F
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, ledger, replies
@@ -94,6 +95,18 @@ def has_waiting_money(order: Any) -> bool:
     """Tell whether money for this order waits in the inbox, not booked."""
     waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
     return bool(waiting.exists())
+
+
+def has_any_money(order: Any) -> bool:
+    """Tell whether any source holds money for this order, or some waits in the inbox.
+
+    One question to the database, and one of its own: under a lock that was waited for, only a new
+    statement sees what the one before has committed.
+    """
+    held = order.sources.filter(amount_debited__gt=F("amount_refunded"))
+    waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
+    found = Order._default_manager.filter(Exists(held) | Exists(waiting), pk=order.pk)
+    return bool(found.exists())
 
 
 def _waited_since(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> dt.datetime:

@@ -45,8 +45,10 @@ def last_words(
         bitsby_id__isnull=False,
         expires_at__lte=now,
     )
-    # Those that were not asked about for longest come first, so that none is starved.
-    invoices = list(overdue.order_by("checked_at", "pk")[:BATCH])
+    # Those that were not asked about for longest come first, so that none is starved; of these the
+    # newest, since they stand on the first pages of the list. After a long silence the oldest
+    # would be found behind all the others, page by page, in every pass.
+    invoices = list(overdue.order_by("checked_at", "-pk")[:BATCH])
     if invoices:
         progress(f"last word on {len(invoices)} invoices")
         _ask_and_settle(settings, client, report, invoices)

@@ -13,9 +13,9 @@ from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, gateway, ledger, reconciliation, replies, signals
+from oscar_bitsby import conf, gateway, reconciliation, replies, signals
 from oscar_bitsby.attempts import give_up, stale_before
-from oscar_bitsby.cancellation import has_waiting_money
+from oscar_bitsby.cancellation import has_any_money
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -74,10 +74,14 @@ def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
             order = Order._default_manager.select_for_update().get(pk=order_pk)
             if order.status != settings.order_status_pending:
                 raise NotPayable(f"order {order.number} is not waiting for a payment")
-            is_paid = order.bitsby_invoices.filter(status=BitsbyInvoice.PAID).exists()
-            if is_paid or ledger.has_money(order) or has_waiting_money(order):
+            counting = (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID)
+            invoices = list(
+                order.bitsby_invoices.filter(status__in=counting).select_for_update().order_by("pk")
+            )
+            is_paid = any(invoice.status == BitsbyInvoice.PAID for invoice in invoices)
+            if is_paid or has_any_money(order):
                 raise NotPayable(f"order {order.number} has a payment that is being looked at")
-            live: BitsbyInvoice | None = order.bitsby_invoices.live().select_for_update().first()
+            live: BitsbyInvoice | None = invoices[-1] if invoices else None
             if live is not None and live.status == BitsbyInvoice.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
@@ -175,25 +179,36 @@ def _save_created(
 ) -> BitsbyInvoice:
     now = timezone.now()
     hours = dt.timedelta(hours=float(settings.time_to_pay))
+    values = {
+        "bitsby_id": created.id,
+        "uid": created.uid[:64],
+        "url": created.url,
+        "wallets": [_as_json(wallet) for wallet in created.wallets],
+        "reply": _storable(created.raw),
+        "created_at": created.created_at or now,
+        "expires_at": created.expires_at or now + hours,
+    }
+    rows = BitsbyInvoice.objects.filter(pk=attempt.pk)
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        invoice: BitsbyInvoice = BitsbyInvoice.objects.select_for_update().get(pk=attempt.pk)
-        invoice.bitsby_id = created.id
-        invoice.uid = created.uid[:64]
-        invoice.url = created.url
-        invoice.wallets = [_as_json(wallet) for wallet in created.wallets]
-        invoice.reply = _storable(created.raw)
-        invoice.created_at = created.created_at or now
-        invoice.expires_at = created.expires_at or now + hours
-        # An attempt that was given up meanwhile, and perhaps replaced, keeps its status: the
-        # invoice is kept and watched, but nobody is sent there.
-        if invoice.status == BitsbyInvoice.CREATING:
-            invoice.status = BitsbyInvoice.UNPAID
+        # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
+        # status. The invoice is kept and watched, but nobody is sent there.
+        is_ours = rows.filter(status=BitsbyInvoice.CREATING).update(
+            **values, status=BitsbyInvoice.UNPAID
+        )
+        if not is_ours:
+            rows.update(**values)
+        elif signals.invoice_created.has_listeners(BitsbyInvoice):
+            invoice = rows.get()
             signals.send_after_commit(
                 signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
             )
-        invoice.save()
-    log_change("invoice created", invoice, amount=invoice.amount, currency=invoice.currency)
-    return invoice
+    if is_ours:
+        for name, value in (values | {"status": BitsbyInvoice.UNPAID}).items():
+            setattr(attempt, name, value)
+    else:
+        attempt.refresh_from_db()
+    log_change("invoice created", attempt, amount=attempt.amount, currency=attempt.currency)
+    return attempt
 
 
 def _storable(reply: Any) -> Any:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Sum, Value
+from django.db.models import Exists, F, OuterRef, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from oscar.apps.order.exceptions import InvalidOrderStatus
@@ -38,24 +38,38 @@ def source_type() -> Any:
     return SourceType.objects.get_or_create(code=METHOD_CODE, defaults={"name": "Bitsby"})[0]
 
 
+def lock_sources(order: Any) -> list[Any]:
+    """Lock and return all of an order's sources; ``is_bitsby`` tells which ones are ours.
+
+    The type is looked up beside and not joined: a join would lock its row too, and with it every
+    checkout that is about to write a source of that type.
+    """
+    is_bitsby = Exists(SourceType.objects.filter(pk=OuterRef("source_type"), code=METHOD_CODE))
+    return list(order.sources.select_for_update().annotate(is_bitsby=is_bitsby).order_by("pk"))
+
+
 def has_money(order: Any) -> bool:
     """Tell whether any source holds money for this order that was not given back."""
     return bool(order.sources.filter(amount_debited__gt=F("amount_refunded")).exists())
 
 
-def money_of(order: Any) -> Decimal:
-    """Return what all sources hold for this order and have not given back."""
-    held = order.sources.aggregate(held=Sum(F("amount_debited") - F("amount_refunded")))["held"]
-    return held or Decimal(0)
+def money_in(sources: list[Any]) -> Decimal:
+    """Return what sources hold and have not given back."""
+    held = (source.amount_debited - source.amount_refunded for source in sources)
+    return sum(held, Decimal(0))
 
 
-def book(order: Any, record: BitsbyPayment) -> None:
-    """Record a payment at its worth: once, because ``booked_at`` is set in the same transaction."""
+def book(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
+    """Record a payment at its worth: once, because ``booked_at`` is set in the same transaction.
+
+    Args:
+        sources: all of the order's, as ``lock_sources`` gives them.
+    """
     if record.worth is None:
         # Oscar would take no amount for all that is open.
         raise ValueError("a payment of unknown worth cannot be booked")
-    had_money = has_money(order)
-    source = order.sources.select_for_update().filter(source_type__code=METHOD_CODE).first()
+    had_money = any(one.amount_debited > one.amount_refunded for one in sources)
+    source = next((one for one in sources if one.is_bitsby), None)
     if source is None:
         source = Source(order=order, source_type=source_type(), currency=record.currency)
     source.debit(record.worth, reference=str(record.bitsby_id), status="paid")

@@ -109,10 +109,13 @@ class BitsbyInvoice(models.Model):
             )
         ]
         indexes = [
-            # The dashboard's dates, and the invoices that a payment may be meant for.
+            # The order of the dashboard's and the admin's lists and their filters by date, and the
+            # invoices that a payment may be meant for.
             models.Index(fields=["created_at"], name="bitsby_created"),
             # The last word on invoices whose time is up, in every pass.
             models.Index(fields=["status", "expires_at"], name="bitsby_status_expires"),
+            # The filters by currency, of which a shop may use one rarely.
+            models.Index(fields=["currency"], name="bitsby_currency"),
             # Whether an ended invoice is still watched.
             models.Index(fields=["status", "ended_at"], name="bitsby_status_ended"),
             # Orders that wait for a payment which no longer comes, in every pass.
@@ -246,7 +249,23 @@ class BitsbyPayment(models.Model):
                 fields=["seen_at"],
                 condition=~models.Q(attention="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
-            )
+            ),
+            # The inbox's other side: what was dealt with, newest first.
+            models.Index(
+                fields=["-resolved_at", "-id"],
+                condition=models.Q(resolved_at__isnull=False),
+                name="bitsby_resolved",
+            ),
+            # The admin's filters by reason, by decision and by project: a few rows among many.
+            models.Index(
+                fields=["attention"], condition=~models.Q(attention=""), name="bitsby_reason"
+            ),
+            models.Index(
+                fields=["resolution"], condition=~models.Q(resolution=""), name="bitsby_resolution"
+            ),
+            models.Index(
+                fields=["is_foreign"], condition=models.Q(is_foreign=True), name="bitsby_foreign"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import TypeVar
+
+from django.db import IntegrityError
 
 from oscar_bitsby import replies
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.money import to_cents
 
+T = TypeVar("T")
+
 #: A worth of this much or more fits no column of Oscar's.
 TOO_MUCH = Decimal(10) ** 10
+
+
+def once_more_if_taken(work: Callable[[], T]) -> T:
+    """Run a transaction that remembers a payment, and once more if another one was quicker.
+
+    Two processes may see a payment first at the same time. Its unique id lets one of them in; the
+    other one's transaction is undone as a whole, and when it begins again the row is there.
+    """
+    try:
+        return work()
+    except IntegrityError:
+        return work()
 
 
 def remember(
@@ -47,13 +65,12 @@ def remember(
     if not save:
         known: BitsbyPayment | None = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
         return known or BitsbyPayment(bitsby_id=payment.id, **values)
-    # Two processes may see it first at the same time: the unique id lets one of them in.
-    row: BitsbyPayment
-    row, is_new = BitsbyPayment.objects.select_for_update().get_or_create(
-        bitsby_id=payment.id, defaults=values
-    )
-    if is_new:
-        return row
+    locked = BitsbyPayment.objects.select_for_update()
+    row: BitsbyPayment | None = locked.filter(bitsby_id=payment.id).first()
+    if row is None:
+        # No savepoint: who is not the first one begins again, see ``once_more_if_taken``.
+        created: BitsbyPayment = BitsbyPayment.objects.create(bitsby_id=payment.id, **values)
+        return created
     is_bound_anew = row.bound_to != values["bound_to"]
     is_known_better = (invoice is not None and not row.invoice_id) or (
         row.worth is None and values.get("worth") is not None

@@ -79,7 +79,7 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
             if record.worth is None:
                 return Result(False, _("Say what the payment is worth: no rate was locked for it."))
             record.save(update_fields=["worth"])
-            ledger.book(order, record)
+            ledger.book(order, record, ledger.lock_sources(order))
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.PAID)
             signals.send_after_commit(
                 signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order

@@ -21,7 +21,7 @@ from oscar_bitsby import conf, ledger, replies, signals
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
-from oscar_bitsby.records import remember, worth_of
+from oscar_bitsby.records import once_more_if_taken, remember, worth_of
 
 __all__ = [
     "Action",
@@ -75,22 +75,35 @@ def settle(
     Raises:
         RuntimeError: called inside a transaction, where nothing would be settled until its end.
     """
+    payment = payment or told.payment
+    return once_more_if_taken(lambda: _settle(invoice, told, payment, dry_run))
+
+
+def _settle(
+    invoice: BitsbyInvoice,
+    told: replies.Invoice,
+    payment: replies.Payment | None,
+    dry_run: bool,
+) -> Outcome:
     settings = conf.get()
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        order, invoice = lock(invoice.pk)
-        payment = payment or told.payment
+        order, invoice = lock(invoice.pk, invoice.order_id)
         record = None
         # Of an invoice that may still be paid nothing is kept yet.
         if payment is not None and told.status != replies.UNPAID:
             record = remember(payment, invoice=invoice, told=told, save=not dry_run)
-        if told.views is not None and told.views != invoice.views and not dry_run:
+        before = invoice.status, invoice.views
+        if told.views is not None:
             invoice.views = told.views
-            invoice.save(update_fields=["views"])
-        facts = _facts(settings, order, invoice, told, payment, record)
+        is_new = told.status == replies.PAID and (record is None or record.booked_at is None)
+        sources = ledger.lock_sources(order) if is_new and order is not None else []
+        facts = _facts(settings, order, invoice, told, payment, record, sources)
         actions = decide(facts)
         if not dry_run:
             for action in actions:
-                _apply(action, settings, order, invoice, record)
+                _apply(action, settings, order, invoice, record, sources)
+            if invoice.views != before[1] and invoice.status == before[0]:
+                invoice.save(update_fields=["views"])
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
             elif told.status == replies.PAID and payment is None:
@@ -98,9 +111,15 @@ def settle(
     return Outcome(actions, told.status)
 
 
-def lock(invoice_pk: Any) -> tuple[Any, BitsbyInvoice]:
-    """Lock the order, then the invoice, and return both as they are now."""
-    order_pk = BitsbyInvoice.objects.values_list("order_id", flat=True).get(pk=invoice_pk)
+def lock(invoice_pk: Any, order_pk: Any = None) -> tuple[Any, BitsbyInvoice]:
+    """Lock the order, then the invoice, and return both as they are now.
+
+    Args:
+        order_pk: the invoice's order, where the caller has read it: an invoice can lose its order
+            but never gets another one.
+    """
+    if order_pk is None:
+        order_pk = BitsbyInvoice.objects.values_list("order_id", flat=True).get(pk=invoice_pk)
     order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
     invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
     return order, invoice
@@ -113,10 +132,11 @@ def _facts(
     told: replies.Invoice,
     payment: replies.Payment | None,
     record: BitsbyPayment | None,
+    sources: list[Any],
 ) -> Facts:
     booked = record is not None and record.booked_at is not None
     is_paid = told.status == replies.PAID and not booked
-    received = ledger.money_of(order) if is_paid and order is not None else Decimal(0)
+    received = ledger.money_in(sources) if is_paid else Decimal(0)
     owed = order.total_incl_tax if order is not None else invoice.amount
     return Facts(
         told=told.status,
@@ -152,6 +172,7 @@ def _apply(
     order: Any,
     invoice: BitsbyInvoice,
     record: BitsbyPayment | None,
+    sources: list[Any],
 ) -> None:
     if action.do is Do.MARK_PAID:
         _end(invoice, BitsbyInvoice.PAID)
@@ -168,7 +189,7 @@ def _apply(
         return
     elif action.do is Do.BOOK:
         record.attention = ""
-        ledger.book(order, record)
+        ledger.book(order, record, sources)
         log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
     elif action.do is Do.PAY_ORDER:
@@ -190,7 +211,7 @@ def _end(invoice: BitsbyInvoice, status: str) -> None:
         now = shared_now()
         is_over = status == BitsbyInvoice.EXPIRED and invoice.expires_at is not None
         invoice.ended_at = min(now, invoice.expires_at) if is_over and invoice.expires_at else now
-    invoice.save(update_fields=["status", "ended_at"])
+    invoice.save(update_fields=["status", "ended_at", "views"])
     log_change(f"invoice {status}", invoice, before=before)
 
 
@@ -204,7 +225,9 @@ def _note_nameless(invoice: BitsbyInvoice) -> None:
 
 def _note_look(invoice: BitsbyInvoice) -> None:
     """Forget the delivery that asked for this look: it was answered by it."""
-    BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).update(hinted_at=None)
+    if invoice.hinted_at is not None:
+        invoice.hinted_at = None
+        invoice.save(update_fields=["hinted_at"])
 
 
 def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
@@ -237,8 +260,12 @@ def keep(payment: replies.Payment, *, reason: str = "") -> BitsbyPayment:
         payment: what Bitsby says.
         reason: why staff should look at it; without one it is another project's.
     """
-    with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
-        record = remember(payment, told=payment.invoice, is_foreign=not reason)
-        if reason and record.booked_at is None:
-            flag(record, reason, None)
-    return record
+
+    def work() -> BitsbyPayment:
+        with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
+            record = remember(payment, told=payment.invoice, is_foreign=not reason)
+            if reason and record.booked_at is None:
+                flag(record, reason, None)
+        return record
+
+    return once_more_if_taken(work)

@@ -81,26 +81,28 @@ class PayView(OrderPageView):
         return self._start(request, links.order_from(token))
 
     def _start(self, request: HttpRequest, order: Any) -> HttpResponse:
-        # The wait page tries again by GETs, which only this browser's own session may turn into
-        # an invoice.
-        request.session[SESSION_KEY] = order.number
         try:
             invoice = start_payment(order)
         except NotPayable:
-            request.session.pop(SESSION_KEY, None)
+            self._forget(request)
             return SeeOther(links.order_url(order))
         except (PaymentInProgress, RateLimited) as error:
             logger.info("payment of order %s waits: %s", order.number, error)
-            return self._wait(request, order, "busy")
+            return self._try_again(request, order, "busy")
         except (GatewayError, ConfigurationError) as error:
             logger.warning("payment of order %s not started: %s", order.number, error)
-            return self._wait(request, order, "down")
+            return self._try_again(request, order, "down")
         except Exception:
             logger.exception("payment of order %s not started", order.number)
-            return self._wait(request, order, "down")
+            return self._try_again(request, order, "down")
         # From now on only a click creates another one: a reload must not.
-        del request.session[SESSION_KEY]
+        self._forget(request)
         return self._redirect(invoice, order)
+
+    def _forget(self, request: HttpRequest) -> None:
+        """Take the note away; a session without it is not written again."""
+        if SESSION_KEY in request.session:
+            del request.session[SESSION_KEY]
 
     def _redirect(self, invoice: BitsbyInvoice, order: Any) -> HttpResponse:
         try:
@@ -108,6 +110,11 @@ class PayView(OrderPageView):
         except BitsbyError as error:
             logger.error("order %s: %s", order.number, error)
             return self._wait(self.request, order, "down")
+
+    def _try_again(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
+        """Wait, by GETs that only this browser's own session may turn into an invoice."""
+        request.session[SESSION_KEY] = order.number
+        return self._wait(request, order, reason)
 
     def _wait(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
         """Say that the order is safe, and try again: by itself, or by a click."""

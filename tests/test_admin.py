@@ -428,3 +428,39 @@ def test_without_settings_the_order_screen_is_as_before(invoice, keeper, setting
 
     assert b"Bind a Bitsby payment" not in change.content
     assert b"bind_bitsby_payment" not in listed.content
+
+
+def test_a_search_finds_whole_values_of_every_kind(admin_client, invoice):
+    """Order number, short id, Bitsby's id and a transaction's hash lead to the records."""
+    payment = BitsbyPayment.objects.create(
+        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, hash="ab12", attention=""
+    )
+    words = (invoice.order_number, invoice.uid, str(invoice.bitsby_id))
+    for name, more in (
+        ("bitsbyinvoice", (str(payment.bitsby_id), "AB12")),
+        ("bitsbypayment", (str(payment.bitsby_id), "AB12")),
+        ("webhookdelivery", ()),
+    ):
+        if name == "webhookdelivery":
+            WebhookDelivery.objects.create(invoice=invoice, body="{}")
+        address = reverse(f"admin:oscar_bitsby_{name}_changelist")
+        found = {
+            word: admin_client.get(address, {"q": word}).context["cl"].result_count
+            for word in (*words, *more, "nowhere")
+        }
+        assert found == {**dict.fromkeys((*words, *more), 1), "nowhere": 0}
+
+
+def test_filters_by_currency_and_answer_offer_fixed_values(admin_client, invoice):
+    """What is filtered by is known, and narrows the records."""
+    WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=503)
+    WebhookDelivery.objects.create(invoice=invoice, body="{}")
+
+    def count(name, **query):
+        address = reverse(f"admin:oscar_bitsby_{name}_changelist")
+        return admin_client.get(address, query).context["cl"].result_count
+
+    assert [count("bitsbyinvoice", currency=code) for code in ("USD", "EUR")] == [1, 0]
+    answers = [count("webhookdelivery", answered=value) for value in ("200", "503", "none")]
+    assert answers == [0, 1, 1]
+    assert count("webhookdelivery") == 2

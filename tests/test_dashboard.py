@@ -477,7 +477,7 @@ def listed(client, **query):
 
 def test_all_invoices_are_listed_newest_first(invoices, keeper):
     """Number with a link to the order's tab, status and amount in its currency."""
-    assert listed(keeper) == ["uid-short", "uid-old", "uid-euro", "uid-unpaid"]
+    assert listed(keeper) == ["uid-short", "uid-euro", "uid-unpaid", "uid-old"]
 
     page = Page(keeper.get(reverse(INVOICES)))
     order = invoices["euro"].order
@@ -568,7 +568,7 @@ def test_pages_keep_the_filters(place, invoice_for, keeper):
 
 def test_the_list_counts_no_further_than_people_page(place, invoice_for, keeper, monkeypatch):
     """Among very many rows the first pages work and the count stops early."""
-    monkeypatch.setattr("oscar_bitsby.dashboard.views.MOST_COUNTED", 30)
+    monkeypatch.setattr("oscar_bitsby.paging.MOST_COUNTED", 30)
     order = place()
     for number in range(60):
         invoice_for(order, "expired", uid=f"e{number:02}")

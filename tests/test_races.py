@@ -11,8 +11,9 @@ import threading
 from decimal import Decimal
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
+from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
 from oscar_bitsby import cancellation, reconciliation, replies, settlement
@@ -23,6 +24,7 @@ from tests import bitsby
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
+SourceType = get_model("payment", "SourceType")
 Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -275,3 +277,26 @@ def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
     assert failures(results) == []
     assert results.count(True) == 1
     assert len(fake.requests) == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only there rows are locked singly")
+def test_settling_keeps_no_checkout_waiting(invoice):
+    """While one payment is settled, the type that all sources share can be referred to."""
+    held = []
+
+    def refer(**kwargs):
+        # As a checkout's new source does, which the database checks against its type.
+        held.extend(at_once(lambda: list(refer_to_types())))
+
+    def refer_to_types():
+        types = SourceType.objects.select_for_update(no_key=True, nowait=True)
+        with transaction.atomic():
+            return list(types.values_list("code", flat=True))
+
+    order_status_changed.connect(refer)
+    try:
+        payment = bitsby.transfer()
+        settlement.settle(invoice, told(invoice, payment=payment))
+    finally:
+        order_status_changed.disconnect(refer)
+    assert held == [["bitsby"]]

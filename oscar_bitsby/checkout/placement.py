@@ -3,17 +3,19 @@ clicks, mail servers and signal receivers do."""
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from oscar.core.loading import get_model
+from oscar.core.loading import get_class, get_model
 
 from oscar_bitsby import conf, ledger
 from oscar_bitsby.links import pay_url
@@ -21,6 +23,7 @@ from oscar_bitsby.links import pay_url
 logger = logging.getLogger("oscar_bitsby")
 
 Basket = get_model("basket", "Basket")
+CheckoutSessionData = get_class("checkout.utils", "CheckoutSessionData")
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
 
@@ -136,13 +139,37 @@ class OrderPlacementMixin:
         response = HttpResponseRedirect(url)
         # A second click may come while the mail is on its way: let it find the order.
         self.remember_order(order)  # type: ignore[attr-defined]
+        saved = None
         with _shielded("saving the session", order):
-            self.request.session.save()
+            saved = self._save_session_as_it_will_be()
         with _shielded("finishing the checkout", order):
             response = parent.handle_successful_order(order)
         self.checkout_session.flush()
         self.remember_order(order)  # type: ignore[attr-defined]
+        if dict(self.request.session.items()) == saved and self._browser_holds_the_key():
+            # It stands there already.
+            self.request.session.modified = False
         return response if getattr(response, "url", None) == url else HttpResponseRedirect(url)
+
+    def _save_session_as_it_will_be(self) -> dict[str, Any]:
+        """Save the session without what the checkout has gathered, and return what was saved.
+
+        What was gathered stays here for the mail and for receivers, and goes in the end; if nothing
+        else changes meanwhile, the session need not be written twice.
+        """
+        session, key = self.request.session, CheckoutSessionData.SESSION_KEY
+        gathered = session.pop(key, None)
+        # Oscar leaves an empty one behind.
+        session[key] = {}
+        session.save()
+        saved = copy.deepcopy(dict(session.items()))
+        session[key] = gathered
+        return saved
+
+    def _browser_holds_the_key(self) -> bool:
+        """Tell whether no cookie has to be sent; where it is the session itself, it always has."""
+        cookie = self.request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+        return bool(cookie == self.request.session.session_key)
 
     def get_success_url(self) -> str:
         parent: Any = super()

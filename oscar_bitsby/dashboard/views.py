@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import Any
-from uuid import UUID
 
 from django import forms
-from django.core.paginator import Paginator
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -21,14 +19,13 @@ from oscar_bitsby import binding, staff
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import DashboardMixin, only_visible, orders_for
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.paging import BoundedPaginator
+from oscar_bitsby.search import invoices_named
 
 PAGE = 25
 DAY = dt.timedelta(days=1)
 #: Beyond these a day has no midnight in every zone.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
-#: Counting a million rows takes longer than finding a page of them; more than this is "many".
-MOST_COUNTED = 10_000
-
 
 #: What to do, by the reason that a payment stands in the inbox for.
 ADVICE = {
@@ -59,17 +56,6 @@ ADVICE = {
         "It is booked for one order, and Bitsby now has it on another's invoice. Look at both."
     ),
 }
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
-    """Counts no further than people page, so that a page costs the same among a million rows."""
-
-    @property
-    def count(self) -> int:
-        if not hasattr(self, "_bounded"):
-            rows: Any = self.object_list
-            self._bounded = len(rows.order_by().values_list("pk")[:MOST_COUNTED])
-        return self._bounded
 
 
 class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
@@ -172,6 +158,8 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_queryset(self) -> QuerySet[BitsbyInvoice]:
         invoices: Any = BitsbyInvoice.objects.select_related("order").defer("reply", "wallets")
+        # By what they are filtered by: in another order, those of a day are looked for among all.
+        invoices = invoices.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
             invoices = _narrow(invoices, self.form.cleaned_data)
@@ -195,33 +183,20 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
         invoices = invoices.filter(created_at__lt=_midnight(wanted["date_to"]) + DAY)
     if wanted["attention"]:
         in_inbox = BitsbyPayment.objects.in_inbox().filter(invoice__isnull=False)
-        nameless = Q(status=BitsbyInvoice.UNPAID) & ~Q(error="")
-        invoices = invoices.filter(Q(pk__in=in_inbox.values("invoice")) | nameless)
+        nameless = BitsbyInvoice.objects.filter(status=BitsbyInvoice.UNPAID).exclude(error="")
+        # A union and no OR: each side has an index, and a subquery in an OR reads every row.
+        wanted_keys = (
+            in_inbox.order_by().values("invoice").union(nameless.order_by().values("pk"), all=True)
+        )
+        invoices = invoices.filter(pk__in=wanted_keys)
     text = wanted["q"].strip()
     if text:
-        # Whole values only: each of them is indexed, and a part of a hash says nothing.
-        paid_by = BitsbyPayment.objects.filter(_payment_named(text)).values("invoice")
-        named = Q(order_number=text) | Q(uid=text) | Q(pk__in=paid_by)
-        if _is_uuid(text):
-            named |= Q(bitsby_id=text)
-        invoices = invoices.filter(named)
+        invoices = invoices.filter(pk__in=invoices_named(text))
     return invoices
 
 
 def _midnight(day: dt.date) -> dt.datetime:
     return timezone.make_aware(dt.datetime.combine(day, dt.time.min))
-
-
-def _payment_named(text: str) -> Q:
-    return Q(hash=text) | Q(bitsby_id=text) if _is_uuid(text) else Q(hash=text)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 class BindView(DashboardMixin, View):

@@ -569,3 +569,17 @@ def test_adding_goods_while_an_order_is_placed_loses_neither(fake, guest, produc
     assert order.lines.get().quantity == 1
     assert guest.get(reverse("basket:summary")).context["basket"].num_items == 2
     assert Basket.objects.get(pk=order.basket_id).status == "Submitted"
+
+
+@pytest.mark.parametrize("engine", ["db", "cache", "cached_db", "file", "signed_cookies"])
+def test_the_session_knows_the_order_whatever_keeps_sessions(
+    guest, product, fake, settings, engine, tmp_path
+):
+    """Wherever the shop keeps sessions, this browser is led to its order afterwards."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    go_to_preview(guest, product)
+    place_order(guest)
+
+    order = Order.objects.get()
+    assert guest.get(reverse("checkout:preview"))["Location"] == links.order_url(order)

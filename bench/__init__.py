@@ -1,0 +1,1 @@
+"""What the performance figures of the project are measured with: ``make bench``."""

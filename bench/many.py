@@ -1,0 +1,107 @@
+"""A shop of a given size for P7: a year of orders, invoices, payments and deliveries."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from bench import rows
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby.paging import MOST_COUNTED
+
+#: Invoices and payments that the database is asked about by rare values: the oldest ones.
+RARE = 5
+UNBOUND = 60
+
+
+def furnish(size: int) -> None:
+    """Fill this process's database, and print as JSON what the addresses of pages need."""
+    apart = f"interval '{365 * 86400 / size} seconds'"
+    since = f"({size} - n) * {apart}"
+    rows.add_orders(
+        size,
+        status="CASE WHEN (n - 1) % 10 < 7 THEN 'Being processed' ELSE 'Cancelled' END",
+        date_placed=f"now() - {since}",
+    )
+    recent = min(size, 1_000)
+    rows.add_lines_and_sources(recent, order=f"{size - recent} + n")
+    rows.add_invoices(
+        size,
+        status=f"CASE WHEN n <= {RARE} THEN 'canceled' WHEN (n - 1) % 10 < 7 THEN 'paid'"
+        " ELSE 'expired' END",
+        currency=f"CASE WHEN n <= {RARE} THEN 'EUR' ELSE 'USD' END",
+        created_at=f"now() - {since}",
+        expires_at=f"now() - {since} + interval '1 hour'",
+        ended_at=f"CASE WHEN (n - 1) % 10 >= 7 THEN now() - {since} + interval '1 hour' END",
+        holds_order="false",
+    )
+    _add_payments(size * 7 // 10, size, apart)
+    rows.add_deliveries(size)
+    GatewayState.create_only()
+    with connection.cursor() as cursor:
+        # What autovacuum does in time: without it the first readers do it.
+        cursor.execute("VACUUM ANALYZE")
+    print(json.dumps(_facts(size)))
+
+
+def _add_payments(count: int, size: int, apart: str) -> None:
+    invoice = "((n - 1) / 7 * 10 + (n - 1) % 7 + 1)"
+    table = BitsbyInvoice._meta.db_table
+    staff = get_user_model().objects.get().pk
+    in_inbox = 40 if size <= 1_000 else 2_000
+    step = max(2, count // in_inbox)
+    rows.add_payments(
+        count,
+        invoice_id=invoice,
+        bound_to=f'(SELECT i.bitsby_id FROM "{table}" i WHERE i.id = {invoice})',
+        transaction_at=f"now() - ({size} - {invoice}) * {apart}",
+        seen_at=f"now() - ({size} - {invoice}) * {apart}",
+        # One of `step` waits in the inbox, the next one was dealt with.
+        attention=f"CASE WHEN n % {step} < 2 THEN 'short' ELSE '' END",
+        resolved_at=f"CASE WHEN n % {step} = 1 THEN now() - n * interval '1 second' END",
+        resolution=f"CASE WHEN n % {step} = 1 THEN 'accepted' ELSE '' END",
+        resolved_by_id=f"CASE WHEN n % {step} = 1 THEN {staff} END",
+    )
+    rows.add_payments(
+        UNBOUND,
+        id=f"{count} + n",
+        invoice_id="NULL::bigint",
+        bound_to="NULL::uuid",
+        worth="NULL::numeric",
+        hash="md5('unbound' || n)",
+        booked_at="NULL::timestamptz",
+        attention="'unmatched'",
+        transaction_at="now() - n * interval '40 minutes'",
+        seen_at="now() - n * interval '40 minutes'",
+    )
+
+
+def _facts(size: int) -> dict[str, str]:
+    client = Client()
+    client.force_login(get_user_model().objects.get())
+    middle: Any = BitsbyInvoice.objects.get(pk=size // 20 * 10 + 1)
+    payment = BitsbyPayment.objects.filter(invoice=middle).get()
+    # Expired a day ago: what a buyer writes to the shop about.
+    last = BitsbyInvoice.objects.filter(status=BitsbyInvoice.EXPIRED).latest("pk")
+    day = timezone.localdate(middle.created_at)
+    return {
+        "session": client.cookies["sessionid"].value,
+        "number": middle.order_number,
+        "uid": middle.uid,
+        "pk": str(middle.pk),
+        "bitsby_id": str(middle.bitsby_id),
+        "hash": payment.hash,
+        "day": f"date_from={day}&date_to={day + dt.timedelta(days=1)}",
+        "admin_day": f"created_at__gte={day}&created_at__lt={day + dt.timedelta(days=2)}",
+        "order": str(last.order_id),
+        "bind": f"/dashboard/orders/{last.order_id}/bind/",
+        # The admin has a hundred on a page, and pages as far as is counted.
+        "last": str((min(size, MOST_COUNTED) - 1) // 100 + 1),
+        "recent": last.order_number,
+    }

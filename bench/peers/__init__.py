@@ -1,0 +1,1 @@
+"""What other projects' webhooks need in a shop, and the bare view that all are measured by."""
