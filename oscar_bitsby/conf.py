@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "WEBHOOK_TOKEN": "",
     "OTHER_METHODS": [],
     "EXTEND_CHECKOUT": True,
+    "MAILS": True,
 }
 
 
@@ -111,6 +112,7 @@ class Conf:
     webhook_token: Secret
     other_methods: tuple[tuple[str, Any], ...]
     extend_checkout: bool
+    mails: bool
 
     def offers(self, currency: str, amount: Decimal) -> bool:
         """Tell whether Bitsby may be offered for this amount of this currency."""
@@ -235,6 +237,7 @@ CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "WEBHOOK_TOKEN": lambda value: Secret(str(value or "")),
     "OTHER_METHODS": _methods,
     "EXTEND_CHECKOUT": bool,
+    "MAILS": bool,
 }
 
 

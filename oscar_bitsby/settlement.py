@@ -17,7 +17,7 @@ from django.db import router, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, replies, signals
+from oscar_bitsby import conf, ledger, outbox, replies, signals
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.records import remember, worth_of
@@ -90,6 +90,7 @@ def settle(
         if not dry_run:
             for action in actions:
                 _apply(action, settings, order, invoice, record)
+            outbox.note_settled(actions, order, invoice, record)
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
             elif told.status == replies.PAID and payment is None:
