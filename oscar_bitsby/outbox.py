@@ -33,9 +33,10 @@ TOLD_REASONS = (
     BitsbyPayment.UNKNOWN_WORTH,
     BitsbyPayment.ENDED,
 )
-#: Sent by whoever noted them, once committed. The others are left to the next pass: a moment later
-#: they may not be true any more, because staff knew of the amount or the buyer is paying again.
-AT_ONCE = (BuyerMail.PLACED, BuyerMail.PAID)
+#: Sent by whoever noted them, once committed; when an order is placed, the checkout does that. The
+#: others are left to the next pass: a moment later they may not be true any more, because staff
+#: knew of the amount, or the buyer is paying again.
+AT_ONCE = (BuyerMail.PAID,)
 
 _left: ContextVar[bool] = ContextVar("bitsby_mails_left_for_later", default=False)
 
@@ -88,7 +89,7 @@ def note(
                     "try_after": timezone.now(),
                 },
             )
-        if is_new and code in AT_ONCE and code != BuyerMail.PLACED:
+        if is_new and code in AT_ONCE:
             send_after_commit(mail)
     except Exception:
         logger.exception("mail not noted: order=%s mail=%s", getattr(order, "number", None), code)

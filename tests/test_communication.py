@@ -10,8 +10,9 @@ import pytest
 from django.conf import settings as shop_settings
 from django.contrib.auth.models import Permission
 from django.core import mail
-from django.core.management import call_command
-from django.db import DatabaseError
+from django.core.checks import run_checks
+from django.core.management.sql import emit_post_migrate_signal
+from django.db import DatabaseError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone, translation
@@ -545,6 +546,16 @@ def test_hostile_titles_are_text_in_html(buy, product):
     assert url_of(order) in message.body
 
 
+def test_a_mail_names_nobody(buy, registered):
+    """Who reads a mail over somebody's shoulder learns what was ordered, and not by whom."""
+    order = buy(registered)
+
+    (message,) = mail.outbox
+    for text in (message.subject, message.body, html_of(message)):
+        for secret in (order.shipping_address.line1, order.shipping_address.name, "ada"):
+            assert secret not in text
+
+
 def test_the_link_follows_the_shops_domain_and_scheme(settings, buy):
     """Links are absolute: Oscar's scheme and the site's domain."""
     settings.OSCAR_URL_SCHEMA = "https"
@@ -596,7 +607,7 @@ def test_event_types_are_made_by_migrating_and_not_twice():
         code=BuyerMail.PAID, name="Ours", email_subject_template="Thanks"
     )
     for _ in range(2):
-        call_command("migrate", "oscar_bitsby", verbosity=0)
+        emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
 
     rows = CommunicationEventType.objects.filter(code__startswith="BITSBY_")
     assert sorted(rows.values_list("code", flat=True)) == sorted(ALL)
@@ -954,8 +965,6 @@ def test_passes_and_pages_that_settle_at_once_send_one_mail(order, invoice, fake
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake):
     """When a mail leaves, what it tells of is committed and no lock is held."""
-    from django.db import connection
-
     inside = []
     mail_server("Slow")
     mail_backends.Slow.meanwhile = lambda: inside.append(connection.in_atomic_block)
@@ -975,6 +984,33 @@ def test_staff_see_the_mails_in_the_admin(admin_client, order):
 
     assert order.number in page
     assert "no address" in page
+    row = BuyerMail.objects.get()
+    change = reverse("admin:oscar_bitsby_buyermail_change", args=[row.pk])
+    assert admin_client.get(change).status_code == 200
+    assert admin_client.post(change, {"status": "sent"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("backend", "seconds", "mails", "warns"),
+    [
+        ("smtp", None, True, True),
+        ("smtp", 10, True, False),
+        ("smtp", None, False, False),
+        ("locmem", None, True, False),
+    ],
+)
+def test_a_mail_server_without_an_end_is_warned_of(
+    settings, configure, backend, seconds, mails, warns
+):
+    """``check --deploy`` names ``EMAIL_TIMEOUT`` where its lack could hold up settling."""
+    settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"
+    settings.EMAIL_TIMEOUT = seconds
+    configure(MAILS=mails)
+
+    found = run_checks(tags=["oscar_bitsby"], include_deployment_checks=True)
+
+    assert [message.id for message in found] == (["oscar_bitsby.W004"] if warns else [])
+    assert all("EMAIL_TIMEOUT = 10" in message.hint for message in found)
 
 
 def test_the_key_is_in_no_mail_and_no_row(mail_server, order, monkeypatch):

@@ -37,6 +37,7 @@ DEFAULTS = {
     "WEBHOOK_TOKEN": ("", ""),
     "OTHER_METHODS": ([], ()),
     "EXTEND_CHECKOUT": (True, True),
+    "MAILS": (True, True),
 }
 
 
@@ -95,6 +96,7 @@ def test_key_and_project_are_the_shops():
         ("WATCH_DAYS", "7", 7),
         ("OTHER_METHODS", [["cod", "Cash"]], (("cod", "Cash"),)),
         ("EXTEND_CHECKOUT", False, False),
+        ("MAILS", False, False),
     ],
 )
 def test_settings_are_converted(given, key, value, converted):
