@@ -15,7 +15,7 @@ from django.core.management.sql import emit_post_migrate_signal
 from django.db import DatabaseError, connection
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone, translation
+from django.utils import formats, timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
@@ -130,6 +130,12 @@ def url_of(order):
     return f"http://example.com{links.order_url(order)}"
 
 
+def shown(moment):
+    """Return a time as English mails show it: the shop's local time."""
+    with translation.override("en"):
+        return formats.date_format(timezone.localtime(moment), "DATETIME_FORMAT")
+
+
 def flat(text):
     """Return a text without tags, and with every gap one plain space."""
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
@@ -167,11 +173,12 @@ def test_a_placed_order_waits_for_payment_and_is_not_processed(buy):
     """The mail of an order says what to pay and until when, and not that it is being processed."""
     order = buy()
 
-    message = the_mail(order, "waiting for your payment of $10.00", "Mug", "Europe/Berlin")
+    kept = shown(order.date_placed + dt.timedelta(hours=2))
+    message = the_mail(
+        order, "waiting for your payment of $10.00", "Mug", f"until {kept} (Europe/Berlin)"
+    )
     assert "waiting for your payment" in message.subject
     assert "processed shortly" not in message.body
-    kept = timezone.localtime(order.date_placed + dt.timedelta(hours=2))
-    assert f"{kept:%M} {kept:%p}".replace("AM", "a.m.").replace("PM", "p.m.") in message.body
     row = order.bitsby_mails.get()
     assert (row.code, row.status, row.tries) == (BuyerMail.PLACED, "sent", 1)
 
@@ -192,8 +199,7 @@ def test_the_deadline_is_told_once_it_is_known(buy, committed):
 
     communication.send_waiting()
 
-    until = timezone.localtime(invoice.expires_at)
-    the_mail(order, "Please pay until", f":{until:%M}", "(Europe/Berlin)")
+    the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
 
 
 def test_no_deadline_is_told_where_there_is_none(buy, configure):
@@ -339,11 +345,15 @@ def test_a_long_time_to_pay_is_reminded_of_once(order, invoice_for, fake, minute
     """In the last quarter and the last hour, the buyer is told until when to pay."""
     invoice = invoice_for(order, **ending_in(minutes, hours))
 
-    reconciliation.reconcile()
-    reconciliation.reconcile()
+    with timezone.override("Asia/Tokyo"):
+        reconciliation.reconcile()
+        reconciliation.reconcile()
 
-    until = timezone.localtime(invoice.expires_at)
-    the_mail(order, "still waiting for your payment of $10.00", f":{until:%M}", "Europe/Berlin")
+    the_mail(
+        order,
+        "still waiting for your payment of $10.00",
+        f"until {shown(invoice.expires_at)} (Europe/Berlin)",
+    )
     assert sent_codes() == [BuyerMail.REMINDER]
 
 
@@ -396,11 +406,9 @@ def test_an_invoice_that_ran_out_is_told_with_the_way_to_pay_again(order, ended,
     reconciliation.reconcile()
     reconciliation.reconcile()
 
-    kept = timezone.localtime(ended.expires_at + dt.timedelta(hours=1))
     the_mail(
         order,
-        "keep it for you until",
-        f":{kept:%M}",
+        f"keep it for you until {shown(ended.expires_at + dt.timedelta(hours=1))}",
         "To pay $10.00, get a new amount",
         "do not pay again",
     )
@@ -426,9 +434,7 @@ def test_who_pays_again_already_is_not_told_that_the_time_is_over(order, ended, 
     reconciliation.reconcile()
 
     assert mail.outbox == []
-    assert "newer invoice" in order.bitsby_mails.get().error or "waiting" in (
-        order.bitsby_mails.get().error
-    )
+    assert order.bitsby_mails.get().status == "dropped"
 
 
 @pytest.mark.parametrize("patience", [dt.timedelta(), dt.timedelta(minutes=3)])
@@ -855,6 +861,7 @@ def test_an_expiry_is_not_told_to_who_has_paid_meanwhile(order, ended, fake):
 # Passes
 
 
+@pytest.mark.django_db(transaction=True)
 def test_mails_come_after_all_money(mail_server, place, invoice_for, fake):
     """When the first mail of a pass leaves, the pass has settled everything."""
     invoices = [invoice_for(place()) for _ in range(3)]
