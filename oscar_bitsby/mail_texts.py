@@ -19,7 +19,7 @@ from django.utils import timezone, translation
 from oscar.core.loading import get_class
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import conf, ledger, links, records, standing
+from oscar_bitsby import cancellation, conf, ledger, links, records, standing
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.standing import Standing
@@ -48,7 +48,8 @@ def why_not(mail: BuyerMail) -> str:
         return "" if is_open else "the payment was dealt with"
     if now.state not in MAY_BE[mail.code]:
         return f"the order is {now.state}"
-    if mail.code == BuyerMail.CANCELLED and ledger.has_money(order):
+    has_money = ledger.has_money(order) or cancellation.has_waiting_money(order)
+    if mail.code == BuyerMail.CANCELLED and has_money:
         return "money came after all"
     if mail.code in (BuyerMail.REMINDER, BuyerMail.EXPIRED):
         return _why_not_pay(mail, now)

@@ -437,6 +437,20 @@ def test_who_pays_again_already_is_not_told_that_the_time_is_over(order, ended, 
     assert order.bitsby_mails.get().status == "dropped"
 
 
+def test_of_two_ends_that_wait_to_be_told_the_newer_is(order, invoice_for, fake):
+    """After a silence of the mail server, the buyer hears once that the time is over."""
+    ended = timezone.now() - dt.timedelta(minutes=20)
+    for minutes in (10, 0):
+        at = ended - dt.timedelta(minutes=minutes)
+        invoice = invoice_for(order, "expired", expires_at=at, ended_at=at)
+        outbox.note(BuyerMail.EXPIRED, order, invoice=invoice)
+
+    communication.send_waiting()
+
+    the_mail(order, "To pay $10.00")
+    assert BuyerMail.objects.get(status="sent").invoice == invoice
+
+
 @pytest.mark.parametrize("patience", [dt.timedelta(), dt.timedelta(minutes=3)])
 def test_an_order_that_is_cancelled_at_once_is_not_offered_again(
     configure, order, ended, fake, patience
@@ -856,6 +870,21 @@ def test_an_expiry_is_not_told_to_who_has_paid_meanwhile(order, ended, fake):
     reconciliation.reconcile()
 
     assert sent_codes() == [BuyerMail.PAID]
+
+
+@pytest.mark.parametrize("word", ["paid", "expired"])
+def test_a_cancelled_order_that_money_came_for_is_not_told_that_none_did(
+    order, invoice_for, fake, word
+):
+    """Between cancelling and its mail a payment came: the buyer hears of that instead."""
+    Order.objects.update(status="Cancelled")
+    invoice = invoice_for(order, "expired", ended_at=timezone.now())
+    outbox.note(BuyerMail.CANCELLED, order)
+    told = bitsby.told(invoice, word)
+    fake.payments = [bitsby.seen(bitsby.transfer(), told)]
+    reconciliation.reconcile()
+
+    assert sent_codes() == [BuyerMail.AMOUNT]
 
 
 # Passes
