@@ -516,14 +516,15 @@ def test_a_shop_can_keep_oscars_mail(configure, buy, fake, move_time):
     assert not BuyerMail.objects.exists()
 
 
-def test_mails_that_wait_when_they_are_switched_off_are_dropped(configure, order, ended, fake):
+def test_mails_that_wait_when_they_are_switched_off_are_dropped(configure, order, fake):
     """What was noted before ``MAILS`` became False is not sent after."""
     outbox.note(BuyerMail.PLACED, order)
     configure(MAILS=False)
     reconciliation.reconcile()
 
     assert mail.outbox == []
-    assert BuyerMail.objects.get().status == "dropped"
+    row = BuyerMail.objects.get()
+    assert (row.status, row.error) == ("dropped", "the mails are switched off")
 
 
 def test_the_language_of_all_mails_is_the_one_of_placing(buy, guest, fake, committed):
