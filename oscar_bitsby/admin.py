@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, staff
+from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named, payments_named
@@ -116,6 +117,15 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     search_fields = ("=invoice__order_number", "=invoice__uid", "=invoice__bitsby_id")
     keys_named, searched = staticmethod(invoices_named), "invoice__in"
     raw_id_fields = ("invoice",)
+
+
+@admin.register(BuyerMail)
+class BuyerMailAdmin(ReadOnlyAdmin):
+    list_display = ("order_number", "code", "status", "created_at", "sent_at", "tries", "error")
+    list_filter = ("status", "code", "created_at")
+    search_fields = ("=order_number",)
+    raw_id_fields = ("order", "invoice", "payment")
+    show_full_result_count = False
 
 
 class OrderAdminMixin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig, apps
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -16,7 +17,10 @@ class BitsbyConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here, since all of these need the models to be loaded.
-        from oscar_bitsby import checks  # noqa: F401  # registers itself
+        from oscar_bitsby import (
+            checks,  # noqa: F401  # registers itself
+            event_types,
+        )
         from oscar_bitsby.buyer_pages import extend_buyer_pages
         from oscar_bitsby.checkout import hook
         from oscar_bitsby.dashboard.hook import extend_dashboard
@@ -24,6 +28,7 @@ class BitsbyConfig(AppConfig):
         hook.extend_checkout()
         extend_dashboard()
         extend_buyer_pages()
+        post_migrate.connect(event_types.ensure_all, sender=self)
         if apps.is_installed("django.contrib.admin"):
             from oscar_bitsby.admin import extend_order_admin
 

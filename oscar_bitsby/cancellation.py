@@ -12,9 +12,10 @@ from django.db import router, transaction
 from django.db.models import Exists, F
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, replies
+from oscar_bitsby import conf, ledger, outbox, replies
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
+from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import order_state
 
@@ -66,6 +67,7 @@ def cancel_order(
         if not ledger.move_order(order, settings.order_status_cancelled, note):
             return False
         ledger.give_back(order)
+        outbox.note(BuyerMail.CANCELLED, order)
         order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
         logger.info(
             "order cancelled: order=%s invoice=%s", order.number, last.bitsby_id if last else None

@@ -69,6 +69,32 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
     return messages
 
 
+#: Django's own way to send mails, which waits for ever unless it is told not to.
+SMTP = "django.core.mail.backends.smtp."
+
+
+@checks.register("oscar_bitsby", deploy=True)
+def check_mail_server(
+    app_configs: Sequence[Any] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn of a mail server that may keep a pass or a buyer waiting without an end."""
+    given = conf.raw()
+    sends = isinstance(given, Mapping) and given.get("MAILS", True)
+    by_smtp = getattr(django_settings, "EMAIL_BACKEND", "").startswith(SMTP)
+    # Later Djangos may have the time-out elsewhere.
+    has_no_end = getattr(django_settings, "EMAIL_TIMEOUT", 0) is None
+    if not (sends and by_smtp and has_no_end):
+        return []
+    return [
+        Warning(
+            "EMAIL_TIMEOUT is not set: a mail server that does not answer would hold up"
+            " bitsby_reconcile, which settles payments, and the pages that send mails.",
+            hint="Set EMAIL_TIMEOUT = 10.",
+            id="oscar_bitsby.W004",
+        )
+    ]
+
+
 def _check_order_of_apps() -> Iterator[CheckMessage]:
     labels = [config.label for config in apps.get_app_configs()]
     if "checkout" in labels and labels.index("oscar_bitsby") < labels.index("checkout"):

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "OTHER_METHODS": [],
     "EXTEND_CHECKOUT": True,
     "CELERY": False,
+    "MAILS": True,
 }
 
 
@@ -113,6 +114,7 @@ class Conf:
     other_methods: tuple[tuple[str, Any], ...]
     extend_checkout: bool
     celery: bool
+    mails: bool
 
     def offers(self, currency: str, amount: Decimal) -> bool:
         """Tell whether Bitsby may be offered for this amount of this currency."""
@@ -238,6 +240,7 @@ CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "OTHER_METHODS": _methods,
     "EXTEND_CHECKOUT": bool,
     "CELERY": bool,
+    "MAILS": bool,
 }
 
 

@@ -40,6 +40,7 @@ class Report:
     flagged: int = 0
     ended: int = 0
     cancelled: int = 0
+    mails: int = 0
     failures: int = 0
     newest_first: bool = True
     #: Whether the list had different times at all; equal ones say nothing about its order.
@@ -74,6 +75,7 @@ class Report:
             f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"
             f" {self.flagged} for the inbox, {self.ended} invoices ended,"
             f" {self.cancelled} orders cancelled, {self.failures} failures"
+            + (f", {self.mails} mails sent" if self.mails else "")
             + (f", {self.unreadable} items that could not be read" if self.unreadable else "")
         )
 

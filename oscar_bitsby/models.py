@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from oscar.core.compat import AUTH_USER_MODEL
 
+from oscar_bitsby.mail_models import BuyerMail as BuyerMail
+
 logger = logging.getLogger("oscar_bitsby")
 
 #: How long after its time a paid invoice still has payments looked for.

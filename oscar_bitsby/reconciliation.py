@@ -8,14 +8,23 @@ from collections.abc import Callable
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, endings, gateway, looks, payment_looks, settlement
+from oscar_bitsby import (
+    communication,
+    conf,
+    endings,
+    gateway,
+    looks,
+    outbox,
+    payment_looks,
+    settlement,
+)
 from oscar_bitsby.attempts import give_up_stale
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError, NoSlot
 from oscar_bitsby.looks import Report
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.passes import one_at_a_time
+from oscar_bitsby.passes import PassLost, one_at_a_time
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -176,7 +185,8 @@ def reconcile(
     """Make one pass over everything that is watched, in bulk.
 
     A near look at the payments of the last days; once a day a far one over ``WATCH_DAYS``; the
-    last word on invoices whose time is up; then orders that wait for no payment any more.
+    last word on invoices whose time is up; then orders that wait for no payment any more. Mails to
+    buyers come last, and also where Bitsby could not be asked.
 
     Args:
         dry_run: ask, decide and report, but write nothing.
@@ -199,15 +209,40 @@ def reconcile(
             return report
         report.keep_alive = running.keep_alive
         try:
-            if not dry_run:
-                give_up_stale(settings)
-            _look_at_payments(settings, client, report, progress)
-            _look_into_hints(client, report)
-            endings.last_words(settings, client, report, progress)
-            endings.cancel_orders(settings, client, report, progress)
+            with outbox.left_for_later():
+                _settle_all(settings, client, report, progress)
+        except PassLost:
+            raise
+        except BitsbyError:
+            _send_mails(report, progress)
+            raise
         finally:
             report.requests = client.requests
+        _send_mails(report, progress)
     return report
+
+
+def _settle_all(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    progress: Callable[[str], None],
+) -> None:
+    if not report.dry_run:
+        give_up_stale(settings)
+    _look_at_payments(settings, client, report, progress)
+    _look_into_hints(client, report)
+    endings.last_words(settings, client, report, progress)
+    endings.cancel_orders(settings, client, report, progress)
+    if not report.dry_run:
+        # After the look: who has paid is not reminded.
+        communication.note_reminders()
+
+
+def _send_mails(report: Report, progress: Callable[[str], None]) -> None:
+    if not report.dry_run:
+        progress("mails")
+        report.mails = communication.end_pass(report.keep_alive)
 
 
 def _look_at_payments(

@@ -19,9 +19,10 @@ from django.db import router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import conf, ledger, signals
+from oscar_bitsby import conf, ledger, outbox, signals
 from oscar_bitsby.decisions import OrderState
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import flag, lock, order_state
 
@@ -95,6 +96,7 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
                 % order.number,
             )
         _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
+        outbox.note(BuyerMail.PAID, order)
         message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
         values = {"worth": record.worth, "currency": record.currency, "number": order.number}
         return Result(True, message % values)
@@ -117,6 +119,7 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
         text = _("Settled again by late payment %s.") % record
         if ledger.reopen(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
+            outbox.note(BuyerMail.PAID, order)
         else:
             text = _("Late payment %(payment)s accepted by staff: %(note)s")
             order.notes.create(
@@ -183,6 +186,7 @@ def mark_bound(payment_pk: Any, user: Any, note: str) -> None:
         knew = (BitsbyPayment.SHORT, BitsbyPayment.OVER)
         if locked.record.attention in knew and locked.record.resolved_at is None:
             _resolve(locked.record, BitsbyPayment.BOUND, user, note, locked.order, log=False)
+            outbox.note(BuyerMail.PAID, locked.order)
 
 
 def _pay(order: Any, record: BitsbyPayment) -> bool:

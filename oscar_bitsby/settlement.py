@@ -17,7 +17,7 @@ from typing import Any
 from django.db import router, transaction
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, replies, signals
+from oscar_bitsby import conf, ledger, outbox, replies, signals
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
@@ -104,6 +104,7 @@ def _settle(
                 _apply(action, settings, order, invoice, record, sources)
             if invoice.views != before[1] and invoice.status == before[0]:
                 invoice.save(update_fields=["views"])
+            outbox.note_settled(actions, order, invoice, record)
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
             elif told.status == replies.PAID and payment is None:

@@ -88,7 +88,7 @@ def test_one_pass_settles_and_reports(order, paid):
 
     assert out == (
         "1 requests, 1 payments seen: 1 booked, 0 for the inbox, 0 invoices ended,"
-        " 0 orders cancelled, 0 failures\n"
+        " 0 orders cancelled, 0 failures, 1 mails sent\n"
     )
     assert err == ""
     order.refresh_from_db()

@@ -38,6 +38,7 @@ DEFAULTS = {
     "OTHER_METHODS": ([], ()),
     "EXTEND_CHECKOUT": (True, True),
     "CELERY": (False, False),
+    "MAILS": (True, True),
 }
 
 
@@ -96,6 +97,7 @@ def test_key_and_project_are_the_shops():
         ("WATCH_DAYS", "7", 7),
         ("OTHER_METHODS", [["cod", "Cash"]], (("cod", "Cash"),)),
         ("EXTEND_CHECKOUT", False, False),
+        ("MAILS", False, False),
     ],
 )
 def test_settings_are_converted(given, key, value, converted):

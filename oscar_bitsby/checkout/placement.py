@@ -17,8 +17,9 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from oscar.core.loading import get_class, get_model
 
-from oscar_bitsby import conf, ledger
+from oscar_bitsby import conf, ledger, outbox
 from oscar_bitsby.links import pay_url
+from oscar_bitsby.mail_models import BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -130,6 +131,7 @@ class OrderPlacementMixin:
         if self._bitsby_phase == "placing":
             # Not yet: mails and receivers come when the order is committed.
             self._bitsby_order = order
+            outbox.note(BuyerMail.PLACED, order)
             return HttpResponse()
         if self._bitsby_order is None:
             response: HttpResponse = parent.handle_successful_order(order)
@@ -180,7 +182,11 @@ class OrderPlacementMixin:
     def send_order_placed_email(self, order: Any) -> None:
         parent: Any = super()
         with self._shield("sending the mail", order):
-            parent.send_order_placed_email(order)
+            if self._bitsby_phase == "placed" and outbox.are_on():
+                # Oscar's own says that the order "will be processed shortly", unpaid as it is.
+                outbox.send_placed(order)
+            else:
+                parent.send_order_placed_email(order)
 
     def send_signal(self, request: Any, response: Any, order: Any) -> None:
         parent: Any = super()

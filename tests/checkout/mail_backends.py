@@ -1,5 +1,7 @@
 """Mail servers that do not do what is hoped of them."""
 
+from smtplib import SMTPServerDisconnected
+
 from django.core.mail.backends.base import BaseEmailBackend
 
 
@@ -20,3 +22,17 @@ class Slow(BaseEmailBackend):
         if meanwhile is not None:
             meanwhile()
         return len(messages)
+
+
+class Dying(BaseEmailBackend):
+    """Takes the mail, and the process ends before it hears of that."""
+
+    def send_messages(self, messages):
+        raise SystemExit("killed")
+
+
+class HangingUp(BaseEmailBackend):
+    """Breaks the connection off in the middle: nobody knows whether it took the mail."""
+
+    def send_messages(self, messages):
+        raise SMTPServerDisconnected("Connection unexpectedly closed")

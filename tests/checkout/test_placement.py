@@ -91,7 +91,7 @@ def assert_not_placed(client, response):
     assert client.get(reverse("basket:summary")).context["basket"].num_items == 1
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_placing_asks_nobody_and_debits_nothing(fake, guest, product):
     """The order is placed pending with its total allocated, and no request is sent to Bitsby."""
     go_to_preview(guest, product)
@@ -177,6 +177,7 @@ def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, pr
 
 
 @pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_guest", [True, False])
 def test_a_second_click_leads_to_the_first_clicks_order(fake, guest, login, product, is_guest):
     """Clicking twice, one after the other, places one order, and both clicks lead to paying it."""

@@ -1,0 +1,194 @@
+"""Mails to the buyer, through Oscar's dispatcher: each is sent once, and only while it is true.
+
+A row of the outbox is claimed by one UPDATE before it is sent, so that two processes never send it
+both. Who dies before has it sent by the next pass; who dies while sending does not, since nobody
+knows whether it went out. Nothing here raises, and nothing is sent inside a transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable
+from smtplib import SMTPServerDisconnected
+from typing import Any
+
+from django.core.mail import EmailMessage
+from django.db.models import F, QuerySet
+from django.utils import timezone
+from oscar.core.loading import get_class
+
+from oscar_bitsby import conf, event_types, mail_texts, outbox
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.mail_models import KEPT_FOR, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice
+
+logger = logging.getLogger("oscar_bitsby")
+
+OrderDispatcher = get_class("order.utils", "OrderDispatcher")
+
+#: How long to wait after each try that failed; then the mail is given up.
+RETRY_AFTER = (
+    dt.timedelta(),
+    dt.timedelta(minutes=10),
+    dt.timedelta(hours=1),
+    dt.timedelta(hours=6),
+)
+#: A process that has been sending for longer than this is taken for dead.
+LONGEST_SENDING = dt.timedelta(minutes=15)
+#: What one pass sends at most, and the seconds that it takes for that: settling comes first.
+MAILS_PER_PASS = 50
+SECONDS_PER_PASS = 20.0
+#: Whoever has less time to pay than this needs no reminder.
+LONG_TIME_TO_PAY = dt.timedelta(hours=3)
+#: The reminder comes so long before the end, but not before the last quarter.
+REMIND_BEFORE = dt.timedelta(hours=1)
+#: Bitsby's clock and ours need not agree to the second.
+CLOCK_SKEW = dt.timedelta(minutes=5)
+
+
+class _Post:
+    """Stands where Oscar's dispatcher expects a connection, to know whether a mail has left."""
+
+    has_left = False
+
+    def send_messages(self, messages: list[EmailMessage]) -> int:
+        for message in messages:
+            message.send()
+            self.has_left = True
+        return len(messages)
+
+
+def send(mail_pk: Any) -> bool:
+    """Send one mail, if it still waits and is still true; tell whether it went out.
+
+    Never raises: what went wrong is logged, noted in the row, and tried again by a later pass.
+    """
+    try:
+        mails = BuyerMail.objects.select_related("order__user", "invoice", "payment")
+        mail = mails.filter(pk=mail_pk, status=BuyerMail.WAITING).first()
+        return mail is not None and _send(mail)
+    except Exception:
+        logger.exception("mail not sent: mail=%s", mail_pk)
+        return False
+
+
+def _send(mail: BuyerMail) -> bool:
+    waiting = BuyerMail.objects.filter(pk=mail.pk, status=BuyerMail.WAITING, tries=mail.tries)
+    try:
+        reason = mail_texts.why_not(mail)
+        messages = {} if reason else mail_texts.render(mail)
+    except Exception as error:
+        # A template that staff have just edited, for example.
+        logger.exception("mail could not be written: order=%s", mail.order_number)
+        _try_again(waiting, mail, error)
+        return False
+    if not reason and not (messages["subject"] and (messages["body"] or messages["html"])):
+        reason = "its template is empty"
+    if reason:
+        waiting.update(status=BuyerMail.DROPPED, error=reason[:300])
+        logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
+        return False
+    claimed = waiting.update(
+        status=BuyerMail.SENDING, sending_since=timezone.now(), tries=F("tries") + 1
+    )
+    return bool(claimed) and _post(mail, messages)
+
+
+def _post(mail: BuyerMail, messages: dict[str, str]) -> bool:
+    mine = BuyerMail.objects.filter(pk=mail.pk)
+    post = _Post()
+    try:
+        event_types.ensure(mail.code)
+        dispatcher = OrderDispatcher(mail_connection=post)
+        dispatcher.dispatch_order_messages(mail.order, messages, mail.code)
+    except Exception as error:
+        logger.exception("sending failed: order=%s mail=%s", mail.order_number, mail.code)
+        if not post.has_left:
+            if isinstance(error, SMTPServerDisconnected):
+                mine.update(status=BuyerMail.FAILED, error=_text(error, "may have gone out"))
+            else:
+                _try_again(mine, mail, error)
+            return False
+        # Only Oscar's records of it failed, and those are no reason to send it again.
+    mine.update(status=BuyerMail.SENT, sent_at=timezone.now(), error="")
+    logger.info("mail sent: order=%s mail=%s", mail.order_number, mail.code)
+    return True
+
+
+def _try_again(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception) -> None:
+    tries = mail.tries + 1
+    is_last = tries > len(RETRY_AFTER)
+    rows.update(
+        status=BuyerMail.FAILED if is_last else BuyerMail.WAITING,
+        tries=tries,
+        try_after=timezone.now() + (dt.timedelta() if is_last else RETRY_AFTER[tries - 1]),
+        error=_text(error),
+    )
+
+
+def _text(error: Exception, note: str = "") -> str:
+    text = f"{note + ': ' if note else ''}{type(error).__name__}: {error}"
+    # A mail server's words are a stranger's; PostgreSQL refuses NUL in texts.
+    return conf.get().api_key.clean(text).replace("\x00", "")[:300]
+
+
+def send_waiting(keep_alive: Callable[[], None] = lambda: None) -> int:
+    """Send what was left unsent, within bounds; return how many went out.
+
+    Args:
+        keep_alive: says between two mails that the pass still runs; may raise to end it.
+    """
+    now = timezone.now()
+    rows = BuyerMail.objects
+    rows.filter(status=BuyerMail.WAITING, created_at__lte=now - KEPT_FOR).update(
+        status=BuyerMail.FAILED, error="could not be sent within a day"
+    )
+    rows.filter(status=BuyerMail.SENDING, sending_since__lte=now - LONGEST_SENDING).update(
+        status=BuyerMail.FAILED, error="who was sending it ended; it may have gone out"
+    )
+    sent, start = 0, time.monotonic()
+    waiting = rows.waiting(now).order_by("tries", "pk").values_list("pk", flat=True)
+    for mail_pk in list(waiting[:MAILS_PER_PASS]):
+        if time.monotonic() - start > SECONDS_PER_PASS:
+            logger.warning("sending mails takes long; the next pass goes on")
+            break
+        keep_alive()
+        sent += send(mail_pk)
+    return sent
+
+
+def end_pass(keep_alive: Callable[[], None]) -> int:
+    """Send what waits at the end of a pass; whatever goes wrong is no failure of the pass."""
+    try:
+        return send_waiting(keep_alive)
+    except BitsbyError as error:
+        logger.info("mails are left to another pass: %s", error)
+    except Exception:
+        logger.exception("mails not sent; the next pass tries again")
+    return 0
+
+
+def note_reminders() -> None:
+    """Note a reminder for every invoice whose long time to pay is about to end."""
+    if not outbox.are_on():
+        return
+    now = timezone.now()
+    ending = (
+        BitsbyInvoice.objects.filter(
+            status=BitsbyInvoice.UNPAID,
+            expires_at__gt=now + CLOCK_SKEW,
+            expires_at__lte=now + REMIND_BEFORE,
+            created_at__lte=F("expires_at") - LONG_TIME_TO_PAY + CLOCK_SKEW,
+            order__isnull=False,
+        )
+        .exclude(mails__code=BuyerMail.REMINDER)
+        .select_related("order")
+    )
+    for invoice in ending.order_by("expires_at")[: 10 * MAILS_PER_PASS]:
+        if invoice.expires_at is None:
+            continue
+        left, whole = invoice.expires_at - now, invoice.expires_at - invoice.created_at
+        if left <= whole / 4:
+            outbox.note(BuyerMail.REMINDER, invoice.order, invoice=invoice)

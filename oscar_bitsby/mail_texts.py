@@ -1,0 +1,145 @@
+"""What a mail says, and whether that is still true when it is about to be sent.
+
+The templates are Oscar's communication templates of the mail's code. Beside Oscar's ``site`` they
+get: ``order``; ``order_url``, absolute; ``received``, the money in the order's currency;
+``coins``, the transfer as it was made; ``reason``, one of ``BitsbyPayment``'s; ``until`` when an
+invoice can be paid; ``kept_until``, when an unpaid order is cancelled, if it ever is;
+``time_zone``, which all times are in; ``invoice`` and ``payment``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.contrib.sites.models import Site
+from django.utils import timezone, translation
+from oscar.core.loading import get_class
+from oscar.templatetags.url_tags import absolute_url
+
+from oscar_bitsby import cancellation, conf, ledger, links, records, standing
+from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.standing import Standing
+
+Dispatcher = get_class("communication.utils", "Dispatcher")
+
+#: With less time than this, a mail that asks to pay only makes somebody run.
+LEAST_TIME = dt.timedelta(minutes=5)
+#: An unbound payment that differs by less may be meant for an invoice: half of it to its double.
+NEARLY = Decimal(2)
+
+
+def why_not(mail: BuyerMail) -> str:
+    """Return why a mail is not to be sent (any more), or nothing."""
+    order: Any = mail.order
+    if order is None:
+        return "the order was deleted"
+    if not conf.get().mails:
+        return "the mails are switched off"
+    if not address_of(order):
+        return "the buyer has no address"
+    now = standing.standing_of(order)
+    if mail.code == BuyerMail.AMOUNT:
+        payment = mail.payment
+        is_open = payment is not None and payment.attention and payment.resolved_at is None
+        return "" if is_open else "the payment was dealt with"
+    if now.state not in MAY_BE[mail.code]:
+        return f"the order is {now.state}"
+    has_money = ledger.has_money(order) or cancellation.has_waiting_money(order)
+    if mail.code == BuyerMail.CANCELLED and has_money:
+        return "money came after all"
+    if mail.code in (BuyerMail.REMINDER, BuyerMail.EXPIRED):
+        return _why_not_pay(mail, now)
+    return ""
+
+
+MAY_BE = {
+    BuyerMail.PLACED: (standing.NEW, standing.WAITING),
+    BuyerMail.PAID: (standing.PAID,),
+    BuyerMail.REMINDER: (standing.WAITING,),
+    BuyerMail.EXPIRED: (standing.EXPIRED,),
+    BuyerMail.CANCELLED: (standing.CANCELLED,),
+}
+
+
+def _why_not_pay(mail: BuyerMail, now: Standing) -> str:
+    """Return why a buyer should not be asked to pay that invoice, or to pay again, or nothing."""
+    invoice = now.invoice
+    if invoice is None or mail.invoice_id != invoice.pk:
+        return "there is a newer invoice"
+    end = now.until if mail.code == BuyerMail.REMINDER else _kept_until(mail.order, now)
+    if end is not None and end - timezone.now() < LEAST_TIME:
+        return "there is not enough time left"
+    if mail.code == BuyerMail.REMINDER and _is_nearly_paid(invoice):
+        return "a payment that may be meant for it waits in the inbox"
+    return ""
+
+
+def _is_nearly_paid(invoice: BitsbyInvoice) -> bool:
+    """Tell whether a payment that Bitsby bound to nothing may be this buyer's wrong amount."""
+    unbound = BitsbyPayment.objects.in_inbox().filter(
+        bound_to=None, booked_at=None, seen_at__gte=invoice.created_at
+    )
+    worths = (records.worth_of_row(payment, invoice) for payment in unbound[:200])
+    return any(
+        worth is not None and invoice.amount / NEARLY <= worth <= invoice.amount * NEARLY
+        for worth in worths
+    )
+
+
+def address_of(order: Any) -> str:
+    """Return where the order's buyer is written to; nothing where nobody can be."""
+    if order.user is not None:
+        return str(order.user.email or "")
+    return str(order.guest_email or "")
+
+
+def render(mail: BuyerMail) -> dict[str, str]:
+    """Return subject, body and html, in the buyer's language and the shop's time zone."""
+    language = mail.language
+    if not translation.check_for_language(language):
+        # The shop has given it up since.
+        language = str(django_settings.LANGUAGE_CODE)
+    zone = timezone.get_default_timezone()
+    with translation.override(language), timezone.override(zone):
+        messages: dict[str, str] = Dispatcher().get_messages(mail.code, context_of(mail))
+        # Lazy texts and safe strings must not outlive the language.
+        return {name: str(text) for name, text in messages.items()}
+
+
+def context_of(mail: BuyerMail) -> dict[str, Any]:
+    """Return what the templates of a mail are given; see the module's beginning."""
+    order: Any = mail.order
+    now = standing.standing_of(order)
+    payment = mail.payment
+    path = links.order_url(order)
+    return {
+        "order": order,
+        "user": order.user,
+        "order_url": absolute_url(Site.objects.get_current().domain, path),
+        "received": payment.worth if payment is not None else ledger.money_in(list(order.sources.all())),
+        "coins": str(payment).upper() if payment is not None else "",
+        "reason": payment.attention if payment is not None else "",
+        "until": now.until,
+        "kept_until": _kept_until(order, now),
+        "time_zone": timezone.get_current_timezone_name(),
+        "invoice": mail.invoice or now.invoice,
+        "payment": payment,
+    }
+
+
+def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
+    """Return when the order is cancelled if nobody pays, or None if it never is."""
+    settings = conf.get()
+    if settings.cancel_after is None or now.state not in (standing.NEW, standing.EXPIRED):
+        return None
+    ended = order.bitsby_invoices.exclude(ended_at=None).order_by("-ended_at").first()
+    if ended is not None and ended.ended_at is not None:
+        end: dt.datetime = ended.ended_at + settings.cancel_after
+        return end
+    hours = dt.timedelta(hours=float(settings.time_to_pay))
+    placed: dt.datetime = order.date_placed
+    return placed + hours + settings.cancel_after
