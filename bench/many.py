@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -98,7 +99,12 @@ def _facts(size: int) -> dict[str, str]:
         "bitsby_id": str(middle.bitsby_id),
         "hash": payment.hash,
         "day": f"date_from={day}&date_to={day + dt.timedelta(days=1)}",
-        "admin_day": f"created_at__gte={day}&created_at__lt={day + dt.timedelta(days=2)}",
+        "admin_day": urlencode(
+            {
+                "created_at__gte": f"{day} 00:00:00+00:00",
+                "created_at__lt": f"{day + dt.timedelta(days=2)} 00:00:00+00:00",
+            }
+        ),
         "order": str(last.order_id),
         "bind": f"/dashboard/orders/{last.order_id}/bind/",
         # The admin has a hundred on a page, and pages as far as is counted.

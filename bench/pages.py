@@ -50,7 +50,7 @@ PAGES = [
     Page("admin: invoices of a day", lambda facts: f"{RECORDS}?{facts['admin_day']}"),
     Page("admin: invoices, search", lambda facts: f"{RECORDS}?q={facts['number']}"),
     Page("admin: invoices, search id", lambda facts: f"{RECORDS}?q={facts['uid']}"),
-    Page("admin: invoices, by date", lambda facts: f"{RECORDS}?o=6"),
+    Page("admin: invoices, by date", lambda facts: f"{RECORDS}?o=5"),
     Page("admin: one invoice", lambda facts: f"{RECORDS}{facts['pk']}/change/"),
     Page("admin: payments", lambda facts: f"{PAYMENTS}"),
     Page("admin: payments by reason", lambda facts: f"{PAYMENTS}?attention__exact=short"),

@@ -82,6 +82,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics 
 class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "error")
     list_filter = ("status", CurrencyFilter, "created_at")
+    # What has an index: by another column all rows would have to be sorted for one page.
+    sortable_by = ("order_number", "created_at")
     # By what they are filtered by: in another order, those of a day are looked for among all.
     ordering = ("-created_at", "-pk")
     search_fields = ("=order_number", "=uid", "=bitsby_id")
@@ -103,6 +105,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
         "transaction_at",
     )
     list_filter = ("attention", "resolution", "is_foreign")
+    sortable_by = ("bitsby_id",)
     search_fields = ("=invoice__order_number", "=invoice__uid", "=bitsby_id", "=hash")
     keys_named = staticmethod(payments_named)
     raw_id_fields = ("invoice",)
@@ -112,6 +115,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
     list_display = ("received_at", "invoice", "answered", "outcome", "remote_address")
     list_filter = (AnswerFilter, "received_at")
+    sortable_by = ("received_at",)
     ordering = ("-received_at", "-pk")
     list_select_related = ("invoice",)
     search_fields = ("=invoice__order_number", "=invoice__uid", "=invoice__bitsby_id")

@@ -252,6 +252,12 @@ class BitsbyPayment(models.Model):
                 condition=~models.Q(attention="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
             ),
+            # The payments that may be meant for an order, on the binding page.
+            models.Index(
+                fields=["transaction_at"],
+                condition=models.Q(bound_to=None, booked_at=None),
+                name="bitsby_unbound",
+            ),
             # The inbox's other side: what was dealt with, newest first.
             models.Index(
                 fields=["-resolved_at", "-id"],
