@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +12,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import gateway, payment_looks, reconciliation, records, resolution
+from oscar_bitsby import gateway, payment_looks, reconciliation, resolution
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.looks import Report
+from oscar_bitsby.matching import Match, match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.resolution import Result
 
@@ -38,65 +36,10 @@ EXPLORERS = {
 }
 
 
-@dataclass(frozen=True)
-class Match:
-    """How well a payment fits an invoice; ``score`` only ranks, ``reasons`` say why to people."""
-
-    payment: BitsbyPayment
-    invoice: BitsbyInvoice
-    worth: Decimal | None
-    off: Decimal | None
-    score: int
-    reasons: tuple[str, ...]
-
-    @property
-    def difference(self) -> Decimal | None:
-        """Worth less what was asked, in the invoice's currency."""
-        return None if self.worth is None else self.worth - self.invoice.amount
-
-
 def explorer_url(payment: BitsbyPayment) -> str:
     """Return where a payment's transaction can be seen, or nothing for an unknown chain."""
     pattern = EXPLORERS.get(payment.blockchain)
     return pattern.format(payment.hash) if pattern and payment.hash.isalnum() else ""
-
-
-def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
-    """Say how well a payment fits an invoice."""
-    reasons, score = [], 0
-    wallets = {str(wallet.get("id", "")).lower() for wallet in invoice.wallets}
-    coins = {str(wallet.get("cryptocurrency", "")).lower() for wallet in invoice.wallets}
-    if payment.wallet_id and payment.wallet_id in wallets:
-        score += 2
-        reasons.append(_("same wallet as reserved"))
-    elif payment.cryptocurrency.lower() in coins:
-        score += 1
-        reasons.append(_("same coin, another wallet"))
-    at = payment.transaction_at
-    if at is not None and invoice.expires_at is not None:
-        if invoice.created_at <= at <= invoice.expires_at:
-            score += 3
-            reasons.append(_("inside the invoice's time"))
-        elif invoice.expires_at < at <= invoice.expires_at + dt.timedelta(days=2):
-            score += 1
-            reasons.append(_("after the invoice's time"))
-        elif at < invoice.created_at:
-            score -= 5
-            reasons.append(_("older than the invoice"))
-    worth = records.worth_of_row(payment, invoice)
-    off = None
-    if worth is not None and invoice.amount:
-        off = (worth - invoice.amount) / invoice.amount * 100
-        score += 4 if abs(off) <= 2 else 2 if abs(off) <= 20 else 0 if abs(off) <= 50 else -2
-        reasons.append(_("amount off by %(off)s %%") % {"off": f"{off:+.1f}"})
-    return Match(payment, invoice, worth, off, score, tuple(reasons))
-
-
-def best_match(payment: BitsbyPayment, invoices: Iterable[BitsbyInvoice]) -> Match | None:
-    """Return the invoice that a payment fits best; None when it fits none at all."""
-    matches = [match(payment, invoice) for invoice in invoices if invoice.bitsby_id]
-    best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
-    return best if best is not None and best.score > 0 else None
 
 
 def read_live(order: Any) -> str:

@@ -120,7 +120,9 @@ def context_of(mail: BuyerMail) -> dict[str, Any]:
         "order": order,
         "user": order.user,
         "order_url": absolute_url(Site.objects.get_current().domain, path),
-        "received": payment.worth if payment is not None else ledger.money_in(list(order.sources.all())),
+        "received": payment.worth
+        if payment is not None
+        else ledger.money_in(list(order.sources.all())),
         "coins": str(payment).upper() if payment is not None else "",
         "reason": payment.attention if payment is not None else "",
         "until": now.until,

@@ -1,4 +1,4 @@
-"""What the app remembers: invoices, the payments that Bitsby saw, deliveries, and its own state."""
+"""What the app remembers: invoices, the payments that Bitsby saw, and deliveries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from django.utils.translation import gettext_lazy as _
 from oscar.core.compat import AUTH_USER_MODEL
 
 from oscar_bitsby.mail_models import BuyerMail as BuyerMail
+from oscar_bitsby.state_models import EPOCH, GatewayState
+
+__all__ = [
+    "EPOCH",
+    "BitsbyInvoice",
+    "BitsbyPayment",
+    "GatewayState",
+    "WebhookDelivery",
+    "log_change",
+]
 
 logger = logging.getLogger("oscar_bitsby")
 
 #: How long after its time a paid invoice still has payments looked for.
 WATCHED_AFTER_PAYMENT = dt.timedelta(days=2)
-EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
 
 class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
@@ -303,36 +312,6 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.invoice} {self.received_at:%Y-%m-%d %H:%M:%S}"
-
-
-class GatewayState(models.Model):
-    """The one row that all processes of the shop share: when the next request may be sent, and
-    which pass is running."""
-
-    ONLY = 1
-
-    next_request_at = models.DateTimeField(default=EPOCH)
-    buyer_waits_until = models.DateTimeField(default=EPOCH)
-    pass_until = models.DateTimeField(default=EPOCH)
-    pass_token = models.CharField(max_length=32, blank=True, default="")
-    far_look_at = models.DateTimeField(default=EPOCH)
-    deep_look_at = models.DateTimeField(default=EPOCH)
-    #: The transaction time up to which the list of payments was read without a gap.
-    read_to = models.DateTimeField(default=EPOCH)
-    #: What the last look that read a whole list found of its order.
-    newest_first = models.BooleanField(default=False)
-
-    class Meta:
-        verbose_name = _("Bitsby gateway state")
-        verbose_name_plural = _("Bitsby gateway state")
-
-    def __str__(self) -> str:
-        return f"next request at {self.next_request_at}"
-
-    @classmethod
-    def create_only(cls) -> None:
-        """Create the row if it is not there; harmless when another process was quicker."""
-        cls.objects.bulk_create([cls(pk=cls.ONLY)], ignore_conflicts=True)
 
 
 def log_change(what: str, invoice: BitsbyInvoice, **details: Any) -> None:

@@ -109,9 +109,20 @@ def worth_of_row(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | No
 
 def _worth(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> Decimal | None:
     reserved = _reserved(invoice, "id", wallet) or _reserved(invoice, "cryptocurrency", coin)
+    return share_worth(amount, reserved, invoice.amount)
+
+
+def share_worth(amount: Decimal, reserved: Decimal | None, asked: Decimal) -> Decimal | None:
+    """Return what an amount of coins is worth at the rate that an invoice locked.
+
+    Args:
+        amount: coins that came.
+        reserved: coins that the invoice reserved for ``asked`` of its currency; None or 0 where no
+            rate is known.
+    """
     if not reserved:
         return None
-    worth = invoice.amount * amount / reserved
+    worth = asked * amount / reserved
     # Nothing, or nearly, pays for no order by itself: a person decides.
     return to_cents(worth) if worth < TOO_MUCH and to_cents(worth) > 0 else None
 

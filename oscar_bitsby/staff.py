@@ -14,8 +14,8 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from oscar_bitsby import binding
-from oscar_bitsby.binding import Match
+from oscar_bitsby import binding, matching
+from oscar_bitsby.matching import Match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.resolution import Result
 
@@ -150,7 +150,7 @@ def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str
     match: Match | None = None
     if payment is not None:
         match = max(
-            (binding.match(payment, invoice) for invoice in chosen or invoices),
+            (matching.match(payment, invoice) for invoice in chosen or invoices),
             key=lambda found: (found.score, found.invoice.pk),
         )
     return {

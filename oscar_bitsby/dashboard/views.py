@@ -18,6 +18,7 @@ from django.views.generic import ListView, View
 from oscar_bitsby import binding, staff
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import DashboardMixin, only_visible, orders_for
+from oscar_bitsby.matching import Match, Reservations, best_match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named
@@ -104,22 +105,24 @@ def _difference(payment: BitsbyPayment) -> Any:
     return payment.worth - payment.invoice.amount
 
 
-def _suggestions(payments: list[BitsbyPayment]) -> dict[Any, binding.Match]:
+def _suggestions(payments: list[BitsbyPayment]) -> dict[Any, Match]:
     """Find for each unbound payment the invoice that it fits best, with one query for all."""
     unbound = [row for row in payments if row.bound_to is None and row.transaction_at]
     if not unbound:
         return {}
     times = [row.transaction_at for row in unbound if row.transaction_at]
-    invoices = list(
+    invoices = (
         BitsbyInvoice.objects.filter(
             bitsby_id__isnull=False,
             order__isnull=False,
             created_at__range=(min(times) - dt.timedelta(days=2), max(times)),
         )
         .exclude(status=BitsbyInvoice.PAID)
+        .defer("reply")
         .select_related("order")[:500]
     )
-    found = {row.pk: binding.best_match(row, invoices) for row in unbound}
+    offers = [Reservations(invoice) for invoice in invoices]
+    found = {row.pk: best_match(row, offers) for row in unbound}
     return {pk: match for pk, match in found.items() if match is not None}
 
 
