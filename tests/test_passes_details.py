@@ -16,6 +16,7 @@ from tests import bitsby
 pytestmark = pytest.mark.django_db
 
 HOUR = dt.timedelta(hours=1)
+SECOND = dt.timedelta(seconds=1)
 DAY = dt.timedelta(days=1)
 #: A day's noon, so that no test depends on the hour at which it runs.
 NOON = dt.datetime(2026, 3, 15, 12, tzinfo=dt.timezone.utc)
@@ -51,33 +52,33 @@ def look_at(far_look_at, **values):
 
 
 def test_a_far_look_goes_back_over_all_that_is_watched(watched, fake):
-    """``WATCH_DAYS`` and a day more are asked for, up to a day beyond today."""
+    """``WATCH_DAYS`` and two days more are asked for, up to two days beyond today."""
     words = []
 
     reconciliation.reconcile(progress=words.append)
 
-    assert days_asked(fake) == [("2026-02-12", "2026-03-16")]
+    assert days_asked(fake) == [("2026-02-11", "2026-03-17")]
     assert words[0] == "far look at payments"
 
 
 def test_a_far_look_ends_where_the_shop_began(at, order, invoice_for, fake):
-    """What was before the first invoice, less five minutes, is not asked for, but a day more."""
+    """What was before the first invoice, less five minutes, is not asked for, but two days more."""
     midnight = NOON.replace(hour=0) - 5 * DAY
     invoice_for(order, created_at=midnight + dt.timedelta(minutes=4), expires_at=NOON + DAY)
 
     reconciliation.reconcile()
 
-    assert days_asked(fake) == [("2026-03-08", "2026-03-16")]
+    assert days_asked(fake) == [("2026-03-07", "2026-03-17")]
 
 
 def test_a_near_look_asks_for_the_last_day(watched, fake):
-    """A day, and one more on both sides."""
+    """A day, and two more on both sides."""
     look_at(NOON - HOUR)
     words = []
 
     reconciliation.reconcile(progress=words.append)
 
-    assert days_asked(fake) == [("2026-03-13", "2026-03-16")]
+    assert days_asked(fake) == [("2026-03-12", "2026-03-17")]
     assert words[:2] == ["near look at payments", "0 payments on 1 pages"]
 
 
@@ -121,8 +122,10 @@ def test_an_invoice_that_ended_long_ago_is_not_looked_for(at, order, invoice_for
 def test_only_a_near_look_stops_at_what_is_known(watched, fake, far_look_at, pages):
     """A far look reads the list to its end, although all that is new stands at its beginning."""
     fake.payments = [
-        bitsby.seen(bitsby.transfer(transactionDatetime=bitsby.written(NOON - HOUR)))
-        for _ in range(60)
+        bitsby.seen(
+            bitsby.transfer(transactionDatetime=bitsby.written(NOON - HOUR - number * SECOND))
+        )
+        for number in range(60)
     ]
     look_at(NOON - 25 * HOUR)
     reconciliation.reconcile()

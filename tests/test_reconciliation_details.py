@@ -174,10 +174,10 @@ def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fa
     assert reconciliation.look_into_delivery(invoice) is True
 
     (question,) = fake.requests
-    # A day more on both sides, since the zone of these dates is not known.
+    # Two days more on both sides, since neither zone nor ends of these dates are known.
     days = (question[1]["startDate"], question[1]["endDate"])
     assert question[0] == "/payments/list"
-    assert days == tuple((now + dt.timedelta(days=by)).date().isoformat() for by in (-2, 1))
+    assert days == tuple((now + dt.timedelta(days=by)).date().isoformat() for by in (-3, 2))
     assert checked_at(waiting) >= now
     assert checked_at(invoice) >= now
     assert checked_at(other) == EPOCH
