@@ -76,6 +76,18 @@ def move_time(monkeypatch):
 
 
 @pytest.fixture
+def stop_time(monkeypatch):
+    """Return a function that stops the shop's clock and the database's at a moment."""
+
+    def stop(moment):
+        monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
+        monkeypatch.setattr("oscar_bitsby.clock._behind", dt.timedelta)
+        monkeypatch.setattr("oscar_bitsby.passes.database_now", lambda: moment)
+
+    return stop
+
+
+@pytest.fixture
 def interruptible():
     """Let processes that the test starts be ended by SIGINT.
 

@@ -144,25 +144,25 @@ def test_an_id_that_is_known_is_refused_by_name(place, fake):
 # What is given again
 
 
-def test_an_invoice_is_given_until_its_last_moment(order, fake, monkeypatch):
+def test_an_invoice_is_given_until_its_last_moment(order, fake, stop_time):
     """Up to the end of its time by our clock it is given, from then on it is asked about."""
     invoice = start_payment(order)
     fake.invoices = [bitsby.told(invoice, "expired")]
     end = BitsbyInvoice.objects.get().expires_at
     for moment, is_same in ((end - dt.timedelta(seconds=1), True), (end, False)):
-        monkeypatch.setattr("django.utils.timezone.now", lambda moment=moment: moment)
+        stop_time(moment)
         assert (start_payment(order) == invoice) is is_same
 
 
 @pytest.mark.parametrize(("seconds", "is_replaced"), [(59, False), (60, True)])
 def test_an_invoice_is_replaced_a_minute_after_its_time(
-    order, fake, monkeypatch, seconds, is_replaced
+    order, fake, stop_time, seconds, is_replaced
 ):
     """An invoice that Bitsby still calls unpaid is waited for during one minute."""
     first = start_payment(order)
     fake.invoices = [bitsby.told(first)]
     moment = BitsbyInvoice.objects.get().expires_at + dt.timedelta(seconds=seconds)
-    monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
+    stop_time(moment)
     if is_replaced:
         assert start_payment(order) != first
     else:
@@ -230,11 +230,11 @@ def test_a_dead_attempt_says_that_no_answer_came(order, invoice_for, fake, move_
     assert (dead.status, dead.error) == ("expired", "no answer came")
 
 
-def test_an_attempt_is_waited_for_up_to_its_last_moment(order, invoice_for, fake, monkeypatch):
+def test_an_attempt_is_waited_for_up_to_its_last_moment(order, invoice_for, fake, stop_time):
     """``TIMEOUT`` and five seconds after it began its answer may still come."""
     now = timezone.now()
     invoice_for(order, "creating", bitsby_id=None, created_at=now - dt.timedelta(seconds=15))
-    monkeypatch.setattr("django.utils.timezone.now", lambda: now)
+    stop_time(now)
 
     assert refusal(order, PaymentInProgress)
     assert fake.requests == []

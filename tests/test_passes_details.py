@@ -23,14 +23,10 @@ NOON = dt.datetime(2026, 3, 15, 12, tzinfo=dt.timezone.utc)
 
 
 @pytest.fixture
-def at(monkeypatch):
+def at(stop_time):
     """Stop the shop's clock at ``NOON``, and return a way to set it."""
-
-    def put(moment):
-        monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
-
-    put(NOON)
-    return put
+    stop_time(NOON)
+    return stop_time
 
 
 @pytest.fixture

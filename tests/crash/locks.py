@@ -38,7 +38,7 @@ class LockOrder:
         # Inserting a row locks the rows that it refers to against their removal.
         self.referred = {
             model._meta.db_table: {
-                self.ranks[field.related_model._meta.db_table]
+                field.column: self.ranks[field.related_model._meta.db_table]
                 for field in model._meta.concrete_fields
                 if field.related_model and field.related_model._meta.db_table in self.ranks
             }
@@ -62,7 +62,7 @@ class LockOrder:
 
         return wrapped
 
-    def saw(self, sql, inside):
+    def saw(self, sql, params, inside):
         """Note the locks of a statement; one outside of transactions lets go of them at once."""
         if not inside or connection.vendor != "postgresql":
             return
@@ -72,12 +72,25 @@ class LockOrder:
                 self._lock(self.ranks[table], sql)
         elif found := INSERTS.match(sql):
             table = found[1]
-            for rank in sorted(self.referred.get(table, ())):
+            for rank in sorted(self._referred_to(table, sql, params)):
                 self._lock(rank, sql)
             if table in self.unique:
                 self._lock(self.ranks[table], sql)
             elif table in self.ranks:
                 self._own.add(self.ranks[table])
+
+    def _referred_to(self, table, sql, params):
+        """Return the ranks of the rows that new ones refer to; NULL refers to none."""
+        referred = self.referred.get(table, {})
+        columns = re.findall(r'"(\w+)"', sql.split(" VALUES ")[0].split("(", 1)[1])
+        if not params or len(params) % len(columns):
+            return set(referred.values())
+        given = {
+            name
+            for number, name in enumerate(columns * (len(params) // len(columns)))
+            if params[number] is not None
+        }
+        return {rank for column, rank in referred.items() if column in given}
 
     def _lock(self, rank, sql):
         if rank in self._locked or rank in self._own:

@@ -38,7 +38,7 @@ class Tracer:
 
     def on_statement(self, execute, sql, params, many, context):
         inside = context["connection"].in_atomic_block
-        self.locks.saw(sql, inside)
+        self.locks.saw(sql, params, inside)
         result = execute(sql, params, many, context)
         if sql.lstrip().upper().startswith(WRITES):
             held = "in a transaction" if inside else "committed at once"

@@ -13,7 +13,7 @@ from tests.machine.shop import Shop
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 PROFILES = {
     # The same histories each time, so that a run fails for a change and not by chance.
-    "ci": {"max_examples": 15, "stateful_step_count": 40, "start": 1},
+    "ci": {"max_examples": 18, "stateful_step_count": 40, "start": 6},
     "nightly": {"max_examples": 750, "stateful_step_count": 50, "print_blob": True},
 }
 

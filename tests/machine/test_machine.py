@@ -18,10 +18,10 @@ FEWEST = {
     "ci": {
         "steps": 500,
         "bookings": 25,
-        "bindings": 5,
+        "bindings": 3,
         "orders cancelled": 15,
-        "second invoices": 4,
-        "second payments": 3,
+        "second invoices": 3,
+        "second payments": 2,
         "late money": 2,
     },
     "nightly": {
