@@ -81,7 +81,9 @@ class Outside:
         invoice = self.far.invoice(str(row.bitsby_id))
         if invoice.status != UNPAID:
             return
-        self.altered[invoice.id] = what
+        if self.altered.get(invoice.id) != "project":
+            # What no longer is of our project stays so, whatever else is altered.
+            self.altered[invoice.id] = what
         if what == "project":
             invoice.project_id = STRANGER
         elif what == "amount":

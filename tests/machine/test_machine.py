@@ -18,7 +18,7 @@ FEWEST = {
     "ci": {
         "steps": 500,
         "bookings": 25,
-        "bindings": 3,
+        "bindings": 2,
         "orders cancelled": 15,
         "second invoices": 3,
         "second payments": 2,
