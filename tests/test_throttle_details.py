@@ -109,3 +109,13 @@ def test_the_first_request_of_a_shop_takes_a_free_slot_at_once(real_time):
 
     with pytest.raises(NoSlot):
         wait_for_slot(0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slot_at_the_last_moment_of_the_wait_is_taken(clock):
+    """Who wants to wait just as long as it takes gets the slot."""
+    wait_for_slot(0)
+
+    wait_for_slot(throttle.SPACING.total_seconds())
+
+    assert clock.slept == throttle.SPACING.total_seconds()

@@ -27,7 +27,7 @@ TESTS = {
     "settlement": ["settlement", "settlement_details", "databases"],
     "facade": ["facade", "facade_details", "databases"],
     "client": ["client", "client_details"],
-    "webhook": ["webhook", "webhook_details"],
+    "webhook": ["webhook", "webhook_details", "tasks"],
     "throttle": ["throttle", "throttle_details", "databases"],
 }
 #: They take seconds, and what they hold of a module is held by quicker ones too.
