@@ -57,8 +57,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics 
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
-    #: Finds keys by a word; ``search_fields`` then only tell Django that there is a search.
-    keys_named: Any = None
+    #: Finds by a word what ``searched`` is compared with; ``search_fields`` only tell Django that
+    #: there is a search.
+    keys_named: Any
     searched = "pk__in"
 
     def get_search_results(
@@ -128,8 +129,9 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     list_display = ("order_number", "code", "status", "created_at", "sent_at", "tries", "error")
     list_filter = ("status", "code", "created_at")
     search_fields = ("=order_number",)
+    # As it stands, which has an index; Django's own search would compare in capitals.
+    keys_named, searched = staticmethod(str), "order_number"
     raw_id_fields = ("order", "invoice", "payment")
-    show_full_result_count = False
 
 
 class OrderAdminMixin:

@@ -1021,6 +1021,10 @@ def test_staff_see_the_mails_in_the_admin(admin_client, order):
 
     assert order.number in page
     assert "no address" in page
+    found = admin_client.get(
+        reverse("admin:oscar_bitsby_buyermail_changelist"), {"q": order.number}
+    )
+    assert found.context["cl"].result_count == 1
     row = BuyerMail.objects.get()
     change = reverse("admin:oscar_bitsby_buyermail_change", args=[row.pk])
     assert admin_client.get(change).status_code == 200
