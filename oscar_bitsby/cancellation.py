@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
-from django.db.models import Exists, F
+from django.db.models import Exists
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, ledger, outbox, replies
@@ -54,7 +54,7 @@ def cancel_order(
             is_live=False,
             paid_otherwise=has_money or has_waiting_money(order),
             others_open=any(_may_be_open(invoice, told) for invoice in invoices),
-            time_is_up=_waited_since(order, invoices, settings) <= shared_now(),
+            time_is_up=is_cancelled_at(order, invoices, settings) <= shared_now(),
         )
         if (facts.order is not OrderState.PENDING or has_money) and not dry_run:
             # Money or staff decided; there is nothing left to wait for.
@@ -95,8 +95,11 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
 
 def has_waiting_money(order: Any) -> bool:
     """Tell whether money for this order waits in the inbox, not booked."""
-    waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
-    return bool(waiting.exists())
+    return bool(_waiting_money(order).exists())
+
+
+def _waiting_money(order: Any) -> Any:
+    return BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
 
 
 def has_any_money(order: Any) -> bool:
@@ -105,14 +108,16 @@ def has_any_money(order: Any) -> bool:
     One question to the database, and one of its own: under a lock that was waited for, only a new
     statement sees what the one before has committed.
     """
-    held = order.sources.filter(amount_debited__gt=F("amount_refunded"))
-    waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
-    found = Order._default_manager.filter(Exists(held) | Exists(waiting), pk=order.pk)
+    found = Order._default_manager.filter(
+        Exists(ledger.sources_with_money(order)) | Exists(_waiting_money(order)), pk=order.pk
+    )
     return bool(found.exists())
 
 
-def _waited_since(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> dt.datetime:
-    """Return when the order's time is up."""
+def is_cancelled_at(
+    order: Any, invoices: Iterable[BitsbyInvoice], settings: conf.Conf
+) -> dt.datetime:
+    """Return when an order that nobody pays is cancelled, where ``CANCEL_AFTER`` is set."""
     patience = settings.cancel_after or dt.timedelta()
     ends: list[dt.datetime] = [
         invoice.ended_at for invoice in invoices if invoice.ended_at is not None

@@ -48,9 +48,14 @@ def lock_sources(order: Any) -> list[Any]:
     return list(order.sources.select_for_update().annotate(is_bitsby=is_bitsby).order_by("pk"))
 
 
+def sources_with_money(order: Any) -> Any:
+    """Return the sources that hold money for this order which was not given back."""
+    return order.sources.filter(amount_debited__gt=F("amount_refunded"))
+
+
 def has_money(order: Any) -> bool:
     """Tell whether any source holds money for this order that was not given back."""
-    return bool(order.sources.filter(amount_debited__gt=F("amount_refunded")).exists())
+    return bool(sources_with_money(order).exists())
 
 
 def money_in(sources: list[Any]) -> Decimal:

@@ -138,10 +138,4 @@ def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
     settings = conf.get()
     if settings.cancel_after is None or now.state not in (standing.NEW, standing.EXPIRED):
         return None
-    ended = order.bitsby_invoices.exclude(ended_at=None).order_by("-ended_at").first()
-    if ended is not None and ended.ended_at is not None:
-        end: dt.datetime = ended.ended_at + settings.cancel_after
-        return end
-    hours = dt.timedelta(hours=float(settings.time_to_pay))
-    placed: dt.datetime = order.date_placed
-    return placed + hours + settings.cancel_after
+    return cancellation.is_cancelled_at(order, order.bitsby_invoices.all(), settings)

@@ -7,7 +7,7 @@ import logging
 from decimal import Decimal
 from typing import Any
 
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from oscar.core.compat import AUTH_USER_MODEL
@@ -38,7 +38,7 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
 
         One statement over many rows locks them in any order, and waits while it holds some.
         """
-        with transaction.atomic(using=self.db):
+        with transaction.atomic(using=router.db_for_write(self.model)):
             free = self.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
             BitsbyInvoice.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(
                 **values

@@ -67,7 +67,8 @@ def settle(
     """Bring the invoice and its order to what Bitsby has just said; safe to repeat and to race.
 
     Args:
-        invoice: one of ours; only its key is used, the row is read again under a lock.
+        invoice: one of ours; only its key and its order's are used, the rows are read again under
+            locks.
         told: what ``invoices/list`` or ``payments/list`` says of it.
         payment: the payment that is bound to it, where ``told`` does not carry it itself.
         dry_run: decide, write nothing.
@@ -95,6 +96,7 @@ def _settle(
         before = invoice.status, invoice.views
         if told.views is not None:
             invoice.views = told.views
+        # Where this holds, and only there, a payment may be booked: see ``decide``.
         is_new = told.status == replies.PAID and (record is None or record.booked_at is None)
         sources = ledger.lock_sources(order) if is_new and order is not None else []
         facts = _facts(settings, order, invoice, told, payment, record, sources)

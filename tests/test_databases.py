@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from django.db import connections, transaction
+from django.utils import timezone
 
 from oscar_bitsby import replies, settlement
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.throttle import database_now, wait_for_slot
 from tests import bitsby
 
@@ -88,3 +90,27 @@ def test_an_invoice_is_begun_and_stored_where_invoices_are(opened, order, fake):
 
     assert set(opened) == {"elsewhere"}
     assert len(opened) >= 2
+
+
+class Replicas(Router):
+    """Reads from a copy of the database that it writes to."""
+
+    def db_for_read(self, model, **hints):
+        return "copy" if model._meta.app_label == "oscar_bitsby" else None
+
+
+def test_noting_on_many_invoices_locks_where_they_are_written(
+    opened, invoice, settings, monkeypatch
+):
+    """A shop that reads from replicas opens the transaction on the database that has the locks."""
+    used, atomic = [], transaction.atomic
+    connections["copy"] = connections["default"]
+    settings.DATABASE_ROUTERS = [Replicas()]
+    monkeypatch.setattr(transaction, "atomic", lambda using: (used.append(using), atomic(using))[1])
+    now = timezone.now()
+
+    BitsbyInvoice.objects.filter(pk=invoice.pk).note_on(checked_at=now)
+
+    del connections["copy"]
+    assert used == ["elsewhere"]
+    assert BitsbyInvoice.objects.using("default").get().checked_at == now

@@ -160,13 +160,14 @@ class OrderPlacementMixin:
         else changes meanwhile, the session need not be written twice.
         """
         session, key = self.request.session, CheckoutSessionData.SESSION_KEY
-        gathered = session.pop(key, None)
-        # Oscar leaves an empty one behind.
-        session[key] = {}
-        session.save()
-        saved = copy.deepcopy(dict(session.items()))
-        session[key] = gathered
-        return saved
+        gathered = session.get(key, {})
+        try:
+            # Oscar leaves an empty one behind.
+            session[key] = {}
+            session.save()
+            return copy.deepcopy(dict(session.items()))
+        finally:
+            session[key] = gathered
 
     def _browser_holds_the_key(self) -> bool:
         """Tell whether no cookie has to be sent; where it is the session itself, it always has."""

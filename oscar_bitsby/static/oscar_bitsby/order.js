@@ -62,7 +62,9 @@
             return;
         }
         timer = setTimeout(ask, delay);
-        delay = Math.min(delay * SLOWER, Math.max(delay, LONGEST_DELAY));
+        if (delay < LONGEST_DELAY) {
+            delay = Math.min(delay * SLOWER, LONGEST_DELAY);
+        }
     }
 
     function ask() {
