@@ -52,8 +52,9 @@ class _Locked:
 def _locked(payment_pk: Any) -> Iterator[_Locked]:
     """Lock the payment's order, its invoice and the payment, in settlement's order."""
     with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
-        invoice_pk = BitsbyPayment.objects.values_list("invoice_id", flat=True).get(pk=payment_pk)
-        order, invoice = lock(invoice_pk) if invoice_pk else (None, None)
+        keys = BitsbyPayment.objects.values_list("invoice_id", "invoice__order_id")
+        invoice_pk, order_pk = keys.get(pk=payment_pk)
+        order, invoice = lock(invoice_pk, order_pk) if invoice_pk else (None, None)
         record = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
         if record.invoice_id != invoice_pk:
             raise ChangedMeanwhile(_("This payment has changed just now. Look at it again."))

@@ -114,15 +114,14 @@ def _settle(
     return Outcome(actions, told.status)
 
 
-def lock(invoice_pk: Any, order_pk: Any = None) -> tuple[Any, BitsbyInvoice]:
+def lock(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
     """Lock the order, then the invoice, and return both as they are now.
 
     Args:
-        order_pk: the invoice's order, where the caller has read it: an invoice can lose its order
-            but never gets another one.
+        invoice_pk: the invoice's key.
+        order_pk: its order's, as the caller has read it: an invoice can lose its order but never
+            gets another one. None where it had lost it.
     """
-    if order_pk is None:
-        order_pk = BitsbyInvoice.objects.values_list("order_id", flat=True).get(pk=invoice_pk)
     order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
     invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
     return order, invoice

@@ -371,3 +371,8 @@ def test_paid_by_what_staff_have_dismissed_is_not_nameless(
 
     assert outcome.actions == (Action(Do.WAIT),)
     assert (as_now(invoice).error, caplog.messages) == ("", [])
+
+
+def test_an_outcome_tells_bitsbys_word(invoice, settle):
+    """Whoever asked learns what was said as well as what was done."""
+    assert settle(invoice, "expired").told == "expired"

@@ -244,3 +244,30 @@ def test_a_delivery_that_was_not_kept_is_dealt_with_all_the_same(unpaid, deliver
 
     assert deliver(unpaid).status_code == 200
     assert WebhookDelivery.objects.count() == 1
+
+
+def test_a_delivery_about_a_settled_invoice_costs_one_question_to_the_database(
+    invoice, deliver, fake, django_assert_num_queries
+):
+    """It is answered at once: Bitsby is not asked, and no row is kept."""
+    BitsbyInvoice.objects.update(status=BitsbyInvoice.PAID)
+
+    with django_assert_num_queries(1):
+        answer = deliver(invoice)
+
+    assert (answer.status_code, answer.content) == (200, b"settled")
+    assert fake.requests == []
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_a_delivery_about_an_unknown_invoice_costs_one_question_to_the_database(
+    invoice, deliver, fake, django_assert_num_queries
+):
+    """Whoever floods the shop with invented ids gets as little as that."""
+    body = json.dumps({"invoice": {"id": str(bitsby.new_id())}})
+
+    with django_assert_num_queries(1):
+        answer = deliver(invoice, body)
+
+    assert (answer.status_code, answer.content) == (200, b"unknown invoice")
+    assert fake.requests == []

@@ -23,8 +23,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "oscar_bitsby"
 #: The tests that have to notice a change in a module, so that its survivors point to a gap there.
 TESTS = {
-    "reconciliation": ["reconciliation", "reconciliation_details", "passes_details", "webhook"],
-    "settlement": ["settlement", "settlement_details", "databases"],
+    "reconciliation": [
+        "reconciliation",
+        "reconciliation_details",
+        "passes_details",
+        "webhook",
+        "tasks",
+        "communication",
+    ],
+    "settlement": ["settlement", "settlement_details", "databases", "communication"],
     "facade": ["facade", "facade_details", "databases"],
     "client": ["client", "client_details"],
     "webhook": ["webhook", "webhook_details", "tasks"],
