@@ -496,3 +496,20 @@ def test_an_answer_that_writes_about_nul_is_stored(order, fake):
 
     assert invoice.status == BitsbyInvoice.UNPAID
     assert (invoice.reply["note"], invoice.reply["other"]) == ("a\\u0000b", "cd\\e")
+
+
+def test_a_receiver_for_our_invoices_alone_hears_of_a_new_one(
+    order, fake, django_capture_on_commit_callbacks
+):
+    """A shop may connect to ``invoice_created`` with the sender that the signal has."""
+    heard = []
+
+    def hear(sender, invoice, **kwargs):
+        heard.append(invoice)
+
+    signals.invoice_created.connect(hear, sender=BitsbyInvoice)
+    with django_capture_on_commit_callbacks(execute=True):
+        invoice = start_payment(order)
+    signals.invoice_created.disconnect(hear, sender=BitsbyInvoice)
+
+    assert heard == [invoice]
