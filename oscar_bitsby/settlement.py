@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from django.db import router, transaction
@@ -138,7 +137,7 @@ def _facts(
 ) -> Facts:
     booked = record is not None and record.booked_at is not None
     is_paid = told.status == replies.PAID and not booked
-    received = ledger.money_in(sources) if is_paid else Decimal(0)
+    received = ledger.money_in(sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
     return Facts(
         told=told.status,

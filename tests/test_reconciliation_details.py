@@ -181,3 +181,12 @@ def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fa
     assert checked_at(waiting) >= now
     assert checked_at(invoice) >= now
     assert checked_at(other) == EPOCH
+
+
+def test_a_worker_asks_about_the_delivery_it_was_told_of_and_no_other(invoice_for, place, fake):
+    """When somebody has dealt with it already, another delivery that waits is not its business."""
+    done, _waiting = invoice_for(place()), invoice_for(place(), hinted_at=timezone.now())
+
+    assert reconciliation.look_into_hint(done) is False
+
+    assert fake.requests == []
