@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ WITH_PEERS = ("P3",)
 
 def main() -> int:
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _end_on)
     if arguments.child:
         return _measure(arguments.pieces[0], arguments.child, arguments.quick)
     os.environ["BENCH_LOAD"] = f"{os.getloadavg()[0]:.1f}"
@@ -104,7 +106,20 @@ def _apps(pieces: list[str]) -> str:
 
 
 def _child(command: list[str], environment: dict[str, str]) -> None:
-    subprocess.run([sys.executable, *command], env=environment, check=True)
+    # Not subprocess.run: broken off, that kills at once, and the child's servers would stay.
+    process = subprocess.Popen([sys.executable, *command], env=environment)
+    try:
+        status = process.wait()
+    finally:
+        process.terminate()
+        process.wait()
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
+def _end_on(number: int, frame: object) -> None:
+    """Leave by way of all ``finally`` blocks, which end what was started."""
+    sys.exit(128 + number)
 
 
 def _measure(piece: str, answer: str, quick: bool) -> int:

@@ -1,4 +1,4 @@
-"""Delete what a busy shop no longer needs: old deliveries, and payments that are none of its own.
+"""Delete what a busy shop no longer needs: old deliveries, mails, payments that are not its own.
 
 What accounting needs is never touched: invoices, and payments that are booked, bound or open.
 """
@@ -14,12 +14,15 @@ from django.utils import timezone
 
 from oscar_bitsby import conf
 from oscar_bitsby.binding import DAYS_BACK
+from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 
 #: Rows that one transaction deletes, so that nobody waits for long.
 BATCH = 1000
 #: Days that deliveries are kept where nobody says otherwise.
 DELIVERY_DAYS = 90
+#: The same for mails to buyers.
+MAIL_DAYS = 180
 #: Days beyond all looks: what is asked for around them on either side, and slow clocks.
 MARGIN_DAYS = 7
 #: A hundred years: more than that overflows what a date can be.
@@ -35,13 +38,14 @@ class Pruned:
     """How many rows were deleted, or with a dry run would be."""
 
     deliveries: int = 0
+    mails: int = 0
     foreign: int = 0
     dismissed: int = 0
 
     def __str__(self) -> str:
         return (
-            f"{self.deliveries} deliveries, {self.foreign} payments of other projects,"
-            f" {self.dismissed} dismissed payments"
+            f"{self.deliveries} deliveries, {self.mails} mails, {self.foreign} payments of other"
+            f" projects, {self.dismissed} dismissed payments"
         )
 
 
@@ -53,6 +57,7 @@ def fewest_payment_days() -> int:
 def prune(
     *,
     delivery_days: int = DELIVERY_DAYS,
+    mail_days: int = MAIL_DAYS,
     dismissed_days: int | None = None,
     dry_run: bool = False,
 ) -> Pruned:
@@ -60,6 +65,8 @@ def prune(
 
     Args:
         delivery_days: age from which on deliveries go.
+        mail_days: the same for what is noted of mails to buyers, which is what keeps them from
+            being sent twice.
         dismissed_days: the same for payments that staff have dismissed; None keeps them all.
         dry_run: count, delete nothing.
 
@@ -69,6 +76,7 @@ def prune(
     """
     fewest = fewest_payment_days()
     _check_days("deliveries", delivery_days, 1, "the shop still works with today's")
+    _check_days("mails", mail_days, fewest, "an older payment could be told of twice")
     if dismissed_days is not None:
         _check_days(
             "dismissed payments",
@@ -82,9 +90,14 @@ def prune(
     deliveries = WebhookDelivery.objects.filter(
         received_at__lt=now - dt.timedelta(days=delivery_days)
     ).order_by("received_at", "pk")
+    mails = BuyerMail.objects.filter(
+        created_at__lt=now - dt.timedelta(days=mail_days),
+        status__in=(BuyerMail.SENT, BuyerMail.DROPPED, BuyerMail.FAILED),
+    ).exclude(_is_open("payment__"))
     foreign = BitsbyPayment.objects.filter(old, is_foreign=True, attention="", resolution="")
     pruned = Pruned(
         deliveries=_delete(deliveries, dry_run=dry_run),
+        mails=_delete_walking(mails, dry_run=dry_run),
         foreign=_delete_walking(foreign, dry_run=dry_run),
     )
     if dismissed_days is not None:
@@ -121,6 +134,11 @@ def _is_over(moment: dt.datetime) -> models.Q:
     )
 
 
+def _is_open(prefix: str) -> models.Q:
+    """Say of payments that staff have yet to decide: what they do may be told to the buyer."""
+    return models.Q(**{f"{prefix}attention__gt": "", f"{prefix}resolution": ""})
+
+
 def _delete(rows: models.QuerySet[WebhookDelivery], *, dry_run: bool) -> int:
     """Delete the rows, oldest first."""
     if dry_run:
@@ -133,7 +151,7 @@ def _delete(rows: models.QuerySet[WebhookDelivery], *, dry_run: bool) -> int:
             return gone
 
 
-def _delete_walking(rows: models.QuerySet[BitsbyPayment], *, dry_run: bool) -> int:
+def _delete_walking(rows: models.QuerySet[Any], *, dry_run: bool) -> int:
     """Delete the rows along their primary keys, so that the table is read once and not per batch.
 
     No index of its own: it would cost every payment something, for what is done once a week.

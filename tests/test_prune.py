@@ -16,6 +16,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import binding, pruning, reconciliation, replies, settlement
+from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from tests import bitsby
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 #: With the default WATCH_DAYS.
 FEWEST = 67
-NOTHING = "0 deliveries, 0 payments of other projects, 0 dismissed payments\n"
+NOTHING = "0 deliveries, 0 mails, 0 payments of other projects, 0 dismissed payments\n"
 
 
 def prune(*arguments):
@@ -97,7 +98,7 @@ def test_deliveries_go_after_ninety_days(delivery):
     young = {delivery(0).pk, delivery(89).pk}
     delivery(91), delivery(400)
 
-    assert prune().startswith("deleted: 2 deliveries, 0 payments")
+    assert prune().startswith("deleted: 2 deliveries, 0 mails")
     assert kept(WebhookDelivery) == young
     assert prune() == f"deleted: {NOTHING}"
 
@@ -253,6 +254,54 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
     assert not BitsbyPayment.objects.exists()
 
 
+# Mails to buyers
+
+
+@pytest.fixture
+def mail(order):
+    """Return a function that stores what is noted of a mail so many days ago."""
+
+    def make(days, **values):
+        defaults = {
+            "order": order,
+            "code": BuyerMail.AMOUNT,
+            "key": f"{bitsby.new_id()}",
+            "status": BuyerMail.SENT,
+            "created_at": days_ago(days),
+        }
+        return BuyerMail.objects.create(**(defaults | values))
+
+    return make
+
+
+def test_what_is_noted_of_mails_goes_after_half_a_year(mail):
+    """Sent or not, what is over goes after 180 days; ``--mails 100`` keeps a hundred."""
+    young, middle = mail(99).pk, mail(179).pk
+    mail(181), mail(400, status=BuyerMail.DROPPED), mail(400, status=BuyerMail.FAILED)
+
+    assert "deliveries, 3 mails," in prune()
+    assert kept(BuyerMail) == {young, middle}
+    assert "deliveries, 1 mails," in prune("--mails", "100")
+    assert kept(BuyerMail) == {young}
+
+
+@pytest.mark.parametrize("status", [BuyerMail.WAITING, BuyerMail.SENDING])
+def test_a_mail_that_nobody_has_given_up_stays(mail, status):
+    """However old: what becomes of it is a pass's to say."""
+    mail(400, status=status)
+    assert "deliveries, 0 mails," in prune()
+
+
+def test_a_mail_about_money_that_staff_have_yet_to_decide_stays(mail, dismissed):
+    """What they decide could otherwise be told to the buyer a second time."""
+    decided, waiting = dismissed(400), dismissed(400, resolution="")
+    mail(400, payment=decided)
+    about = mail(400, payment=waiting).pk
+
+    assert "deliveries, 1 mails," in prune()
+    assert kept(BuyerMail) == {about}
+
+
 # How it is done
 
 
@@ -262,7 +311,7 @@ def test_a_dry_run_counts_and_deletes_nothing(delivery, payment, dismissed):
 
     told = prune("--dry-run", "--dismissed", "100")
     assert told == (
-        "would delete: 1 deliveries, 1 payments of other projects, 1 dismissed payments\n"
+        "would delete: 1 deliveries, 0 mails, 1 payments of other projects, 1 dismissed payments\n"
     )
     assert (WebhookDelivery.objects.count(), BitsbyPayment.objects.count()) == (1, 2)
     assert prune("--dismissed", "100") == told.replace("would delete", "deleted")
@@ -277,7 +326,7 @@ def test_many_rows_go_in_short_transactions(delivery, payment, monkeypatch):
         connection,
     ) as queries:
         assert prune() == (
-            "deleted: 7 deliveries, 7 payments of other projects, 0 dismissed payments\n"
+            "deleted: 7 deliveries, 0 mails, 7 payments of other projects, 0 dismissed payments\n"
         )
     sizes = [query["sql"].count(",") + 1 for query in queries if query["sql"].startswith("DELETE")]
     assert sorted(sizes) == [1, 1, 3, 3, 3, 3]
@@ -297,6 +346,7 @@ def test_batches_are_a_thousand_rows():
         (["--deliveries", "-5"], "deliveries must be at least 1 days old"),
         (["--deliveries", "999999999999"], "more than a hundred years"),
         (["--deliveries", "soon"], "invalid int value"),
+        (["--mails", "66"], "mails must be at least 67 days old to be deleted"),
         (["--dismissed", "66"], "at least 67 days old to be deleted: a younger one would be found"),
         (["--dismissed", "999999999999"], "more than a hundred years"),
         (["--dismissed", ""], "invalid int value"),
@@ -322,7 +372,8 @@ def test_without_usable_settings_nothing_is_deleted(delivery, settings):
 def test_the_readme_names_the_options():
     """The README has the command with all its options."""
     readme = (Path(__file__).parent.parent / "README.rst").read_text()
-    assert "bitsby_prune [--deliveries DAYS] [--dismissed DAYS] [--dry-run]" in readme
+    command = "bitsby_prune [--deliveries DAYS] [--mails DAYS] [--dismissed DAYS] [--dry-run]"
+    assert command in readme
 
 
 # Beside other work

@@ -13,7 +13,8 @@ from oscar_bitsby.exceptions import ConfigurationError
 
 class Command(BaseCommand):
     help = (
-        "Deletes old webhook deliveries, and old payments of other projects of the Bitsby account."
+        "Deletes old webhook deliveries, what is noted of old mails to buyers, and old payments of"
+        " other projects of the Bitsby account."
         " Invoices and payments that are booked, bound or open are kept for good. Run it every"
         " week in a busy shop."
     )
@@ -25,6 +26,13 @@ class Command(BaseCommand):
             metavar="DAYS",
             default=pruning.DELIVERY_DAYS,
             help="delete deliveries that are older (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--mails",
+            type=int,
+            metavar="DAYS",
+            default=pruning.MAIL_DAYS,
+            help="delete what is noted of mails that are older (default: %(default)s)",
         )
         parser.add_argument(
             "--dismissed",
@@ -39,6 +47,7 @@ class Command(BaseCommand):
         try:
             pruned = pruning.prune(
                 delivery_days=options["deliveries"],
+                mail_days=options["mails"],
                 dismissed_days=options["dismissed"],
                 dry_run=options["dry_run"],
             )
