@@ -77,7 +77,7 @@ SMTP = "django.core.mail.backends.smtp."
 def check_mail_server(
     app_configs: Sequence[Any] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of a mail server that may keep a pass or a buyer waiting without an end."""
+    """Warn of a mail server that may keep a pass waiting without an end."""
     given = conf.raw()
     sends = isinstance(given, Mapping) and given.get("MAILS", True)
     by_smtp = getattr(django_settings, "EMAIL_BACKEND", "").startswith(SMTP)
@@ -88,7 +88,7 @@ def check_mail_server(
     return [
         Warning(
             "EMAIL_TIMEOUT is not set: a mail server that does not answer would hold up"
-            " bitsby_reconcile, which settles payments, and the pages that send mails.",
+            " bitsby_reconcile, which settles payments.",
             hint="Set EMAIL_TIMEOUT = 10.",
             id="oscar_bitsby.W004",
         )

@@ -1,8 +1,8 @@
 """Mails to the buyer, through Oscar's dispatcher: each is sent once, and only while it is true.
 
 A row of the outbox is claimed by one UPDATE before it is sent, so that two processes never send it
-both. Who dies before has it sent by the next pass; who dies while sending does not, since nobody
-knows whether it went out. Nothing here raises, and nothing is sent inside a transaction.
+both. What a pass that dies had not begun is sent by the next one; what it was sending is not, since
+nobody knows whether it went out. Nothing is sent inside a transaction.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RETRY_AFTER = (
 #: A process that has been sending for longer than this is taken for dead.
 LONGEST_SENDING = dt.timedelta(minutes=15)
 #: What one pass sends at most, and the seconds that it takes for that: settling comes first.
-MAILS_PER_PASS = 50
+MAILS_PER_PASS = 500
 SECONDS_PER_PASS = 20.0
 #: Whoever has less time to pay than this needs no reminder.
 LONG_TIME_TO_PAY = dt.timedelta(hours=3)

@@ -1,20 +1,17 @@
 """Noting that a buyer is to be told something: in the transaction of what happened.
 
-Nothing here sends, and nothing here can break what it is noted with. ``communication`` sends.
+Nothing here sends, and nothing here can break what it is noted with. Passes send
+(``communication``): no buyer, delivery or worker waits for a mail server.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.db import router, transaction
-from django.utils import timezone, translation
+from django.utils import translation
 
 from oscar_bitsby import conf
 from oscar_bitsby.decisions import Action, Do
@@ -33,22 +30,6 @@ TOLD_REASONS = (
     BitsbyPayment.UNKNOWN_WORTH,
     BitsbyPayment.ENDED,
 )
-#: Sent by whoever noted them, once committed; when an order is placed, the checkout does that. The
-#: others are left to the next pass: a moment later they may not be true any more, because staff
-#: knew of the amount, or the buyer is paying again.
-AT_ONCE = (BuyerMail.PAID,)
-
-_left: ContextVar[bool] = ContextVar("bitsby_mails_left_for_later", default=False)
-
-
-@contextmanager
-def left_for_later() -> Iterator[None]:
-    """Send nothing in the block: a slow mail server must not hold up a pass that settles money."""
-    before = _left.set(True)
-    try:
-        yield
-    finally:
-        _left.reset(before)
 
 
 def are_on() -> bool:
@@ -74,47 +55,20 @@ def note(
         if order is None or not are_on():
             return
         about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
+        mail = BuyerMail(
+            code=code,
+            key=f"{code}:{order.pk}:{about}",
+            order=order,
+            order_number=str(order.number),
+            invoice=invoice,
+            payment=payment,
+            language=_language_of(order, code),
+        )
         # What fails here must not take the money's transaction with it.
         with transaction.atomic(using=router.db_for_write(BuyerMail)):
-            mail, is_new = BuyerMail.objects.get_or_create(
-                key=f"{code}:{order.pk}:{about}",
-                defaults={
-                    "code": code,
-                    "order": order,
-                    "order_number": str(order.number),
-                    "invoice": invoice,
-                    "payment": payment,
-                    "language": _language_of(order, code),
-                    "created_at": timezone.now(),
-                    "try_after": timezone.now(),
-                },
-            )
-        if is_new and code in AT_ONCE:
-            send_after_commit(mail)
+            BuyerMail.objects.bulk_create([mail], ignore_conflicts=True)
     except Exception:
         logger.exception("mail not noted: order=%s mail=%s", getattr(order, "number", None), code)
-
-
-def send_after_commit(mail: BuyerMail) -> None:
-    """Send a mail once the current transaction is committed, or now when there is none."""
-    if not _left.get():
-        transaction.on_commit(
-            partial(_send, mail.pk), using=router.db_for_write(BuyerMail), robust=True
-        )
-
-
-def send_placed(order: Any) -> None:
-    """Send the mail that was noted when the order was placed: now, or when it is committed."""
-    mail = BuyerMail.objects.filter(order=order, code=BuyerMail.PLACED).first()
-    if mail is not None:
-        send_after_commit(mail)
-
-
-def _send(mail_pk: Any) -> None:
-    # It knows where orders stand, which rests on what notes mails: imported when all is loaded.
-    from oscar_bitsby import communication
-
-    communication.send(mail_pk)
 
 
 def _language_of(order: Any, code: str) -> str:

@@ -14,7 +14,6 @@ from oscar_bitsby import (
     endings,
     gateway,
     looks,
-    outbox,
     payment_looks,
     settlement,
 )
@@ -209,8 +208,7 @@ def reconcile(
             return report
         report.keep_alive = running.keep_alive
         try:
-            with outbox.left_for_later():
-                _settle_all(settings, client, report, progress)
+            _settle_all(settings, client, report, progress)
         except PassLost:
             raise
         except BitsbyError:

@@ -74,12 +74,25 @@ def committed(django_capture_on_commit_callbacks):
 
 @pytest.fixture
 def buy(fake, guest, product, committed):
-    """Return a function that places an order up to the payment page, without going there."""
+    """Return a function that places an order, without going to the payment page."""
 
     def buy_as(client=guest, method="bitsby"):
         go_to_preview(client, product, method)
         committed(place_order, client)
         return Order.objects.latest("pk")
+
+    return buy_as
+
+
+@pytest.fixture
+def buy_and_hear(buy):
+    """Return a function that places an order, after which a pass sends its mail."""
+
+    def buy_as(*arguments):
+        order = buy(*arguments)
+        assert mail.outbox == []
+        reconciliation.reconcile()
+        return order
 
     return buy_as
 
@@ -169,9 +182,9 @@ def paid(invoice, amount="10.00000000"):
 # What is told, and when
 
 
-def test_a_placed_order_waits_for_payment_and_is_not_processed(buy):
+def test_a_placed_order_waits_for_payment_and_is_not_processed(buy_and_hear):
     """The mail of an order says what to pay and until when, and not that it is being processed."""
-    order = buy()
+    order = buy_and_hear()
 
     kept = shown(order.date_placed + dt.timedelta(hours=2))
     message = the_mail(
@@ -183,29 +196,28 @@ def test_a_placed_order_waits_for_payment_and_is_not_processed(buy):
     assert (row.code, row.status, row.tries) == (BuyerMail.PLACED, "sent", 1)
 
 
-def test_a_registered_buyer_is_written_to_as_well(buy, registered):
+def test_a_registered_buyer_is_written_to_as_well(buy_and_hear, registered):
     """The mail goes to the account's address, and Oscar's record of mails has it."""
-    order = buy(registered)
+    order = buy_and_hear(registered)
 
     the_mail(order, "waiting for your payment", to="ada@example.com")
     assert order.user.emails.get().subject == mail.outbox[0].subject
 
 
-def test_the_deadline_is_told_once_it_is_known(buy, committed):
+def test_the_deadline_is_told_once_it_is_known(buy):
     """A mail that leaves when there is an invoice says until when that one can be paid."""
-    with outbox.left_for_later():
-        order = buy()
+    order = buy()
     invoice = start_payment(order)
 
-    communication.send_waiting()
+    reconciliation.reconcile()
 
     the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
 
 
-def test_no_deadline_is_told_where_there_is_none(buy, configure):
+def test_no_deadline_is_told_where_there_is_none(buy_and_hear, configure):
     """With ``CANCEL_AFTER`` None, the order's mail does not threaten with an end."""
     configure(CANCEL_AFTER=None)
-    order = buy()
+    order = buy_and_hear()
 
     message = the_mail(order)
     assert "until" not in message.body
@@ -224,13 +236,20 @@ def test_received_money_is_told_once(order, invoice, fake):
     assert sent_codes() == [BuyerMail.PAID]
 
 
-def test_money_that_the_buyers_page_found_is_told_at_once(order, invoice, fake, committed):
-    """Whoever settled the payment sends the mail, without waiting for a pass."""
+def test_no_page_and_no_delivery_waits_for_a_mail_server(
+    order, invoice, fake, mail_server, committed
+):
+    """Whoever settles a payment only notes the mail; the next pass sends it."""
+    mail_server("Refusing")
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-
     committed(reconciliation.refresh, invoice)
+    row = order.bitsby_mails.get()
+    assert (row.status, row.tries) == ("waiting", 0)
+    mail_server()
 
-    the_mail(order, "received your payment")
+    reconciliation.reconcile()
+
+    the_mail(order, "received your payment", "Mug")
 
 
 @pytest.mark.parametrize(
@@ -307,21 +326,20 @@ def test_a_wrong_amount_that_staff_knew_of_is_thanked_for(
     assert order.bitsby_mails.get(code=BuyerMail.AMOUNT).status == "dropped"
 
 
-def test_a_wrong_amount_that_staff_accept_later_is_thanked_for(
-    order, invoice, fake, staff_user, committed
-):
+def test_a_wrong_amount_that_staff_accept_later_is_thanked_for(order, invoice, fake, staff_user):
     """What the first mail promises, the second keeps: somebody looked, and all is well."""
     fake.payments = [paid(invoice, "8.00000000")]
     reconciliation.reconcile()
     mail.outbox.clear()
 
-    committed(resolution.accept, BitsbyPayment.objects.get().pk, staff_user, "a good customer")
+    resolution.accept(BitsbyPayment.objects.get().pk, staff_user, "a good customer")
+    reconciliation.reconcile()
 
     the_mail(order, "received your payment of $8.00")
 
 
 def test_an_order_that_staff_settle_again_is_told_as_paid(
-    place, invoice_for, fake, staff_user, committed, settings
+    place, invoice_for, fake, staff_user, settings
 ):
     """Late money that revives its order after all is told of as received."""
     pipeline = {**settings.OSCAR_ORDER_STATUS_PIPELINE, "Cancelled": ("Being processed",)}
@@ -335,7 +353,8 @@ def test_an_order_that_staff_settle_again_is_told_as_paid(
     mail.outbox.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Order, "pipeline", pipeline)
-        committed(resolution.settle_again, BitsbyPayment.objects.get().pk, staff_user, "late")
+        resolution.settle_again(BitsbyPayment.objects.get().pk, staff_user, "late")
+    reconciliation.reconcile()
 
     the_mail(order, "received your payment")
 
@@ -527,10 +546,10 @@ def test_mails_that_wait_when_they_are_switched_off_are_dropped(configure, order
     assert (row.status, row.error) == ("dropped", "the mails are switched off")
 
 
-def test_the_language_of_all_mails_is_the_one_of_placing(buy, guest, fake, committed):
+def test_the_language_of_all_mails_is_the_one_of_placing(buy_and_hear, guest, fake, committed):
     """A pass that runs in no language writes in the buyer's, amounts and texts."""
     guest.defaults["HTTP_ACCEPT_LANGUAGE"] = "de"
-    order = buy()
+    order = buy_and_hear()
     first = mail.outbox.pop()
     invoice = start_payment(order)
     fake.payments = [paid(invoice)]
@@ -553,12 +572,12 @@ def test_a_language_that_the_shop_gave_up_is_replaced(order, invoice, fake):
     the_mail(order, "waiting for your payment of $10.00")
 
 
-def test_hostile_titles_are_text_in_html(buy, product):
+def test_hostile_titles_are_text_in_html(buy_and_hear, product):
     """Whatever stands in a product's title, the HTML mail shows it as text; the text as it is."""
     product.title = "<script>alert(1)</script> & co"
     product.save()
 
-    order = buy()
+    order = buy_and_hear()
 
     (message,) = mail.outbox
     assert "<script>" not in html_of(message)
@@ -567,9 +586,9 @@ def test_hostile_titles_are_text_in_html(buy, product):
     assert url_of(order) in message.body
 
 
-def test_a_mail_names_nobody(buy, registered):
+def test_a_mail_names_nobody(buy_and_hear, registered):
     """Who reads a mail over somebody's shoulder learns what was ordered, and not by whom."""
-    order = buy(registered)
+    order = buy_and_hear(registered)
 
     (message,) = mail.outbox
     for text in (message.subject, message.body, html_of(message)):
@@ -577,10 +596,10 @@ def test_a_mail_names_nobody(buy, registered):
             assert secret not in text
 
 
-def test_the_link_follows_the_shops_domain_and_scheme(settings, buy):
+def test_the_link_follows_the_shops_domain_and_scheme(settings, buy_and_hear):
     """Links are absolute: Oscar's scheme and the site's domain."""
     settings.OSCAR_URL_SCHEMA = "https"
-    order = buy()
+    order = buy_and_hear()
 
     assert f"\nhttps://example.com{links.order_url(order)}\n" in mail.outbox[0].body
 
@@ -680,6 +699,7 @@ def test_a_mail_server_that_is_down_holds_up_nothing_and_is_asked_again(
     mail_server("Refusing")
     order = buy()
     assert guest.get(links.pay_url(order))["Location"].startswith("https://dash.bitsby.app/")
+    reconciliation.reconcile()
     row = BuyerMail.objects.get()
     assert (row.status, row.tries) == ("waiting", 1)
     assert "no mail today" in row.error
@@ -747,9 +767,8 @@ def test_old_news_is_not_sent(order, move_time):
 
 
 def test_a_process_that_dies_before_sending_leaves_it_to_the_next_pass(buy, fake):
-    """What was committed with the order and never begun is sent by a pass, once."""
-    with outbox.left_for_later():
-        order = buy()
+    """What was committed with the order is sent by a pass, once."""
+    order = buy()
     assert mail.outbox == []
 
     reconciliation.reconcile()
@@ -808,15 +827,15 @@ def test_what_fails_after_a_mail_has_left_does_not_send_it_again(
     assert BuyerMail.objects.get().status == "sent"
 
 
-def test_an_outbox_that_cannot_be_written_holds_up_nothing(monkeypatch, buy):
+def test_an_outbox_that_cannot_be_written_holds_up_nothing(monkeypatch, buy_and_hear):
     """Without its outbox row an order is placed all the same."""
 
     def fail(*args, **kwargs):
         raise DatabaseError("no such table")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(BuyerMail.objects), "get_or_create", fail)
-        order = buy()
+        broken.setattr(type(BuyerMail.objects), "bulk_create", fail)
+        order = buy_and_hear()
 
     assert order.status == "Pending"
     assert mail.outbox == []
@@ -972,8 +991,7 @@ def test_two_processes_never_send_the_same_mail(place, turn):
     """Of senders that find the same mails at the same moment, one sends each."""
     for _ in range(3):
         outbox.note(BuyerMail.PLACED, place())
-    with outbox.left_for_later():
-        results = at_once(*[communication.send_waiting] * 4)
+    results = at_once(*[communication.send_waiting] * 4)
 
     assert failures(results) == []
     assert sum(results) == 3
@@ -1007,6 +1025,7 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
     mail_backends.Slow.meanwhile = lambda: inside.append(connection.in_atomic_block)
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
     reconciliation.refresh(invoice)
+    reconciliation.reconcile()
 
     assert inside == [False]
 

@@ -182,12 +182,12 @@ class OrderPlacementMixin:
 
     def send_order_placed_email(self, order: Any) -> None:
         parent: Any = super()
+        if self._bitsby_phase == "placed" and outbox.are_on():
+            # Oscar's own says that the order "will be processed shortly", unpaid as it is. Ours is
+            # noted; the next pass sends it, and knows then until when there is to be paid.
+            return
         with self._shield("sending the mail", order):
-            if self._bitsby_phase == "placed" and outbox.are_on():
-                # Oscar's own says that the order "will be processed shortly", unpaid as it is.
-                outbox.send_placed(order)
-            else:
-                parent.send_order_placed_email(order)
+            parent.send_order_placed_email(order)
 
     def send_signal(self, request: Any, response: Any, order: Any) -> None:
         parent: Any = super()

@@ -1,0 +1,151 @@
+"""Oscar around it: the shop goes on with Bitsby switched off for a time, and nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core import mail
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from oscar.core.loading import get_model
+
+from oscar_bitsby import links
+from oscar_bitsby.models import BitsbyInvoice
+from tests import bitsby
+from tests.shopping import fill_basket, go_to_preview, place_order
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db
+
+OTHER = {"OTHER_METHODS": [("transfer", "Bank transfer")]}
+#: What a shop may do, or what may happen to it; the last ones keep Bitsby's own pages alive.
+WAYS = {
+    "without settings": None,
+    "without a key": {"API_KEY": "", **OTHER},
+    "for no currency": {"CURRENCIES": [], **OTHER},
+    "gateway unreachable": {"API_URL": "http://127.0.0.1:9", **OTHER},
+}
+NEEDS_NO_SETTINGS = ("for no currency", "gateway unreachable")
+
+
+@pytest.fixture(params=WAYS)
+def off(request, settings):
+    """Return a function that switches Bitsby off, in one way after another."""
+
+    def switch():
+        values = WAYS[request.param]
+        if values is None:
+            del settings.OSCAR_BITSBY
+        else:
+            settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **values}
+        return request.param
+
+    return switch
+
+
+@pytest.fixture
+def buyer():
+    """Somebody with an account."""
+    return get_user_model().objects.create_user("ada", "ada@example.com", "secret")
+
+
+@pytest.fixture
+def waiting(place, invoice_for, buyer):
+    """An order of theirs whose invoice waits for its payment."""
+    order = place(user=buyer)
+    invoice_for(order)
+    return order
+
+
+def browser_of(user):
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_basket_works(off, guest, product):
+    """A basket can be filled and looked at."""
+    off()
+    fill_basket(guest, product)
+    page = guest.get(reverse("basket:summary"))
+    assert page.status_code == 200
+    assert product.title in page.content.decode()
+
+
+def test_an_order_is_placed_by_another_way_to_pay(off, guest, product):
+    """The checkout goes to its end, Oscar's own mail is sent once, and no invoice is made."""
+    off()
+    go_to_preview(guest, product, method="transfer")
+    page = guest.get(place_order(guest)["Location"])
+
+    assert page.status_code == 200
+    order = Order.objects.get()
+    assert order.number in page.content.decode()
+    [sent] = mail.outbox
+    assert order.number in sent.body
+    assert not BitsbyInvoice.objects.exists()
+
+
+def test_earlier_orders_are_in_the_buyers_account(off, waiting, buyer):
+    """The history lists them, and each one opens."""
+    off()
+    browser = browser_of(buyer)
+    history = browser.get(reverse("customer:order-list"))
+    assert waiting.number in history.content.decode()
+    page = browser.get(reverse("customer:order", kwargs={"order_number": waiting.number}))
+    assert page.status_code == 200
+    assert waiting.number in page.content.decode()
+
+
+def test_the_link_of_an_earlier_order_says_what_to_do(off, waiting, guest):
+    """The page of its payment opens, or says that the order is safe and what to do."""
+    way = off()
+    page = guest.get(links.order_url(waiting))
+    if way in NEEDS_NO_SETTINGS:
+        assert page.status_code == 200
+        assert "Waiting for your payment" in page.content.decode()
+    else:
+        assert page.status_code == 503
+        assert "Your order is safe" in page.content.decode()
+
+
+def test_staff_can_open_earlier_orders(off, waiting, admin_client):
+    """Oscar's dashboard and the Django admin list and show them."""
+    off()
+    for address in (
+        reverse("dashboard:order-list"),
+        reverse("dashboard:order-detail", kwargs={"number": waiting.number}),
+        reverse("admin:order_order_changelist"),
+        reverse("admin:order_order_change", args=[waiting.pk]),
+    ):
+        page = admin_client.get(address)
+        assert page.status_code == 200, address
+        assert waiting.number in page.content.decode(), address
+
+
+def test_what_was_paid_in_the_meantime_is_settled_afterwards(off, waiting, settings, fake):
+    """A pass in between changes nothing; the first one afterwards books the payment."""
+    before = settings.OSCAR_BITSBY
+    way = off()
+    if way == "for no currency":
+        # That way passes go on: nothing is missed at all.
+        call_command("bitsby_reconcile")
+    else:
+        with pytest.raises(CommandError):
+            call_command("bitsby_reconcile")
+    waiting.refresh_from_db()
+    assert waiting.status == "Pending"
+
+    settings.OSCAR_BITSBY = before
+    invoice = waiting.bitsby_invoices.get()
+    payment = bitsby.transfer()
+    fake.invoices = [bitsby.told(invoice, "paid", payment)]
+    fake.payments = [bitsby.seen(payment, fake.invoices[0])]
+    call_command("bitsby_reconcile")
+
+    waiting.refresh_from_db()
+    assert waiting.status == "Being processed"
+    assert Transaction.objects.get().reference == payment["id"]

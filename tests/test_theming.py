@@ -1,0 +1,98 @@
+"""A shop's theme can replace each piece, and ``docs/theming.rst`` says what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import oscar_bitsby
+from oscar_bitsby import links, mail_texts
+from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.standing import Standing
+
+PAGE = (Path(__file__).parent.parent / "docs" / "theming.rst").read_text()
+ROOT = Path(oscar_bitsby.__file__).parent / "templates"
+MAIL = "oscar/communication/emails/commtype_bitsby_"
+
+pytestmark = pytest.mark.django_db
+
+
+def templates():
+    """Return the texts of all templates by their names."""
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text()
+        for path in ROOT.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_page_names_every_template_and_no_other():
+    """What can be replaced stands there; mails stand there by the middle of their names."""
+    names, mails = set(), set()
+    for name in templates():
+        if name.startswith(MAIL):
+            mails.add(re.sub("_(subject|body)$", "", name.removeprefix(MAIL).split(".")[0]))
+        else:
+            names.add(name)
+    named = set(re.findall(r"``((?:oscar_bitsby|admin)/[a-z_/]+\.(?:html|txt))``", PAGE))
+    assert named == names
+    assert mails == {code.removeprefix("BITSBY_").lower() for code, _ in BuyerMail.CODES}
+    for name in mails:
+        assert f"``{name}``" in PAGE
+
+
+def test_the_page_names_every_block():
+    """The blocks of our own, and no other."""
+    blocks = set()
+    for text in templates().values():
+        blocks |= set(re.findall(r"{% block (bitsby_\w+) %}", text))
+    # What the preview is named by for the templates around Oscar's is no block.
+    assert set(re.findall(r"``(bitsby_\w+)``", PAGE)) - {"bitsby_extends"} == blocks
+
+
+def test_the_page_names_what_templates_can_use(client, order, invoice):
+    """The context of the order's page, what ``standing`` says, and the context of the mails."""
+    response = client.get(links.order_url(order))
+    of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
+    given = {name for part in response.context for name in part.flatten()} - of_oscar
+    of_standing = [f"standing.{name}" for name in Standing.__dataclass_fields__]
+    mail = BuyerMail(code=BuyerMail.PLACED, order=order)
+    assert {"standing", "pay_url"} <= given
+    for name in {*given, *of_standing, *mail_texts.context_of(mail)} - {"user"}:
+        assert f"``{name}``" in PAGE, name
+
+
+def test_the_page_names_what_the_script_looks_for():
+    """Every attribute that ``order.js`` asks for."""
+    script = (ROOT.parent / "static" / "oscar_bitsby" / "order.js").read_text()
+    for name in set(re.findall(r"\[(data-bitsby-[a-z]+)\]", script)):
+        assert f"``{name}``" in PAGE, name
+
+
+def test_a_theme_changes_one_block_of_a_page(client, order, settings, tmp_path):
+    """A template of the same path extends ours, and only its block changes."""
+    folder = tmp_path / "oscar_bitsby"
+    folder.mkdir()
+    (folder / "order.html").write_text(
+        '{% extends "oscar_bitsby/order.html" %}'
+        "{% block bitsby_order %}{{ block.super }}<p>Call us, {{ order.number }}.</p>{% endblock %}"
+    )
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+
+    page = client.get(links.order_url(order)).content.decode()
+    assert f"Call us, {order.number}." in page
+    assert "This order is not paid yet" in page
+    assert "What you ordered" in page
+
+
+def test_a_theme_changes_one_text_of_every_page(client, order, settings, tmp_path):
+    """A small template that pages share is replaced alone."""
+    folder = tmp_path / "oscar_bitsby" / "partials"
+    folder.mkdir(parents=True)
+    (folder / "state_title.html").write_text("{{ standing.state }} it is")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+
+    page = client.get(links.order_url(order)).content.decode()
+    assert page.count("new it is") == 2
