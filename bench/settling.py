@@ -15,6 +15,7 @@ from oscar.core.loading import get_class, get_model
 from bench import counting, rows
 from bench.report import Row, spread
 from oscar_bitsby import conf, replies, settlement
+from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.bitsby import seen, told, transfer
 
@@ -29,6 +30,7 @@ Transaction = get_model("payment", "Transaction")
 #: What is compared in the end: both sides must have written as many rows, and the same statuses.
 WRITTEN = (
     BitsbyPayment,
+    BuyerMail,
     Transaction,
     PaymentEvent,
     PaymentEventQuantity,
@@ -63,7 +65,7 @@ def measure(piece: str, quick: bool) -> list[Row]:
     how = (
         f"in this process; {rounds} runs of {batch} payments each way in turn, every payment in a"
         " transaction of its own. By hand: the same rows by plain ORM calls without locks, checks"
-        " or savepoints, the event and the order's status by Oscar's own EventHandler; that both"
+        " or savepoints, the mail's row included and sent by neither; the event and the order's status by Oscar's own EventHandler; that both"
         " wrote the same is compared. Medians per payment:"
         f" {statistics.median(settled) * 1000 / batch:.1f} and"
         f" {statistics.median(by_hand) * 1000 / batch:.1f} ms; {queries[0]} and {queries[1]}"
@@ -133,6 +135,13 @@ def _by_hand(payment: replies.Payment) -> None:
         )
         note = f"Bitsby payment {payment.id} received for invoice {invoice.uid}."
         EventHandler().handle_order_status_change(order, "Being processed", note_msg=note)
+        BuyerMail.objects.create(
+            code=BuyerMail.PAID,
+            key=f"{BuyerMail.PAID}:{order.pk}::",
+            order=order,
+            order_number=order.number,
+            language="en",
+        )
 
 
 def _compare(payments: Sequence[replies.Payment]) -> None:

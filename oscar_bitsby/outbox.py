@@ -75,8 +75,8 @@ def _language_of(order: Any, code: str) -> str:
     """Return the buyer's language: that of the request which placed the order."""
     if code == BuyerMail.PLACED:
         return translation.get_language() or str(django_settings.LANGUAGE_CODE)
-    first = order.bitsby_mails.order_by("pk").first()
-    return first.language if first is not None else str(django_settings.LANGUAGE_CODE)
+    first: str | None = order.bitsby_mails.order_by("pk").values_list("language", flat=True).first()
+    return first or str(django_settings.LANGUAGE_CODE)
 
 
 def note_settled(
