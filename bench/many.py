@@ -107,7 +107,7 @@ def _facts(size: int) -> dict[str, str]:
         ),
         "order": str(last.order_id),
         "bind": f"/dashboard/orders/{last.order_id}/bind/",
-        # The admin has a hundred on a page, and pages as far as is counted.
-        "last": str((min(size, MOST_COUNTED) - 1) // 100 + 1),
+        # The admin has fifty on a page, and pages as far as is counted.
+        "last": str((min(size, MOST_COUNTED) - 1) // 50 + 1),
         "recent": last.order_number,
     }

@@ -65,8 +65,9 @@ def measure(piece: str, quick: bool) -> list[Row]:
     how = (
         f"in this process; {rounds} runs of {batch} payments each way in turn, every payment in a"
         " transaction of its own. By hand: the same rows by plain ORM calls without locks, checks"
-        " or savepoints, the mail's row included and sent by neither; the event and the order's status by Oscar's own EventHandler; that both"
-        " wrote the same is compared. Medians per payment:"
+        " or savepoints, the mail's row included and sent by neither; the event and the order's"
+        " status by Oscar's own EventHandler; that both wrote the same is compared. Medians per"
+        " payment:"
         f" {statistics.median(settled) * 1000 / batch:.1f} and"
         f" {statistics.median(by_hand) * 1000 / batch:.1f} ms; {queries[0]} and {queries[1]}"
         " queries."

@@ -24,6 +24,9 @@ from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named
 
 PAGE = 25
+#: Invoices that the payments on a page of the inbox are compared with: the newest that they can be
+#: meant for. A page for binding compares with all of its order.
+OFFERED = 150
 DAY = dt.timedelta(days=1)
 #: Beyond these a day has no midnight in every zone.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
@@ -72,7 +75,8 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         return self.request.GET.get("show") == "done"
 
     def get_queryset(self) -> QuerySet[BitsbyPayment]:
-        payments: Any = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
+        # Not by joins: those would be made for every row that is sorted, and not for one page.
+        payments: Any = BitsbyPayment.objects.prefetch_related("invoice__order", "resolved_by")
         if self.is_done:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
@@ -119,7 +123,8 @@ def _suggestions(payments: list[BitsbyPayment]) -> dict[Any, Match]:
         )
         .exclude(status=BitsbyInvoice.PAID)
         .defer("reply")
-        .select_related("order")[:500]
+        .select_related("order")
+        .order_by("-created_at", "-pk")[:OFFERED]
     )
     offers = [Reservations(invoice) for invoice in invoices]
     found = {row.pk: best_match(row, offers) for row in unbound}
@@ -160,7 +165,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     paginator_class = BoundedPaginator
 
     def get_queryset(self) -> QuerySet[BitsbyInvoice]:
-        invoices: Any = BitsbyInvoice.objects.select_related("order").defer("reply", "wallets")
+        invoices: Any = BitsbyInvoice.objects.prefetch_related("order").defer("reply", "wallets")
         # By what they are filtered by: in another order, those of a day are looked for among all.
         invoices = invoices.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
