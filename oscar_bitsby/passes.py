@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
+from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import EPOCH, GatewayState
 from oscar_bitsby.throttle import database_now
@@ -17,6 +18,8 @@ from oscar_bitsby.throttle import database_now
 #: A pass that has not said for this long that it runs is taken for dead. Longer than the slowest
 #: single step: a request with its tries and its waiting for slots.
 LEASE = dt.timedelta(minutes=5)
+#: A pass is meant to run every minute or two, and may take some minutes in a very busy shop.
+OVERDUE = dt.timedelta(minutes=15)
 
 
 class PassLost(BitsbyError):
@@ -38,6 +41,22 @@ class Running:
         mine = GatewayState.objects.filter(pk=GatewayState.ONLY, pass_token=self.token)
         if not mine.update(pass_until=database_now() + LEASE):
             raise PassLost("another pass has taken over")
+
+    def note_end(self) -> None:
+        """Note that this pass has asked all that it had to ask."""
+        GatewayState.objects.filter(pk=GatewayState.ONLY).update(passed_at=shared_now())
+
+
+def last_one() -> dt.datetime | None:
+    """Return when a pass last came to its end, by the shared clock; None when none ever did."""
+    at = GatewayState.objects.filter(pk=GatewayState.ONLY).values_list("passed_at", flat=True)
+    found = at.first()
+    return None if found is None or found <= EPOCH else found
+
+
+def is_overdue(last: dt.datetime | None) -> bool:
+    """Tell whether the last pass ended so long ago that none seems to be run any more."""
+    return last is None or shared_now() - last > OVERDUE
 
 
 @contextmanager

@@ -216,6 +216,8 @@ def reconcile(
             raise
         finally:
             report.requests = client.requests
+        if not dry_run:
+            running.note_end()
         _send_mails(report, progress)
     return report
 

@@ -21,6 +21,8 @@ class GatewayState(models.Model):
     buyer_waits_until = models.DateTimeField(default=EPOCH)
     pass_until = models.DateTimeField(default=EPOCH)
     pass_token = models.CharField(max_length=32, blank=True, default="")
+    #: When a pass last came to its end.
+    passed_at = models.DateTimeField(default=EPOCH)
     far_look_at = models.DateTimeField(default=EPOCH)
     deep_look_at = models.DateTimeField(default=EPOCH)
     #: The transaction time up to which the list of payments was read without a gap.

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.generic import ListView, View
 
-from oscar_bitsby import binding, staff
+from oscar_bitsby import binding, passes, staff
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import DashboardMixin, only_visible, orders_for
 from oscar_bitsby.matching import Match, Reservations, best_match
@@ -99,6 +99,8 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
             for payment in payments
         ]
         context["is_done"] = self.is_done
+        context["last_pass"] = passes.last_one()
+        context["is_blind"] = passes.is_overdue(context["last_pass"])
         context["may_bind"] = staff.may_move_money(self.request.user)
         return context
 
