@@ -129,7 +129,9 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Amount in coin"))
     def in_coin(self, payment: BitsbyPayment) -> str:
-        return payment.in_coin
+        # In every language with a point and without groups, as ``str(payment)`` has it too: people
+        # copy it, and compare it digit by digit with wallets, explorers and Bitsby.
+        return f"{payment.amount.normalize():f}"
 
 
 @admin.register(WebhookDelivery)

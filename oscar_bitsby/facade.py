@@ -36,6 +36,8 @@ Order = get_model("order", "Order")
 CLOCK_SKEW = dt.timedelta(minutes=1)
 #: What is noted of an invoice that another one took the place of.
 REPLACED = gettext_noop("replaced by a newer invoice")
+#: What is noted of an attempt that got an id which another invoice has.
+TAKEN = gettext_noop("Bitsby answered with the id of an earlier invoice")
 #: A NUL as JSON writes it; after an odd number of backslashes it is text.
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
@@ -171,7 +173,7 @@ def _store(
     try:
         invoice = _save_created(attempt, created, settings)
     except IntegrityError:
-        give_up(attempt, "Bitsby answered with the id of an earlier invoice")
+        give_up(attempt, TAKEN)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
     if invoice.status != BitsbyInvoice.UNPAID:
         raise PaymentInProgress("the answer came too late; another attempt may have begun")

@@ -286,13 +286,7 @@ class BitsbyPayment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.in_coin} {self.cryptocurrency}".strip()
-
-    @property
-    def in_coin(self) -> str:
-        """The amount as wallets, explorers and Bitsby write it, in every language: with a point
-        and without groups, since people copy it, and compare it digit by digit."""
-        return f"{self.amount.normalize():f}"
+        return f"{self.amount.normalize():f} {self.cryptocurrency}".strip()
 
 
 class WebhookDelivery(models.Model):
