@@ -22,12 +22,12 @@ def note(text: str, **values: Any) -> str:
         text: in English, marked by ``gettext_noop``, with placeholders like ``%(number)s``.
         values: what to put into them.
     """
-    with translation.override(settings.LANGUAGE_CODE):
-        translated = translation.gettext(text)
     try:
-        return translated % values
-    except (KeyError, TypeError, ValueError):
-        # A translation of the shop's own with other placeholders must not hold up money.
+        with translation.override(settings.LANGUAGE_CODE):
+            return translation.gettext(text) % values
+    except Exception:
+        # A translation of the shop's own that has other placeholders, or cannot be read, must not
+        # hold up money.
         return text % values
 
 
