@@ -147,6 +147,7 @@ def test_every_text_is_marked():
         '<a title="See {{ order }}"></a>',
         '{% include "x.html" with label="Pay now" %}',
         '{{ name|default:"nobody" }}',
+        '{{ "Pay now" }}',
         "<p>{% blocktrans %}Pay{% endblocktrans %} now</p>",
     ],
 )

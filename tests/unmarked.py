@@ -104,7 +104,9 @@ def _literals(contents: str, word: str) -> list[str]:
     if word in ("include", "with"):
         pattern = r"\w+=(\"[^\"]*\"|'[^']*')"
     else:
-        pattern = r"\|(?:default|default_if_none|add|join|yesno|pluralize):(\"[^\"]*\"|'[^']*')"
+        pattern = (
+            r"(?:^|\|(?:default|default_if_none|add|join|yesno|pluralize):)(\"[^\"]*\"|'[^']*')"
+        )
     return [text[1:-1] for text in re.findall(pattern, contents) if _has_words(text[1:-1])]
 
 
