@@ -18,7 +18,7 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql crash-test fuzz mutation-test bench lint wheel clean
+.PHONY: help sandbox test test-postgresql crash-test fuzz mutation-test bench lint messages wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
@@ -52,6 +52,10 @@ lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# In Python alone, as Babel comes with Oscar; what is committed is what a shop reads.
+messages: $(VENV)/.installed-test ## bring the texts in oscar_bitsby/locale up to the code, and compile them
+	@$(BIN)/python -m tests.messages
 
 # By way of the source archive, so that what ships never depends on files lying about.
 wheel: $(VENV)/.installed-dev ## build the source archive and the wheel into dist/

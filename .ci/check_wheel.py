@@ -11,6 +11,10 @@ KINDS = {
     "type marker": f"{PACKAGE}/py.typed",
     "migrations": f"{PACKAGE}/migrations/0001",
     "templates": f"{PACKAGE}/templates/{PACKAGE}/",
+    **{
+        f"{language} texts": f"{PACKAGE}/locale/{language}/LC_MESSAGES/django.mo"
+        for language in ("de", "es", "ru")
+    },
 }
 
 

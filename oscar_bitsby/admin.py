@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, staff
+from oscar_bitsby import conf, staff, wording
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.paging import BoundedPaginator
@@ -63,6 +63,16 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics 
     #: there is a search.
     keys_named: Any
     searched = "pk__in"
+    #: Methods that show a field as people should read it, by the field's name.
+    shown_as: dict[str, str] = {}
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        return list(self.shown_as.values())
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        shown = self.shown_as
+        names = [name for name in super().get_fields(request, obj) if name not in shown.values()]
+        return [shown.get(str(name), name) for name in names]
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -83,7 +93,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics 
 
 @admin.register(BitsbyInvoice)
 class BitsbyInvoiceAdmin(ReadOnlyAdmin):
-    list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "error")
+    list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "remark")
     list_filter = ("status", CurrencyFilter, "created_at")
     # What has an index: by another column all rows would have to be sorted for one page.
     sortable_by = ("order_number", "created_at")
@@ -92,13 +102,18 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     search_fields = ("=order_number", "=uid", "=bitsby_id")
     keys_named = staticmethod(invoices_named)
     raw_id_fields = ("order",)
+    shown_as = {"error": "remark"}
+
+    @admin.display(description=gettext_lazy("What went wrong"))
+    def remark(self, invoice: BitsbyInvoice) -> str:
+        return wording.shown(invoice.error)
 
 
 @admin.register(BitsbyPayment)
 class BitsbyPaymentAdmin(ReadOnlyAdmin):
     list_display = (
         "bitsby_id",
-        "amount",
+        "in_coin",
         "cryptocurrency",
         "worth",
         "currency",
@@ -112,11 +127,18 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     search_fields = ("=invoice__order_number", "=invoice__uid", "=bitsby_id", "=hash")
     keys_named = staticmethod(payments_named)
     raw_id_fields = ("invoice",)
+    shown_as = {"amount": "in_coin"}
+
+    @admin.display(description=gettext_lazy("Amount in coin"))
+    def in_coin(self, payment: BitsbyPayment) -> str:
+        # In every language with a point and without groups, as ``str(payment)`` has it too: people
+        # copy it, and compare it digit by digit with wallets, explorers and Bitsby.
+        return f"{payment.amount.normalize():f}"
 
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("received_at", "invoice", "answered", "outcome", "remote_address")
+    list_display = ("received_at", "invoice", "answered", "remark", "remote_address")
     list_filter = (AnswerFilter, "received_at")
     sortable_by = ("received_at",)
     ordering = ("-received_at", "-pk")
@@ -124,16 +146,26 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     search_fields = ("=invoice__order_number", "=invoice__uid", "=invoice__bitsby_id")
     keys_named, searched = staticmethod(invoices_named), "invoice__in"
     raw_id_fields = ("invoice",)
+    shown_as = {"outcome": "remark"}
+
+    @admin.display(description=gettext_lazy("Outcome"))
+    def remark(self, delivery: WebhookDelivery) -> str:
+        return wording.shown(delivery.outcome)
 
 
 @admin.register(BuyerMail)
 class BuyerMailAdmin(ReadOnlyAdmin):
-    list_display = ("order_number", "code", "status", "created_at", "sent_at", "tries", "error")
+    list_display = ("order_number", "code", "status", "created_at", "sent_at", "tries", "remark")
     list_filter = ("status", "code", "created_at")
     search_fields = ("=order_number",)
     # As it stands, which has an index; Django's own search would compare in capitals.
     keys_named, searched = staticmethod(str), "order_number"
     raw_id_fields = ("order", "invoice", "payment")
+    shown_as = {"error": "remark"}
+
+    @admin.display(description=gettext_lazy("Why not"))
+    def remark(self, mail: BuyerMail) -> str:
+        return wording.shown(mail.error)
 
 
 class OrderAdminMixin:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+from django.utils.translation import gettext_noop
+
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.models import BitsbyInvoice, log_change
@@ -11,6 +13,8 @@ from oscar_bitsby.models import BitsbyInvoice, log_change
 #: Seconds beyond ``TIMEOUT`` after which an attempt without an answer is given up: a buyer waits
 #: up to ``gateway.BUYER_PATIENCE`` of them for a slot.
 GRACE = 5
+#: What is noted of an attempt whose process must have died.
+NO_ANSWER = gettext_noop("no answer came")
 
 
 def stale_before(settings: Conf) -> dt.datetime:
@@ -34,5 +38,5 @@ def give_up_stale(settings: Conf) -> int:
     )
     attempts = list(stale[:500])
     for attempt in attempts:
-        give_up(attempt, "no answer came")
+        give_up(attempt, NO_ANSWER)
     return len(attempts)

@@ -10,9 +10,10 @@ from uuid import UUID
 from django.contrib.admin.models import LogEntry
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import gateway, payment_looks, reconciliation, resolution
+from oscar_bitsby import gateway, payment_looks, reconciliation, resolution, wording
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.looks import Report
 from oscar_bitsby.matching import Match, match
@@ -63,7 +64,7 @@ def read_live(order: Any) -> str:
         return ""
     except BitsbyError as error:
         logger.info("payments not read for order %s: %s", order.number, error)
-        return str(error)
+        return wording.shown(str(error))
     return ""
 
 
@@ -105,26 +106,27 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     # Written before it is asked: whatever happens then, it stands there who asked for it, and the
     # next pass looks at the invoice.
     _note_question(invoice)
-    entry = resolution.write_log(user, invoice.order, invoice, _asked("bind", payment_id, note))
+    asked = _("asked to bind payment %s") % payment_id
+    entry = resolution.write_log(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
         gateway.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
     except Refused as error:
         problem = _("Bitsby said no: %s") % error
     except BitsbyError as error:
-        problem = _("Bitsby gave no answer: %s") % error
+        problem = _("Bitsby gave no answer: %s") % wording.shown(str(error))
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
     try:
         reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
-        unclear = str(error)
+        unclear = wording.shown(str(error))
     invoice.refresh_from_db()
     record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
     if record is not None and record.booked_at is not None:
         resolution.mark_bound(record.pk, user, note)
         message = _("Bound and booked: %(worth)s %(currency)s for order %(number)s.") % {
-            "worth": record.worth,
+            "worth": localize(record.worth),
             "currency": record.currency,
             "number": invoice.order_number,
         }
@@ -174,18 +176,17 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     if invoice.bitsby_id is None or invoice.status != BitsbyInvoice.UNPAID:
         return Result(False, _("Only an unpaid invoice can be cancelled."))
     _note_question(invoice)
-    entry = resolution.write_log(
-        user, invoice.order, invoice, _asked("cancel", invoice.bitsby_id, note)
-    )
+    asked = _("asked to cancel invoice %s") % invoice.bitsby_id
+    entry = resolution.write_log(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
         gateway.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
     except BitsbyError as error:
-        problem = str(error)
+        problem = wording.shown(str(error))
     try:
         reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
-        problem = problem or str(error)
+        problem = problem or wording.shown(str(error))
     invoice.refresh_from_db()
     if invoice.status == BitsbyInvoice.CANCELED:
         result = Result(True, _("The invoice is canceled."))
@@ -201,8 +202,8 @@ def _note_question(invoice: BitsbyInvoice) -> None:
     BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
 
 
-def _asked(what: str, which: UUID, note: str) -> str:
-    return f"{what} {which}: {note}".strip(" :")
+def _asked(what: str, note: str) -> str:
+    return f"{what}: {note}".strip(" :")
 
 
 def _note_result(entry: LogEntry, result: Result) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
+from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, outbox, replies
+from oscar_bitsby import conf, ledger, outbox, replies, wording
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.mail_models import BuyerMail
@@ -62,7 +63,11 @@ def cancel_order(
             return False
         if dry_run:
             return True
-        note = "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
+        note = wording.note(
+            gettext_noop(
+                "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
+            )
+        )
         if not ledger.move_order(order, settings.order_status_cancelled, note):
             return False
         ledger.give_back(order)

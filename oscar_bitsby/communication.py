@@ -17,6 +17,7 @@ from typing import Any
 from django.core.mail import EmailMessage
 from django.db.models import F, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 
 from oscar_bitsby import conf, event_types, mail_texts, outbox
@@ -85,7 +86,7 @@ def _send(mail: BuyerMail) -> bool:
         _try_again(waiting, mail, error)
         return False
     if not reason and not (messages["subject"] and (messages["body"] or messages["html"])):
-        reason = "its template is empty"
+        reason = gettext_noop("its template is empty")
     if reason:
         waiting.update(status=BuyerMail.DROPPED, error=reason[:300])
         logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
@@ -143,10 +144,11 @@ def send_waiting(keep_alive: Callable[[], None] = lambda: None) -> int:
     now = timezone.now()
     rows = BuyerMail.objects
     rows.filter(status=BuyerMail.WAITING, created_at__lte=now - KEPT_FOR).update(
-        status=BuyerMail.FAILED, error="could not be sent within a day"
+        status=BuyerMail.FAILED, error=gettext_noop("could not be sent within a day")
     )
     rows.filter(status=BuyerMail.SENDING, sending_since__lte=now - LONGEST_SENDING).update(
-        status=BuyerMail.FAILED, error="who was sending it ended; it may have gone out"
+        status=BuyerMail.FAILED,
+        error=gettext_noop("who was sending it ended; it may have gone out"),
     )
     sent, start = 0, time.monotonic()
     waiting = rows.waiting(now).order_by("tries", "pk").values_list("pk", flat=True)

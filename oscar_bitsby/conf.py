@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext_noop
 
 from oscar_bitsby.exceptions import ConfigurationError
 
@@ -29,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "API_URL": "https://api.bitsby.app",
     "PAYMENT_HOSTS": ["dash.bitsby.app"],
     "TIME_TO_PAY": 1,
-    "DESCRIPTION": "Order {number}",
+    "DESCRIPTION": gettext_noop("Order {number}"),
     "TIMEOUT": 10,
     "CURRENCIES": ["USD", "EUR", "RUB"],
     "MIN_AMOUNT": None,

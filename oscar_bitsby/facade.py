@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from django.db import IntegrityError, router, transaction
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, gateway, reconciliation, replies, signals
-from oscar_bitsby.attempts import give_up, stale_before
+from oscar_bitsby.attempts import NO_ANSWER, give_up, stale_before
 from oscar_bitsby.cancellation import has_any_money
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import (
@@ -33,6 +34,10 @@ Order = get_model("order", "Order")
 
 #: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
 CLOCK_SKEW = dt.timedelta(minutes=1)
+#: What is noted of an invoice that another one took the place of.
+REPLACED = gettext_noop("replaced by a newer invoice")
+#: What is noted of an attempt that got an id which another invoice has.
+TAKEN = gettext_noop("Bitsby answered with the id of an earlier invoice")
 #: A NUL as JSON writes it; after an odd number of backslashes it is text.
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
@@ -85,7 +90,7 @@ def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
             if live is not None and live.status == BitsbyInvoice.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
-                give_up(live, "no answer came")
+                give_up(live, NO_ANSWER)
                 live = None
             if live is not None:
                 return live
@@ -120,9 +125,7 @@ def _retire(invoice: BitsbyInvoice) -> None:
             raise PaymentInProgress("the invoice is about to expire; try again")
         # Still payable at Bitsby, so it stays watched; money on it will be found.
         rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=BitsbyInvoice.UNPAID)
-        if rows.update(
-            status=BitsbyInvoice.CANCELED, ended_at=now, error="replaced by a newer invoice"
-        ):
+        if rows.update(status=BitsbyInvoice.CANCELED, ended_at=now, error=REPLACED):
             log_change("invoice replaced", invoice)
 
 
@@ -151,8 +154,11 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
 
 
 def describe(settings: conf.Conf, order: Any) -> str:
-    """Return what the buyer reads on the payment page, from the shop's ``DESCRIPTION``."""
-    return settings.description.replace("{number}", str(order.number))[:500]
+    """Return what the buyer reads on the payment page, from the shop's ``DESCRIPTION``.
+
+    In the buyer's language, where a catalogue knows the text; ours know the default.
+    """
+    return gettext(settings.description).replace("{number}", str(order.number))[:500]
 
 
 def service_data(order: Any) -> str:
@@ -167,7 +173,7 @@ def _store(
     try:
         invoice = _save_created(attempt, created, settings)
     except IntegrityError:
-        give_up(attempt, "Bitsby answered with the id of an earlier invoice")
+        give_up(attempt, TAKEN)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
     if invoice.status != BitsbyInvoice.UNPAID:
         raise PaymentInProgress("the answer came too late; another attempt may have begun")

@@ -7,6 +7,7 @@ from typing import Any
 from django.core import signing
 from django.http import Http404
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
 from oscar.core.loading import get_model
 
 Order = get_model("order", "Order")
@@ -57,8 +58,8 @@ def order_from(token: str) -> Any:
     try:
         number = signing.Signer(salt="oscar_bitsby.order").unsign_object(token)
     except (signing.BadSignature, ValueError):
-        raise Http404("no such order") from None
+        raise Http404(_("There is no such order.")) from None
     order = Order._default_manager.filter(number=number).first()
     if order is None:
-        raise Http404("no such order")
+        raise Http404(_("There is no such order."))
     return order

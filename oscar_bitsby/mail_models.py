@@ -7,6 +7,7 @@ import datetime as dt
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 #: A mail about what happened longer ago than this would only puzzle its reader.
 KEPT_FOR = dt.timedelta(days=1)
@@ -72,7 +73,7 @@ class BuyerMail(models.Model):
         null=True,
         on_delete=models.SET_NULL,
         related_name="mails",
-        verbose_name=_("Payment"),
+        verbose_name=pgettext_lazy("transfer", "Payment"),
     )
     code = models.CharField(_("Mail"), max_length=40, choices=CODES)
     key = models.CharField(max_length=100, unique=True, editable=False)

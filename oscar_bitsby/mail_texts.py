@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.contrib.sites.models import Site
 from django.utils import timezone, translation
+from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 from oscar.templatetags.url_tags import absolute_url
 
@@ -36,21 +37,21 @@ def why_not(mail: BuyerMail) -> str:
     """Return why a mail is not to be sent (any more), or nothing."""
     order: Any = mail.order
     if order is None:
-        return "the order was deleted"
+        return gettext_noop("the order was deleted")
     if not conf.get().mails:
-        return "the mails are switched off"
+        return gettext_noop("the mails are switched off")
     if not address_of(order):
-        return "the buyer has no address"
+        return gettext_noop("the buyer has no address")
     now = standing.standing_of(order)
     if mail.code == BuyerMail.AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.attention and payment.resolved_at is None
-        return "" if is_open else "the payment was dealt with"
+        return "" if is_open else gettext_noop("the payment was dealt with")
     if now.state not in MAY_BE[mail.code]:
-        return f"the order is {now.state}"
+        return IS_NOW[now.state]
     has_money = ledger.has_money(order) or cancellation.has_waiting_money(order)
     if mail.code == BuyerMail.CANCELLED and has_money:
-        return "money came after all"
+        return gettext_noop("money came after all")
     if mail.code in (BuyerMail.REMINDER, BuyerMail.EXPIRED):
         return _why_not_pay(mail, now)
     return ""
@@ -65,16 +66,27 @@ MAY_BE = {
 }
 
 
+IS_NOW = {
+    standing.NEW: gettext_noop("the order is new"),
+    standing.WAITING: gettext_noop("the order is waiting"),
+    standing.CHECKING: gettext_noop("the order is checking"),
+    standing.PAID: gettext_noop("the order is paid"),
+    standing.EXPIRED: gettext_noop("the order is expired"),
+    standing.CANCELLED: gettext_noop("the order is cancelled"),
+    standing.OTHER: gettext_noop("the order is other"),
+}
+
+
 def _why_not_pay(mail: BuyerMail, now: Standing) -> str:
     """Return why a buyer should not be asked to pay that invoice, or to pay again, or nothing."""
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
-        return "there is a newer invoice"
+        return gettext_noop("there is a newer invoice")
     end = now.until if mail.code == BuyerMail.REMINDER else _kept_until(mail.order, now)
     if end is not None and end - timezone.now() < LEAST_TIME:
-        return "there is not enough time left"
+        return gettext_noop("there is not enough time left")
     if mail.code == BuyerMail.REMINDER and _is_nearly_paid(invoice):
-        return "a payment that may be meant for it waits in the inbox"
+        return gettext_noop("a payment that may be meant for it waits in the inbox")
     return ""
 
 

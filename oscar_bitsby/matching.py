@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.utils.functional import Promise
+from django.utils.formats import number_format
+from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -16,6 +17,13 @@ from oscar_bitsby.records import share_worth
 
 #: How long after its time an invoice is still likely what a payment was meant for.
 LATE = dt.timedelta(days=2)
+
+
+def _signed(number: Decimal) -> str:
+    return ("+" if number >= 0 else "") + number_format(round(number, 1), decimal_pos=1)
+
+
+_percentage = lazy(_signed, str)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Reservations:
             off = (worth - invoice.amount) / invoice.amount * 100
             score += 4 if abs(off) <= 2 else 2 if abs(off) <= 20 else 0 if abs(off) <= 50 else -2
             # Put into words only where it is shown.
-            reasons.append(format_lazy(_("amount off by {off} %"), off=f"{off:+.1f}"))
+            reasons.append(format_lazy(_("amount off by {off} %"), off=_percentage(off)))
         return Match(payment, invoice, worth, off, score, tuple(reasons))
 
 

@@ -17,9 +17,11 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import router, transaction
 from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop, pgettext
 
-from oscar_bitsby import conf, ledger, outbox, signals
+from oscar_bitsby import conf, ledger, outbox, signals, wording
 from oscar_bitsby.decisions import OrderState
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mail_models import BuyerMail
@@ -27,6 +29,9 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import flag, lock, order_state
 
 logger = logging.getLogger("oscar_bitsby")
+
+#: What is noted of an invoice that was called paid by money which staff have dismissed.
+DISMISSED = gettext_noop("its payment was dismissed by staff")
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
         _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
         outbox.note(BuyerMail.PAID, order)
         message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
-        values = {"worth": record.worth, "currency": record.currency, "number": order.number}
-        return Result(True, message % values)
+        values = {"currency": record.currency, "number": order.number}
+        return Result(True, message % (values | {"worth": localize(record.worth)}))
 
 
 def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
@@ -117,15 +122,19 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
         settings = conf.get()
         if order_state(settings, order) is not OrderState.CANCELLED:
             return Result(False, _("The order is not cancelled. Accept the payment instead."))
-        text = _("Settled again by late payment %s.") % record
+        text = wording.note(
+            gettext_noop("Settled again by late payment %(payment)s."), payment=record
+        )
         if ledger.reopen(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
             outbox.note(BuyerMail.PAID, order)
         else:
-            text = _("Late payment %(payment)s accepted by staff: %(note)s")
-            order.notes.create(
-                message=text % {"payment": record, "note": note}, note_type="System", user=user
+            text = wording.note(
+                gettext_noop("Late payment %(payment)s accepted by staff: %(note)s"),
+                payment=record,
+                note=note,
             )
+            order.notes.create(message=text, note_type="System", user=user)
             message = _(
                 "The order's status cannot be changed from here to paid (stock or the pipeline"
                 " does not allow it). The order has a note: ship it, or refund by hand."
@@ -163,7 +172,7 @@ def _free_the_order(locked: _Locked) -> bool:
         return False
     if invoice.status == BitsbyInvoice.PAID:
         invoice.status, invoice.ended_at = BitsbyInvoice.CANCELED, timezone.now()
-        invoice.holds_order, invoice.error = True, "its payment was dismissed by staff"
+        invoice.holds_order, invoice.error = True, DISMISSED
         invoice.save(update_fields=["status", "ended_at", "holds_order", "error"])
     return True
 
@@ -195,7 +204,7 @@ def _pay(order: Any, record: BitsbyPayment) -> bool:
     order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
     if order_state(settings, order) is not OrderState.PENDING:
         return True
-    note = f"Payment {record} accepted by staff."
+    note = wording.note(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
     return ledger.move_order(order, settings.order_status_paid, note)
 
 
@@ -220,12 +229,15 @@ def _resolve(
 
 def _already(record: BitsbyPayment) -> Result:
     by = record.resolved_by or (_("a former user") if record.resolved_at else _("the app"))
-    how = record.get_resolution_display() or _("settled")
+    how = record.get_resolution_display() or pgettext("of a payment", "settled")
     return Result(False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by})
 
 
 def write_log(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
-    """Write who did what and why into Django's admin log, on the order where there is one."""
+    """Write who did what and why into Django's admin log, on the order where there is one.
+
+    In that person's language: what was said and asked stands there as it was.
+    """
     target = order if order is not None else subject
     entry: LogEntry = LogEntry.objects.create(
         user_id=user.pk,

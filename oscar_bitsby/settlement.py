@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import router, transaction
+from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, outbox, replies, signals
+from oscar_bitsby import conf, ledger, outbox, replies, signals, wording
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
@@ -35,7 +36,7 @@ __all__ = [
 
 logger = logging.getLogger("oscar_bitsby")
 
-NAMELESS = "Bitsby calls it paid without naming the payment"
+NAMELESS = gettext_noop("Bitsby calls it paid without naming the payment")
 
 Order = get_model("order", "Order")
 
@@ -194,7 +195,12 @@ def _apply(
         log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
     elif action.do is Do.PAY_ORDER:
-        note = f"Bitsby payment {record.bitsby_id} received: {record} for invoice {invoice.uid}."
+        note = wording.note(
+            gettext_noop("Bitsby payment %(id)s received: %(payment)s for invoice %(invoice)s."),
+            id=record.bitsby_id,
+            payment=record,
+            invoice=invoice.uid,
+        )
         if ledger.move_order(order, settings.order_status_paid, note):
             log_change("order paid", invoice, status=order.status)
         else:

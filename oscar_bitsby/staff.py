@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from oscar_bitsby import binding, matching
 from oscar_bitsby.matching import Match
@@ -54,7 +54,11 @@ class BindForm(forms.Form):
         required=False,
         max_length=200,
         error_messages={
-            "max_length": gettext_lazy("The reason may have at most %(limit_value)d characters.")
+            "max_length": ngettext_lazy(
+                "The reason may have at most %(limit_value)d character.",
+                "The reason may have at most %(limit_value)d characters.",
+                "limit_value",
+            )
         },
         widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
     )

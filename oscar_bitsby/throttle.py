@@ -10,6 +10,7 @@ import time
 from django.db import connections, router, transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
@@ -22,6 +23,8 @@ SPACING = dt.timedelta(seconds=1.1)
 BUYER_MARK = dt.timedelta(seconds=0.3)
 #: A moment further ahead than this was written by a clock that has since been put back.
 FURTHEST = dt.timedelta(seconds=10)
+#: Staff read it, too.
+BUSY = gettext_noop("the account's one request a second is in use; nothing was sent")
 
 
 def wait_for_slot(max_wait: float, *, buyer: bool = False) -> None:
@@ -44,7 +47,7 @@ def wait_for_slot(max_wait: float, *, buyer: bool = False) -> None:
         if wait is None:
             return
         if time.monotonic() + wait > deadline:
-            raise NoSlot("the account's one request a second is in use; nothing was sent")
+            raise NoSlot(BUSY)
         time.sleep(wait)
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import router, transaction
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
@@ -26,6 +27,11 @@ logger = logging.getLogger("oscar_bitsby")
 LARGEST_BODY = 64 * 1024
 #: Headers that are not kept with a delivery, since they may hold somebody's secrets.
 NOT_KEPT = {"cookie", "authorization", "proxy-authorization"}
+
+# What staff read of a delivery.
+ASKED = gettext_noop("asked")
+NOT_ASKED = gettext_noop("not asked: no free slot, or asked just now")
+SETTLED = gettext_noop("settled")
 
 
 @csrf_exempt
@@ -87,12 +93,12 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
     delivery = _record(request, body, invoice)
     try:
         asked = reconciliation.look_into_delivery(invoice)
-        outcome = "asked" if asked else "not asked: no free slot, or asked just now"
+        outcome = ASKED if asked else NOT_ASKED
     except BitsbyError as error:
         outcome = str(error)
     invoice.refresh_from_db(fields=["status", "hinted_at", "checked_at"])
     if invoice.status == BitsbyInvoice.PAID:
-        status, outcome = 200, "settled"
+        status, outcome = 200, SETTLED
     else:
         status = 503
     if delivery is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import responses as responses_library
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
@@ -55,6 +55,13 @@ def clock(request, monkeypatch):
     monkeypatch.setattr("oscar_bitsby.throttle.time", clock)
     monkeypatch.setattr("oscar_bitsby.client.time", clock)
     return clock
+
+
+@pytest.fixture(autouse=True)
+def no_language_stays():
+    """Let no test go on in the language of the last request of the one before."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils.formats import sanitize_separators
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
-from oscar_bitsby import binding, gateway, reconciliation, resolution, staff
+from oscar_bitsby import binding, gateway, reconciliation, resolution, staff, wording
 from oscar_bitsby.dashboard.access import DashboardMixin
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -108,7 +109,8 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
 def _worth(text: str) -> Decimal | None:
     if not text.strip():
         return None
-    worth = to_cents(parse_amount(text))
+    # As it is written in the reader's language: with a comma, for many.
+    worth = to_cents(parse_amount(sanitize_separators(text)))
     if not 0 < worth < 10**9:
         raise ValueError("out of range")
     return worth
@@ -139,7 +141,7 @@ def _refresh(invoice: BitsbyInvoice) -> Result:
     try:
         outcome = reconciliation.refresh(invoice, gateway.for_buyer(binding.STAFF_PATIENCE))
     except BitsbyError as error:
-        return Result(False, _("Bitsby could not be asked: %s.") % error)
+        return Result(False, _("Bitsby could not be asked: %s.") % wording.shown(str(error)))
     if outcome is None:
         return Result(False, _("Bitsby does not know this invoice."))
     invoice.refresh_from_db()

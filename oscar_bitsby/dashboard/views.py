@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
 from oscar_bitsby import binding, passes, staff
@@ -144,13 +145,13 @@ class InvoiceFilterForm(forms.Form):
         label=_("Currency"), required=False, choices=[("", _("any")), *((c, c) for c in CURRENCIES)]
     )
     date_from = forms.DateField(
-        label=_("From"),
+        label=pgettext_lazy("day", "From"),
         required=False,
         validators=SANE_DAYS,
         widget=forms.DateInput(attrs={"type": "date"}),
     )
     date_to = forms.DateField(
-        label=_("To"),
+        label=pgettext_lazy("day", "To"),
         required=False,
         validators=SANE_DAYS,
         widget=forms.DateInput(attrs={"type": "date"}),

@@ -1,0 +1,27 @@
+"""Times on the buyer's pages, which the browser can say again in the buyer's own zone."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django import template
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.filter
+def time_tag(moment: dt.datetime | None) -> SafeString:
+    """Return a ``<time>`` in the reader's format, with the zone named, since only the browser
+    knows the reader's: ``order.js`` finds the element by ``data-bitsby-time``."""
+    if moment is None:
+        return SafeString("")
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}" data-bitsby-time>{} ({})</time>',
+        moment.astimezone(dt.timezone.utc).isoformat(timespec="seconds"),
+        formats.date_format(local, "DATETIME_FORMAT"),
+        local.tzname(),
+    )

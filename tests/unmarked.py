@@ -1,0 +1,286 @@
+"""Finds texts for people that no translator gets to see: in templates, and in Python by its tree.
+
+Every finder returns what it found as ``line: text``. They know where this package speaks to people;
+what is for developers (checks, settings, the client's errors) is not looked at.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+from django.template.base import Lexer, TokenType
+
+#: Names and formats, the same in every language.
+SAME_EVERYWHERE = {"bitsby", "true false"}
+#: What only a machine reads, or a developer: ``GatewayState`` has no page.
+NOT_SHOWN = {"no webhook here", "next request at"}
+#: Names of choices, whose labels may be single words in small letters.
+CHOICES = {"STATUSES", "REASONS", "RESOLUTIONS", "CODES", "CHOICES"}
+#: Attributes that are read out or shown.
+SHOWN_ATTRIBUTES = {"title", "alt", "placeholder", "aria-label", "aria-description", "label"}
+#: Inside these nothing is a text.
+SILENT = {"script", "style"}
+
+#: Modules that speak to developers, in logs and errors.
+FOR_DEVELOPERS = {
+    "checks.py", "client.py", "conf.py", "deadline.py", "exceptions.py", "looks.py", "money.py",
+    "pruning.py", "replies.py", "tasks.py", "transport.py",
+}  # fmt: skip
+#: Who calls these speaks to people. The number is that of the first argument that is a text.
+SPEAKERS = {
+    "success": 1, "info": 1, "warning": 1, "error": 1, "debug": 1, "add_message": 2,
+    "message_user": 1, "say": 1, "ValidationError": 0, "PermissionDenied": 0, "Http404": 0,
+    "Result": 1, "PaymentAction": 0, "Method": 1, "ChangedMeanwhile": 0, "move_order": 2,
+    "reopen": 2, "write_log": 3, "give_up": 1,
+}  # fmt: skip
+#: ... but ``logger.info`` and its like do not.
+NOT_SPEAKERS = {"logger", "logging", "signals"}
+FIELD = re.compile(r"^\w+Field$|^ForeignKey$")
+SHOWN_KEYWORDS = {
+    "verbose_name", "verbose_name_plural", "help_text", "label", "description", "empty_label",
+    "short_description", "title", "message", "outcome", "error", "note", "explanation",
+}  # fmt: skip
+SHOWN_NAMES = SHOWN_KEYWORDS | {"text", "problem", "reason", "unclear", "why", "gone", "by", "how"}
+AT_ONCE = {"gettext", "ngettext", "pgettext", "npgettext"}
+MARKERS = AT_ONCE | {f"{name}_lazy" for name in AT_ONCE} | {"gettext_noop"}
+
+
+def _has_words(text: str) -> bool:
+    words = " ".join(re.findall(r"[^\W\d_]+", text)).lower()
+    return bool(words) and words not in SAME_EVERYWHERE and text.strip() not in NOT_SHOWN
+
+
+def _reads_as_text(text: str) -> bool:
+    """Tell a text from a code or a name: it has two words, or begins like a sentence."""
+    text = text.strip()
+    return _has_words(text) and bool(re.search(r"\w[\w’',.:]* \S*\w", text) or text[:1].isupper())
+
+
+# Templates
+
+
+def in_template(name: str, source: str) -> list[str]:
+    """Return the unmarked texts of a template."""
+    found, shown = [], ""
+    inside, is_comment = "", False
+    for token in Lexer(source).tokenize():
+        line = "\n" * token.contents.count("\n")
+        word = token.contents.split()[0] if token.contents.split() else ""
+        if token.token_type == TokenType.BLOCK and word in ("comment", "endcomment"):
+            is_comment = word == "comment"
+        elif token.token_type == TokenType.BLOCK and word in ("blocktrans", "blocktranslate"):
+            inside = word
+        elif token.token_type == TokenType.BLOCK and word == f"end{inside}":
+            inside = ""
+        elif inside or is_comment or token.token_type == TokenType.COMMENT:
+            shown += line
+            continue
+        if token.token_type == TokenType.TEXT:
+            shown += token.contents
+            continue
+        if token.token_type != TokenType.COMMENT:
+            found += [f"{token.lineno}: {text}" for text in _literals(token.contents, word)]
+        shown += line
+    if name.endswith(".html"):
+        reader = _Reader()
+        reader.feed(shown)
+        reader.close()
+        return found + reader.found
+    return found + [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(shown.split("\n"), 1)
+        if _has_words(line)
+    ]
+
+
+def _literals(contents: str, word: str) -> list[str]:
+    """Return the texts that stand in a tag or a variable and are not marked."""
+    if word in ("trans", "translate", "extends", "load", "url", "static", "if", "elif"):
+        return []
+    if word in ("include", "with"):
+        pattern = r"\w+=(\"[^\"]*\"|'[^']*')"
+    else:
+        pattern = (
+            r"(?:^|\|(?:default|default_if_none|add|join|yesno|pluralize):)(\"[^\"]*\"|'[^']*')"
+        )
+    return [text[1:-1] for text in re.findall(pattern, contents) if _has_words(text[1:-1])]
+
+
+class _Reader(HTMLParser):
+    """Reads what is left of a template when all tags of Django's are taken out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._silent = ""
+
+    def _note(self, text: str) -> None:
+        if _has_words(text):
+            self.found.append(f"{self.getpos()[0]}: {' '.join(text.split())}")
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent = tag if tag in SILENT else self._silent
+        values = {name: value or "" for name, value in attrs}
+        for name in SHOWN_ATTRIBUTES & values.keys():
+            self._note(values[name])
+        if tag == "input" and values.get("type") in ("submit", "button", "reset"):
+            self._note(values.get("value", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent = "" if tag == self._silent else self._silent
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self._note(data)
+
+
+# Python
+
+
+def in_python(source: str) -> list[str]:
+    """Return the unmarked texts of a module, and markings that cannot work."""
+    tree = ast.parse(source)
+    found = [*_texts(tree), *_too_early(tree), *_not_constant(tree)]
+    return [f"{line}: {text}" for line, text in sorted(set(found))]
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _aliases(tree: ast.Module) -> dict[str, str]:
+    """Return what Django's functions are called in a module."""
+    return {
+        alias.asname or alias.name: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "django.utils.translation"
+        for alias in node.names
+        if alias.name in MARKERS
+    }
+
+
+def _raw(node: ast.expr | None) -> Iterator[tuple[int, str]]:
+    """Yield the text of an expression that is one and is not marked, however it is put together."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.lineno, node.value
+    elif isinstance(node, ast.JoinedStr):
+        parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+        yield node.lineno, "".join(str(part) for part in parts)
+    elif isinstance(node, ast.IfExp):
+        yield from _raw(node.body)
+        yield from _raw(node.orelse)
+    elif isinstance(node, ast.BoolOp):
+        for value in node.values:
+            yield from _raw(value)
+    elif isinstance(node, ast.BinOp):
+        yield from _raw(node.left)
+        yield from _raw(node.right)
+    elif isinstance(node, ast.Call) and _name(node.func) in ("format", "strip", "format_lazy"):
+        yield from _raw(getattr(node.func, "value", None))
+        yield from _raw(node.args[0] if node.args else None)
+    elif isinstance(node, ast.Dict):
+        for value in node.values:
+            yield from _raw(value)
+
+
+def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        places: list[ast.expr | None] = []
+        strict: list[ast.expr | None] = []
+        if isinstance(node, ast.Call):
+            strict += _spoken(node)
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            places += [keywords[name] for name in SHOWN_KEYWORDS & keywords.keys()]
+            places.append(keywords.get("error_messages"))
+            strict += _choices(keywords.get("choices"))
+        elif isinstance(node, ast.Assign):
+            names = {_name(target) for target in node.targets}
+            pairs = [pair for target in node.targets for pair in _pairs(target, node.value)]
+            places += [value for name, value in pairs if name in SHOWN_NAMES]
+            strict += _choices(node.value) if names & CHOICES else []
+            places += _choices(node.value) if any(name.isupper() for name in names) else []
+        elif isinstance(node, ast.AugAssign):
+            places.append(node.value if _name(node.target) in SHOWN_NAMES else None)
+        elif isinstance(node, ast.Return):
+            places.append(node.value)
+        elif isinstance(node, ast.Dict):
+            keys = [getattr(key, "value", None) for key in node.keys]
+            shown = zip(keys, node.values, strict=True)
+            places += [value for key, value in shown if key in ("label", "title", "name")]
+        yield from (found for place in places for found in _raw(place) if _reads_as_text(found[1]))
+        yield from (found for place in strict for found in _raw(place) if _has_words(found[1]))
+
+
+def _spoken(call: ast.Call) -> list[ast.expr | None]:
+    name = _name(call.func)
+    owner = _name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    if FIELD.match(name) and owner == "models":
+        first = call.args[:1]
+        return [arg for arg in first if name != "ForeignKey"]
+    if name not in SPEAKERS or owner in NOT_SPEAKERS:
+        return []
+    return list(call.args[SPEAKERS[name] :])
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[str, ast.expr]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        both = zip(target.elts, value.elts, strict=False)
+        return [pair for left, right in both for pair in _pairs(left, right)]
+    return [(_name(target), value)]
+
+
+def _choices(value: ast.expr | None) -> list[ast.expr | None]:
+    """Return the labels of choices: the second of each two in a tuple of tuples, or of a dict."""
+    if isinstance(value, ast.Dict):
+        return list(value.values)
+    rows = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+    return [row.elts[1] for row in rows if isinstance(row, ast.Tuple) and len(row.elts) == 2]
+
+
+def _too_early(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield texts that are translated when the module is imported, into whatever language then."""
+    aliases = _aliases(tree)
+
+    def walk(node: ast.AST) -> Iterator[tuple[int, str]]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            # Decorators and defaults are evaluated where the function is defined.
+            now = [*getattr(node, "decorator_list", ()), *node.args.defaults]
+            children: list[ast.AST] = [*now, *(one for one in node.args.kw_defaults if one)]
+        else:
+            children = list(ast.iter_child_nodes(node))
+        for child in children:
+            if isinstance(child, ast.Call) and aliases.get(_name(child.func)) in AT_ONCE:
+                yield child.lineno, "translated when imported"
+            yield from walk(child)
+
+    yield from walk(tree)
+
+
+def _not_constant(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield markings of something that is put together first: no catalogue can have it."""
+    aliases = _aliases(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) in aliases:
+            for arg in node.args:
+                if isinstance(arg, ast.JoinedStr | ast.BinOp | ast.Call):
+                    yield node.lineno, "marked after it was put together"
+
+
+def in_package(package: Path, sources: list[Path]) -> dict[str, list[str]]:
+    """Return what is found in each file; files without anything are left out."""
+    found = {}
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".py":
+            texts = in_template(path.name, text)
+        elif path.name in FOR_DEVELOPERS or "management" in path.parts:
+            texts = []
+        else:
+            texts = in_python(text)
+        if texts:
+            found[path.relative_to(package).as_posix()] = texts
+    return found
