@@ -1,4 +1,5 @@
-/* Keeps the page of an order true: asks the shop where the order stands, less and less often, shows
+/* On the checkout's last step and on the page that waits for Bitsby: lets the back button find the
+   order, and tries again. Keeps the page of an order true: asks the shop where the order stands, less and less often, shows
    the page anew when that has changed, counts down the time to pay, and says times in the zone of
    whoever reads them. Needs no other script. */
 (function () {
@@ -13,6 +14,28 @@
     /* Ticks come once a second. After a longer gap the device has slept. */
     const SLEPT = 10000;
     const PARTS = ["[data-bitsby-said]", "[data-bitsby-next]", "[data-bitsby-details]"];
+
+    /* From its memory a browser would show the last step of a checkout that is over. */
+    if (document.querySelector("[data-bitsby-preview]")) {
+        window.addEventListener("pageshow", function (event) {
+            if (event.persisted) {
+                location.reload();
+            }
+        });
+    }
+
+    /* Whoever comes back from Bitsby finds the order here, and is not sent to Bitsby again. */
+    const waiting = document.querySelector("[data-bitsby-wait]");
+    if (waiting) {
+        waiting.querySelector("form").addEventListener("submit", function () {
+            history.replaceState(null, "", waiting.dataset.orderUrl);
+        });
+        if (waiting.dataset.delay) {
+            setTimeout(function () {
+                location.replace(waiting.dataset.retryUrl);
+            }, Number(waiting.dataset.delay) * 1000);
+        }
+    }
 
     const page = document.querySelector("[data-bitsby-order]");
     if (!page) {
