@@ -1,4 +1,4 @@
-"""Thumbnails of nothing: Oscar's templates ask for some, and the goods of tests have no pictures."""
+"""Thumbnails of nothing: Oscar's templates ask for some, and the tests' goods have no pictures."""
 
 from __future__ import annotations
 

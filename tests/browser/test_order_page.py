@@ -49,6 +49,16 @@ def times_asked(page):
     return page.evaluate("asked")
 
 
+def live_until_it_asks(page):
+    """Let the page live on until its next question, which then has all the time it needs."""
+    asked = len(times_asked(page))
+    for _ in range(130):
+        page.clock.run_for(1000)
+        if len(times_asked(page)) > asked:
+            return
+    pytest.fail("The page does not ask any more")
+
+
 def test_it_shows_the_payment_without_being_reloaded(order_page, shop):
     """The text changes in the element that is announced, the button to pay goes, the title too."""
     page = order_page
@@ -58,7 +68,7 @@ def test_it_shows_the_payment_without_being_reloaded(order_page, shop):
     shop.pays()
     shop.time_passes(seconds=15)
 
-    page.clock.run_for(5000)
+    live_until_it_asks(page)
 
     shows(page, "Thank you, your payment has arrived")
     assert page.evaluate("window.isSamePage") is True
@@ -83,14 +93,15 @@ def test_it_asks_less_and_less_often_and_stops_in_the_end(order_page, shop):
     asked = times_asked(page)
     gaps = [after - before for before, after in itertools.pairwise(asked)]
     assert 3 <= gaps[0] <= 5
-    assert gaps == sorted(gaps)
+    # An answer may come a step of the clock later.
+    assert all(after > before - 1.1 for before, after in itertools.pairwise(gaps))
     assert 29 <= gaps[-1] <= 31
     assert len(asked) < 15
 
     shop.pays()
     shop.time_passes(seconds=15)
     page.evaluate("window.nothingNew = null")
-    page.clock.run_for(31_000)
+    live_until_it_asks(page)
     shows(page, "Thank you, your payment has arrived")
     asked = times_asked(page)
     page.clock.run_for(600_000)
@@ -152,13 +163,14 @@ def test_trouble_changes_nothing_that_is_shown(order_page, shop):
     said = page.locator(STATE).inner_text()
     page.route("**/state/", lambda route: route.abort())
     for _ in range(5):
-        page.clock.run_for(120_000)
+        with page.expect_event("requestfailed"):
+            live_until_it_asks(page)
     assert page.locator(STATE).inner_text() == said
     shop.pays()
     shop.time_passes(seconds=15)
     page.unroute("**/state/")
 
-    page.clock.run_for(120_000)
+    live_until_it_asks(page)
 
     shows(page, "Thank you, your payment has arrived")
 
@@ -167,15 +179,17 @@ def test_an_answer_that_never_comes_does_not_stop_the_page(order_page, shop):
     """A request that hangs is given up, and the page asks again."""
     page = order_page
     hanging = []
-    page.route("**/state/", hanging.append)
+    page.route("**/state/", lambda route: hanging.append(route))
     with page.expect_request("**/state/"):
         page.clock.run_for(5000)
     page.unroute("**/state/")
     shop.pays()
     shop.time_passes(seconds=15)
 
-    page.clock.run_for(20_000)
-    page.clock.run_for(30_000)
+    # Twenty seconds of patience, and the pause after trouble.
+    with page.expect_event("requestfailed"):
+        page.clock.run_for(20_000)
+    live_until_it_asks(page)
 
     shows(page, "Thank you, your payment has arrived")
 
@@ -187,7 +201,7 @@ def test_the_keyboards_focus_is_not_lost_when_the_button_goes(order_page, shop):
     shop.pays()
     shop.time_passes(seconds=15)
 
-    page.clock.run_for(5000)
+    live_until_it_asks(page)
 
     shows(page, "Thank you, your payment has arrived")
     expect(page.locator(STATE)).to_be_focused()
@@ -203,7 +217,7 @@ def marked(shop, order):
     def open_page(page, time=MARKED):
         def add(route):
             answer = route.fetch()
-            text = re.sub(r'(data-bitsby-said[^>]*>)', rf"\1{time}", answer.text(), count=1)
+            text = re.sub(r"(data-bitsby-said[^>]*>)", rf"\1{time}", answer.text(), count=1)
             route.fulfill(response=answer, body=text)
 
         page.route(shop.page_of(order), add)
@@ -215,7 +229,7 @@ def marked(shop, order):
 
 def test_times_are_said_in_the_buyers_own_zone(visitor, marked, shop):
     """A buyer in New York reads New York's time, with its name, also after the page renews."""
-    page = visitor(timezone_id="America/New_York")
+    page = visitor(timezone_id="America/New_York", locale="en-US")
     page.clock.install()
     time = marked(page)
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
@@ -233,14 +247,16 @@ def test_times_stay_as_the_shop_wrote_them_where_they_cannot_be_said_otherwise(
     """A date that is none, a language that no browser knows, or no Intl: the text stays."""
     if spoilt == "language":
         page.add_init_script(
-            "addEventListener('readystatechange', () =>"
+            "document.addEventListener('readystatechange', () =>"
             " document.documentElement.lang = 'not_a_language')"
         )
     if spoilt == "Intl":
         page.add_init_script("window.Intl = undefined")
     errors = []
-    page.on("pageerror", errors.append)
-    time = marked(page, MARKED.replace("2026-01-15T18", "never") if spoilt == "datetime" else MARKED)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    time = marked(
+        page, MARKED.replace("2026-01-15T18", "never") if spoilt == "datetime" else MARKED
+    )
 
     expect(page.locator("[data-bitsby-left]")).to_be_visible()
     expect(time).to_have_text("as the shop wrote it")
