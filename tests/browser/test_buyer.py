@@ -7,8 +7,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from oscar.core.loading import get_model
 
-from oscar_bitsby import views
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby import gateway, views
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.browser import chromium
 from tests.browser.chromium import expect
 from tests.browser.ways import choose_bitsby, go_to_payment, go_to_preview, place_order, shows
@@ -71,8 +71,11 @@ def test_a_registered_buyer_finds_the_payment_in_the_account(page, shop, product
     assert BitsbyInvoice.objects.count() == 1
 
 
-def test_whoever_pays_too_little_is_told_not_to_pay_again(page, shop, product, look):
-    """The page says that the payment was seen, and offers no way to pay a second time."""
+def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product, look):
+    """The page goes on waiting, says that whoever has sent money need do nothing, and no failure.
+
+    When staff have bound the money, it says thank you.
+    """
     go_to_preview(page, shop, product)
     place_order(page, shop)
     page.get_by_label("Another amount in usdt").first.fill("8.5")
@@ -86,6 +89,24 @@ def test_whoever_pays_too_little_is_told_not_to_pay_again(page, shop, product, l
     shows(page, "Waiting for your payment")
     shows(page, "If you have already sent it, you need not do anything")
     look(page, "order-waiting-paid-too-little")
+    payment = BitsbyPayment.objects.get()
+    gateway.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
+    shop.time_passes(seconds=15)
+    page.reload()
+    shows(page, "Thank you, your payment has arrived")
+
+
+def test_money_that_staff_must_look_at_is_not_asked_for_again(page, shop, product, look):
+    """While the shop looks at a payment, its buyer is told not to pay, and has no button to."""
+    order = shop.sold(product)
+    BitsbyInvoice.objects.update(status=BitsbyInvoice.PAID)
+
+    page.goto(shop.page_of(order))
+
+    shows(page, "Your payment was seen")
+    shows(page, "Please do not pay again")
+    expect(page.locator("[data-bitsby-next]").get_by_role("button")).to_have_count(0)
+    look(page, "order-checking")
 
 
 def test_time_runs_out_and_the_buyer_pays_with_a_new_amount(page, shop, product, look):
@@ -164,7 +185,7 @@ def test_back_from_bitsby_finds_the_order(playwright, visitor, shop, product, re
 
 def test_bitsby_is_down_and_comes_back(page, shop, product, look, monkeypatch):
     """The order is safe, the buyer is told so, and the page goes on by itself when Bitsby does."""
-    monkeypatch.setattr(views, "RETRY_DELAYS", (600,))
+    monkeypatch.setattr(views, "RETRY_DELAYS", (60,))
     go_to_preview(page, shop, product)
     shop.breaks(kind="status", status=500)
     page.get_by_role("button", name="Place order").click()

@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from oscar.core.loading import get_model
 
+from oscar_bitsby import gateway
 from oscar_bitsby.models import BitsbyPayment
 from tests.browser.chromium import expect
 
@@ -32,8 +33,6 @@ def order(shop, product):
 @pytest.fixture
 def late(order, shop, monkeypatch):
     """The order was cancelled, and its money is booked: bound at Bitsby by hand."""
-    from oscar_bitsby import gateway
-
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
     payment = BitsbyPayment.objects.get()
     shop.time_passes(hours=3)
@@ -167,8 +166,6 @@ def test_what_is_dismissed_can_be_brought_back(order, shop, keeper, look):
 
 def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
     """A bound payment of another amount stays flagged until somebody accepts the difference."""
-    from oscar_bitsby import gateway
-
     payment = BitsbyPayment.objects.get()
     gateway.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=60)
