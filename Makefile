@@ -35,7 +35,7 @@ test-postgresql: $(VENV)/.installed-test ## run the same tests on a PostgreSQL s
 	@bash .ci/postgresql run $(RUN_TESTS) $(ARGS)
 
 # Where there is no Chromium they are skipped, and say so. Pictures: tests/browser/screenshots/.
-test-browser: $(VENV)/.installed-test $(VENV)/.installed-browser ## walk through the shop in Debian's Chromium, and take pictures
+test-browser: $(VENV)/.installed-test $(VENV)/.installed-browser ## walk through the shop in Chromium, and take pictures
 	@$(RUN_TESTS) tests/browser --no-migrations $(ARGS)
 
 crash-test: $(VENV)/.installed-test ## kill the shop between any two effects, on SQLite and PostgreSQL, and audit it

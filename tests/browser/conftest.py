@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from decimal import Decimal
 from pathlib import Path
 
 import oscar
@@ -21,7 +20,7 @@ from oscar_bitsby import links
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.simulator.process import running_simulator
 from tests.browser import chromium
-from tests.browser.looks import Look
+from tests.browser.looks import look_at
 from tests.shopping import buy
 
 Order = get_model("order", "Order")
@@ -121,6 +120,7 @@ def shop(settings, transactional_db, live_server, simulator, clock, move_time, c
         "OTHER_METHODS": [("cod", "Pay on delivery")],
     }
     settings.OSCAR_THUMBNAILER = "tests.browser.pictures.DotThumbnailer"
+    settings.OSCAR_SHOP_NAME, settings.OSCAR_SHOP_TAGLINE = "Driftwood Goods", ""
     host = live_server.url.partition("//")[2]
     Site.objects.update_or_create(pk=1, defaults={"domain": host, "name": "Driftwood Goods"})
     Site.objects.clear_cache()
@@ -189,12 +189,6 @@ def log_in(page, shop, user):
 
 
 @pytest.fixture
-def look(request):
-    """Return a function that looks at a page as people do: see ``looks.Look``."""
-    return Look(request.node.name)
-
-
-@pytest.fixture
-def total():
-    """What the one product costs."""
-    return Decimal("10.00")
+def look():
+    """The function that looks at a page as people do."""
+    return look_at

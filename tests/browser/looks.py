@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 try:
@@ -19,38 +18,30 @@ GRAVE = ("serious", "critical")
 THEMES_BLUE = "#007bff"
 
 #: What others wrote and we do not: axe is not asked about it.
-FOREIGN = {
-    # Oscar's frame: language selector and search field without labels, grey on grey.
-    "shop": ["#top_page", "header.header", ".nav-checkout", "footer", ".navbar", ".breadcrumb"],
-}
+#: Oscar's frame: a language selector and a search field without labels, grey on grey.
+FOREIGN = ("#top_page", "header.header", ".nav-checkout", "footer", ".navbar", ".breadcrumb")
 
 
-class Look:
-    """Looks at a page, and fails when it does not fit a phone or keeps somebody out.
+def look_at(page, name, within=None, wide=False):
+    """Look at a page, and fail when it does not fit a phone or keeps somebody out.
 
     Args:
         page: where it is shown.
         name: what it shows; the pictures are named after it.
-        within: the part that is ours, as axe is to look at; by default all but Oscar's frame.
-        wide: what of others' markup is wider than a phone: only our own part has to fit.
+        within: the part that is ours, which axe is to look at; by default all but Oscar's frame.
+        wide: Oscar's own markup round ours is wider than a phone.
     """
-
-    def __init__(self, test):
-        self.test = re.sub(r"[^a-z0-9]+", "-", test.removeprefix("test_").lower()).strip("-")
-
-    def __call__(self, page, name, within=None, wide=False):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        before = page.viewport_size
-        for device, (width, height) in WIDTHS.items():
-            page.set_viewport_size({"width": width, "height": height})
-            page.screenshot(
-                path=FOLDER / f"{name}-{device}.png", full_page=True, animations="disabled"
-            )
-            if device == "phone" and not wide:
-                assert overhang(page) == 0, f"{name} has to be scrolled sideways: {widest(page)}"
-            grave = violations(page, within)
-            assert not grave, f"{name} on a {device}:\n" + "\n".join(grave)
-        page.set_viewport_size(before)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    before = page.viewport_size
+    for device, (width, height) in WIDTHS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        page.screenshot(path=FOLDER / f"{name}-{device}.png", full_page=True, animations="disabled")
+    # On the phone, where everything of ours is shown too, and where tables have to scroll.
+    if not wide:
+        assert overhang(page) == 0, f"{name} has to be scrolled sideways: {widest(page)}"
+    grave = violations(page, within)
+    assert not grave, f"{name}:\n" + "\n".join(grave)
+    page.set_viewport_size(before)
 
 
 def overhang(page):
@@ -71,7 +62,7 @@ def widest(page):
 
 def violations(page, within=None):
     """Return what axe-core calls serious or critical, one line for each element."""
-    context = {"exclude": [[one] for one in FOREIGN["shop"]]}
+    context = {"exclude": [[one] for one in FOREIGN]}
     if within:
         context["include"] = [[within]]
     found = Axe().run(page, context=context, options={"resultTypes": ["violations"]})
