@@ -18,7 +18,8 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql crash-test fuzz mutation-test bench lint messages wheel clean
+.PHONY: help sandbox test test-postgresql test-browser crash-test fuzz mutation-test bench lint
+.PHONY: messages wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
@@ -33,6 +34,10 @@ test: $(VENV)/.installed-test ## run the tests on SQLite (ARGS='-k webhook' runs
 
 test-postgresql: $(VENV)/.installed-test ## run the same tests on a PostgreSQL started for them
 	@bash .ci/postgresql run $(RUN_TESTS) $(ARGS)
+
+# Where there is no Chromium they are skipped, and say so. Pictures: tests/browser/screenshots/.
+test-browser: $(VENV)/.installed-test $(VENV)/.installed-browser ## walk through the shop in Chromium, and take pictures
+	@$(RUN_TESTS) tests/browser --no-migrations $(ARGS)
 
 crash-test: $(VENV)/.installed-test ## kill the shop between any two effects, on SQLite and PostgreSQL, and audit it
 	@status=0; $(CRASH_TEST) $(ARGS) || status=$$?; \

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import select_template
 from django.urls import reverse
+from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 from oscar.apps.checkout import exceptions
 from oscar.core.loading import get_model
@@ -112,6 +113,15 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
 
     preview: bool
     template_name_preview: str
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        parent: Any = super()
+        response: HttpResponse = parent.dispatch(request, *args, **kwargs)
+        if self.bitsby_is_active():
+            # The way back from Bitsby leads here. A browser that has kept this page would show its
+            # button to place the order again; one that asks is led to the order.
+            add_never_cache_headers(response)
+        return response
 
     def get_pre_conditions(self, request: HttpRequest) -> list[str]:
         conditions: list[str] = super().get_pre_conditions(request)  # type: ignore[misc]

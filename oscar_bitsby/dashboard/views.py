@@ -18,7 +18,12 @@ from django.views.generic import ListView, View
 
 from oscar_bitsby import binding, passes, staff
 from oscar_bitsby.conf import CURRENCIES
-from oscar_bitsby.dashboard.access import DashboardMixin, only_visible, orders_for
+from oscar_bitsby.dashboard.access import (
+    PARTNER_PERMISSION,
+    DashboardMixin,
+    only_visible,
+    orders_for,
+)
 from oscar_bitsby.matching import Match, Reservations, best_match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.paging import BoundedPaginator
@@ -217,7 +222,9 @@ class BindView(DashboardMixin, View):
         # The list shows payments that may be anybody's, and reading it live takes a request.
         staff.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
-        done = order_detail_url(order)
+        # Oscar shows an order to those who may see orders, which is another permission than ours.
+        may_see_it = any(map(request.user.has_perm, ("order.view_order", PARTNER_PERMISSION)))
+        done = order_detail_url(order) if may_see_it else reverse("oscar_bitsby:dashboard-inbox")
         return staff.bind_steps(request, order, "oscar_bitsby/dashboard/bind.html", {}, done)
 
     post = get

@@ -1,5 +1,7 @@
 /* Keeps the page of an order true: asks the shop where the order stands, less and less often, shows
-   the page anew when that has changed, and counts down the time to pay. Needs no other script. */
+   the page anew when that has changed, counts down the time to pay, and says times in the zone of
+   whoever reads them. On the checkout's last step and on the page that waits for Bitsby it lets the
+   back button find the order, and tries again. Needs no other script. */
 (function () {
     "use strict";
 
@@ -7,7 +9,33 @@
     const LONGEST_DELAY = 30000;
     const DELAY_IN_TROUBLE = 120000;
     const SLOWER = 1.3;
+    /* An answer that takes longer does not come: a laptop's network is often gone when it wakes. */
+    const PATIENCE = 20000;
+    /* Ticks come once a second. After a longer gap the device has slept. */
+    const SLEPT = 10000;
     const PARTS = ["[data-bitsby-said]", "[data-bitsby-next]", "[data-bitsby-details]"];
+
+    /* From its memory a browser would show the last step of a checkout that is over. */
+    if (document.querySelector("[data-bitsby-preview]")) {
+        window.addEventListener("pageshow", function (event) {
+            if (event.persisted) {
+                location.reload();
+            }
+        });
+    }
+
+    /* Whoever comes back from Bitsby finds the order here, and is not sent to Bitsby again. */
+    const waiting = document.querySelector("[data-bitsby-wait]");
+    if (waiting) {
+        waiting.querySelector("form").addEventListener("submit", function () {
+            history.replaceState(null, "", waiting.dataset.orderUrl);
+        });
+        if (waiting.dataset.delay) {
+            setTimeout(function () {
+                location.replace(waiting.dataset.retryUrl);
+            }, Number(waiting.dataset.delay) * 1000);
+        }
+    }
 
     const page = document.querySelector("[data-bitsby-order]");
     if (!page) {
@@ -17,6 +45,7 @@
     let timer = null;
     let asking = false;
     let deadline = null;
+    let lastTick = Date.now();
 
     function isFinal() {
         return page.dataset.final === "true";
@@ -48,12 +77,48 @@
         left.querySelector("[data-bitsby-clock]").textContent = clock;
     }
 
+    /* The shop writes times in its own zone; what cannot be said otherwise stays as it is. */
+    function showTimesHere() {
+        const language = document.documentElement.lang || undefined;
+        page.querySelectorAll("time[data-bitsby-time]").forEach(function (time) {
+            try {
+                const moment = new Date(time.dateTime);
+                const text = new Intl.DateTimeFormat(language, {dateStyle: "medium", timeStyle: "short"}).format(moment);
+                const zone = new Intl.DateTimeFormat(language, {timeZoneName: "short"})
+                    .formatToParts(moment)
+                    .find(function (part) { return part.type === "timeZoneName"; });
+                time.textContent = text + " (" + zone.value + ")";
+            } catch (error) {
+                return;
+            }
+        });
+    }
+
     function tick() {
+        const hasSlept = Date.now() - lastTick > SLEPT;
+        lastTick = Date.now();
         const wasRunning = deadline !== null && deadline > Date.now() - 1000;
         showTimeLeft();
         if (wasRunning && deadline <= Date.now()) {
             ask();
         }
+        if (hasSlept) {
+            wakeUp();
+        }
+    }
+
+    /* Return what the shop answers; ``as`` is "json" or "text". */
+    function read(url, as) {
+        const stop = new AbortController();
+        const limit = setTimeout(function () { stop.abort(); }, PATIENCE);
+        return fetch(url, {credentials: "same-origin", cache: "no-store", signal: stop.signal})
+            .then(function (answer) {
+                if (!answer.ok) {
+                    throw new Error("status " + answer.status);
+                }
+                return answer[as]();
+            })
+            .finally(function () { clearTimeout(limit); });
     }
 
     function later() {
@@ -73,13 +138,7 @@
         }
         asking = true;
         clearTimeout(timer);
-        fetch(page.dataset.stateUrl, {credentials: "same-origin", cache: "no-store"})
-            .then(function (answer) {
-                if (!answer.ok) {
-                    throw new Error("status " + answer.status);
-                }
-                return answer.json();
-            })
+        read(page.dataset.stateUrl, "json")
             .then(function (told) {
                 delay = Math.min(delay, LONGEST_DELAY);
                 if (told.version !== page.dataset.version) {
@@ -100,13 +159,7 @@
 
     /* Put the new texts into the elements that are there, so that screen readers announce them. */
     function renew() {
-        return fetch(location.href, {credentials: "same-origin", cache: "no-store"})
-            .then(function (answer) {
-                if (!answer.ok) {
-                    throw new Error("status " + answer.status);
-                }
-                return answer.text();
-            })
+        return read(location.href, "text")
             .then(function (text) {
                 const other = new DOMParser().parseFromString(text, "text/html");
                 const renewed = other.querySelector("[data-bitsby-order]");
@@ -127,6 +180,7 @@
                 Object.assign(page.dataset, renewed.dataset);
                 page.className = renewed.className;
                 document.title = other.title;
+                showTimesHere();
                 setDeadline(parseInt(renewed.dataset.secondsLeft, 10));
                 if (hadFocus && !page.contains(document.activeElement)) {
                     page.querySelector("[data-bitsby-said]").focus();
@@ -142,6 +196,7 @@
         }
     }
 
+    showTimesHere();
     setDeadline(parseInt(page.dataset.secondsLeft, 10));
     setInterval(tick, 1000);
     document.addEventListener("visibilitychange", wakeUp);

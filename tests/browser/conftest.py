@@ -1,0 +1,194 @@
+"""A shop that runs, a simulated Bitsby beside it, and visitors with browsers of their own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+
+import oscar
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.contrib.sites.models import Site
+from django.core import mail
+from django.test import Client
+from oscar.core.loading import get_model
+
+from oscar_bitsby import links
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.simulator.process import running_simulator
+from tests.browser import chromium
+from tests.browser.looks import look_at
+from tests.shopping import buy
+
+Order = get_model("order", "Order")
+
+JQUERY = Path(oscar.__file__).parent / "static" / "oscar" / "js" / "jquery" / "jquery.min.js"
+PATIENCE_MILLISECONDS = 10_000
+DESKTOP = {"width": 1200, "height": 800}
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what stands in this folder, with the reason, where there is no browser."""
+    reason = chromium.missing()
+    if reason:
+        here = Path(__file__).parent
+        for item in items:
+            if here in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=f"browser tests: {reason}"))
+
+
+@pytest.fixture(scope="package")
+def playwright():
+    """Playwright, as long as tests of this folder run."""
+    with pytest.MonkeyPatch.context() as patch, chromium.sync_playwright() as running:
+        # Playwright keeps an event loop in this thread, beside which Django refuses to use the
+        # database. The loop never runs while a test does, so nothing is at stake.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        chromium.expect.set_options(timeout=PATIENCE_MILLISECONDS)
+        yield running
+
+
+@pytest.fixture(scope="package")
+def browser(playwright):
+    """One Chromium for all; each visitor has a profile of their own in it."""
+    browser = chromium.launch(playwright)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="package")
+def simulator():
+    with running_simulator(webhooks=False) as simulator:
+        yield simulator
+
+
+class Shop:
+    """The running shop: its address, its Bitsby, and what time does to both."""
+
+    def __init__(self, url, simulator, clock, move_time):
+        self.url, self.simulator = url, simulator
+        self._clock, self._move_time = clock, move_time
+
+    def address(self, path):
+        return self.url + path
+
+    def page_of(self, order):
+        """The address of an order's page, as the buyer's mails have it."""
+        return self.address(links.order_url(order))
+
+    def time_passes(self, **delta):
+        """Move all clocks: the shop's, Bitsby's, and that of the account's rate limit."""
+        seconds = dt.timedelta(**delta).total_seconds()
+        self.simulator.control("advance", {"seconds": seconds})
+        self._move_time(seconds=seconds)
+        self._clock.sleep(seconds)
+
+    def invoice(self):
+        """The invoice that was made last."""
+        return BitsbyInvoice.objects.order_by("-pk").first()
+
+    def pays(self, invoice=None, **order):
+        """Let money arrive at Bitsby; return the payment's id."""
+        invoice = invoice or self.invoice()
+        order = {"invoiceId": str(invoice.bitsby_id), **order}
+        return self.simulator.control("pay", order)["paymentId"]
+
+    def breaks(self, **fault):
+        """Let Bitsby misbehave; without arguments it is well again."""
+        faults = [{"times": 1000, **fault}] if fault else []
+        self.simulator.control("faults", {"faults": faults})
+
+    def mailed_link(self):
+        """The link to the order's page in the last mail."""
+        return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
+
+    def sold(self, product, client=None):
+        """Let a guest buy and be led to the payment page, without a browser; the order."""
+        buy(client or Client(), product)
+        return Order.objects.order_by("-pk").first()
+
+
+@pytest.fixture
+def shop(settings, transactional_db, live_server, simulator, clock, move_time, country):
+    settings.OSCAR_BITSBY = {
+        **settings.OSCAR_BITSBY,
+        "API_URL": simulator.url,
+        "PAYMENT_HOSTS": ["127.0.0.1"],
+        "OTHER_METHODS": [("cod", "Pay on delivery")],
+    }
+    settings.OSCAR_THUMBNAILER = "tests.browser.pictures.DotThumbnailer"
+    settings.OSCAR_SHOP_NAME, settings.OSCAR_SHOP_TAGLINE = "Driftwood Goods", ""
+    host = live_server.url.partition("//")[2]
+    Site.objects.update_or_create(pk=1, defaults={"domain": host, "name": "Driftwood Goods"})
+    Site.objects.clear_cache()
+    simulator.control("reset", {})
+    simulator.control("ratelimit", {"seconds": 0})
+    yield Shop(live_server.url, simulator, clock, move_time)
+    Site.objects.clear_cache()
+
+
+@pytest.fixture
+def visitor(browser, shop):
+    """Return a function that gives somebody a device of their own, and its first page."""
+    contexts = []
+
+    def enter(in_browser=browser, **options):
+        context = in_browser.new_context(
+            **{"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
+        )
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
+        # Oscar's layout asks a stranger for jQuery; no test goes out.
+        context.route("https://ajax.googleapis.com/**", _give_jquery)
+        contexts.append(context)
+        return context.new_page()
+
+    yield enter
+    for context in contexts:
+        context.close()
+
+
+def _give_jquery(route):
+    route.fulfill(path=JQUERY, content_type="text/javascript")
+
+
+@pytest.fixture
+def page(visitor):
+    """A guest's page."""
+    return visitor()
+
+
+@pytest.fixture
+def keeper(visitor, shop):
+    """Return a function that lets staff in, with permissions, and gives their page."""
+
+    def enter(*permissions, **options):
+        user = get_user_model().objects.create_user(
+            "keeper", "keeper@example.com", "secret", is_staff=True
+        )
+        for permission in permissions:
+            app, code = permission.split(".")
+            user.user_permissions.add(
+                Permission.objects.get(content_type__app_label=app, codename=code)
+            )
+        page = visitor(**options)
+        log_in(page, shop, user)
+        return page
+
+    return enter
+
+
+def log_in(page, shop, user):
+    """Give a browser the session of a user, as if they had logged in."""
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    name = django_settings.SESSION_COOKIE_NAME
+    page.context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": shop.url}])
+
+
+@pytest.fixture
+def look():
+    """The function that looks at a page as people do."""
+    return look_at
