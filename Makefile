@@ -18,8 +18,7 @@ unexport PGDATABASE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help sandbox test test-postgresql test-browser crash-test fuzz mutation-test bench lint
-.PHONY: messages wheel clean
+.PHONY: help sandbox test test-postgresql test-browser crash-test fuzz mutation-test bench lint messages wheel clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...']   with one of these targets:"
