@@ -10,7 +10,6 @@ invoice can be paid; ``kept_until``, when an unpaid order is cancelled, if it ev
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -20,17 +19,14 @@ from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import cancellation, conf, ledger, links, records, standing
+from oscar_bitsby import cancellation, conf, ledger, links, standing
 from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.standing import Standing
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
 
 #: With less time than this, a mail that asks to pay only makes somebody run.
 LEAST_TIME = dt.timedelta(minutes=5)
-#: An unbound payment that differs by less may be meant for an invoice: half of it to its double.
-NEARLY = Decimal(2)
 
 
 def why_not(mail: BuyerMail) -> str:
@@ -58,10 +54,10 @@ def why_not(mail: BuyerMail) -> str:
 
 
 MAY_BE = {
-    BuyerMail.PLACED: (standing.NEW, standing.WAITING),
+    BuyerMail.PLACED: (standing.NEW, standing.WAITING, standing.UNSURE),
     BuyerMail.PAID: (standing.PAID,),
     BuyerMail.REMINDER: (standing.WAITING,),
-    BuyerMail.EXPIRED: (standing.EXPIRED,),
+    BuyerMail.EXPIRED: (standing.EXPIRED, standing.UNSURE),
     BuyerMail.CANCELLED: (standing.CANCELLED,),
 }
 
@@ -69,6 +65,7 @@ MAY_BE = {
 IS_NOW = {
     standing.NEW: gettext_noop("the order is new"),
     standing.WAITING: gettext_noop("the order is waiting"),
+    standing.UNSURE: gettext_noop("a payment that may be meant for it waits in the inbox"),
     standing.CHECKING: gettext_noop("the order is checking"),
     standing.PAID: gettext_noop("the order is paid"),
     standing.EXPIRED: gettext_noop("the order is expired"),
@@ -85,21 +82,7 @@ def _why_not_pay(mail: BuyerMail, now: Standing) -> str:
     end = now.until if mail.code == BuyerMail.REMINDER else _kept_until(mail.order, now)
     if end is not None and end - timezone.now() < LEAST_TIME:
         return gettext_noop("there is not enough time left")
-    if mail.code == BuyerMail.REMINDER and _is_nearly_paid(invoice):
-        return gettext_noop("a payment that may be meant for it waits in the inbox")
     return ""
-
-
-def _is_nearly_paid(invoice: BitsbyInvoice) -> bool:
-    """Tell whether a payment that Bitsby bound to nothing may be this buyer's wrong amount."""
-    unbound = BitsbyPayment.objects.in_inbox().filter(
-        bound_to=None, booked_at=None, seen_at__gte=invoice.created_at
-    )
-    worths = (records.worth_of_row(payment, invoice) for payment in unbound[:200])
-    return any(
-        worth is not None and invoice.amount / NEARLY <= worth <= invoice.amount * NEARLY
-        for worth in worths
-    )
 
 
 def address_of(order: Any) -> str:
@@ -148,6 +131,10 @@ def context_of(mail: BuyerMail) -> dict[str, Any]:
 def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
     """Return when the order is cancelled if nobody pays, or None if it never is."""
     settings = conf.get()
-    if settings.cancel_after is None or now.state not in (standing.NEW, standing.EXPIRED):
+    if settings.cancel_after is None or now.state not in (
+        standing.NEW,
+        standing.EXPIRED,
+        standing.UNSURE,
+    ):
         return None
     return cancellation.is_cancelled_at(order, order.bitsby_invoices.all(), settings)

@@ -13,10 +13,14 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.records import share_worth
+from oscar_bitsby.records import share_worth, worth_of_row
 
 #: How long after its time an invoice is still likely what a payment was meant for.
 LATE = dt.timedelta(days=2)
+#: An unbound payment worth less than half or more than double was hardly meant for an invoice.
+NEARLY = Decimal(2)
+#: Unbound payments that an invoice is compared with at most, newest first.
+MOST_COMPARED = 200
 
 
 def _signed(number: Decimal) -> str:
@@ -100,3 +104,18 @@ def best_match(payment: BitsbyPayment, offers: Iterable[Reservations]) -> Match 
     matches = (offer.match(payment) for offer in offers)
     best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
     return best if best is not None and best.score > 0 else None
+
+
+def may_be_paid_wrongly(invoice: BitsbyInvoice) -> bool:
+    """Tell whether a payment that Bitsby bound to nothing may be this buyer's wrong amount.
+
+    Bitsby does not say whose it is, so it may be somebody else's as well.
+    """
+    unbound = BitsbyPayment.objects.in_inbox().filter(
+        bound_to=None, booked_at=None, seen_at__gte=invoice.created_at
+    )
+    worths = (worth_of_row(payment, invoice) for payment in unbound[:MOST_COMPARED])
+    return any(
+        worth is not None and invoice.amount / NEARLY <= worth <= invoice.amount * NEARLY
+        for worth in worths
+    )

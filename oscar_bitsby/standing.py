@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from oscar_bitsby import cancellation, conf, ledger, settlement
+from oscar_bitsby.matching import may_be_paid_wrongly
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.settlement import OrderState
 
@@ -16,6 +17,8 @@ from oscar_bitsby.settlement import OrderState
 NEW = "new"
 #: An invoice waits for the buyer's transfer.
 WAITING = "waiting"
+#: The same or EXPIRED, but a payment was seen that may be this buyer's wrong amount, or another's.
+UNSURE = "unsure"
 #: Money was seen, and the shop has to look at it: the buyer must not pay again.
 CHECKING = "checking"
 PAID = "paid"
@@ -30,6 +33,7 @@ FINAL = (PAID, CANCELLED, OTHER)
 LOOKS = {
     NEW: "info",
     WAITING: "info",
+    UNSURE: "warning",
     CHECKING: "warning",
     PAID: "success",
     EXPIRED: "warning",
@@ -63,7 +67,7 @@ class Standing:
 
     @property
     def may_pay(self) -> bool:
-        return self.state in (NEW, WAITING, EXPIRED)
+        return self.state in (NEW, WAITING, UNSURE, EXPIRED)
 
     @property
     def seconds_left(self) -> int | None:
@@ -75,19 +79,21 @@ class Standing:
 def standing_of(order: Any) -> Standing:
     """Return where ``order`` stands. Its status is no proof of payment: booked money is."""
     invoice = order.bitsby_invoices.order_by("-pk").first()
-    state = settlement.order_state(conf.get(), order)
-    if state is OrderState.CANCELLED:
+    at = settlement.order_state(conf.get(), order)
+    if at is OrderState.CANCELLED:
         return Standing(CANCELLED, invoice)
     if ledger.has_money(order):
         return Standing(PAID, invoice)
     if cancellation.has_waiting_money(order):
         return Standing(CHECKING, invoice)
-    if state is not OrderState.PENDING:
+    if at is not OrderState.PENDING:
         return Standing(OTHER, invoice)
     if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
         return Standing(NEW, invoice)
     if invoice.status == BitsbyInvoice.PAID or invoice.error == settlement.NAMELESS:
         return Standing(CHECKING, invoice)
     if invoice.status == BitsbyInvoice.UNPAID and not invoice.is_over(timezone.now()):
-        return Standing(WAITING, invoice, invoice.expires_at)
-    return Standing(EXPIRED, invoice)
+        state, until = WAITING, invoice.expires_at
+    else:
+        state, until = EXPIRED, None
+    return Standing(UNSURE if may_be_paid_wrongly(invoice) else state, invoice, until)

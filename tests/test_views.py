@@ -557,6 +557,29 @@ def be_overdue(order, invoice_for):
     invoice_for(order, expires_at=past, checked_at=timezone.now())
 
 
+def send_another_amount(amount="8"):
+    """Let Bitsby have seen a payment that it bound to nothing."""
+    BitsbyPayment.objects.create(
+        bitsby_id=bitsby.new_id(),
+        amount=Decimal(amount),
+        wallet_id=bitsby.TRON,
+        cryptocurrency="usdt",
+        transaction_at=timezone.now(),
+        seen_at=timezone.now(),
+        attention=BitsbyPayment.UNMATCHED,
+    )
+
+
+def be_unsure(order, invoice_for):
+    invoice_for(order, checked_at=timezone.now())
+    send_another_amount()
+
+
+def be_unsure_and_over(order, invoice_for):
+    invoice_for(order, status=BitsbyInvoice.EXPIRED)
+    send_another_amount("12.5")
+
+
 def be_cancelled(order, invoice_for):
     invoice_for(order, status=BitsbyInvoice.EXPIRED)
     order.set_status("Cancelled")
@@ -578,6 +601,8 @@ STATES = [
     (be_checking_paid, "checking", "Your payment was seen", None, False),
     (be_checking_flagged, "checking", "Your payment was seen", None, False),
     (be_paid, "paid", "Thank you, your payment has arrived", None, True),
+    (be_unsure, "unsure", "Have you paid already?", "I have not paid yet", False),
+    (be_unsure_and_over, "unsure", "Have you paid already?", "I have not paid yet", False),
     (be_expired, "expired", "The time to pay is over", "Pay with a new amount", False),
     (be_overdue, "expired", "The time to pay is over", "Pay with a new amount", False),
     (be_cancelled, "cancelled", "This order is cancelled", None, True),
@@ -622,7 +647,33 @@ def test_the_state_is_told_as_json(
     left = told.pop("secondsLeft")
     assert told.pop("version").startswith(state)
     assert told == {"state": state, "final": is_final}
-    assert 3500 < left <= 3600 if state == "waiting" else left is None
+    assert 3500 < left <= 3600 if arrange in (be_waiting, be_unsure) else left is None
+
+
+@pytest.mark.parametrize("amount", ["1", "4.99", "20.01", "500"])
+def test_a_payment_of_a_wholly_other_amount_unsettles_nobody(fake, order, invoice_for, amount):
+    """Less than half or more than double was hardly meant for this order."""
+    be_waiting(order, invoice_for)
+    send_another_amount(amount)
+
+    assert Client().get(state_url(order)).json()["state"] == "waiting"
+
+
+def test_a_payment_that_staff_have_dealt_with_unsettles_nobody(fake, order, invoice_for):
+    """Once it is known to be another's, the order waits as before."""
+    be_unsure(order, invoice_for)
+    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.DISMISSED)
+
+    assert Client().get(state_url(order)).json()["state"] == "waiting"
+
+
+def test_whoever_may_have_paid_already_is_not_sent_on_by_a_link(fake, order, invoice_for):
+    """A link to the payment page leads to the order's page, which asks first; a click pays."""
+    be_unsure(order, invoice_for)
+
+    assert Client().get(links.pay_url(order))["Location"] == links.order_url(order)
+    paying = Client().post(links.pay_url(order))["Location"]
+    assert paying.startswith("https://dash.bitsby.app/")
 
 
 @pytest.mark.parametrize("state", ["paid", "checking", "cancelled"])
