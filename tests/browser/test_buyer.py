@@ -183,6 +183,14 @@ def test_back_from_bitsby_finds_the_order(playwright, visitor, shop, product, re
         browser.close()
 
 
+def test_a_preview_from_memory_is_asked_for_anew(page, shop, product):
+    """Where a browser keeps the page all the same, it is loaded again instead of being shown."""
+    go_to_preview(page, shop, product)
+
+    with page.expect_navigation(url=shop.address("/checkout/preview/")):
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+
+
 def test_bitsby_is_down_and_comes_back(page, shop, product, look, monkeypatch):
     """The order is safe, the buyer is told so, and the page goes on by itself when Bitsby does."""
     monkeypatch.setattr(views, "RETRY_DELAYS", (60,))
