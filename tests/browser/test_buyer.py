@@ -72,7 +72,7 @@ def test_a_registered_buyer_finds_the_payment_in_the_account(page, shop, product
 
 
 def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product, look):
-    """The page goes on waiting, says that whoever has sent money need do nothing, and no failure.
+    """The page asks whoever has paid not to pay again, and tells of no failure.
 
     When staff have bound the money, it says thank you.
     """
@@ -85,10 +85,10 @@ def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product,
     call_command("bitsby_reconcile")
     page.goto(shop.mailed_link())
 
-    # Bitsby does not say whose it is: until staff bind it, the order waits for its payment.
-    shows(page, "Waiting for your payment")
-    shows(page, "If you have already sent it, you need not do anything")
-    look(page, "order-waiting-paid-too-little")
+    # Bitsby does not say whose it is: until staff bind it, it may be somebody else's.
+    shows(page, "Have you paid already?")
+    shows(page, "please do not pay again: your money is not lost")
+    look(page, "order-unsure")
     payment = BitsbyPayment.objects.get()
     gateway.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=15)
