@@ -40,6 +40,7 @@ NO_PAGE = re.compile(r"<(script|style)\b.*?</\1>|<[^>]+>", re.DOTALL)
 
 def flat(text):
     """What a reader sees of a page or mail."""
+    text = re.sub(r'<input type="submit"[^>]*value="([^"]*)"', r" \1 <input", text)
     return " ".join(html.unescape(NO_PAGE.sub(" ", text)).split())
 
 

@@ -16,7 +16,7 @@ from django.core import mail
 from django.test import Client
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links
+from oscar_bitsby import communication, links
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.simulator.process import running_simulator
 from tests.browser import chromium
@@ -102,7 +102,8 @@ class Shop:
         self.simulator.control("faults", {"faults": faults})
 
     def mailed_link(self):
-        """The link to the order's page in the last mail."""
+        """The link to the order's page in the last mail; what waits is sent first, as passes do."""
+        communication.send_waiting()
         return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
 
     def sold(self, product, client=None):
