@@ -114,8 +114,9 @@ def test_time_runs_out_and_the_buyer_pays_with_a_new_amount(page, shop, product,
     go_to_preview(page, shop, product)
     place_order(page, shop)
     first = page.url
+    link = shop.mailed_link()
     shop.time_passes(seconds=3700)
-    page.goto(shop.mailed_link())
+    page.goto(link)
     shows(page, "The time to pay is over")
     shows(page, "do not pay again")
     look(page, "order-expired")
@@ -125,7 +126,7 @@ def test_time_runs_out_and_the_buyer_pays_with_a_new_amount(page, shop, product,
     assert page.url != first
     page.get_by_role("button", name="Pay exactly").first.click()
     shop.time_passes(seconds=15)
-    page.goto(shop.mailed_link())
+    page.goto(link)
 
     shows(page, "Thank you, your payment has arrived")
     statuses = BitsbyInvoice.objects.order_by("pk").values_list("status", flat=True)
@@ -186,6 +187,8 @@ def test_back_from_bitsby_finds_the_order(playwright, visitor, shop, product, re
 def test_a_preview_from_memory_is_asked_for_anew(page, shop, product):
     """Where a browser keeps the page all the same, it is loaded again instead of being shown."""
     go_to_preview(page, shop, product)
+    # Deferred scripts have run by then.
+    page.wait_for_load_state()
 
     with page.expect_navigation(url=shop.address("/checkout/preview/")):
         page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
