@@ -141,7 +141,6 @@ def _by_hand(payment: replies.Payment) -> None:
             key=f"{BuyerMail.PAID}:{order.pk}::",
             order=order,
             order_number=order.number,
-            language="en",
         )
 
 

@@ -79,6 +79,7 @@ def _send(mail: BuyerMail) -> bool:
     waiting = BuyerMail.objects.filter(pk=mail.pk, status=BuyerMail.WAITING, tries=mail.tries)
     try:
         reason = mail_texts.why_not(mail)
+        mail.language = mail_texts.language_of(mail)
         messages = {} if reason else mail_texts.render(mail)
     except Exception as error:
         # A template that staff have just edited, for example.
@@ -92,7 +93,10 @@ def _send(mail: BuyerMail) -> bool:
         logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
         return False
     claimed = waiting.update(
-        status=BuyerMail.SENDING, sending_since=timezone.now(), tries=F("tries") + 1
+        status=BuyerMail.SENDING,
+        sending_since=timezone.now(),
+        tries=F("tries") + 1,
+        language=mail.language,
     )
     return bool(claimed) and _post(mail, messages)
 

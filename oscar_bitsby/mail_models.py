@@ -77,7 +77,7 @@ class BuyerMail(models.Model):
     )
     code = models.CharField(_("Mail"), max_length=40, choices=CODES)
     key = models.CharField(max_length=100, unique=True, editable=False)
-    #: The buyer's when placing the order.
+    #: The buyer's when placing the order; of later mails it is found when they are sent.
     language = models.CharField(_("Language"), max_length=20)
     status = models.CharField(_("Status"), max_length=16, choices=STATUSES, default=WAITING)
     created_at = models.DateTimeField(_("Created"), default=timezone.now)

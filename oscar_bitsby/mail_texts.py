@@ -92,14 +92,19 @@ def address_of(order: Any) -> str:
     return str(order.guest_email or "")
 
 
+def language_of(mail: BuyerMail) -> str:
+    """Return the language that the order was placed in; the shop's where it has given that up."""
+    noted = BuyerMail.objects.filter(order=mail.order).exclude(language="")
+    language = mail.language or noted.order_by("pk").values_list("language", flat=True).first()
+    if language and translation.check_for_language(language):
+        return str(language)
+    return str(django_settings.LANGUAGE_CODE)
+
+
 def render(mail: BuyerMail) -> dict[str, str]:
-    """Return subject, body and html, in the buyer's language and the shop's time zone."""
-    language = mail.language
-    if not translation.check_for_language(language):
-        # The shop has given it up since.
-        language = str(django_settings.LANGUAGE_CODE)
+    """Return subject, body and html, in the mail's language and the shop's time zone."""
     zone = timezone.get_default_timezone()
-    with translation.override(language), timezone.override(zone):
+    with translation.override(mail.language), timezone.override(zone):
         messages: dict[str, str] = Dispatcher().get_messages(mail.code, context_of(mail))
         # Lazy texts and safe strings must not outlive the language.
         return {name: str(text) for name, text in messages.items()}

@@ -62,7 +62,8 @@ def note(
             order_number=str(order.number),
             invoice=invoice,
             payment=payment,
-            language=_language_of(order, code),
+            # Of the others it is looked up when they are sent: nobody waits for that.
+            language=_language() if code == BuyerMail.PLACED else "",
         )
         # What fails here must not take the money's transaction with it.
         with transaction.atomic(using=router.db_for_write(BuyerMail)):
@@ -71,12 +72,9 @@ def note(
         logger.exception("mail not noted: order=%s mail=%s", getattr(order, "number", None), code)
 
 
-def _language_of(order: Any, code: str) -> str:
-    """Return the buyer's language: that of the request which placed the order."""
-    if code == BuyerMail.PLACED:
-        return translation.get_language() or str(django_settings.LANGUAGE_CODE)
-    first: str | None = order.bitsby_mails.order_by("pk").values_list("language", flat=True).first()
-    return first or str(django_settings.LANGUAGE_CODE)
+def _language() -> str:
+    """Return the language of the request that places an order."""
+    return translation.get_language() or str(django_settings.LANGUAGE_CODE)
 
 
 def note_settled(

@@ -81,8 +81,8 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         return self.request.GET.get("show") == "done"
 
     def get_queryset(self) -> QuerySet[BitsbyPayment]:
-        # Not by joins: those would be made for every row that is sorted, and not for one page.
-        payments: Any = BitsbyPayment.objects.prefetch_related("invoice__order", "resolved_by")
+        # What they are joined with is read for one page, and not for every row that is sorted.
+        payments: Any = BitsbyPayment.objects.only("pk")
         if self.is_done:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
@@ -92,7 +92,10 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        payments = list(context["payments"])
+        whole = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
+        found = whole.in_bulk([payment.pk for payment in context["payments"]])
+        # One that was deleted in between is left out.
+        payments = [found[row.pk] for row in context["payments"] if row.pk in found]
         suggested = _suggestions(payments)
         context["rows"] = [
             {
