@@ -41,6 +41,7 @@ LONGEST_SENDING = dt.timedelta(minutes=15)
 #: What one pass sends at most, and the seconds that it takes for that: settling comes first.
 MAILS_PER_PASS = 500
 SECONDS_PER_PASS = 20.0
+REMINDERS_PER_PASS = 500
 #: Whoever has less time to pay than this needs no reminder.
 LONG_TIME_TO_PAY = dt.timedelta(hours=3)
 #: The reminder comes so long before the end, but not before the last quarter.
@@ -192,7 +193,7 @@ def note_reminders() -> None:
         .exclude(mails__code=BuyerMail.REMINDER)
         .select_related("order")
     )
-    for invoice in ending.order_by("expires_at")[: 10 * MAILS_PER_PASS]:
+    for invoice in ending.order_by("expires_at")[:REMINDERS_PER_PASS]:
         if invoice.expires_at is None:
             continue
         left, whole = invoice.expires_at - now, invoice.expires_at - invoice.created_at

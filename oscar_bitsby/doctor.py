@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from django.contrib.sites.models import Site
 from django.core.checks import ERROR
-from django.db import connections, router
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections, router
 from django.db.migrations.executor import MigrationExecutor
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import checks, conf, gateway, passes
+from oscar_bitsby import checks, conf, gateway, passes, settlement
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.clock import shared_now
-from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, Refused
+from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 
@@ -49,14 +50,22 @@ def examine(client: BitsbyClient | None = None, *, offline: bool = False) -> Ite
         offline: ask Bitsby nothing.
     """
     for message in checks.check_bitsby():
-        yield Finding(PROBLEM if message.level >= ERROR else HINT, message.msg, message.hint or "")
+        is_problem = message.level >= ERROR or not conf.is_configured()
+        yield Finding(PROBLEM if is_problem else HINT, message.msg, message.hint or "")
     try:
         conf.get()
     except BitsbyError:
         # Said by the checks, whether it is missing or wrong.
         return
     yield Finding(OK, "The settings can be used.")
-    missing = _migrations()
+    try:
+        missing = _migrations()
+    except DatabaseError as error:
+        text = str(error).strip().partition("\n")[0]
+        yield Finding(
+            PROBLEM, f"The database cannot be asked: {text}.", "Start it, or mend DATABASES."
+        )
+        return
     if missing:
         yield Finding(PROBLEM, f"{missing} migrations are not applied.", "Run migrate.")
         return
@@ -78,7 +87,10 @@ def _migrations() -> int:
 
 def _passes() -> Iterator[Finding]:
     last = passes.last_one()
-    remedy = "Run bitsby_reconcile every minute, by cron or with --loop 60 as a service."
+    remedy = (
+        "Run bitsby_reconcile every minute, by cron or with --loop 60 as a service. If it does run,"
+        " see in its log what keeps it from ending, such as a Bitsby that does not answer."
+    )
     if last is None:
         yield Finding(PROBLEM, "No pass of bitsby_reconcile has ever come to its end.", remedy)
         return
@@ -105,7 +117,15 @@ def _webhook() -> Iterator[Finding]:
     if conf.get().webhook_token.reveal():
         # The token is a secret, and what a doctor says is sent around.
         path += "<WEBHOOK_TOKEN>/"
-    site = Site.objects.get_current()
+    try:
+        site = Site.objects.get_current()
+    except (Site.DoesNotExist, ImproperlyConfigured) as error:
+        yield Finding(
+            PROBLEM,
+            f"The shop has no site ({error}), so no mail can be sent.",
+            "Set SITE_ID to one of the Sites in the admin.",
+        )
+        return
     address = absolute_url(site.domain, path)
     if site.domain in ("example.com", "localhost"):
         yield Finding(
@@ -147,9 +167,16 @@ def _money() -> Iterator[Finding]:
             f"{waiting} payments wait for staff.",
             "Look into the money inbox: dashboard, Bitsby.",
         )
-    over = BitsbyInvoice.objects.filter(
-        status=BitsbyInvoice.UNPAID, expires_at__lt=timezone.now() - OVER_FOR
-    ).count()
+    unpaid = BitsbyInvoice.objects.filter(status=BitsbyInvoice.UNPAID)
+    nameless = unpaid.filter(error=settlement.NAMELESS).count()
+    if nameless:
+        yield Finding(
+            HINT,
+            f"{nameless} invoices are paid at Bitsby, which does not say by what payment.",
+            "Look at them at Bitsby; the dashboard's list of invoices that need attention has them.",
+        )
+    late = unpaid.exclude(error=settlement.NAMELESS)
+    over = late.filter(expires_at__lt=timezone.now() - OVER_FOR).count()
     if over:
         yield Finding(
             PROBLEM,
@@ -185,8 +212,13 @@ def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
     except ConnectionFailed as error:
         remedy = "See that this machine can reach it; nothing is lost meanwhile."
         yield Finding(PROBLEM, f"Bitsby cannot be reached: {error}.", remedy)
-    except (GatewayError, ValueError) as error:
-        yield Finding(HINT, f"Bitsby's answer was of no use: {error}.", "Try again in a minute.")
+    except NoSlot:
+        yield Finding(
+            HINT, "Bitsby was not asked: others were before us.", "Try again in a minute."
+        )
+    except GatewayError as error:
+        remedy = "See that API_URL is right, and try again in a minute."
+        yield Finding(PROBLEM, f"Bitsby's answer was of no use: {error}.", remedy)
     else:
         yield Finding(OK, "Bitsby answers, and takes the key.")
         if balance < 0:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from django.utils.formats import number_format
 from django.utils.functional import Promise, lazy
@@ -19,6 +20,13 @@ from oscar_bitsby.records import share_worth, worth_of_row
 LATE = dt.timedelta(days=2)
 #: An unbound payment worth less than half or more than double was hardly meant for an invoice.
 NEARLY = Decimal(2)
+#: Bitsby's clock and a chain's need not agree to the second.
+CLOCK_SKEW = dt.timedelta(minutes=5)
+#: Invoices that the payments on a page of the inbox are compared with: the newest that they can be
+#: meant for. A page for binding compares with all of its order.
+OFFERED = 150
+#: From an invoice's creation to the last payment that is likely meant for it.
+LONGEST_WAY = LATE + dt.timedelta(hours=12)
 #: Unbound payments that an invoice is compared with at most, newest first.
 MOST_COMPARED = 200
 
@@ -101,9 +109,53 @@ def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
 
 def best_match(payment: BitsbyPayment, offers: Iterable[Reservations]) -> Match | None:
     """Return the invoice that a payment fits best; None when it fits none at all."""
-    matches = (offer.match(payment) for offer in offers)
+    at = payment.transaction_at
+    # Nobody pays what does not exist yet.
+    older = (one for one in offers if at is None or one.invoice.created_at <= at + CLOCK_SKEW)
+    matches = (offer.match(payment) for offer in older)
     best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
     return best if best is not None and best.score > 0 else None
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """The invoices that unbound payments fit best, by the payments' keys.
+
+    ``since`` is how far back invoices were compared; None where none was left out.
+    """
+
+    found: dict[Any, Match]
+    since: dt.datetime | None = None
+
+    def has_seen_all(self, payment: BitsbyPayment) -> bool:
+        """Tell whether every invoice was compared that the payment can be meant for."""
+        at = payment.transaction_at
+        return self.since is None or (at is not None and at - LONGEST_WAY >= self.since)
+
+
+def suggest(payments: list[BitsbyPayment]) -> Suggestions:
+    """Compare all unbound payments with the same invoices, by one query."""
+    unbound = [row for row in payments if row.bound_to is None and row.transaction_at]
+    if not unbound:
+        return Suggestions({})
+    times = [row.transaction_at for row in unbound if row.transaction_at]
+    invoices = (
+        BitsbyInvoice.objects.filter(
+            bitsby_id__isnull=False,
+            order__isnull=False,
+            created_at__range=(min(times) - LONGEST_WAY, max(times) + CLOCK_SKEW),
+        )
+        .exclude(status=BitsbyInvoice.PAID)
+        .defer("reply")
+        .select_related("order")
+        .order_by("-created_at", "-pk")[:OFFERED]
+    )
+    offers = [Reservations(invoice) for invoice in invoices]
+    found = {row.pk: best_match(row, offers) for row in unbound}
+    return Suggestions(
+        {pk: match for pk, match in found.items() if match is not None},
+        offers[-1].invoice.created_at if len(offers) == OFFERED else None,
+    )
 
 
 def may_be_paid_wrongly(invoice: BitsbyInvoice) -> bool:
@@ -111,8 +163,13 @@ def may_be_paid_wrongly(invoice: BitsbyInvoice) -> bool:
 
     Bitsby does not say whose it is, so it may be somebody else's as well.
     """
+    since = invoice.created_at - CLOCK_SKEW
+    until = (invoice.expires_at or invoice.created_at) + LATE
     unbound = BitsbyPayment.objects.in_inbox().filter(
-        bound_to=None, booked_at=None, seen_at__gte=invoice.created_at
+        Q(transaction_at__range=(since, until)) | Q(transaction_at=None, seen_at__lte=until),
+        bound_to=None,
+        booked_at=None,
+        seen_at__gte=since,
     )
     worths = (worth_of_row(payment, invoice) for payment in unbound[:MOST_COMPARED])
     return any(

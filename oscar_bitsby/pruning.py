@@ -90,10 +90,13 @@ def prune(
     deliveries = WebhookDelivery.objects.filter(
         received_at__lt=now - dt.timedelta(days=delivery_days)
     ).order_by("received_at", "pk")
+    # The first one of an order says in which language its buyer reads, and both that nobody is
+    # thanked twice.
+    kept = (BuyerMail.PLACED, BuyerMail.PAID)
     mails = BuyerMail.objects.filter(
         created_at__lt=now - dt.timedelta(days=mail_days),
         status__in=(BuyerMail.SENT, BuyerMail.DROPPED, BuyerMail.FAILED),
-    ).exclude(_is_open("payment__"))
+    ).exclude(_is_open("payment__") | models.Q(code__in=kept))
     foreign = BitsbyPayment.objects.filter(old, is_foreign=True, attention="", resolution="")
     pruned = Pruned(
         deliveries=_delete(deliveries, dry_run=dry_run),
@@ -170,7 +173,8 @@ def _delete_walking(rows: models.QuerySet[Any], *, dry_run: bool) -> int:
 def _delete_batch(rows: models.QuerySet[Any]) -> list[int]:
     with transaction.atomic(using=router.db_for_write(rows.model)):
         # What somebody is just working with is locked: it is left to the next time.
-        locked = rows.select_for_update(skip_locked=True)
+        # Only these: PostgreSQL locks nothing that is joined from the outside.
+        locked = rows.select_for_update(skip_locked=True, of=("self",))
         found = list(locked.values_list("pk", flat=True)[:BATCH])
         rows.model._default_manager.filter(pk__in=found).delete()
     return found

@@ -211,7 +211,8 @@ def reconcile(
             _settle_all(settings, client, report, progress)
         except PassLost:
             raise
-        except BitsbyError:
+        except Exception:
+            # Whatever it was, buyers wait for what was noted before.
             _send_mails(report, progress)
             raise
         finally:

@@ -292,6 +292,13 @@ def test_a_mail_that_nobody_has_given_up_stays(mail, status):
     assert "deliveries, 0 mails," in prune()
 
 
+@pytest.mark.parametrize("code", [BuyerMail.PLACED, BuyerMail.PAID])
+def test_what_later_mails_of_an_order_rest_on_stays(mail, code):
+    """The language of an order stands in its first mail, and who was thanked is not thanked again."""
+    mail(400, code=code)
+    assert "deliveries, 0 mails," in prune()
+
+
 def test_a_mail_about_money_that_staff_have_yet_to_decide_stays(mail, dismissed):
     """What they decide could otherwise be told to the buyer a second time."""
     decided, waiting = dismissed(400), dismissed(400, resolution="")
@@ -432,7 +439,9 @@ def test_it_can_be_run_while_a_pass_runs(order, invoice, fake, payment, delivery
     fake.on("/payments/list", answer)
     report = reconciliation.reconcile()
 
-    assert pruned == ["deleted: 1 deliveries, 5 payments of other projects, 0 dismissed payments\n"]
+    assert pruned == [
+        "deleted: 1 deliveries, 0 mails, 5 payments of other projects, 0 dismissed payments\n"
+    ]
     assert (report.booked, report.failures) == (1, 0)
     assert Transaction.objects.count() == 1
     assert BitsbyPayment.objects.get().booked_at is not None

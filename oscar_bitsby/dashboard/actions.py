@@ -3,6 +3,7 @@ server, and runs outside of any request transaction."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,7 +12,6 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils.formats import sanitize_separators
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
@@ -106,11 +106,20 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
     return ACTIONS[action], payment
 
 
+#: Whole numbers, or two decimals at most.
+WRITTEN_WORTH = re.compile(r"[0-9]+([.,][0-9]{1,2})?")
+
+
 def _worth(text: str) -> Decimal | None:
-    if not text.strip():
+    # Spaces, also those that do not break, group digits in some languages.
+    text = "".join(text.split())
+    if not text:
         return None
-    # As it is written in the reader's language: with a comma, for many.
-    worth = to_cents(parse_amount(sanitize_separators(text)))
+    # With a comma for many. What may be a separator of thousands is not guessed at: "1.234" is a
+    # thousand for one and a bit more than one for another, and this is booked.
+    if not WRITTEN_WORTH.fullmatch(text):
+        raise ValueError("not an amount with at most two decimals")
+    worth = to_cents(parse_amount(text.replace(",", ".")))
     if not 0 < worth < 10**9:
         raise ValueError("out of range")
     return worth

@@ -24,15 +24,12 @@ from oscar_bitsby.dashboard.access import (
     only_visible,
     orders_for,
 )
-from oscar_bitsby.matching import Match, Reservations, best_match
+from oscar_bitsby.matching import OFFERED, suggest
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named
 
 PAGE = 25
-#: Invoices that the payments on a page of the inbox are compared with: the newest that they can be
-#: meant for. A page for binding compares with all of its order.
-OFFERED = 150
 DAY = dt.timedelta(days=1)
 #: Beyond these a day has no midnight in every zone.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
@@ -96,17 +93,19 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         found = whole.in_bulk([payment.pk for payment in context["payments"]])
         # One that was deleted in between is left out.
         payments = [found[row.pk] for row in context["payments"] if row.pk in found]
-        suggested = _suggestions(payments)
+        suggested = suggest(payments)
         context["rows"] = [
             {
                 "payment": payment,
-                "match": suggested.get(payment.pk),
+                "match": suggested.found.get(payment.pk),
+                "has_seen_all": suggested.has_seen_all(payment),
                 "explorer": binding.explorer_url(payment),
                 "difference": _difference(payment),
                 "advice": ADVICE.get(payment.attention, ""),
             }
             for payment in payments
         ]
+        context["offered"] = OFFERED
         context["is_done"] = self.is_done
         context["last_pass"] = passes.last_one()
         context["is_blind"] = passes.is_overdue(context["last_pass"])
@@ -118,28 +117,6 @@ def _difference(payment: BitsbyPayment) -> Any:
     if payment.worth is None or payment.invoice is None:
         return None
     return payment.worth - payment.invoice.amount
-
-
-def _suggestions(payments: list[BitsbyPayment]) -> dict[Any, Match]:
-    """Find for each unbound payment the invoice that it fits best, with one query for all."""
-    unbound = [row for row in payments if row.bound_to is None and row.transaction_at]
-    if not unbound:
-        return {}
-    times = [row.transaction_at for row in unbound if row.transaction_at]
-    invoices = (
-        BitsbyInvoice.objects.filter(
-            bitsby_id__isnull=False,
-            order__isnull=False,
-            created_at__range=(min(times) - dt.timedelta(days=2), max(times)),
-        )
-        .exclude(status=BitsbyInvoice.PAID)
-        .defer("reply")
-        .select_related("order")
-        .order_by("-created_at", "-pk")[:OFFERED]
-    )
-    offers = [Reservations(invoice) for invoice in invoices]
-    found = {row.pk: best_match(row, offers) for row in unbound}
-    return {pk: match for pk, match in found.items() if match is not None}
 
 
 class InvoiceFilterForm(forms.Form):

@@ -27,14 +27,14 @@
     /* Whoever comes back from Bitsby finds the order here, and is not sent to Bitsby again. */
     const waiting = document.querySelector("[data-bitsby-wait]");
     if (waiting) {
-        waiting.querySelector("form").addEventListener("submit", function () {
+        const retry = waiting.dataset.delay && setTimeout(function () {
+            location.replace(waiting.dataset.retryUrl);
+        }, Number(waiting.dataset.delay) * 1000);
+        waiting.addEventListener("submit", function () {
+            /* A click is on its way, and may take longer than what is left of the delay. */
+            clearTimeout(retry);
             history.replaceState(null, "", waiting.dataset.orderUrl);
         });
-        if (waiting.dataset.delay) {
-            setTimeout(function () {
-                location.replace(waiting.dataset.retryUrl);
-            }, Number(waiting.dataset.delay) * 1000);
-        }
     }
 
     const page = document.querySelector("[data-bitsby-order]");
