@@ -173,7 +173,7 @@ def _money() -> Iterator[Finding]:
         yield Finding(
             HINT,
             f"{nameless} invoices are paid at Bitsby, which does not say by what payment.",
-            "Look at them at Bitsby; the dashboard's list of invoices that need attention has them.",
+            "Look at them at Bitsby; in the dashboard they are the invoices that need attention.",
         )
     late = unpaid.exclude(error=settlement.NAMELESS)
     over = late.filter(expires_at__lt=timezone.now() - OVER_FOR).count()

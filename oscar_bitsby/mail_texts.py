@@ -1,10 +1,10 @@
 """What a mail says, and whether that is still true when it is about to be sent.
 
 The templates are Oscar's communication templates of the mail's code. Beside Oscar's ``site`` they
-get: ``order``; ``standing``, where it stands; ``order_url``, absolute; ``received``, the money in the order's currency;
-``coins``, the transfer as it was made; ``reason``, one of ``BitsbyPayment``'s; ``until`` when an
-invoice can be paid; ``kept_until``, when an unpaid order is cancelled, if it ever is;
-``time_zone``, which all times are in; ``invoice`` and ``payment``.
+get: ``order``; ``standing``, where it stands; ``order_url``, absolute; ``received``, the money in
+the order's currency; ``coins``, the transfer as it was made; ``reason``, one of
+``BitsbyPayment``'s; ``until`` when an invoice can be paid; ``kept_until``, when an unpaid order is
+cancelled, if it ever is; ``time_zone``, which all times are in; ``invoice`` and ``payment``.
 """
 
 from __future__ import annotations

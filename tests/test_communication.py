@@ -766,17 +766,6 @@ def test_old_news_is_not_sent(order, move_time):
     assert BuyerMail.objects.get().status == "failed"
 
 
-def test_a_process_that_dies_before_sending_leaves_it_to_the_next_pass(buy, fake):
-    """What was committed with the order is sent by a pass, once."""
-    order = buy()
-    assert mail.outbox == []
-
-    reconciliation.reconcile()
-    reconciliation.reconcile()
-
-    the_mail(order, "waiting for your payment")
-
-
 def test_a_process_that_dies_while_sending_is_not_repeated(
     mail_server, order, invoice, fake, move_time
 ):
@@ -974,6 +963,34 @@ def test_mails_go_out_while_bitsby_is_down(order, invoice, fake):
         reconciliation.reconcile()
 
     the_mail(order, "waiting for your payment")
+
+
+def test_mails_go_out_when_something_unforeseen_ends_a_pass(order, fake, monkeypatch):
+    """Whatever breaks a pass, buyers do not wait for it to be mended."""
+    outbox.note(BuyerMail.PLACED, order)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("oscar_bitsby.reconciliation.endings.cancel_orders", fail)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        reconciliation.reconcile()
+
+    the_mail(order, "waiting for your payment")
+
+
+def test_who_may_have_paid_is_not_told_that_nothing_was_seen(order, ended, fake):
+    """The mail about the end says what the page says: perhaps it was you, do not pay again."""
+    fake.invoices = [bitsby.told(ended, "expired")]
+    wallet = bitsby.wallet()
+    seen_at = timezone.now() - dt.timedelta(minutes=30)
+    payment = bitsby.transfer("8.00000000", transactionDatetime=bitsby.written(seen_at))
+    fake.payments = [bitsby.seen(payment, wallet=wallet)]
+
+    reconciliation.reconcile()
+
+    message = the_mail(order, "A payment of another amount was seen that may be yours")
+    assert "not seen a payment" not in message.body
 
 
 def test_a_dry_run_sends_nothing(order, long_invoice, fake):

@@ -145,6 +145,28 @@ def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, keeper):
     assert act_url(payment, "dismiss") in card.links
 
 
+def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
+    place, invoice_for, keeper, monkeypatch
+):
+    """Of many invoices the newest are compared; where one may be left out, the row says so."""
+    monkeypatch.setattr("oscar_bitsby.matching.OFFERED", 3)
+    now = timezone.now()
+    days_ago = now - dt.timedelta(days=10)
+    (old,) = rows(1, amount=10, wallet_id=bitsby.TRON, transaction_at=days_ago)
+    right = invoice_for(
+        place(), "expired", created_at=days_ago - dt.timedelta(minutes=5), expires_at=days_ago
+    )
+    assert f"May be meant for order {right.order_number}" in card_of(keeper, old).text
+
+    rows(1, amount=1, hash="another")
+    for _ in range(3):
+        invoice_for(place())
+
+    text = card_of(keeper, old).text
+    assert "May be meant for" not in text
+    assert "No order among those of the newest 150 invoices fits." in text
+
+
 @pytest.mark.parametrize(
     ("amount", "words", "difference"),
     [("8.00000000", "less than the order's total", "-$2.00"), ("12.5", "more than", "$2.50")],

@@ -8,12 +8,13 @@ import io
 import pytest
 from django.contrib.sites.models import Site
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from oscar_bitsby import reconciliation
+from oscar_bitsby import reconciliation, settlement
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyPayment, GatewayState, WebhookDelivery
 from tests import bitsby
@@ -86,9 +87,10 @@ def test_offline_asks_nobody(fake, passing):
 
 
 def test_a_shop_without_settings_hears_what_to_set(settings):
-    """A hint with the remedy, and nothing that rests on settings."""
+    """A problem with its remedy, and nothing that rests on settings."""
     del settings.OSCAR_BITSBY
-    said, _ = doctor()
+    said, error = doctor()
+    assert error == "1 problem."
     assert "OSCAR_BITSBY is not set" in said
     assert "→ Set OSCAR_BITSBY" in said
     assert "pass" not in said
@@ -111,11 +113,58 @@ def test_missing_tables_are_a_problem(monkeypatch, account):
     assert error == "1 problem."
 
 
-def test_migrations_that_are_applied_are_not_missing(account, passing):
-    """It asks the database's own list, which the tests fill."""
-    from oscar_bitsby import doctor as module
+def test_a_migration_that_is_not_applied_is_named(account, passing, pytestconfig):
+    """The database's own list of migrations counts."""
+    if pytestconfig.option.nomigrations:
+        pytest.skip("needs migrations")
+    assert doctor("--offline")[1] == ""
+    last = MigrationRecorder.Migration.objects.filter(app="oscar_bitsby").latest("name")
+    last.delete()
+    said, error = doctor("--offline")
+    assert "1 migrations are not applied" in said
+    assert error == "1 problem."
 
-    assert module._migrations() == 0
+
+def test_a_database_that_is_away_is_a_problem(settings, monkeypatch, account):
+    """The doctor comes when things are broken, and says so without a traceback."""
+
+    def fail():
+        raise OperationalError("connection refused\nIs the server running?")
+
+    monkeypatch.setattr("oscar_bitsby.doctor._migrations", fail)
+    said, error = doctor()
+    assert "The database cannot be asked: connection refused." in said
+    assert error == "1 problem."
+
+
+def test_a_shop_without_a_site_is_a_problem(account, passing):
+    """No mail can have a link, and the doctor does not stumble over it."""
+    Site.objects.all().delete()
+    Site.objects.clear_cache()
+    said, error = doctor()
+    assert "The shop has no site" in said
+    assert error == "1 problem."
+
+
+def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
+    account, passing, order, invoice_for
+):
+    """Bitsby calls it paid and names no payment: people look at it, and passes do not help."""
+    long_ago = timezone.now() - dt.timedelta(hours=2)
+    invoice_for(order, created_at=long_ago, expires_at=long_ago, error=settlement.NAMELESS)
+    said, error = doctor("--offline")
+    assert "1 invoices are paid at Bitsby, which does not say by what payment" in said
+    assert "still count as unpaid" not in said
+    assert error == ""
+
+
+def test_a_slot_that_is_not_free_is_no_problem_of_the_shop(account, passing, monkeypatch):
+    """Somebody else was asking: the doctor says that it did not ask."""
+    monkeypatch.setattr("oscar_bitsby.gateway.BACKGROUND_PATIENCE", 0)
+    GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=5))
+    said, error = doctor()
+    assert "Bitsby was not asked" in said
+    assert error == ""
 
 
 def test_a_shop_whose_passes_never_ran_hears_so(account):
@@ -212,7 +261,7 @@ def test_waiting_money_overdue_invoices_and_failed_mails_are_told(
     [
         (bitsby.error("Invalid token"), "Bitsby refuses: /billing/balances: Invalid token", True),
         (ConnectionError("away"), "Bitsby cannot be reached", True),
-        ((200, {}, "<html>"), "Bitsby's answer was of no use", False),
+        ((200, {}, "<html>"), "Bitsby's answer was of no use", True),
         (bitsby.success({"internal": "-3.50"}), "The balance at Bitsby is -3.50", True),
     ],
 )

@@ -294,7 +294,7 @@ def test_a_mail_that_nobody_has_given_up_stays(mail, status):
 
 @pytest.mark.parametrize("code", [BuyerMail.PLACED, BuyerMail.PAID])
 def test_what_later_mails_of_an_order_rest_on_stays(mail, code):
-    """The language of an order stands in its first mail, and who was thanked is not thanked again."""
+    """The first mail tells an order's language, and who was thanked is not thanked again."""
     mail(400, code=code)
     assert "deliveries, 0 mails," in prune()
 

@@ -339,15 +339,51 @@ def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, setting
         assert "1.234,5678" not in text
 
 
-@languages
-def test_a_worth_is_typed_as_the_language_writes_it(fake, invoice, keeper, language):
-    """Who writes ten and a half with a comma need not write it with a point."""
+@pytest.fixture
+def of_unknown_worth(fake, invoice):
+    """A payment in a coin for which no rate was locked."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
-    payment = arrive(fake, invoice, "0.00500000", wallet=ether)
+    return arrive(fake, invoice, "0.00500000", wallet=ether)
+
+
+@pytest.mark.parametrize("grouping", [False, True])
+@pytest.mark.parametrize("language", ["en", "de", "ru"])
+@pytest.mark.parametrize(
+    ("typed", "worth"),
+    [
+        ("10.50", "10.50"),
+        ("10,50", "10.50"),
+        ("10,5", "10.50"),
+        (" 1\xa0234,50 ", "1234.50"),
+        ("1234", "1234.00"),
+    ],
+)
+def test_a_worth_is_typed_with_a_comma_or_a_point(
+    settings, of_unknown_worth, keeper, language, grouping, typed, worth
+):
+    """Whatever the language of the page, the same text is the same amount."""
+    settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    keeper.post(act_url(payment, "accept"), {"note": "x", "worth": "10,50"})
-    payment.refresh_from_db()
-    assert payment.worth == Decimal("10.50")
+    keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "worth": typed})
+    of_unknown_worth.refresh_from_db()
+    assert of_unknown_worth.worth == Decimal(worth)
+
+
+@pytest.mark.parametrize("grouping", [False, True])
+@pytest.mark.parametrize("language", ["en", "de", "ru"])
+@pytest.mark.parametrize(
+    "typed", ["1.234", "1,234", "1.234,50", "1,234.50", "1'234", "10.505", "-5"]
+)
+def test_a_worth_that_can_be_read_in_two_ways_is_asked_for_again(
+    settings, of_unknown_worth, keeper, language, grouping, typed
+):
+    """Separators of thousands are not guessed at: nothing is booked."""
+    settings.USE_THOUSAND_SEPARATOR = grouping
+    speaking(keeper, language)
+    page = keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "worth": typed})
+    assert page.status_code == 200
+    of_unknown_worth.refresh_from_db()
+    assert (of_unknown_worth.worth, of_unknown_worth.booked_at) == (None, None)
 
 
 def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):

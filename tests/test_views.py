@@ -659,6 +659,38 @@ def test_a_payment_of_a_wholly_other_amount_unsettles_nobody(fake, order, invoic
     assert Client().get(state_url(order)).json()["state"] == "waiting"
 
 
+@pytest.mark.parametrize(
+    ("at", "created"),
+    [
+        (dt.timedelta(days=-3), dt.timedelta()),
+        (dt.timedelta(minutes=-6), dt.timedelta()),
+        (dt.timedelta(), dt.timedelta(days=-25)),
+    ],
+)
+def test_a_payment_of_another_time_unsettles_nobody(fake, order, invoice_for, at, created):
+    """Who paid before there was an invoice, or long after its time, has not paid this one."""
+    now = timezone.now()
+    invoice_for(
+        order,
+        checked_at=now,
+        created_at=now + created,
+        expires_at=now + created + dt.timedelta(hours=1),
+    )
+    send_another_amount()
+    BitsbyPayment.objects.update(transaction_at=now + at)
+
+    assert Client().get(state_url(order)).json()["state"] in ("waiting", "expired")
+
+
+@pytest.mark.parametrize("at", [None, dt.timedelta(minutes=-4)])
+def test_a_payment_whose_time_is_not_exact_may_be_meant(fake, order, invoice_for, at):
+    """Where Bitsby tells no time, or clocks differ a little, the buyer is asked."""
+    be_unsure(order, invoice_for)
+    BitsbyPayment.objects.update(transaction_at=None if at is None else timezone.now() + at)
+
+    assert Client().get(state_url(order)).json()["state"] == "unsure"
+
+
 def test_a_payment_that_staff_have_dealt_with_unsettles_nobody(fake, order, invoice_for):
     """Once it is known to be another's, the order waits as before."""
     be_unsure(order, invoice_for)
