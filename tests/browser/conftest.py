@@ -26,7 +26,7 @@ from tests.shopping import buy
 Order = get_model("order", "Order")
 
 JQUERY = Path(oscar.__file__).parent / "static" / "oscar" / "js" / "jquery" / "jquery.min.js"
-PATIENCE_MILLISECONDS = 10_000
+PATIENCE_MILLISECONDS = 30_000
 DESKTOP = {"width": 1200, "height": 800}
 
 
