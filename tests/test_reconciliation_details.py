@@ -84,14 +84,15 @@ def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
 
 
 @pytest.mark.parametrize("seconds", [9.999, 10])
-def test_an_invoice_may_be_asked_about_again_after_ten_seconds(invoice, fake, clock, seconds):
+def test_an_invoice_may_be_asked_about_again_after_ten_seconds(
+    invoice, fake, clock, stop_time, seconds
+):
     """Ten seconds after the last look the next one is due, and not a moment before."""
     fake.invoices = [bitsby.told(invoice)]
     now = timezone.now()
     BitsbyInvoice.objects.update(checked_at=now - dt.timedelta(seconds=seconds))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("django.utils.timezone.now", lambda: now)
-        assert reconciliation.glance(invoice) is (seconds == 10)
+    stop_time(now)
+    assert reconciliation.glance(invoice) is (seconds == 10)
 
 
 def test_a_glance_of_a_shop_without_settings_changes_nothing(invoice, fake, settings):

@@ -106,20 +106,19 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
     return ACTIONS[action], payment
 
 
-#: Whole numbers, or two decimals at most.
-WRITTEN_WORTH = re.compile(r"[0-9]+([.,][0-9]{1,2})?")
+#: Two decimals at most. Spaces, also those that do not break, group digits in some languages.
+WRITTEN_WORTH = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
 
 
 def _worth(text: str) -> Decimal | None:
-    # Spaces, also those that do not break, group digits in some languages.
-    text = "".join(text.split())
+    text = text.strip()
     if not text:
         return None
     # With a comma for many. What may be a separator of thousands is not guessed at: "1.234" is a
     # thousand for one and a bit more than one for another, and this is booked.
     if not WRITTEN_WORTH.fullmatch(text):
         raise ValueError("not an amount with at most two decimals")
-    worth = to_cents(parse_amount(text.replace(",", ".")))
+    worth = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
     if not 0 < worth < 10**9:
         raise ValueError("out of range")
     return worth
