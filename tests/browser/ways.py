@@ -25,9 +25,9 @@ def go_to_payment(page, shop, product, password=None):
     page.get_by_label("Email address").fill("buyer@example.com")
     if password is None:
         page.get_by_label("I am a new customer and want to checkout as a guest").check()
-        if page.locator("input[type=password]").is_enabled():
-            # Oscar's form wants one of guests too where no script takes it away, and ignores it.
-            page.locator("input[type=password]").fill("none")
+        # Oscar's form wants one of guests too until a script takes it away, and ignores it. In one
+        # step, since that script may run between a look at the field and the filling of it.
+        page.locator("input[type=password]").evaluate("(field) => { field.value = 'none'; }")
     else:
         page.get_by_label("I am a returning customer, and my password is").check()
         page.locator("input[type=password]").fill(password)
