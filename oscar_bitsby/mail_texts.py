@@ -66,11 +66,11 @@ IS_NOW = {
     standing.NEW: gettext_noop("the order is new"),
     standing.WAITING: gettext_noop("the order is waiting"),
     standing.UNSURE: gettext_noop("a payment that may be meant for it waits in the inbox"),
-    standing.CHECKING: gettext_noop("the order is checking"),
+    standing.CHECKING: gettext_noop("a payment of the order is being looked at"),
     standing.PAID: gettext_noop("the order is paid"),
     standing.EXPIRED: gettext_noop("the order is expired"),
     standing.CANCELLED: gettext_noop("the order is cancelled"),
-    standing.OTHER: gettext_noop("the order is other"),
+    standing.OTHER: gettext_noop("the shop deals with the order in another way"),
 }
 
 
@@ -137,10 +137,8 @@ def context_of(mail: BuyerMail) -> dict[str, Any]:
 def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
     """Return when the order is cancelled if nobody pays, or None if it never is."""
     settings = conf.get()
-    if settings.cancel_after is None or now.state not in (
-        standing.NEW,
-        standing.EXPIRED,
-        standing.UNSURE,
-    ):
+    unpaid = (standing.NEW, standing.UNSURE, standing.EXPIRED)
+    # While an invoice is live nobody can say when: the buyer may get another one after it.
+    if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
         return None
     return cancellation.is_cancelled_at(order, order.bitsby_invoices.all(), settings)

@@ -90,13 +90,17 @@ def prune(
     deliveries = WebhookDelivery.objects.filter(
         received_at__lt=now - dt.timedelta(days=delivery_days)
     ).order_by("received_at", "pk")
-    # The first one of an order says in which language its buyer reads, and both that nobody is
-    # thanked twice.
-    kept = (BuyerMail.PLACED, BuyerMail.PAID)
-    mails = BuyerMail.objects.filter(
-        created_at__lt=now - dt.timedelta(days=mail_days),
-        status__in=(BuyerMail.SENT, BuyerMail.DROPPED, BuyerMail.FAILED),
-    ).exclude(_is_open("payment__") | models.Q(code__in=kept))
+    # Kept for good: the first mail of an order says in which language its buyer reads, and the one
+    # that thanks keeps another from being sent. Kept for now: what staff decide of a payment in the
+    # inbox may be told to its buyer, once.
+    mails = (
+        BuyerMail.objects.filter(
+            created_at__lt=now - dt.timedelta(days=mail_days),
+            status__in=(BuyerMail.SENT, BuyerMail.DROPPED, BuyerMail.FAILED),
+        )
+        .exclude(code__in=(BuyerMail.PLACED, BuyerMail.PAID))
+        .exclude(payment__in=BitsbyPayment.objects.in_inbox())
+    )
     foreign = BitsbyPayment.objects.filter(old, is_foreign=True, attention="", resolution="")
     pruned = Pruned(
         deliveries=_delete(deliveries, dry_run=dry_run),
@@ -137,11 +141,6 @@ def _is_over(moment: dt.datetime) -> models.Q:
     )
 
 
-def _is_open(prefix: str) -> models.Q:
-    """Say of payments that staff have yet to decide: what they do may be told to the buyer."""
-    return models.Q(**{f"{prefix}attention__gt": "", f"{prefix}resolution": ""})
-
-
 def _delete(rows: models.QuerySet[WebhookDelivery], *, dry_run: bool) -> int:
     """Delete the rows, oldest first."""
     if dry_run:
@@ -173,8 +172,7 @@ def _delete_walking(rows: models.QuerySet[Any], *, dry_run: bool) -> int:
 def _delete_batch(rows: models.QuerySet[Any]) -> list[int]:
     with transaction.atomic(using=router.db_for_write(rows.model)):
         # What somebody is just working with is locked: it is left to the next time.
-        # Only these: PostgreSQL locks nothing that is joined from the outside.
-        locked = rows.select_for_update(skip_locked=True, of=("self",))
+        locked = rows.select_for_update(skip_locked=True)
         found = list(locked.values_list("pk", flat=True)[:BATCH])
         rows.model._default_manager.filter(pk__in=found).delete()
     return found

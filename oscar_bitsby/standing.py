@@ -79,14 +79,14 @@ class Standing:
 def standing_of(order: Any) -> Standing:
     """Return where ``order`` stands. Its status is no proof of payment: booked money is."""
     invoice = order.bitsby_invoices.order_by("-pk").first()
-    at = settlement.order_state(conf.get(), order)
-    if at is OrderState.CANCELLED:
+    shop_state = settlement.order_state(conf.get(), order)
+    if shop_state is OrderState.CANCELLED:
         return Standing(CANCELLED, invoice)
     if ledger.has_money(order):
         return Standing(PAID, invoice)
     if cancellation.has_waiting_money(order):
         return Standing(CHECKING, invoice)
-    if at is not OrderState.PENDING:
+    if shop_state is not OrderState.PENDING:
         return Standing(OTHER, invoice)
     if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
         return Standing(NEW, invoice)

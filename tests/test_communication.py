@@ -19,7 +19,15 @@ from django.utils import formats, timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import communication, event_types, links, outbox, reconciliation, resolution
+from oscar_bitsby import (
+    communication,
+    event_types,
+    links,
+    mail_texts,
+    outbox,
+    reconciliation,
+    resolution,
+)
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.mail_models import BuyerMail
@@ -212,6 +220,19 @@ def test_the_deadline_is_told_once_it_is_known(buy):
     reconciliation.reconcile()
 
     the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
+
+
+def test_who_may_have_paid_is_told_until_when_the_page_is_open_and_no_other_end(buy, fake):
+    """While an invoice is live nobody knows when the order ends, whatever else was seen."""
+    order = buy()
+    invoice = start_payment(order)
+    fake.payments = [bitsby.seen(bitsby.transfer("8.00000000"))]
+    reconciliation.reconcile()
+
+    the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
+    context = mail_texts.context_of(order.bitsby_mails.get())
+    assert context["standing"].state == "unsure"
+    assert (context["until"], context["kept_until"]) == (invoice.expires_at, None)
 
 
 def test_no_deadline_is_told_where_there_is_none(buy_and_hear, configure):
@@ -848,18 +869,21 @@ def test_who_is_gone_is_not_written_to(place, gone):
     assert row.error
 
 
+TAKEN_OVER = "the shop deals with the order in another way"
+
+
 @pytest.mark.parametrize(
-    ("code", "status"),
+    ("code", "status", "why"),
     [
-        (BuyerMail.PLACED, "Being processed"),
-        (BuyerMail.PLACED, "Cancelled"),
-        (BuyerMail.PAID, "Cancelled"),
-        (BuyerMail.EXPIRED, "Being processed"),
-        (BuyerMail.CANCELLED, "Being processed"),
-        (BuyerMail.CANCELLED, "Pending"),
+        (BuyerMail.PLACED, "Being processed", TAKEN_OVER),
+        (BuyerMail.PLACED, "Cancelled", "the order is cancelled"),
+        (BuyerMail.PAID, "Cancelled", "the order is cancelled"),
+        (BuyerMail.EXPIRED, "Being processed", TAKEN_OVER),
+        (BuyerMail.CANCELLED, "Being processed", TAKEN_OVER),
+        (BuyerMail.CANCELLED, "Pending", "the order is expired"),
     ],
 )
-def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status):
+def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status, why):
     """A mail that waited too long for its server is dropped, with the reason."""
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
     outbox.note(code, order, invoice=invoice)
@@ -869,7 +893,16 @@ def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status)
     assert mail.outbox == []
     row = BuyerMail.objects.get()
     assert row.status == "dropped"
-    assert row.error.startswith("the order is")
+    assert row.error == why
+
+
+def test_what_was_noted_before_is_noted_once_and_is_no_error(order, caplog):
+    """Passes, pages and deliveries note the same; the second one finds it there."""
+    for _ in range(2):
+        outbox.note(BuyerMail.PAID, order)
+
+    assert BuyerMail.objects.count() == 1
+    assert caplog.records == []
 
 
 def test_an_expiry_is_not_told_to_who_has_paid_meanwhile(order, ended, fake):

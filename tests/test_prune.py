@@ -301,7 +301,7 @@ def test_what_later_mails_of_an_order_rest_on_stays(mail, code):
 
 def test_a_mail_about_money_that_staff_have_yet_to_decide_stays(mail, dismissed):
     """What they decide could otherwise be told to the buyer a second time."""
-    decided, waiting = dismissed(400), dismissed(400, resolution="")
+    decided, waiting = dismissed(400), dismissed(400, resolution="", resolved_at=None)
     mail(400, payment=decided)
     about = mail(400, payment=waiting).pk
 

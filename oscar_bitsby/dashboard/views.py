@@ -108,7 +108,7 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         context["offered"] = OFFERED
         context["is_done"] = self.is_done
         context["last_pass"] = passes.last_one()
-        context["is_blind"] = passes.is_overdue(context["last_pass"])
+        context["is_overdue"] = passes.is_overdue(context["last_pass"])
         context["may_bind"] = staff.may_move_money(self.request.user)
         return context
 
