@@ -18,15 +18,13 @@ from oscar_bitsby.simulator.process import RunningSimulator, running_simulator
 from tests.bitsby import KEY, PROJECT
 
 Order = rows.Order
-#: Found by timing each part with the process's own clock; the parts do not shrink with the rows.
+#: Found by timing each part with the process's own clock.
 WHERE_IT_GOES = (
-    "Most of it is one process's own work and waiting for 16 round trips to the database (10"
-    " queries in 3 transactions, which keep the promises that no API call is made inside one, and"
-    " that the attempt is committed before it): 7 ms finding the order payable and noting the"
-    " attempt, 1.5 ms taking the slot, 1.5 ms for requests to build and read the exchange, 2.5 ms"
-    " storing the answer, 2 ms for a bare request of this server. A machine on which waking up a"
-    " process takes less time needs less: the same code took 13.5 to 16.5 ms while others kept"
-    " both cores awake."
+    "It is one process's own work and waiting for 12 round trips to the database (8 queries, 2"
+    " transactions: no API call is made inside one, and the attempt is committed before it). Of"
+    " ten parts, three and a half go into finding the order payable and noting the attempt, one"
+    " into taking the slot, one and a half into building and reading the exchange, one and a half"
+    " into storing the answer, and the rest into the server, session and middleware."
 )
 
 

@@ -99,23 +99,8 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
 
 def has_waiting_money(order: Any) -> bool:
     """Tell whether money for this order waits in the inbox, not booked."""
-    return bool(_waiting_money(order).exists())
-
-
-def _waiting_money(order: Any) -> Any:
-    return BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
-
-
-def has_any_money(order: Any) -> bool:
-    """Tell whether any source holds money for this order, or some waits in the inbox.
-
-    One question to the database, and one of its own: under a lock that was waited for, only a new
-    statement sees what the one before has committed.
-    """
-    booked, waiting = ledger.sources_with_money(order), _waiting_money(order)
-    # Databases allow no order inside a union.
-    found = booked.order_by().values("pk").union(waiting.order_by().values("pk"), all=True)
-    return bool(found.exists())
+    waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
+    return bool(waiting.exists())
 
 
 def is_cancelled_at(

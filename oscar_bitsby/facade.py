@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import IntegrityError, router, transaction
+from django.db.models import CharField, Value
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, gateway, reconciliation, replies, signals
+from oscar_bitsby import conf, gateway, ledger, reconciliation, replies, signals
 from oscar_bitsby.attempts import NO_ANSWER, give_up, stale_before
-from oscar_bitsby.cancellation import has_any_money
+from oscar_bitsby.cancellation import has_waiting_money
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -34,6 +35,8 @@ Order = get_model("order", "Order")
 
 #: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
 CLOCK_SKEW = dt.timedelta(minutes=1)
+#: Beside the statuses of invoices: money that is booked for the order.
+MONEY = "money"
 #: What is noted of an invoice that another one took the place of.
 REPLACED = gettext_noop("replaced by a newer invoice")
 #: What is noted of an attempt that got an id which another invoice has.
@@ -50,9 +53,11 @@ def start_payment(order: Any) -> BitsbyInvoice:
     between, the order never has two live invoices.
 
     Args:
-        order: an Oscar order; it is read again under a lock.
+        order: an Oscar order, or its number: who has only that need not look the order up, since
+            it is read under a lock in any case.
 
     Raises:
+        Order.DoesNotExist: there is no such order, or no more.
         NotPayable: the order is not waiting for a payment.
         PaymentInProgress: another request is creating its invoice at this moment.
         GatewayError: Bitsby could not be asked, or did not create one; the order is unharmed.
@@ -61,7 +66,7 @@ def start_payment(order: Any) -> BitsbyInvoice:
     """
     settings = conf.get()
     for _ in range(2):
-        found = _find_or_begin(order.pk, settings)
+        found = _find_or_begin(order, settings)
         if found.status != BitsbyInvoice.CREATING:
             if found.fits(found.order) and not found.is_over(shared_now()):
                 return found
@@ -72,21 +77,22 @@ def start_payment(order: Any) -> BitsbyInvoice:
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
 
 
-def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
+def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
     """Return the live invoice, or a new attempt in status ``creating``."""
+    by_number = isinstance(order_or_number, str)
+    which = {"number": order_or_number} if by_number else {"pk": order_or_number.pk}
     try:
         with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-            order = Order._default_manager.select_for_update().get(pk=order_pk)
+            order = Order._default_manager.select_for_update().get(**which)
             if order.status != settings.order_status_pending:
                 raise NotPayable(f"order {order.number} is not waiting for a payment")
-            counting = (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID)
-            invoices = list(
-                order.bitsby_invoices.filter(status__in=counting).select_for_update().order_by("pk")
-            )
-            is_paid = any(invoice.status == BitsbyInvoice.PAID for invoice in invoices)
-            if is_paid or has_any_money(order):
+            known = _money_and_invoices(order)
+            # Money in the inbox is an order's by its invoice: where there is none, none can wait.
+            if known & {MONEY, BitsbyInvoice.PAID} or (known and has_waiting_money(order)):
                 raise NotPayable(f"order {order.number} has a payment that is being looked at")
-            live: BitsbyInvoice | None = invoices[-1] if invoices else None
+            live: BitsbyInvoice | None = None
+            if known & set(BitsbyInvoice.LIVE):
+                live = order.bitsby_invoices.live().select_for_update().first()
             if live is not None and live.status == BitsbyInvoice.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
@@ -107,6 +113,18 @@ def _find_or_begin(order_pk: Any, settings: conf.Conf) -> BitsbyInvoice:
     except IntegrityError:
         # Without row locks (SQLite) the constraint is what lets one of two requests in.
         raise PaymentInProgress("another request has just begun") from None
+
+
+def _money_and_invoices(order: Any) -> set[str]:
+    """Return the statuses of all invoices of an order, and ``MONEY`` if some is booked for it.
+
+    One question to the database, and one of its own: under a lock that was waited for, only a new
+    statement sees what the one before has committed. A first payment finds nothing at all.
+    """
+    money = ledger.sources_with_money(order).annotate(what=Value(MONEY, CharField()))
+    statuses = order.bitsby_invoices.order_by().values_list("status", flat=True)
+    # Databases allow no order inside a union.
+    return set(statuses.union(money.order_by().values_list("what", flat=True)))
 
 
 def _retire(invoice: BitsbyInvoice) -> None:
@@ -195,19 +213,19 @@ def _save_created(
         "expires_at": created.expires_at or now + hours,
     }
     rows = BitsbyInvoice.objects.filter(pk=attempt.pk)
-    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
-        # status. The invoice is kept and watched, but nobody is sent there.
-        is_ours = rows.filter(status=BitsbyInvoice.CREATING).update(
-            **values, status=BitsbyInvoice.UNPAID
+    # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
+    # status. The invoice is kept and watched, but nobody is sent there. Each of the two statements
+    # is complete by itself, so neither needs a transaction around it.
+    is_ours = rows.filter(status=BitsbyInvoice.CREATING).update(
+        **values, status=BitsbyInvoice.UNPAID
+    )
+    if not is_ours:
+        rows.update(**values)
+    elif signals.invoice_created.has_listeners(BitsbyInvoice):
+        invoice = rows.get()
+        signals.send_after_commit(
+            signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
         )
-        if not is_ours:
-            rows.update(**values)
-        elif signals.invoice_created.has_listeners(BitsbyInvoice):
-            invoice = rows.get()
-            signals.send_after_commit(
-                signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
-            )
     if is_ours:
         for name, value in (values | {"status": BitsbyInvoice.UNPAID}).items():
             setattr(attempt, name, value)

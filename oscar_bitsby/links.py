@@ -49,17 +49,34 @@ def shop_url(order: Any) -> str | None:
         return None
 
 
+def number_from(token: str) -> str:
+    """Return the number of the order that a token was made for.
+
+    Raises:
+        Http404: the token is not ours.
+    """
+    try:
+        return str(signing.Signer(salt="oscar_bitsby.order").unsign_object(token))
+    except (signing.BadSignature, ValueError):
+        raise Http404(_("There is no such order.")) from None
+
+
+def order_of(number: str) -> Any:
+    """Return the order of that number.
+
+    Raises:
+        Http404: the order is gone.
+    """
+    order = Order._default_manager.filter(number=number).first()
+    if order is None:
+        raise Http404(_("There is no such order."))
+    return order
+
+
 def order_from(token: str) -> Any:
     """Return the order that a token was made for.
 
     Raises:
         Http404: the token is not ours, or the order is gone.
     """
-    try:
-        number = signing.Signer(salt="oscar_bitsby.order").unsign_object(token)
-    except (signing.BadSignature, ValueError):
-        raise Http404(_("There is no such order.")) from None
-    order = Order._default_manager.filter(number=number).first()
-    if order is None:
-        raise Http404(_("There is no such order."))
-    return order
+    return order_of(number_from(token))

@@ -68,9 +68,10 @@ class PayView(OrderPageView):
     """
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        order = links.order_from(token)
-        if request.method == "GET" and request.session.get(SESSION_KEY) == order.number:
-            return self._start(request, order)
+        number = links.number_from(token)
+        if request.method == "GET" and request.session.get(SESSION_KEY) == number:
+            return self._start(request, number)
+        order = links.order_of(number)
         standing = standing_of(order)
         live = standing.invoice
         if standing.state == WAITING and live is not None and live.fits(order):
@@ -78,26 +79,28 @@ class PayView(OrderPageView):
         return SeeOther(links.order_url(order))
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
-        return self._start(request, links.order_from(token))
+        return self._start(request, links.number_from(token))
 
-    def _start(self, request: HttpRequest, order: Any) -> HttpResponse:
+    def _start(self, request: HttpRequest, number: str) -> HttpResponse:
         try:
-            invoice = start_payment(order)
+            invoice = start_payment(number)
         except NotPayable:
             self._forget(request)
-            return SeeOther(links.order_url(order))
+            return SeeOther(links.order_url(links.order_of(number)))
         except (PaymentInProgress, RateLimited) as error:
-            logger.info("payment of order %s waits: %s", order.number, error)
-            return self._try_again(request, order, "busy")
+            logger.info("payment of order %s waits: %s", number, error)
+            return self._try_again(request, links.order_of(number), "busy")
         except (GatewayError, ConfigurationError) as error:
-            logger.warning("payment of order %s not started: %s", order.number, error)
-            return self._try_again(request, order, "down")
+            logger.warning("payment of order %s not started: %s", number, error)
+            return self._try_again(request, links.order_of(number), "down")
         except Exception:
-            logger.exception("payment of order %s not started", order.number)
+            # Of an order that is gone nothing is wrong but the link.
+            order = links.order_of(number)
+            logger.exception("payment of order %s not started", number)
             return self._try_again(request, order, "down")
         # From now on only a click creates another one: a reload must not.
         self._forget(request)
-        return self._redirect(invoice, order)
+        return self._redirect(invoice, invoice.order)
 
     def _forget(self, request: HttpRequest) -> None:
         """Take the note away; a session without it is not written again."""

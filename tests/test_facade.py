@@ -7,7 +7,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
@@ -59,6 +59,42 @@ def test_a_new_invoice_is_stored_whole(order, fake, django_capture_on_commit_cal
     assert bitsby.written(invoice.expires_at) == answer["timeToPayDatetime"]
     assert [wallet["amount"] for wallet in invoice.wallets] == ["10.00000000", "0.00020000"]
     assert invoice.reply == answer
+
+
+def test_who_has_only_the_number_pays_the_same_order(place, fake):
+    """By its number or by itself, an order has the same invoice."""
+    order, other = place(), place()
+
+    invoice = start_payment(order.number)
+
+    assert (invoice.order, start_payment(order)) == (order, invoice)
+    assert statuses(other) == []
+    assert len(created(fake)) == 1
+
+
+def test_an_order_that_is_gone_is_said_to_be(order, fake):
+    """Neither the number of a deleted order nor what is left of it in memory asks for anything."""
+    number, gone = order.number, Order.objects.get()
+    order.delete()
+
+    for either in (number, gone):
+        with pytest.raises(Order.DoesNotExist):
+            start_payment(either)
+
+    assert created(fake) == []
+
+
+def test_a_first_payment_asks_the_database_little(
+    order, fake, real_time, django_assert_max_num_queries
+):
+    """Five statements where the throttle has its row, and on PostgreSQL two more for the time."""
+    GatewayState.create_only()
+
+    with django_assert_max_num_queries(20) as many:
+        start_payment(order.number)
+
+    work = [one["sql"] for one in many.captured_queries if "SAVEPOINT" not in one["sql"]]
+    assert len(work) == (7 if connection.vendor == "postgresql" else 5), work
 
 
 @pytest.mark.parametrize("total", ["0.01", "10.00", "10.10", "1234567.89", "100.00"])
@@ -415,6 +451,7 @@ def test_an_answer_that_comes_too_late_is_kept_but_not_given(order, fake, move_t
     assert Transaction.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_id_of_an_earlier_invoice_is_refused(place, fake):
     """Bitsby answering twice with one id must not give two orders the same page."""
     answer = bitsby.created()

@@ -129,6 +129,7 @@ def test_an_answer_for_an_attempt_that_was_given_up_is_said_to_be_late(order, fa
     assert refusal(order, PaymentInProgress) == said
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_id_that_is_known_is_refused_by_name(place, fake):
     """Operators see which invoice Bitsby has given twice, and staff why there is none."""
     answer = bitsby.created()
