@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 from django.utils.formats import number_format
 from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
@@ -148,15 +148,14 @@ def suggest(payments: list[BitsbyPayment]) -> Suggestions:
         )
         .exclude(status=BitsbyInvoice.PAID)
         .defer("reply")
-        .select_related("order")
         .order_by("-created_at", "-pk")[:OFFERED]
     )
     offers = [Reservations(invoice) for invoice in invoices]
-    found = {row.pk: best_match(row, offers) for row in unbound}
-    return Suggestions(
-        {pk: match for pk, match in found.items() if match is not None},
-        offers[-1].invoice.created_at if len(offers) == OFFERED else None,
-    )
+    best = ((row.pk, best_match(row, offers)) for row in unbound)
+    found = {pk: match for pk, match in best if match is not None}
+    # Orders are read for the few that are shown, and not for all that were compared.
+    prefetch_related_objects([match.invoice for match in found.values()], "order")
+    return Suggestions(found, offers[-1].invoice.created_at if len(offers) == OFFERED else None)
 
 
 def may_be_paid_wrongly(invoice: BitsbyInvoice) -> bool:

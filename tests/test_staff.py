@@ -337,6 +337,31 @@ def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
         assert acting == []
 
 
+def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
+    """Oscar shows orders by a permission of its own: without it, each link leads to our list."""
+    staff = member("cashier", "oscar_bitsby.bind_payment")
+    fake.invoices.append(bitsby.told(unpaid))
+    ours, other = (
+        f"{reverse(INVOICES)}?q={invoice.order_number}" for invoice in (late.invoice, unpaid)
+    )
+
+    inbox = Page(staff.get(reverse(INBOX)))
+    binding = Page(staff.get(bind_url("dashboard", unpaid.order)))
+    listed = Page(staff.get(ours))
+    refreshed = staff.post(ways["refresh"])
+
+    assert ours in inbox.links
+    assert other in binding.links
+    assert refreshed["Location"] == other
+    assert "Bitsby was asked" in said(staff, refreshed)
+    assert any(late.invoice.uid in row for row in listed.rows())
+    numbers = (late.invoice.order_number, unpaid.order_number)
+    for page in (inbox, binding, listed):
+        for url in page.links:
+            if any(number in str(url) for number in numbers):
+                assert staff.get(url).status_code == 200, url
+
+
 def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice_for, product):
     """Invoices and payments of other partners' orders, and unmatched money, stay hidden."""
     mine, other = invoice_for(place()), invoice_for(place())

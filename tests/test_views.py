@@ -362,6 +362,18 @@ def test_waiting_goes_on_for_whoever_clicked(fake, order):
     leave(client.get(refresh_of(waiting)[1]))
 
 
+def test_back_from_bitsby_after_waiting_leads_to_the_order(fake, buyer, bought):
+    """The waiting page's own try leads to Bitsby once; coming back to it shows the order."""
+    fake.on(CREATE, requests.ReadTimeout("too slow"))
+    _, own_try = refresh_of(buyer.get(buyer.pay_url))
+    fake.on(CREATE, fake.invoices_create)
+    leave(buyer.post(buyer.pay_url))
+
+    response = buyer.get(own_try)
+
+    assert (response.status_code, response["Location"]) == (303, links.order_url(bought))
+
+
 def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
     """Without a free slot nothing is sent and nothing is left behind, and the next try succeeds."""
     GatewayState.create_only()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.mixins import AccessMixin
 from django.db import transaction
@@ -30,6 +31,18 @@ def may_see(user: Any) -> bool:
 def orders_for(user: Any) -> Any:
     """Return the orders that a user may see; Oscar's own rule."""
     return get_class("dashboard.orders.views", "queryset_orders_for_user")(user)
+
+
+def may_open_orders(user: Any) -> bool:
+    """Tell whether Oscar shows a user the pages of orders, which is a permission of its own."""
+    return any(map(user.has_perm, ("order.view_order", PARTNER_PERMISSION)))
+
+
+def order_page(user: Any, number: str) -> str:
+    """Return where a user reads about an order's money: its page, at our tab, or our own list."""
+    if may_open_orders(user):
+        return reverse("dashboard:order-detail", kwargs={"number": number}) + "#bitsby"
+    return reverse("oscar_bitsby:dashboard-invoices") + f"?{urlencode({'q': number})}"
 
 
 def only_visible(queryset: Any, user: Any, order_path: str) -> Any:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
 from oscar_bitsby import binding, gateway, reconciliation, resolution, staff, wording
-from oscar_bitsby.dashboard.access import DashboardMixin
+from oscar_bitsby.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.money import parse_amount, to_cents
@@ -141,8 +141,8 @@ class InvoiceActionView(DashboardMixin, View):
         if invoice.order is None:
             url = reverse("oscar_bitsby:dashboard-invoices")
         else:
-            url = reverse("dashboard:order-detail", kwargs={"number": invoice.order_number})
-        return staff.say(request, result, f"{url}#bitsby")
+            url = order_page(request.user, invoice.order_number)
+        return staff.say(request, result, url)
 
 
 def _refresh(invoice: BitsbyInvoice) -> Result:

@@ -10,7 +10,6 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -19,12 +18,13 @@ from django.views.generic import ListView, View
 from oscar_bitsby import binding, passes, staff
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import (
-    PARTNER_PERMISSION,
     DashboardMixin,
+    may_open_orders,
     only_visible,
+    order_page,
     orders_for,
 )
-from oscar_bitsby.matching import OFFERED, suggest
+from oscar_bitsby.matching import OFFERED, Suggestions, suggest
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named
@@ -89,28 +89,34 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        whole = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
+        whole = BitsbyPayment.objects.select_related("invoice__order", "resolved_by").defer(
+            "invoice__reply", "invoice__wallets"
+        )
         found = whole.in_bulk([payment.pk for payment in context["payments"]])
         # One that was deleted in between is left out.
         payments = [found[row.pk] for row in context["payments"] if row.pk in found]
         suggested = suggest(payments)
-        context["rows"] = [
-            {
-                "payment": payment,
-                "match": suggested.found.get(payment.pk),
-                "has_seen_all": suggested.has_seen_all(payment),
-                "explorer": binding.explorer_url(payment),
-                "difference": _difference(payment),
-                "advice": ADVICE.get(payment.attention, ""),
-            }
-            for payment in payments
-        ]
+        context["rows"] = [self._row(payment, suggested) for payment in payments]
         context["offered"] = OFFERED
         context["is_done"] = self.is_done
         context["last_pass"] = passes.last_one()
         context["is_overdue"] = passes.is_overdue(context["last_pass"])
         context["may_bind"] = staff.may_move_money(self.request.user)
         return context
+
+    def _row(self, payment: BitsbyPayment, suggested: Suggestions) -> dict[str, Any]:
+        match = suggested.found.get(payment.pk)
+        invoice = match.invoice if match and payment.invoice is None else payment.invoice
+        order = invoice.order if invoice else None
+        return {
+            "payment": payment,
+            "match": match,
+            "order_page": order_page(self.request.user, order.number) if order else "",
+            "has_seen_all": suggested.has_seen_all(payment),
+            "explorer": binding.explorer_url(payment),
+            "difference": _difference(payment),
+            "advice": ADVICE.get(payment.attention, ""),
+        }
 
 
 def _difference(payment: BitsbyPayment) -> Any:
@@ -153,7 +159,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     paginator_class = BoundedPaginator
 
     def get_queryset(self) -> QuerySet[BitsbyInvoice]:
-        invoices: Any = BitsbyInvoice.objects.prefetch_related("order").defer("reply", "wallets")
+        invoices: Any = BitsbyInvoice.objects.defer("reply", "wallets")
         # By what they are filtered by: in another order, those of a day are looked for among all.
         invoices = invoices.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
@@ -165,7 +171,12 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         query = self.request.GET.copy()
         query.pop("page", None)
-        return super().get_context_data(form=self.form, query=query.urlencode(), **kwargs)
+        return super().get_context_data(
+            form=self.form,
+            query=query.urlencode(),
+            may_open_orders=may_open_orders(self.request.user),
+            **kwargs,
+        )
 
 
 def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
@@ -202,14 +213,9 @@ class BindView(DashboardMixin, View):
         # The list shows payments that may be anybody's, and reading it live takes a request.
         staff.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
-        # Oscar shows an order to those who may see orders, which is another permission than ours.
-        may_see_it = any(map(request.user.has_perm, ("order.view_order", PARTNER_PERMISSION)))
-        done = order_detail_url(order) if may_see_it else reverse("oscar_bitsby:dashboard-inbox")
-        return staff.bind_steps(request, order, "oscar_bitsby/dashboard/bind.html", {}, done)
+        page = order_page(request.user, order.number)
+        return staff.bind_steps(
+            request, order, "oscar_bitsby/dashboard/bind.html", {"order_page": page}, page
+        )
 
     post = get
-
-
-def order_detail_url(order: Any) -> str:
-    """Return the dashboard's page of an order, at our tab."""
-    return reverse("dashboard:order-detail", kwargs={"number": order.number}) + "#bitsby"
