@@ -20,7 +20,7 @@ from tests.bitsby import KEY, PROJECT
 Order = rows.Order
 #: Found by timing each part with the process's own clock.
 WHERE_IT_GOES = (
-    "It is one process's own work and waiting for 12 round trips to the database (8 queries, 2"
+    "It is one process's own work and waiting for 15 round trips to the database (9 queries, 3"
     " transactions: no API call is made inside one, and the attempt is committed before it). Of"
     " ten parts, three and a half go into finding the order payable and noting the attempt, one"
     " into taking the slot, one and a half into building and reading the exchange, one and a half"

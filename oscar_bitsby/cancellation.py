@@ -98,9 +98,12 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
 
 
 def has_waiting_money(order: Any) -> bool:
-    """Tell whether money for this order waits in the inbox, not booked."""
-    waiting = BitsbyPayment.objects.in_inbox().filter(invoice__order=order, booked_at__isnull=True)
-    return bool(waiting.exists())
+    """Tell whether money for this order waits in the inbox, not booked.
+
+    It is looked for where it is written, as booked money is.
+    """
+    inbox = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).in_inbox()
+    return bool(inbox.filter(invoice__order=order, booked_at__isnull=True).exists())
 
 
 def is_cancelled_at(

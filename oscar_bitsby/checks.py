@@ -26,6 +26,7 @@ from django.urls.resolvers import LocalePrefixPattern
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
+from oscar_bitsby.database_checks import check_databases
 from oscar_bitsby.exceptions import ConfigurationError
 
 
@@ -63,6 +64,7 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
         _check_urls,
         _check_hook,
         _check_celery,
+        check_databases,
     )
     for part in parts:
         messages += part(settings)

@@ -9,8 +9,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import IntegrityError, router, transaction
-from django.db.models import CharField, Value
+from django.db import IntegrityError, InterfaceError, OperationalError, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from oscar.core.loading import get_model
@@ -35,8 +34,6 @@ Order = get_model("order", "Order")
 
 #: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
 CLOCK_SKEW = dt.timedelta(minutes=1)
-#: Beside the statuses of invoices: money that is booked for the order.
-MONEY = "money"
 #: What is noted of an invoice that another one took the place of.
 REPLACED = gettext_noop("replaced by a newer invoice")
 #: What is noted of an attempt that got an id which another invoice has.
@@ -86,13 +83,16 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
             order = Order._default_manager.select_for_update().get(**which)
             if order.status != settings.order_status_pending:
                 raise NotPayable(f"order {order.number} is not waiting for a payment")
-            known = _money_and_invoices(order)
+            # Where the lock is, and not where a router reads from: a replica may be behind it.
+            invoices = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
+            statuses = set(invoices.order_by().values_list("status", flat=True))
             # Money in the inbox is an order's by its invoice: where there is none, none can wait.
-            if known & {MONEY, BitsbyInvoice.PAID} or (known and has_waiting_money(order)):
+            has_money = ledger.has_money(order) or (statuses and has_waiting_money(order))
+            if BitsbyInvoice.PAID in statuses or has_money:
                 raise NotPayable(f"order {order.number} has a payment that is being looked at")
             live: BitsbyInvoice | None = None
-            if known & set(BitsbyInvoice.LIVE):
-                live = order.bitsby_invoices.live().select_for_update().first()
+            if statuses & set(BitsbyInvoice.LIVE):
+                live = invoices.live().select_for_update().first()
             if live is not None and live.status == BitsbyInvoice.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
@@ -113,18 +113,6 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
     except IntegrityError:
         # Without row locks (SQLite) the constraint is what lets one of two requests in.
         raise PaymentInProgress("another request has just begun") from None
-
-
-def _money_and_invoices(order: Any) -> set[str]:
-    """Return the statuses of all invoices of an order, and ``MONEY`` if some is booked for it.
-
-    One question to the database, and one of its own: under a lock that was waited for, only a new
-    statement sees what the one before has committed. A first payment finds nothing at all.
-    """
-    money = ledger.sources_with_money(order).annotate(what=Value(MONEY, CharField()))
-    statuses = order.bitsby_invoices.order_by().values_list("status", flat=True)
-    # Databases allow no order inside a union.
-    return set(statuses.union(money.order_by().values_list("what", flat=True)))
 
 
 def _retire(invoice: BitsbyInvoice) -> None:
@@ -189,7 +177,12 @@ def _store(
     attempt: BitsbyInvoice, created: replies.CreatedInvoice, settings: conf.Conf
 ) -> BitsbyInvoice:
     try:
-        invoice = _save_created(attempt, created, settings)
+        try:
+            invoice = _save_created(attempt, created, settings)
+        except (InterfaceError, OperationalError):
+            # The connection went while Bitsby answered. Leaving its transaction has closed it, so
+            # that this opens another one: an answer in hand is not given up for it.
+            invoice = _save_created(attempt, created, settings)
     except IntegrityError:
         give_up(attempt, TAKEN)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
@@ -213,19 +206,19 @@ def _save_created(
         "expires_at": created.expires_at or now + hours,
     }
     rows = BitsbyInvoice.objects.filter(pk=attempt.pk)
-    # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
-    # status. The invoice is kept and watched, but nobody is sent there. Each of the two statements
-    # is complete by itself, so neither needs a transaction around it.
-    is_ours = rows.filter(status=BitsbyInvoice.CREATING).update(
-        **values, status=BitsbyInvoice.UNPAID
-    )
-    if not is_ours:
-        rows.update(**values)
-    elif signals.invoice_created.has_listeners(BitsbyInvoice):
-        invoice = rows.get()
-        signals.send_after_commit(
-            signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
+    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
+        # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
+        # status. The invoice is kept and watched, but nobody is sent there.
+        is_ours = rows.filter(status=BitsbyInvoice.CREATING).update(
+            **values, status=BitsbyInvoice.UNPAID
         )
+        if not is_ours:
+            rows.update(**values)
+        elif signals.invoice_created.has_listeners(BitsbyInvoice):
+            invoice = rows.get()
+            signals.send_after_commit(
+                signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
+            )
     if is_ours:
         for name, value in (values | {"status": BitsbyInvoice.UNPAID}).items():
             setattr(attempt, name, value)

@@ -10,7 +10,7 @@ import logging
 from decimal import Decimal
 from typing import Any
 
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import Exists, F, OuterRef, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
@@ -50,14 +50,13 @@ def lock_sources(order: Any) -> list[Any]:
     return list(order.sources.select_for_update().annotate(is_bitsby=is_bitsby).order_by("pk"))
 
 
-def sources_with_money(order: Any) -> Any:
-    """Return the sources that hold money for this order which was not given back."""
-    return order.sources.filter(amount_debited__gt=F("amount_refunded"))
-
-
 def has_money(order: Any) -> bool:
-    """Tell whether any source holds money for this order that was not given back."""
-    return bool(sources_with_money(order).exists())
+    """Tell whether any source holds money for this order that was not given back.
+
+    They are read where they are written: a replica may be behind the lock that the caller has.
+    """
+    sources = order.sources.using(router.db_for_write(Source))
+    return bool(sources.filter(amount_debited__gt=F("amount_refunded")).exists())
 
 
 def money_in(sources: list[Any]) -> Decimal:

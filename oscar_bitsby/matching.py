@@ -153,8 +153,10 @@ def suggest(payments: list[BitsbyPayment]) -> Suggestions:
     offers = [Reservations(invoice) for invoice in invoices]
     best = ((row.pk, best_match(row, offers)) for row in unbound)
     found = {pk: match for pk, match in best if match is not None}
-    # Orders are read for the few that are shown, and not for all that were compared.
+    # Orders are read for the few that are shown, and not for all that were compared. One that has
+    # been deleted in between is no suggestion.
     prefetch_related_objects([match.invoice for match in found.values()], "order")
+    found = {pk: match for pk, match in found.items() if match.invoice.order is not None}
     return Suggestions(found, offers[-1].invoice.created_at if len(offers) == OFFERED else None)
 
 

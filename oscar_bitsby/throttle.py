@@ -53,13 +53,15 @@ def wait_for_slot(max_wait: float, *, buyer: bool = False) -> None:
 
 def _take(buyer: bool) -> float | None:
     """Take the slot and return None, or return the seconds until it is worth trying again."""
-    with transaction.atomic(using=router.db_for_write(GatewayState), durable=True):
+    database = router.db_for_write(GatewayState)
+    with transaction.atomic(using=database, durable=True):
         now = database_now()
         free = Q(next_request_at__lte=now) | Q(next_request_at__gt=now + FURTHEST)
         if not buyer:
             free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + FURTHEST)
         # One statement that compares and sets: whoever changes the row has the slot.
-        rows = GatewayState.objects.filter(pk=GatewayState.ONLY)
+        # A replica that is behind would have it asked for all the time.
+        rows = GatewayState.objects.using(database).filter(pk=GatewayState.ONLY)
         if rows.filter(free).update(next_request_at=now + SPACING):
             return None
         state: GatewayState | None = rows.first()

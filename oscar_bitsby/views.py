@@ -75,11 +75,7 @@ class PayView(OrderPageView):
         standing = standing_of(order)
         live = standing.invoice
         if standing.state == WAITING and live is not None and live.fits(order):
-            response = self._redirect(live, order)
-            # The waiting page's own try has started it, in its session, and been forgotten there:
-            # who comes to it once more is on the way back.
-            if not (isinstance(response, SeeOther) and "try" in request.GET):
-                return response
+            return self._redirect(live, order)
         return SeeOther(links.order_url(order))
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:

@@ -13,6 +13,7 @@ from django.conf.urls.i18n import i18n_patterns
 from django.core.checks import ERROR, WARNING, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connections
 from django.urls import clear_url_caches, get_script_prefix, include, path, set_script_prefix
 from django.views.generic import View
 from oscar.core.loading import get_model
@@ -307,6 +308,57 @@ def test_celery_that_is_installed_is_right(given, monkeypatch):
     celery.__spec__ = importlib.machinery.ModuleSpec("celery", None)
     monkeypatch.setitem(sys.modules, "celery", celery)
     assert given(CELERY=True) == []
+
+
+class Replicas:
+    """Reads from a copy of the database, always or only outside of transactions."""
+
+    def __init__(self, is_careful):
+        self.is_careful = is_careful
+
+    def db_for_read(self, model, **hints):
+        may_be_behind = not (self.is_careful and connections["default"].in_atomic_block)
+        return "copy" if may_be_behind else "default"
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+
+def test_w005_for_reads_from_another_database(given, settings):
+    """A router that lets decisions be taken by a copy is told, with what to do about it."""
+    settings.DATABASE_ROUTERS = [Replicas(is_careful=False)]
+    messages = given()
+    assert_one(messages, "W005", WARNING, says="from the database 'copy'", hint="in_atomic_block")
+    settings.DATABASE_ROUTERS = [Replicas(is_careful=True)]
+    assert found() == []
+    assert not connections["default"].in_atomic_block
+
+
+@pytest.mark.parametrize(
+    ("vendor", "level", "is_told"),
+    [
+        ("postgresql", 3, True),
+        ("postgresql", 4, True),
+        ("postgresql", 2, False),
+        ("postgresql", None, False),
+        ("postgresql", "rubbish", False),
+        ("mysql", "repeatable read", True),
+        ("mysql", "read committed", False),
+        ("sqlite", None, False),
+    ],
+)
+def test_w006_for_an_isolation_level_that_shows_the_past(
+    given, monkeypatch, vendor, level, is_told
+):
+    """A level that keeps showing what was true before a lock is told, and no other."""
+    connection = connections["default"]
+    monkeypatch.setattr(type(connection), "vendor", vendor)
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"isolation_level": level})
+    messages = given()
+    if is_told:
+        assert_one(messages, "W006", WARNING, says="was true before", hint="READ COMMITTED")
+    else:
+        assert messages == []
 
 
 def test_w002_for_a_key_in_the_clear(given, settings):

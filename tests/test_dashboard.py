@@ -145,6 +145,36 @@ def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, keeper):
     assert act_url(payment, "dismiss") in card.links
 
 
+def test_an_order_that_is_deleted_meanwhile_is_not_suggested(place, invoice_for, keeper):
+    """Between comparing invoices and reading their orders one may go; the inbox is shown."""
+    invoice_for(place())
+    (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON)
+    assert "May be meant for" in card_of(keeper, payment).text
+
+    def delete_first(execute, sql, parameters, *rest):
+        is_of_orders = 'FROM "order_order" WHERE "order_order"."id"' in sql
+        return execute(sql, (0,) if is_of_orders else parameters, *rest)
+
+    with connection.execute_wrapper(delete_first):
+        card = card_of(keeper, payment)
+
+    assert "No order fits." in card.text
+
+
+def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoice_for, keeper):
+    """Every link of a row leads somewhere, also where the payment's own order is gone."""
+    gone, right = invoice_for(place()), invoice_for(place())
+    (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON, invoice=gone, attention="short")
+    gone.order.delete()
+
+    card = card_of(keeper, payment)
+
+    assert f"May be meant for order {right.order_number}" in card.text
+    page = reverse("dashboard:order-detail", args=[right.order_number])
+    assert f"{page}#bitsby" in card.links
+    assert "" not in card.links
+
+
 def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     place, invoice_for, keeper, monkeypatch
 ):

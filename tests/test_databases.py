@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connections, transaction
+from django.db import ConnectionHandler, connections, transaction
 from django.utils import timezone
+from oscar.core.loading import get_model
 
 from oscar_bitsby import replies, settlement
+from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.facade import start_payment
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.throttle import database_now, wait_for_slot
 from tests import bitsby
+
+Source = get_model("payment", "Source")
+SourceType = get_model("payment", "SourceType")
 
 pytestmark = pytest.mark.django_db
 
@@ -114,3 +119,65 @@ def test_noting_on_many_invoices_locks_where_they_are_written(
     del connections["copy"]
     assert used == ["elsewhere"]
     assert BitsbyInvoice.objects.using("default").get().checked_at == now
+
+
+class Behind:
+    """Sends every read to a replica, as the router in Django's documentation does."""
+
+    def db_for_read(self, model, **hints):
+        return "replica"
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+    def allow_relation(self, *rows, **hints):
+        return True
+
+
+@pytest.fixture
+def behind(settings):
+    """Return a function after which reads go to a replica that has not heard of anything yet."""
+    handler = ConnectionHandler(
+        {"default": {}, "replica": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+    )
+    connections["replica"] = handler["replica"]
+
+    def fall_behind():
+        settings.DATABASE_ROUTERS = [Behind()]
+
+    yield fall_behind
+    handler["replica"].close()
+    del connections["replica"]
+
+
+def test_a_replica_is_not_asked_whether_an_order_can_be_paid(order, fake, behind):
+    """Under the lock of an order only the database that has the lock knows of its invoices."""
+    behind()
+
+    invoice = start_payment(order.number)
+
+    assert invoice.status == BitsbyInvoice.UNPAID
+    assert start_payment(order.number) == invoice
+
+
+@pytest.mark.parametrize("known", ["a paid invoice", "money in the inbox", "booked money"])
+def test_what_a_replica_does_not_know_is_not_asked_for_twice(
+    order, invoice_for, fake, behind, known
+):
+    """However far a replica is behind, the buyer of a paid order is not asked to pay again."""
+    if known == "booked money":
+        kind = SourceType.objects.create(code="other", name="Other")
+        Source.objects.create(order=order, source_type=kind, amount_debited=1)
+    else:
+        status = BitsbyInvoice.PAID if known == "a paid invoice" else BitsbyInvoice.EXPIRED
+        invoice = invoice_for(order, status)
+        if known == "money in the inbox":
+            BitsbyPayment.objects.create(
+                bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, attention="mismatch"
+            )
+    behind()
+
+    with pytest.raises(NotPayable):
+        start_payment(order.number)
+
+    assert fake.requests == []

@@ -106,8 +106,9 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def _row(self, payment: BitsbyPayment, suggested: Suggestions) -> dict[str, Any]:
         match = suggested.found.get(payment.pk)
-        invoice = match.invoice if match and payment.invoice is None else payment.invoice
-        order = invoice.order if invoice else None
+        order = payment.invoice.order if payment.invoice else None
+        if order is None and match is not None:
+            order = match.invoice.order
         return {
             "payment": payment,
             "match": match,
