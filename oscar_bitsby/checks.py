@@ -82,16 +82,23 @@ def check_mail_server(
     """Warn of a mail server that may keep a pass waiting without an end."""
     given = conf.raw()
     sends = isinstance(given, Mapping) and given.get("MAILS", True)
-    by_smtp = getattr(django_settings, "EMAIL_BACKEND", "").startswith(SMTP)
-    # Later Djangos may have the time-out elsewhere.
-    has_no_end = getattr(django_settings, "EMAIL_TIMEOUT", 0) is None
-    if not (sends and by_smtp and has_no_end):
+    # From Django 6.1 on a shop may have its mail servers in one setting instead.
+    mailers = getattr(django_settings, "MAILERS", None)
+    if mailers is None:
+        backend, timeout = django_settings.EMAIL_BACKEND, django_settings.EMAIL_TIMEOUT
+        name, remedy = "EMAIL_TIMEOUT", "Set EMAIL_TIMEOUT = 10."
+    else:
+        mailer = mailers.get("default", {})
+        backend = mailer.get("BACKEND", SMTP)
+        timeout = mailer.get("OPTIONS", {}).get("timeout")
+        name, remedy = "MAILERS' timeout", "Set MAILERS['default']['OPTIONS'] = {'timeout': 10, …}."
+    if not (sends and backend.startswith(SMTP) and timeout is None):
         return []
     return [
         Warning(
-            "EMAIL_TIMEOUT is not set: a mail server that does not answer would hold up"
+            f"{name} is not set: a mail server that does not answer would hold up"
             " bitsby_reconcile, which settles payments.",
-            hint="Set EMAIL_TIMEOUT = 10.",
+            hint=remedy,
             id="oscar_bitsby.W004",
         )
     ]

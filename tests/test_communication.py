@@ -1100,6 +1100,7 @@ def test_staff_see_the_mails_in_the_admin(admin_client, order):
     assert admin_client.post(change, {"status": "sent"}).status_code == 403
 
 
+@pytest.mark.filterwarnings("ignore:The EMAIL_.* setting is deprecated")
 @pytest.mark.parametrize(
     ("backend", "seconds", "mails", "warns"),
     [
@@ -1121,6 +1122,29 @@ def test_a_mail_server_without_an_end_is_warned_of(
 
     assert [message.id for message in found] == (["oscar_bitsby.W004"] if warns else [])
     assert all("EMAIL_TIMEOUT = 10" in message.hint for message in found)
+
+
+@pytest.mark.parametrize(
+    ("mailers", "warns"),
+    [
+        ({"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}}, True),
+        ({"default": {"OPTIONS": {"host": "mail.example"}}}, True),
+        ({"default": {"OPTIONS": {"timeout": 10}}}, False),
+        ({"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}, False),
+    ],
+)
+def test_one_of_several_mail_servers_without_an_end_is_warned_of(settings, mailers, warns):
+    """In Django's newer setting the time-out is one of the options of the shop's usual server."""
+    # Django refuses both kinds of settings beside one another.
+    for name in [name for name in dir(settings) if name.startswith("EMAIL_")]:
+        if settings.is_overridden(name):
+            delattr(settings, name)
+    settings.MAILERS = mailers
+
+    found = run_checks(tags=["oscar_bitsby"], include_deployment_checks=True)
+
+    assert [message.id for message in found] == (["oscar_bitsby.W004"] if warns else [])
+    assert all("{'timeout': 10" in message.hint for message in found)
 
 
 def test_the_key_is_in_no_mail_and_no_row(mail_server, order, monkeypatch):
