@@ -941,17 +941,18 @@ def test_a_dry_run_reports_and_writes_nothing(place, invoice_for, books):
     books.add(bitsby.transfer("1.00000000"))
     books.fake.invoices = [bitsby.told(invoice, "expired") for invoice in invoices[1:3]]
     GatewayState.create_only()
-    looks = GatewayState.objects.values("far_look_at", "newest_first").get()
+    looks = GatewayState.objects.values("far_look_at", "newest_first", "passed_at").get()
     before = dump()
 
     report = reconciliation.reconcile(dry_run=True)
 
     assert dump() == before
-    assert GatewayState.objects.values("far_look_at", "newest_first").get() == looks
+    assert GatewayState.objects.values("far_look_at", "newest_first", "passed_at").get() == looks
     assert (report.booked, report.flagged) == (1, 1)
     assert (report.ended, report.cancelled) == (1, 1)
     real = reconciliation.reconcile()
     assert (real.booked, real.flagged, real.ended, real.cancelled) == (1, 1, 1, 1)
+    assert GatewayState.objects.get().passed_at > looks["passed_at"]
 
 
 def test_a_pass_stands_back_while_another_runs(watched, books):

@@ -136,8 +136,9 @@ def test_an_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, h
     assert status_of(order) == "Being processed"
     change = order.status_changes.get()
     assert (change.old_status, change.new_status) == ("Pending", "Being processed")
-    assert payment["id"] in order.notes.get().message
     invoice.refresh_from_db()
+    said = f"Bitsby payment {payment['id']} received: 10 usdt for invoice {invoice.uid}."
+    assert order.notes.get().message == said
     assert (invoice.status, invoice.holds_order) == ("paid", False)
     record = BitsbyPayment.objects.get()
     assert (record.invoice, record.worth, record.currency) == (invoice, Decimal("10.00"), "USD")
