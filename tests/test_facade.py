@@ -7,7 +7,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
@@ -82,6 +82,27 @@ def test_an_order_that_is_gone_is_said_to_be(order, fake):
             start_payment(either)
 
     assert created(fake) == []
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_an_answer_that_could_not_be_stored_is_stored_at_the_second_try(order, fake, error):
+    """A database that fails once while the answer is stored loses neither answer nor buyer."""
+    failed = []
+
+    def fail_once(execute, sql, *rest):
+        if "UPDATE" in sql and "oscar_bitsby_bitsbyinvoice" in sql and not failed:
+            failed.append(sql)
+            raise error("the server closed the connection unexpectedly")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(fail_once):
+        invoice = start_payment(order)
+
+    assert failed
+    stored = order.bitsby_invoices.get()
+    assert (stored.status, stored.url) == ("unpaid", invoice.url)
+    assert stored.expires_at == invoice.expires_at
+    assert len(created(fake)) == 1
 
 
 def test_a_first_payment_asks_the_database_little(
