@@ -937,3 +937,25 @@ def test_without_settings_the_navigation_is_as_before(keeper, settings):
 
     assert reverse(INBOX).encode() in shown
     assert reverse(INBOX).encode() not in hidden
+
+
+def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, keeper):
+    """However many they are, each invoice stands on one page, the newest on the first."""
+    order, now = place(), timezone.now()
+    invoices = [
+        invoice_for(order, "expired", created_at=now - dt.timedelta(minutes=number))
+        for number in range(27)
+    ]
+    for invoice in invoices[:26]:
+        rows(1, invoice=invoice, hash=f"of{invoice.pk}", attention="mismatch")
+
+    pages = [
+        Page(keeper.get(f"{reverse(INVOICES)}?attention=on&page={number}")) for number in (1, 2)
+    ]
+
+    shown = [
+        [invoice.uid for invoice in invoices if any(invoice.uid in row for row in page.rows())]
+        for page in pages
+    ]
+    assert shown == [[invoice.uid for invoice in part] for part in (invoices[:25], invoices[25:26])]
+    assert keeper.get(f"{reverse(INVOICES)}?attention=on&page=3").status_code == 404

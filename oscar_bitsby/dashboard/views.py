@@ -26,7 +26,7 @@ from oscar_bitsby.dashboard.access import (
 )
 from oscar_bitsby.matching import OFFERED, Suggestions, suggest
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.paging import BoundedPaginator
+from oscar_bitsby.paging import BoundedPaginator, KeyedRows
 from oscar_bitsby.search import invoices_named
 
 PAGE = 25
@@ -159,15 +159,17 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     paginate_by = PAGE
     paginator_class = BoundedPaginator
 
-    def get_queryset(self) -> QuerySet[BitsbyInvoice]:
-        invoices: Any = BitsbyInvoice.objects.defer("reply", "wallets")
+    def get_queryset(self) -> Any:
+        rows: Any = BitsbyInvoice.objects.defer("reply", "wallets")
         # By what they are filtered by: in another order, those of a day are looked for among all.
-        invoices = invoices.order_by("-created_at", "-pk")
+        found = rows.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
-            invoices = _narrow(invoices, self.form.cleaned_data)
-        found: QuerySet[BitsbyInvoice] = only_visible(invoices, self.request.user, "order")
-        return found
+            found = _narrow(found, self.form.cleaned_data)
+        found = only_visible(found, self.request.user, "order")
+        # Where money needs a person is asked of another table, which is not done twice.
+        needs_attention = self.form.is_valid() and self.form.cleaned_data["attention"]
+        return KeyedRows(found, rows) if needs_attention else found
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         query = self.request.GET.copy()
