@@ -40,6 +40,9 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
     def count(self) -> int:
         if not hasattr(self, "_bounded"):
             rows: Any = self.object_list
-            keyed = isinstance(rows, KeyedRows)
-            self._bounded = len(rows if keyed else rows.order_by().values_list("pk")[:MOST_COUNTED])
+            is_query = isinstance(rows, QuerySet)
+            # What was read already is counted as it is.
+            self._bounded = len(
+                rows.order_by().values_list("pk")[:MOST_COUNTED] if is_query else rows
+            )
         return self._bounded

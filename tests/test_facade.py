@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import reconciliation
+from oscar_bitsby import facade, reconciliation
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -102,6 +102,29 @@ def test_an_answer_that_could_not_be_stored_is_stored_at_the_second_try(order, f
     stored = order.bitsby_invoices.get()
     assert (stored.status, stored.url) == ("unpaid", invoice.url)
     assert stored.expires_at == invoice.expires_at
+    assert len(created(fake)) == 1
+
+
+def test_an_answer_that_was_stored_after_all_is_not_spoiled_by_the_second_try(
+    order, fake, monkeypatch
+):
+    """Where only the database's word on its commit was lost, the invoice is given as it stands."""
+    save, calls = facade._save_created, []
+
+    def lose_the_word(*answer):
+        saved = save(*answer)
+        calls.append(saved)
+        if len(calls) == 1:
+            raise OperationalError("the server closed the connection unexpectedly")
+        return saved
+
+    monkeypatch.setattr(facade, "_save_created", lose_the_word)
+
+    invoice = start_payment(order)
+
+    assert len(calls) == 2
+    assert order.bitsby_invoices.get() == invoice
+    assert (invoice.status, start_payment(order)) == ("unpaid", invoice)
     assert len(created(fake)) == 1
 
 
