@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
 from decimal import Decimal
@@ -111,12 +112,13 @@ def test_an_answer_that_was_stored_after_all_is_not_spoiled_by_the_second_try(
     """Where only the database's word on its commit was lost, the invoice is given as it stands."""
     save, calls = facade._save_created, []
 
-    def lose_the_word(*answer):
-        saved = save(*answer)
-        calls.append(saved)
+    def lose_the_word(attempt, *answer):
+        calls.append(attempt)
         if len(calls) == 1:
+            # The row is written, and what the process holds of it is as it was.
+            save(copy.copy(attempt), *answer)
             raise OperationalError("the server closed the connection unexpectedly")
-        return saved
+        return save(attempt, *answer)
 
     monkeypatch.setattr(facade, "_save_created", lose_the_word)
 
