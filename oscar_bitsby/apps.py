@@ -17,14 +17,12 @@ class BitsbyConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here, since all of these need the models to be loaded.
-        from oscar_bitsby import (
-            checks,  # noqa: F401  # registers itself
-            event_types,
-        )
+        from oscar_bitsby import checks, event_types
         from oscar_bitsby.buyer_pages import extend_buyer_pages
         from oscar_bitsby.checkout import hook
         from oscar_bitsby.dashboard.hook import extend_dashboard
 
+        checks.register_checks()
         hook.extend_checkout()
         extend_dashboard()
         extend_buyer_pages()

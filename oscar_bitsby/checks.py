@@ -30,7 +30,6 @@ from oscar_bitsby.database_checks import check_databases
 from oscar_bitsby.exceptions import ConfigurationError
 
 
-@checks.register("oscar_bitsby")
 def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Run all checks of the app; those that need usable settings are left out without them."""
     messages = [*_check_order_of_apps()]
@@ -75,7 +74,6 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
 SMTP = "django.core.mail.backends.smtp."
 
 
-@checks.register("oscar_bitsby", deploy=True)
 def check_mail_server(
     app_configs: Sequence[Any] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
@@ -292,3 +290,9 @@ def _check_celery(settings: conf.Conf) -> Iterator[CheckMessage]:
             hint="pip install 'django-oscar-bitsby[celery]', or leave CELERY out.",
             id="oscar_bitsby.E015",
         )
+
+
+def register_checks() -> None:
+    """Register the checks with Django; called once, when the app is ready."""
+    checks.register(check_bitsby, "oscar_bitsby")
+    checks.register(check_mail_server, "oscar_bitsby", deploy=True)
