@@ -14,7 +14,7 @@ from oscar.core.loading import get_class, get_model
 
 from bench import counting, rows
 from bench.report import Row, spread
-from oscar_bitsby import conf, replies, settlement
+from oscar_bitsby import conf, parsing, replies, settlement
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.bitsby import seen, told, transfer
@@ -49,7 +49,7 @@ def measure(piece: str, quick: bool) -> list[Row]:
     # Both find the type there, as all payments but a shop's first do.
     PaymentEventType.objects.get_or_create(code=conf.PAID_EVENT_CODE, defaults={"name": "Paid"})
     payments = [
-        replies.read_payment(seen(transfer(), told(invoice, "paid")))
+        parsing.read_payment(seen(transfer(), told(invoice, "paid")))
         for invoice in BitsbyInvoice.objects.order_by("pk")
     ]
     batches = iter([payments[start : start + batch] for start in range(0, count, batch)])
@@ -167,7 +167,7 @@ def _queries() -> tuple[int, int]:
         rows.add_lines_and_sources(1, order=key)
         rows.add_invoices(1, id=key, order_id=key)
         invoice = BitsbyInvoice.objects.get(pk=number)
-        payment = replies.read_payment(seen(transfer(), told(invoice, "paid")))
+        payment = parsing.read_payment(seen(transfer(), told(invoice, "paid")))
         counter = counting.Counter()
         with connection.execute_wrapper(counter):
             way(payment)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.contrib import admin
 from django.db.models import Model
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.loader import select_template
-from django.urls import path, reverse
-from django.utils.translation import gettext as _
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, staff, wording
+from oscar_bitsby import conf, wording
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.paging import BoundedPaginator
@@ -166,105 +161,3 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("Why not"))
     def remark(self, mail: BuyerMail) -> str:
         return wording.shown(mail.error)
-
-
-class OrderAdminMixin:
-    """Goes in front of whatever admin the shop has for its orders."""
-
-    admin_site: Any
-    opts: Any
-
-    def has_bind_bitsby_permission(self, request: HttpRequest) -> bool:
-        """Say who is offered the action; Django asks for it by the action's permission."""
-        return conf.is_configured() and staff.may_move_money(request.user)
-
-    def get_urls(self) -> list[Any]:
-        parent: Any = super()
-        # Asks Bitsby, which must not happen inside a request's transaction.
-        view = transaction.non_atomic_requests(self.admin_site.admin_view(self.bind_view))
-        own = path("<path:object_id>/bitsby/", view, name=BIND_URL_NAME)
-        return [own, *parent.get_urls()]
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        parent: Any = super()
-        # Ours extends whatever the order's page would have been without us.
-        context["bitsby_extends"] = parent.change_form_template or select_template(
-            [
-                f"admin/{self.opts.app_label}/{self.opts.model_name}/change_form.html",
-                f"admin/{self.opts.app_label}/change_form.html",
-                "admin/change_form.html",
-            ]
-        )
-        order = context.get("original")
-        if order is not None and self.has_bind_bitsby_permission(request):
-            context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
-        response: HttpResponse = parent.render_change_form(request, context, *args, **kwargs)
-        return response
-
-    @property
-    def change_form_template(self) -> str:
-        return "admin/oscar_bitsby/order_change_form.html"
-
-    def bind_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Bind a payment to one order: list, confirm, do."""
-        staff.require_money_permission(request.user)
-        try:
-            order = Order._default_manager.filter(pk=object_id).first()
-        except (ValueError, ValidationError):
-            order = None
-        if order is None:
-            raise Http404(_("There is no such order."))
-        change_url = reverse("admin:order_order_change", args=[order.pk])
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Bind a Bitsby payment to order %s") % order.number,
-            "opts": self.opts,
-            "changelist_url": reverse("admin:order_order_changelist"),
-            "change_url": change_url,
-        }
-        return staff.bind_steps(request, order, "admin/oscar_bitsby/bind.html", context, change_url)
-
-
-BIND_URL_NAME = "oscar_bitsby_bind"
-
-
-@admin.action(description=gettext_lazy("Bind a Bitsby payment"), permissions=["bind_bitsby"])
-def bind_bitsby_payment(
-    modeladmin: Any, request: HttpRequest, queryset: Any
-) -> HttpResponse | None:
-    """Open the binding page for the one order that is selected."""
-    orders = list(queryset[:2])
-    if len(orders) != 1:
-        modeladmin.message_user(
-            request,
-            _("Select exactly one order to bind a payment to."),
-            level=messages.ERROR,
-        )
-        return None
-    reason = staff.cannot_bind(orders[0])
-    if reason:
-        modeladmin.message_user(request, reason, level=messages.ERROR)
-        return None
-    return HttpResponseRedirect(reverse(f"admin:{BIND_URL_NAME}", args=[orders[0].pk]))
-
-
-def extend_order_admin() -> None:
-    """Put the mixin in front of the admin that the shop registered for its orders, if any.
-
-    Called when all apps are ready: autodiscover first, since the shop's own admin may not have
-    been registered yet, and doing this at import time would come too early for it.
-    """
-    admin.autodiscover()
-    registered = admin.site._registry.get(Order)
-    if registered is None or isinstance(registered, OrderAdminMixin):
-        return
-    current = type(registered)
-    attributes = {
-        "__module__": current.__module__,
-        "actions": [*(current.actions or ()), bind_bitsby_payment],
-    }
-    extended = type(current.__name__, (OrderAdminMixin, current), attributes)
-    admin.site.unregister(Order)
-    admin.site.register(Order, extended)

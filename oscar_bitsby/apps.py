@@ -28,6 +28,6 @@ class BitsbyConfig(AppConfig):
         extend_buyer_pages()
         post_migrate.connect(event_types.ensure_all, sender=self)
         if apps.is_installed("django.contrib.admin"):
-            from oscar_bitsby.admin import extend_order_admin
+            from oscar_bitsby.order_admin import extend_order_admin
 
             extend_order_admin()

@@ -13,11 +13,11 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import gateway, payment_looks, reconciliation, resolution, wording
+from oscar_bitsby import gateway, invoice_refresh, payment_looks, resolution, wording
 from oscar_bitsby.exceptions import BitsbyError, Refused
-from oscar_bitsby.looks import Report
 from oscar_bitsby.matching import Match, match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.report import Report
 from oscar_bitsby.resolution import Result
 
 logger = logging.getLogger("oscar_bitsby")
@@ -118,7 +118,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
     try:
-        reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
+        invoice_refresh.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
         unclear = wording.shown(str(error))
     invoice.refresh_from_db()
@@ -184,7 +184,7 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     except BitsbyError as error:
         problem = wording.shown(str(error))
     try:
-        reconciliation.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
+        invoice_refresh.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
         problem = problem or wording.shown(str(error))
     invoice.refresh_from_db()

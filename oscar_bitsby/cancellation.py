@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +11,13 @@ from django.db import router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, outbox, replies, wording
+from oscar_bitsby import conf, ledger, outbox, replies, transitions, wording
 from oscar_bitsby.clock import shared_now
-from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
+from oscar_bitsby.decisions import Action, Do, Facts, decide
+from oscar_bitsby.ledger import has_waiting_money
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement import order_state
+from oscar_bitsby.stage import OrderState, is_cancelled_at, order_state
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -68,9 +68,9 @@ def cancel_order(
                 "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
             )
         )
-        if not ledger.move_order(order, settings.order_status_cancelled, note):
+        if not transitions.move_order(order, settings.order_status_cancelled, note):
             return False
-        ledger.give_back(order)
+        transitions.give_back(order)
         outbox.note(BuyerMail.CANCELLED, order)
         order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
         logger.info(
@@ -95,27 +95,3 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
             resolution=BitsbyPayment.DISMISSED, booked_at__isnull=True
         ).exists()
     return word is None or word.status not in (replies.EXPIRED, replies.CANCELED)
-
-
-def has_waiting_money(order: Any) -> bool:
-    """Tell whether money for this order waits in the inbox, not booked.
-
-    It is looked for where it is written, as booked money is.
-    """
-    inbox = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).in_inbox()
-    return bool(inbox.filter(invoice__order=order, booked_at__isnull=True).exists())
-
-
-def is_cancelled_at(
-    order: Any, invoices: Iterable[BitsbyInvoice], settings: conf.Conf
-) -> dt.datetime:
-    """Return when an order that nobody pays is cancelled, where ``CANCEL_AFTER`` is set."""
-    patience = settings.cancel_after or dt.timedelta()
-    ends: list[dt.datetime] = [
-        invoice.ended_at for invoice in invoices if invoice.ended_at is not None
-    ]
-    if ends:
-        return max(ends) + patience
-    # The buyer never came as far as an invoice.
-    placed: dt.datetime = order.date_placed
-    return placed + dt.timedelta(hours=float(settings.time_to_pay)) + patience

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
-from oscar_bitsby import replies, transport
+from oscar_bitsby import parsing, replies, transport
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import ConnectionFailed, NoSlot, RateLimited, ReplyNotUnderstood
+
+#: Asked for in addition on either side of the days that are meant: it is not documented in which
+#: zone a filter's days are (up to 14 hours from ours), nor whether the first and last are included.
+MARGIN = dt.timedelta(days=2)
 
 logger = logging.getLogger("oscar_bitsby")
 T = TypeVar("T")
@@ -97,7 +101,7 @@ class BitsbyClient:
             "description": description,
             "serviceData": service_data,
         }
-        return self._write("/invoices/create", fields, replies.read_created)
+        return self._write("/invoices/create", fields, parsing.read_created)
 
     def cancel_invoice(self, invoice_id: uuid.UUID) -> str:
         """Cancel an invoice; Bitsby allows it only while it is unpaid and its page has 0 views."""
@@ -125,7 +129,7 @@ class BitsbyClient:
             "endDate": end_date,
             "status": status,
         }
-        return self._pages("/invoices/list", fields, replies.read_invoice, lambda item: item.id)
+        return self._pages("/invoices/list", fields, parsing.read_invoice, lambda item: item.id)
 
     def payment_pages(
         self,
@@ -136,7 +140,7 @@ class BitsbyClient:
     ) -> Iterator[Page[replies.Payment]]:
         """List payments page by page, filtered by the UTC day of the transaction."""
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
-        return self._pages("/payments/list", fields, replies.read_payment, lambda item: item.id)
+        return self._pages("/payments/list", fields, parsing.read_payment, lambda item: item.id)
 
     def list_invoices(self, **filters: Any) -> Iterator[replies.Invoice]:
         """List invoices one by one; the filters are those of ``invoice_pages``."""
@@ -150,15 +154,15 @@ class BitsbyClient:
 
     def balances(self) -> replies.Balances:
         """Return the account's balances in USD."""
-        return self._read("/billing/balances", {}, replies.read_balances)
+        return self._read("/billing/balances", {}, parsing.read_balances)
 
     def tariffs(self) -> tuple[replies.Tariff, ...]:
         """Return what each of the account's projects pays."""
-        return self._read("/billing/tarrifs", {}, _page_of(replies.read_tariff)).items
+        return self._read("/billing/tarrifs", {}, _page_of(parsing.read_tariff)).items
 
     def history(self) -> Iterator[replies.HistoryEntry]:
         """List the account's bookings, one by one."""
-        for page in self._pages("/billing/history", {}, replies.read_history_entry, _itself):
+        for page in self._pages("/billing/history", {}, parsing.read_history_entry, _itself):
             yield from page.items
 
     def _pages(

@@ -9,7 +9,6 @@ from django.db import connections, router
 from django.utils import timezone
 
 from oscar_bitsby.models import GatewayState
-from oscar_bitsby.throttle import database_now
 
 
 def shared_now() -> dt.datetime:
@@ -31,3 +30,18 @@ def _behind() -> dt.timedelta:
     theirs = database_now()
     ours = dt.datetime.fromtimestamp((before + time.time()) / 2, dt.timezone.utc)
     return theirs - ours
+
+
+def database_now() -> dt.datetime:
+    """Return the database's time, which all machines of a shop share; they may differ themselves.
+
+    SQLite has no server, so there this machine's clock is the one that all share.
+    """
+    connection = connections[router.db_for_write(GatewayState)]
+    if connection.vendor != "postgresql":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        # Not now(): that is when the transaction began, and a wait for the row's lock comes after.
+        cursor.execute("SELECT clock_timestamp()")
+        moment: dt.datetime = cursor.fetchone()[0]
+        return moment

@@ -20,10 +20,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 
-from oscar_bitsby import conf, event_types, mail_texts, outbox
+from oscar_bitsby import conf, event_types, mail_texts
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mail_models import KEPT_FOR, BuyerMail
-from oscar_bitsby.models import BitsbyInvoice
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -41,13 +40,6 @@ LONGEST_SENDING = dt.timedelta(minutes=15)
 #: What one pass sends at most, and the seconds that it takes for that: settling comes first.
 MAILS_PER_PASS = 500
 SECONDS_PER_PASS = 20.0
-REMINDERS_PER_PASS = 500
-#: Whoever has less time to pay than this needs no reminder.
-LONG_TIME_TO_PAY = dt.timedelta(hours=3)
-#: The reminder comes so long before the end, but not before the last quarter.
-REMIND_BEFORE = dt.timedelta(hours=1)
-#: Bitsby's clock and ours need not agree to the second.
-CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
 class _Post:
@@ -175,27 +167,3 @@ def end_pass(keep_alive: Callable[[], None]) -> int:
     except Exception:
         logger.exception("mails not sent; the next pass tries again")
     return 0
-
-
-def note_reminders() -> None:
-    """Note a reminder for every invoice whose long time to pay is about to end."""
-    if not outbox.are_on():
-        return
-    now = timezone.now()
-    ending = (
-        BitsbyInvoice.objects.filter(
-            status=BitsbyInvoice.UNPAID,
-            expires_at__gt=now + CLOCK_SKEW,
-            expires_at__lte=now + REMIND_BEFORE,
-            created_at__lte=F("expires_at") - LONG_TIME_TO_PAY + CLOCK_SKEW,
-            order__isnull=False,
-        )
-        .exclude(mails__code=BuyerMail.REMINDER)
-        .select_related("order")
-    )
-    for invoice in ending.order_by("expires_at")[:REMINDERS_PER_PASS]:
-        if invoice.expires_at is None:
-            continue
-        left, whole = invoice.expires_at - now, invoice.expires_at - invoice.created_at
-        if left <= whole / 4:
-            outbox.note(BuyerMail.REMINDER, invoice.order, invoice=invoice)

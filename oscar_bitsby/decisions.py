@@ -7,16 +7,7 @@ from decimal import Decimal
 from enum import Enum
 
 from oscar_bitsby import replies
-
-
-class OrderState(Enum):
-    """What the order is now, as far as settling cares."""
-
-    PENDING = "pending"
-    CANCELLED = "cancelled"
-    #: Paid, shipped, or whatever else staff made of it.
-    OTHER = "other"
-    GONE = "gone"
+from oscar_bitsby.stage import OrderState
 
 
 class Do(Enum):

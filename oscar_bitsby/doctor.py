@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import checks, conf, gateway, passes, settlement
+from oscar_bitsby import checks, conf, gateway, models, passes
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
@@ -168,14 +168,14 @@ def _money() -> Iterator[Finding]:
             "Look into the money inbox: dashboard, Bitsby.",
         )
     unpaid = BitsbyInvoice.objects.filter(status=BitsbyInvoice.UNPAID)
-    nameless = unpaid.filter(error=settlement.NAMELESS).count()
+    nameless = unpaid.filter(error=models.NAMELESS).count()
     if nameless:
         yield Finding(
             HINT,
             f"{nameless} invoices are paid at Bitsby, which does not say by what payment.",
             "Look at them at Bitsby; in the dashboard they are the invoices that need attention.",
         )
-    late = unpaid.exclude(error=settlement.NAMELESS)
+    late = unpaid.exclude(error=models.NAMELESS)
     over = late.filter(expires_at__lt=timezone.now() - OVER_FOR).count()
     if over:
         yield Finding(

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Q
 from oscar.core.loading import get_model
 
-from oscar_bitsby import cancellation, conf, replies
+from oscar_bitsby import cancellation, conf
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.conf import METHOD_CODE
-from oscar_bitsby.looks import Report, ask_about_many, settle_told
+from oscar_bitsby.invoice_sync import _ask_and_settle
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.report import Report
 
 Order = get_model("order", "Order")
 
@@ -52,27 +52,6 @@ def last_words(
     if invoices:
         progress(f"last word on {len(invoices)} invoices")
         _ask_and_settle(settings, client, report, invoices)
-
-
-def _ask_and_settle(
-    settings: conf.Conf,
-    client: BitsbyClient,
-    report: Report,
-    invoices: list[BitsbyInvoice],
-) -> dict[UUID, replies.Invoice]:
-    told, asked = ask_about_many(settings, client, invoices, report.keep_alive)
-    ended = {
-        key for key, word in told.items() if word.status in (replies.EXPIRED, replies.CANCELED)
-    }
-    if not report.dry_run:
-        # What was asked in vain is asked about less often; what was answered is not held up.
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).note_on(checked_at=shared_now())
-    for invoice in invoices:
-        word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
-        if word is not None:
-            with report.failures_counted(invoice.bitsby_id):
-                report.count(settle_told(client, invoice, word, dry_run=report.dry_run))
-    return told
 
 
 def cancel_orders(

@@ -14,9 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, gateway, ledger, reconciliation, replies, signals
+from oscar_bitsby import conf, gateway, invoice_refresh, ledger, parsing, replies, signals
 from oscar_bitsby.attempts import NO_ANSWER, give_up, stale_before
-from oscar_bitsby.cancellation import has_waiting_money
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -26,6 +25,7 @@ from oscar_bitsby.exceptions import (
     PaymentPageRefused,
     ReplyNotUnderstood,
 )
+from oscar_bitsby.ledger import has_waiting_money
 from oscar_bitsby.models import BitsbyInvoice, log_change
 
 logger = logging.getLogger("oscar_bitsby")
@@ -121,7 +121,7 @@ def _retire(invoice: BitsbyInvoice) -> None:
     Raises:
         NotPayable: it is paid.
     """
-    outcome = reconciliation.refresh(invoice, gateway.for_buyer())
+    outcome = invoice_refresh.refresh(invoice, gateway.for_buyer())
     invoice.refresh_from_db()
     if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == replies.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
@@ -231,7 +231,7 @@ def _save_created(
 def _storable(reply: Any) -> Any:
     """Return an answer as every database's JSON column takes it."""
     text = json.dumps(reply, default=str, ensure_ascii=False)
-    return json.loads(ESCAPED_NUL.sub(r"\1", replies.storable(text)))
+    return json.loads(ESCAPED_NUL.sub(r"\1", parsing.storable(text)))
 
 
 def _as_json(wallet: replies.Wallet) -> dict[str, str]:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import cancellation, conf, ledger, links, standing
+from oscar_bitsby import conf, ledger, links, stage, standing
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.standing import Standing
 
@@ -45,7 +45,7 @@ def why_not(mail: BuyerMail) -> str:
         return "" if is_open else gettext_noop("the payment was dealt with")
     if now.state not in MAY_BE[mail.code]:
         return IS_NOW[now.state]
-    has_money = ledger.has_money(order) or cancellation.has_waiting_money(order)
+    has_money = ledger.has_money(order) or ledger.has_waiting_money(order)
     if mail.code == BuyerMail.CANCELLED and has_money:
         return gettext_noop("money came after all")
     if mail.code in (BuyerMail.REMINDER, BuyerMail.EXPIRED):
@@ -141,4 +141,4 @@ def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
     # While an invoice is live nobody can say when: the buyer may get another one after it.
     if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
         return None
-    return cancellation.is_cancelled_at(order, order.bitsby_invoices.all(), settings)
+    return stage.is_cancelled_at(order, order.bitsby_invoices.all(), settings)

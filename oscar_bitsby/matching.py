@@ -15,7 +15,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.records import share_worth, worth_of_row
+from oscar_bitsby.valuation import share_worth, worth_of_row
 
 #: How long after its time an invoice is still likely what a payment was meant for.
 LATE = dt.timedelta(days=2)

@@ -10,10 +10,13 @@ from typing import Any
 from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from oscar.core.compat import AUTH_USER_MODEL
 
 from oscar_bitsby.mail_models import BuyerMail as BuyerMail
 from oscar_bitsby.state_models import EPOCH, GatewayState
+
+NAMELESS = gettext_noop("Bitsby calls it paid without naming the payment")
 
 __all__ = [
     "EPOCH",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
@@ -35,24 +34,6 @@ def parse_amount(value: Any) -> Decimal:
     if isinstance(exponent, int) and -exponent > CRYPTO_PLACES:
         raise ValueError("an amount is too fine")
     return amount
-
-
-def parse_time(value: Any) -> dt.datetime:
-    """Convert a time of an answer: ``YYYY-MM-DD HH:MM:SS`` is UTC; ISO 8601 is taken as well.
-
-    Raises:
-        ValueError: it is not a time between the years 2000 and 2200.
-    """
-    if not isinstance(value, str) or len(value) > 40:
-        raise ValueError("a time is not a text")
-    text = value.strip()
-    # Python 3.10 does not read the Z that later versions do.
-    moment = dt.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
-    if not 2000 <= moment.year <= 2200:
-        raise ValueError("a time is out of range")
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=dt.timezone.utc)
-    return moment.astimezone(dt.timezone.utc)
 
 
 def to_cents(amount: Decimal) -> Decimal:

@@ -8,39 +8,21 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, replies, settlement
-from oscar_bitsby.client import BitsbyClient, Page
-from oscar_bitsby.looks import MARGIN, Report
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby import conf, cursor, replies, settlement
+from oscar_bitsby.client import MARGIN, BitsbyClient, Page
+from oscar_bitsby.clock import shared_now
+from oscar_bitsby.cursor import began
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.report import Report
 
+#: How often everything that is watched is looked at, as against the last days only.
+FAR_LOOK_EVERY = dt.timedelta(hours=24)
 
-def shared_state() -> GatewayState:
-    """Return the shared row, created if need be."""
-    GatewayState.create_only()
-    state: GatewayState = GatewayState.objects.get(pk=GatewayState.ONLY)
-    return state
+#: How often a near look goes below what is known, and how far. The list goes by the time of the
+#: transaction, and a payment that needed long to be confirmed appears below newer ones.
+DEEP_LOOK_EVERY = dt.timedelta(hours=1)
 
-
-def note_read_to(report: Report) -> None:
-    """Remember up to which transaction time the list was read without a gap.
-
-    A look that broke off, or the one page that a delivery has read, does not count: what stands
-    below it was not seen.
-    """
-    rows = GatewayState.objects.filter(pk=GatewayState.ONLY, read_to__lt=report.newest)
-    rows.update(read_to=report.newest)
-
-
-def note_far_look(at: dt.datetime, report: Report) -> None:
-    """Remember that everything was looked at, and what order the list was in."""
-    GatewayState.objects.filter(pk=GatewayState.ONLY).update(
-        far_look_at=at, deep_look_at=at, newest_first=report.newest_first and report.descends
-    )
-
-
-def note_deep_look(at: dt.datetime) -> None:
-    """Remember that a near look went below what was known."""
-    GatewayState.objects.filter(pk=GatewayState.ONLY).update(deep_look_at=at)
+CONFIRMED_WITHIN = dt.timedelta(hours=6)
 
 
 def take_in_first_page(client: BitsbyClient, start: dt.datetime) -> None:
@@ -143,15 +125,6 @@ def _take_in(
         settlement.keep(payment, reason=reason)
 
 
-def began() -> dt.datetime | None:
-    """Return when this shop first asked for an invoice: what is older is none of its business.
-
-    An attempt whose answer was lost counts: the invoice may be there, and money on it.
-    """
-    first = BitsbyInvoice.objects.order_by("pk").first()
-    return first.created_at - dt.timedelta(minutes=5) if first else None
-
-
 def _reason_to_keep(payment: replies.Payment, since: dt.datetime | None) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
@@ -166,3 +139,44 @@ def _reason_to_keep(payment: replies.Payment, since: dt.datetime | None) -> str:
     at = payment.transaction_at
     is_ours = since is not None and (at is None or at >= since)
     return BitsbyPayment.UNMATCHED if is_ours else ""
+
+
+def _look_at_payments(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    progress: Callable[[str], None],
+) -> None:
+    now = shared_now()
+    far_start = now - dt.timedelta(days=settings.watch_days)
+    began = cursor.began()
+    if began is None or not BitsbyInvoice.objects.watched(far_start).exists():
+        return
+    state = cursor.shared_state()
+    is_far = _is_due(state.far_look_at, FAR_LOOK_EVERY, now)
+    is_deep = _is_due(state.deep_look_at, DEEP_LOOK_EVERY, now)
+    start = max(far_start if is_far else _near_start(), began)
+    progress("far look at payments" if is_far else "near look at payments")
+
+    def note(pages: int, payments: int) -> None:
+        report.keep_alive()
+        progress(f"{payments} payments on {pages} pages")
+
+    known = state.read_to - CONFIRMED_WITHIN if is_deep else state.read_to
+    may_stop = state.newest_first and not is_far
+    take_in_payments(client, report, start, stop_before=known if may_stop else None, note=note)
+    if not report.dry_run:
+        cursor.note_read_to(report)
+        if is_far:
+            cursor.note_far_look(now, report)
+        elif is_deep:
+            cursor.note_deep_look(now)
+
+
+def _is_due(last: dt.datetime, every: dt.timedelta, now: dt.datetime) -> bool:
+    """Tell whether something is to be done again; also when a clock was put back since."""
+    return now - last >= every or last > now
+
+
+def _near_start() -> dt.datetime:
+    return timezone.now() - dt.timedelta(days=1)

@@ -2,32 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Decimal
-from typing import TypeVar
-
-from django.db import IntegrityError
-
 from oscar_bitsby import replies
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.money import to_cents
-
-T = TypeVar("T")
-
-#: A worth of this much or more fits no column of Oscar's.
-TOO_MUCH = Decimal(10) ** 10
-
-
-def once_more_if_taken(work: Callable[[], T]) -> T:
-    """Run a transaction that remembers a payment, and once more if another one was quicker.
-
-    Two processes may see a payment first at the same time. Its unique id lets one of them in; the
-    other one's transaction is undone as a whole, and when it begins again the row is there.
-    """
-    try:
-        return work()
-    except IntegrityError:
-        return work()
+from oscar_bitsby.valuation import worth_of
 
 
 def remember(
@@ -87,48 +64,3 @@ def remember(
         row.resolved_at = row.resolved_by = None
         row.save()
     return row
-
-
-def worth_of(payment: replies.Payment, invoice: BitsbyInvoice) -> Decimal | None:
-    """Return a payment's worth in the invoice's currency, in cents; None when it cannot be told.
-
-    The invoice locked a rate for each wallet when it was created: its amount against the reserved
-    amount of the coin. A wallet that was not reserved has no rate, but the same coin on another
-    chain has.
-    """
-    wallet = payment.wallet
-    if wallet is None:
-        return None
-    return _worth(payment.amount, wallet.id, wallet.cryptocurrency, invoice)
-
-
-def worth_of_row(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
-    """Return what a remembered payment would be worth, were it bound to ``invoice``."""
-    return _worth(payment.amount, payment.wallet_id, payment.cryptocurrency, invoice)
-
-
-def _worth(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> Decimal | None:
-    reserved = _reserved(invoice, "id", wallet) or _reserved(invoice, "cryptocurrency", coin)
-    return share_worth(amount, reserved, invoice.amount)
-
-
-def share_worth(amount: Decimal, reserved: Decimal | None, asked: Decimal) -> Decimal | None:
-    """Return what an amount of coins is worth at the rate that an invoice locked.
-
-    Args:
-        amount: coins that came.
-        reserved: coins that the invoice reserved for ``asked`` of its currency; None or 0 where no
-            rate is known.
-    """
-    if not reserved:
-        return None
-    worth = asked * amount / reserved
-    # Nothing, or nearly, pays for no order by itself: a person decides.
-    return to_cents(worth) if worth < TOO_MUCH and to_cents(worth) > 0 else None
-
-
-def _reserved(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:
-    for wallet in invoice.wallets:
-        if value and str(wallet.get(key, "")).lower() == value.lower() and wallet.get("amount"):
-            return Decimal(wallet["amount"])
-    return None

@@ -21,12 +21,12 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, pgettext
 
-from oscar_bitsby import conf, ledger, outbox, signals, wording
-from oscar_bitsby.decisions import OrderState
+from oscar_bitsby import conf, ledger, outbox, signals, transitions, wording
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement import flag, lock, order_state
+from oscar_bitsby.settlement import flag, lock
+from oscar_bitsby.stage import OrderState, order_state
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -125,7 +125,7 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
         text = wording.note(
             gettext_noop("Settled again by late payment %(payment)s."), payment=record
         )
-        if ledger.reopen(order, settings.order_status_paid, text):
+        if transitions.reopen(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
             outbox.note(BuyerMail.PAID, order)
         else:
@@ -205,7 +205,7 @@ def _pay(order: Any, record: BitsbyPayment) -> bool:
     if order_state(settings, order) is not OrderState.PENDING:
         return True
     note = wording.note(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
-    return ledger.move_order(order, settings.order_status_paid, note)
+    return transitions.move_order(order, settings.order_status_paid, note)
 
 
 def _resolve(

@@ -10,18 +10,23 @@ Nothing here talks to Bitsby; whoever calls has asked before, outside of any tra
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, outbox, replies, signals, wording
+from oscar_bitsby import conf, ledger, notifications, replies, signals, transitions, wording
 from oscar_bitsby.clock import shared_now
-from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
-from oscar_bitsby.records import once_more_if_taken, remember, worth_of
+from oscar_bitsby.decisions import Action, Do, Facts, decide
+from oscar_bitsby.models import NAMELESS, BitsbyInvoice, BitsbyPayment, log_change
+from oscar_bitsby.records import remember
+from oscar_bitsby.stage import OrderState, order_state
+from oscar_bitsby.valuation import worth_of
+
+T = TypeVar("T")
 
 __all__ = [
     "Action",
@@ -36,7 +41,6 @@ __all__ = [
 
 logger = logging.getLogger("oscar_bitsby")
 
-NAMELESS = gettext_noop("Bitsby calls it paid without naming the payment")
 
 Order = get_model("order", "Order")
 
@@ -106,7 +110,7 @@ def _settle(
                 _apply(action, settings, order, invoice, record, sources)
             if invoice.views != before[1] and invoice.status == before[0]:
                 invoice.save(update_fields=["views"])
-            outbox.note_settled(actions, order, invoice, record)
+            notifications.note_settled(actions, order, invoice, record)
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
             elif told.status == replies.PAID and payment is None:
@@ -157,17 +161,6 @@ def _facts(
     )
 
 
-def order_state(settings: conf.Conf, order: Any) -> OrderState:
-    """Sort an order's status into what settling cares about."""
-    if order is None:
-        return OrderState.GONE
-    if order.status == settings.order_status_pending:
-        return OrderState.PENDING
-    if order.status == settings.order_status_cancelled:
-        return OrderState.CANCELLED
-    return OrderState.OTHER
-
-
 def _apply(
     action: Action,
     settings: conf.Conf,
@@ -201,7 +194,7 @@ def _apply(
             payment=record,
             invoice=invoice.uid,
         )
-        if ledger.move_order(order, settings.order_status_paid, note):
+        if transitions.move_order(order, settings.order_status_paid, note):
             log_change("order paid", invoice, status=order.status)
         else:
             flag(record, BitsbyPayment.STATUS, order)
@@ -276,3 +269,15 @@ def keep(payment: replies.Payment, *, reason: str = "") -> BitsbyPayment:
         return record
 
     return once_more_if_taken(work)
+
+
+def once_more_if_taken(work: Callable[[], T]) -> T:
+    """Run a transaction that remembers a payment, and once more if another one was quicker.
+
+    Two processes may see a payment first at the same time. Its unique id lets one of them in; the
+    other one's transaction is undone as a whole, and when it begins again the row is there.
+    """
+    try:
+        return work()
+    except IntegrityError:
+        return work()

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -17,25 +16,8 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from oscar_bitsby import binding, matching
 from oscar_bitsby.matching import Match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.permissions import require_money_permission
 from oscar_bitsby.resolution import Result
-
-#: The permission that moves money; checked on the server for every way in.
-BIND_PERMISSION = "oscar_bitsby.bind_payment"
-
-
-def may_move_money(user: Any) -> bool:
-    """Tell whether a user may bind, accept, dismiss and cancel: staff with the permission only."""
-    return bool(user.is_active and user.is_staff and user.has_perm(BIND_PERMISSION))
-
-
-def require_money_permission(user: Any) -> None:
-    """Refuse everybody who may not move money.
-
-    Raises:
-        PermissionDenied: the user is not staff, or has not the permission.
-    """
-    if not may_move_money(user):
-        raise PermissionDenied(_("You need the permission “Can bind Bitsby payments”."))
 
 
 class BindForm(forms.Form):

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import cancellation, conf, ledger, settlement
+from oscar_bitsby import conf, ledger, models, stage
 from oscar_bitsby.matching import may_be_paid_wrongly
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.settlement import OrderState
@@ -79,18 +79,18 @@ class Standing:
 def standing_of(order: Any) -> Standing:
     """Return where ``order`` stands. Its status is no proof of payment: booked money is."""
     invoice = order.bitsby_invoices.order_by("-pk").first()
-    shop_state = settlement.order_state(conf.get(), order)
+    shop_state = stage.order_state(conf.get(), order)
     if shop_state is OrderState.CANCELLED:
         return Standing(CANCELLED, invoice)
     if ledger.has_money(order):
         return Standing(PAID, invoice)
-    if cancellation.has_waiting_money(order):
+    if ledger.has_waiting_money(order):
         return Standing(CHECKING, invoice)
     if shop_state is not OrderState.PENDING:
         return Standing(OTHER, invoice)
     if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
         return Standing(NEW, invoice)
-    if invoice.status == BitsbyInvoice.PAID or invoice.error == settlement.NAMELESS:
+    if invoice.status == BitsbyInvoice.PAID or invoice.error == models.NAMELESS:
         return Standing(CHECKING, invoice)
     if invoice.status == BitsbyInvoice.UNPAID and not invoice.is_over(timezone.now()):
         state, until = WAITING, invoice.expires_at

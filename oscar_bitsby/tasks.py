@@ -6,7 +6,7 @@ import logging
 
 from celery import current_app, shared_task
 
-from oscar_bitsby import reconciliation
+from oscar_bitsby import invoice_refresh, reconciliation
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice
 
@@ -37,7 +37,7 @@ def look_into_delivery(invoice_pk: int) -> str:
     if invoice is None:
         return "no such invoice"
     try:
-        asked = reconciliation.look_into_hint(invoice)
+        asked = invoice_refresh.look_into_hint(invoice)
     except BitsbyError as error:
         logger.warning("no look at invoice %s: %s", invoice.bitsby_id, error)
         return str(error)

@@ -7,11 +7,11 @@ import datetime as dt
 import logging
 import time
 
-from django.db import connections, router, transaction
+from django.db import router, transaction
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext_noop
 
+from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
 
@@ -80,18 +80,3 @@ def _take(buyer: bool) -> float | None:
             at = max(at, state.buyer_waits_until)
         wait: float = (at - now).total_seconds()
         return max(wait, 0.01)
-
-
-def database_now() -> dt.datetime:
-    """Return the database's time, which all machines of a shop share; they may differ themselves.
-
-    SQLite has no server, so there this machine's clock is the one that all share.
-    """
-    connection = connections[router.db_for_write(GatewayState)]
-    if connection.vendor != "postgresql":
-        return timezone.now()
-    with connection.cursor() as cursor:
-        # Not now(): that is when the transaction began, and a wait for the row's lock comes after.
-        cursor.execute("SELECT clock_timestamp()")
-        moment: dt.datetime = cursor.fetchone()[0]
-        return moment

@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 
-from oscar_bitsby import conf, links, reconciliation
+from oscar_bitsby import conf, invoice_refresh, links
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -175,7 +175,7 @@ def _look(order: Any) -> Any:
     """Return the order's standing, after a glance at Bitsby if that costs nobody anything."""
     standing = standing_of(order)
     invoice = standing.invoice
-    if standing.is_final or invoice is None or not reconciliation.glance(invoice):
+    if standing.is_final or invoice is None or not invoice_refresh.glance(invoice):
         return standing
     order.refresh_from_db()
     return standing_of(order)

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from oscar_bitsby import conf, reconciliation, replies
+from oscar_bitsby import conf, invoice_refresh, parsing
 from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
@@ -76,7 +76,7 @@ def _invoice_id(body: bytes) -> UUID | None:
     try:
         data = json.loads(body)
         invoice = data.get("invoice")
-        return replies.read_uuid(invoice.get("id"))
+        return parsing.read_uuid(invoice.get("id"))
     except (ValueError, AttributeError, RecursionError):
         return None
 
@@ -92,7 +92,7 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
         return _answer(200, "unknown invoice")
     delivery = _record(request, body, invoice)
     try:
-        asked = reconciliation.look_into_delivery(invoice)
+        asked = invoice_refresh.look_into_delivery(invoice)
         outcome = ASKED if asked else NOT_ASKED
     except BitsbyError as error:
         outcome = str(error)
@@ -115,7 +115,7 @@ def _hand_on(invoice: BitsbyInvoice) -> None:
     # Imported here, since only shops that say so have Celery.
     from oscar_bitsby import tasks
 
-    delay = reconciliation.may_be_asked_in(invoice).total_seconds()
+    delay = invoice_refresh.may_be_asked_in(invoice).total_seconds()
     transaction.on_commit(
         partial(tasks.queue_look, invoice, delay), using=router.db_for_write(BitsbyInvoice)
     )
@@ -126,7 +126,7 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
     now = shared_now()
     # Taken by one UPDATE, so that of deliveries which overlap only one is kept.
     due = BitsbyInvoice.objects.filter(
-        pk=invoice.pk, delivery_kept_at__lte=now - reconciliation.ASK_AGAIN_AFTER
+        pk=invoice.pk, delivery_kept_at__lte=now - invoice_refresh.ASK_AGAIN_AFTER
     )
     if not due.update(delivery_kept_at=now):
         return None
@@ -151,5 +151,5 @@ def _answer(status: int, text: str) -> HttpResponse:
         # Django would log it as an error with the path, which holds the token, and mail the
         # admins; here it is a word to Bitsby and nothing that is wrong.
         response._has_been_logged = True  # type: ignore[attr-defined]
-        response["Retry-After"] = str(int(reconciliation.ASK_AGAIN_AFTER.total_seconds()))
+        response["Retry-After"] = str(int(invoice_refresh.ASK_AGAIN_AFTER.total_seconds()))
     return response

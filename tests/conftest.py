@@ -15,7 +15,7 @@ from django.utils import timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import ledger, throttle
+from oscar_bitsby import ledger
 from oscar_bitsby.models import BitsbyInvoice
 from tests import bitsby
 
@@ -51,7 +51,7 @@ def clock(request, monkeypatch):
     if "real_time" in request.fixturenames:
         return None
     clock = MovedClock()
-    monkeypatch.setattr(throttle, "database_now", clock.now)
+    monkeypatch.setattr("oscar_bitsby.throttle.database_now", clock.now)
     monkeypatch.setattr("oscar_bitsby.throttle.time", clock)
     monkeypatch.setattr("oscar_bitsby.client.time", clock)
     return clock

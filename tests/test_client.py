@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from oscar_bitsby import client as client_module
-from oscar_bitsby import gateway, replies
+from oscar_bitsby import gateway, parsing, replies
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import (
@@ -101,7 +101,7 @@ def test_creating_an_invoice_sends_the_six_documented_fields(client, fake, paylo
         service_data='{"orderId":"100001","userId":null}',
     )
 
-    assert created == replies.read_created(payload("invoices_create")["data"])
+    assert created == parsing.read_created(payload("invoices_create")["data"])
     assert fake.asked("/invoices/create") == [
         {
             "projectId": PROJECT,
@@ -154,7 +154,7 @@ def test_listing_invoices_sends_the_filters_that_are_given(client, fake, payload
             status="paid",
         )
     )
-    assert found == [replies.read_invoice(item) for item in payload("invoices_list")["data"]]
+    assert found == [parsing.read_invoice(item) for item in payload("invoices_list")["data"]]
     assert fake.asked("/invoices/list") == [
         {
             "invoiceId": str(INVOICE),

@@ -22,6 +22,7 @@ from oscar.test import factories
 from oscar_bitsby import (
     communication,
     event_types,
+    invoice_refresh,
     links,
     mail_texts,
     outbox,
@@ -263,7 +264,7 @@ def test_no_page_and_no_delivery_waits_for_a_mail_server(
     """Whoever settles a payment only notes the mail; the next pass sends it."""
     mail_server("Refusing")
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    committed(reconciliation.refresh, invoice)
+    committed(invoice_refresh.refresh, invoice)
     row = order.bitsby_mails.get()
     assert (row.status, row.tries) == ("waiting", 0)
     mail_server()
@@ -339,7 +340,7 @@ def test_a_wrong_amount_that_staff_knew_of_is_thanked_for(
 ):
     """When staff bind a payment of another amount, its buyer hears that it is received."""
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer("8.00000000"))]
-    reconciliation.refresh(invoice)
+    invoice_refresh.refresh(invoice)
     committed(resolution.mark_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
     reconciliation.reconcile()
 
@@ -1057,8 +1058,8 @@ def test_passes_and_pages_that_settle_at_once_send_one_mail(order, invoice, fake
 
     results = at_once(
         reconciliation.reconcile,
-        lambda: reconciliation.refresh(invoice),
-        lambda: reconciliation.refresh(invoice),
+        lambda: invoice_refresh.refresh(invoice),
+        lambda: invoice_refresh.refresh(invoice),
     )
     reconciliation.reconcile()
 
@@ -1074,7 +1075,7 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
     mail_server("Slow")
     mail_backends.Slow.meanwhile = lambda: inside.append(connection.in_atomic_block)
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    reconciliation.refresh(invoice)
+    invoice_refresh.refresh(invoice)
     reconciliation.reconcile()
 
     assert inside == [False]

@@ -7,11 +7,12 @@ from django.db import ConnectionHandler, connections, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import replies, settlement
+from oscar_bitsby import parsing, settlement
+from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.throttle import database_now, wait_for_slot
+from oscar_bitsby.throttle import wait_for_slot
 from tests import bitsby
 
 Source = get_model("payment", "Source")
@@ -64,7 +65,7 @@ def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch,
     """The database that keeps the row is asked for the time."""
     asked = []
     monkeypatch.setattr(
-        "oscar_bitsby.throttle.connections",
+        "oscar_bitsby.clock.connections",
         type("Connections", (), {"__getitem__": lambda self, name: asked.append(name)})(),
     )
 
@@ -76,7 +77,7 @@ def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch,
 
 def test_settling_locks_where_the_invoices_are(opened, order, invoice):
     """Invoices are locked in the database that keeps them."""
-    told = replies.read_invoice(bitsby.told(invoice, "expired"))
+    told = parsing.read_invoice(bitsby.told(invoice, "expired"))
     settlement.settle(invoice, told)
 
     assert set(opened) == {"elsewhere"}
@@ -84,7 +85,7 @@ def test_settling_locks_where_the_invoices_are(opened, order, invoice):
 
 def test_unbound_payments_are_kept_where_payments_are(opened):
     """A payment that fits nothing is written in one transaction of its database."""
-    settlement.keep(replies.read_payment(bitsby.seen()), reason="unmatched")
+    settlement.keep(parsing.read_payment(bitsby.seen()), reason="unmatched")
 
     assert set(opened) == {"elsewhere"}
 

@@ -7,8 +7,9 @@ from itertools import product
 
 import pytest
 
-from oscar_bitsby.decisions import Action, Do, Facts, OrderState, decide
+from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.stage import OrderState
 
 PENDING, CANCELLED = OrderState.PENDING, OrderState.CANCELLED
 OTHER, GONE = OrderState.OTHER, OrderState.GONE

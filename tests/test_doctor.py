@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from oscar_bitsby import reconciliation, settlement
+from oscar_bitsby import models, reconciliation
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyPayment, GatewayState, WebhookDelivery
 from tests import bitsby
@@ -151,7 +151,7 @@ def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
 ):
     """Bitsby calls it paid and names no payment: people look at it, and passes do not help."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
-    invoice_for(order, created_at=long_ago, expires_at=long_ago, error=settlement.NAMELESS)
+    invoice_for(order, created_at=long_ago, expires_at=long_ago, error=models.NAMELESS)
     said, error = doctor("--offline")
     assert "1 invoices are paid at Bitsby, which does not say by what payment" in said
     assert "still count as unpaid" not in said

@@ -22,13 +22,12 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import reconciliation
-from oscar_bitsby.clock import shared_now
+from oscar_bitsby import invoice_refresh, reconciliation
+from oscar_bitsby.clock import database_now, shared_now
 from oscar_bitsby.exceptions import PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
-from oscar_bitsby.throttle import database_now
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -243,7 +242,7 @@ def test_what_another_machine_asked_about_is_asked_again_in_its_time(
     BitsbyInvoice.objects.update(checked_at=ago(seconds=seconds))
     own_clock(minutes)
 
-    assert reconciliation.look_into_delivery(invoice) is asks
+    assert invoice_refresh.look_into_delivery(invoice) is asks
     assert bool(fake.requests) is asks
 
 

@@ -11,13 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from oscar_bitsby.models import (
-    EPOCH,
-    BitsbyInvoice,
-    BitsbyPayment,
-    GatewayState,
-    WebhookDelivery,
-)
+from oscar_bitsby.models import EPOCH, BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db

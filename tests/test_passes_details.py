@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from oscar_bitsby import reconciliation
+from oscar_bitsby import invoice_refresh, reconciliation
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.passes import LEASE
@@ -190,7 +190,7 @@ def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
     fake.invoices = [bitsby.told(invoice)]
     client = BitsbyClient(bitsby.KEY)
 
-    reconciliation.refresh(invoice, client)
+    invoice_refresh.refresh(invoice, client)
 
     assert client.requests == len(fake.requests) == 1
 

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, pruning, reconciliation, replies, settlement
+from oscar_bitsby import binding, parsing, pruning, reconciliation, settlement
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from tests import bitsby
@@ -168,7 +168,7 @@ def test_what_is_bound_to_an_invoice_of_ours_stays(payment, dismissed, invoice, 
 
 def test_invoices_and_booked_money_stay(order, invoice, move_time):
     """Years later the invoice, its payment and the books are there."""
-    news = replies.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    news = parsing.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
     settlement.settle(invoice, news)
     move_time(days=3000)
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby import cancellation, reconciliation, replies, settlement
+from oscar_bitsby import cancellation, invoice_refresh, parsing, reconciliation, settlement
 from oscar_bitsby.exceptions import NotPayable, PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
@@ -58,7 +58,7 @@ def at_once(*jobs):
 
 
 def told(invoice, word="paid", payment=None):
-    return replies.read_invoice(bitsby.told(invoice, word, payment=payment))
+    return parsing.read_invoice(bitsby.told(invoice, word, payment=payment))
 
 
 def failures(results, *allowed):
@@ -209,7 +209,7 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
     """Whatever Bitsby says, one transfer never pays two orders, seen before or not."""
     payment = bitsby.transfer()
     if is_known:
-        settlement.keep(replies.read_payment(bitsby.seen(payment)), reason="unmatched")
+        settlement.keep(parsing.read_payment(bitsby.seen(payment)), reason="unmatched")
     invoices = [invoice_for(place()), invoice_for(place())]
     news = [told(row, payment=payment) for row in invoices]
 
@@ -226,7 +226,7 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_a_strange_payment_seen_twice_at_once_is_one_row(turn):
     """Two passes that see the same unbound payment keep it once."""
-    payment = replies.read_payment(bitsby.seen())
+    payment = parsing.read_payment(bitsby.seen())
 
     results = at_once(*[lambda: settlement.keep(payment, reason="unmatched")] * 4)
 
@@ -272,7 +272,7 @@ def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
     fake.invoices = [bitsby.told(invoice)]
     GatewayState.create_only()
 
-    results = at_once(*[lambda: reconciliation.glance(invoice)] * 4)
+    results = at_once(*[lambda: invoice_refresh.glance(invoice)] * 4)
 
     assert failures(results) == []
     assert results.count(True) == 1

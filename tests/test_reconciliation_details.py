@@ -8,7 +8,7 @@ import logging
 import pytest
 from django.utils import timezone
 
-from oscar_bitsby import gateway, reconciliation
+from oscar_bitsby import gateway, invoice_refresh
 from oscar_bitsby.models import EPOCH, BitsbyInvoice
 from tests import bitsby
 
@@ -26,18 +26,18 @@ def test_a_glance_that_asks_waits_for_nothing(invoice, fake, clock):
     """The one request of a glance is sent in the slot that was free."""
     fake.invoices = [bitsby.told(invoice)]
 
-    assert reconciliation.glance(invoice) is True
+    assert invoice_refresh.glance(invoice) is True
     assert (len(fake.requests), clock.slept) == (1, 0)
 
 
 def test_a_glance_waits_three_seconds_for_an_answer(invoice, fake, responses):
     """A page that can do without the answer does not wait for it as long as others."""
-    reconciliation.glance(invoice)
+    invoice_refresh.glance(invoice)
 
     assert [call.request.req_kwargs["timeout"] for call in responses.calls] == [3]
 
 
-@pytest.mark.parametrize("look", [reconciliation.glance, reconciliation.look_into_delivery])
+@pytest.mark.parametrize("look", [invoice_refresh.glance, invoice_refresh.look_into_delivery])
 def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, fake, look):
     """The right to ask is given back unused, to this invoice alone, as it was before."""
     now = timezone.now()
@@ -50,7 +50,7 @@ def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, f
     assert fake.requests == []
 
 
-@pytest.mark.parametrize("look", [reconciliation.glance, reconciliation.look_into_delivery])
+@pytest.mark.parametrize("look", [invoice_refresh.glance, invoice_refresh.look_into_delivery])
 def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
     invoice_for, place, fake, look, monkeypatch, move_time
 ):
@@ -69,7 +69,7 @@ def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
     assert checked_at(invoice) == later
 
 
-@pytest.mark.parametrize("look", [reconciliation.glance, reconciliation.look_into_delivery])
+@pytest.mark.parametrize("look", [invoice_refresh.glance, invoice_refresh.look_into_delivery])
 def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
     invoice_for, place, fake, look, monkeypatch
 ):
@@ -92,14 +92,14 @@ def test_an_invoice_may_be_asked_about_again_after_ten_seconds(
     now = timezone.now()
     BitsbyInvoice.objects.update(checked_at=now - dt.timedelta(seconds=seconds))
     stop_time(now)
-    assert reconciliation.glance(invoice) is (seconds == 10)
+    assert invoice_refresh.glance(invoice) is (seconds == 10)
 
 
 def test_a_glance_of_a_shop_without_settings_changes_nothing(invoice, fake, settings):
     """A page goes on without a word when the settings cannot be used."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
 
-    assert reconciliation.glance(invoice) is False
+    assert invoice_refresh.glance(invoice) is False
     assert fake.requests == []
 
 
@@ -107,7 +107,7 @@ def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
     """Operators find which invoice was not looked at, and why; it is no error."""
     fake.on("/invoices/list", bitsby.error("no"))
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
-        assert reconciliation.glance(invoice) is False
+        assert invoice_refresh.glance(invoice) is False
 
     assert caplog.messages == [f"no look at invoice {invoice.bitsby_id}: /invoices/list: no"]
 
@@ -121,7 +121,7 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
 
     monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
 
-    assert reconciliation.glance(invoice) is False
+    assert invoice_refresh.glance(invoice) is False
 
     (record,) = caplog.records
     assert record.getMessage() == f"no look at invoice {invoice.bitsby_id}"
@@ -138,7 +138,7 @@ def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
     fresh, other = invoice_for(place()), invoice_for(place())
     gateway.if_free()
     for invoice in (noted, fresh):
-        assert reconciliation.look_into_delivery(invoice) is False
+        assert invoice_refresh.look_into_delivery(invoice) is False
 
     hints = dict(BitsbyInvoice.objects.values_list("pk", "hinted_at"))
     assert hints[noted.pk] == first
@@ -150,7 +150,7 @@ def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
     """The second look of a moment is none, and says so."""
     fake.invoices = [bitsby.told(invoice)]
 
-    looks = [reconciliation.look_into_delivery(invoice) for _ in range(2)]
+    looks = [invoice_refresh.look_into_delivery(invoice) for _ in range(2)]
 
     assert looks == [True, False]
     assert len(fake.requests) == 1
@@ -160,7 +160,7 @@ def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, f
     """Other invoices for which no delivery came are no reason to read the list of payments."""
     invoice, _ = invoice_for(place()), invoice_for(place())
 
-    assert reconciliation.look_into_delivery(invoice) is True
+    assert invoice_refresh.look_into_delivery(invoice) is True
 
     (question,) = fake.requests
     assert (question[0], question[1]["invoiceId"]) == ("/invoices/list", str(invoice.bitsby_id))
@@ -172,7 +172,7 @@ def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fa
     waiting = invoice_for(place(), hinted_at=now)
     invoice, other = invoice_for(place()), invoice_for(place())
 
-    assert reconciliation.look_into_delivery(invoice) is True
+    assert invoice_refresh.look_into_delivery(invoice) is True
 
     (question,) = fake.requests
     # Two days more on both sides, since neither zone nor ends of these dates are known.
@@ -188,6 +188,6 @@ def test_a_worker_asks_about_the_delivery_it_was_told_of_and_no_other(invoice_fo
     """When somebody has dealt with it already, another delivery that waits is not its business."""
     done, _waiting = invoice_for(place()), invoice_for(place(), hinted_at=timezone.now())
 
-    assert reconciliation.look_into_hint(done) is False
+    assert invoice_refresh.look_into_hint(done) is False
 
     assert fake.requests == []

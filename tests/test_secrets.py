@@ -380,7 +380,7 @@ def crash(*args, **kwargs):
 @pytest.mark.parametrize(
     "place_of_bug",
     [
-        "oscar_bitsby.replies.read_created",
+        "oscar_bitsby.parsing.read_created",
         "oscar_bitsby.facade._save_created",
         "oscar_bitsby.gateway.wait_for_slot",
         "oscar_bitsby.transport.json.loads",

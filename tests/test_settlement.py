@@ -16,9 +16,10 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import (
     cancellation,
+    invoice_refresh,
     links,
+    parsing,
     reconciliation,
-    replies,
     resolution,
     settlement,
     signals,
@@ -65,7 +66,7 @@ def settle(django_capture_on_commit_callbacks):
     """Return a function that settles what Bitsby says of an invoice, up to the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
-        told = replies.read_invoice(bitsby.told(invoice, status, payment=payment, **values))
+        told = parsing.read_invoice(bitsby.told(invoice, status, payment=payment, **values))
         with django_capture_on_commit_callbacks(execute=True):
             return settlement.settle(invoice, told)
 
@@ -78,7 +79,7 @@ def cancel(django_capture_on_commit_callbacks):
 
     def run(order, status="expired", **options):
         told = {
-            invoice.bitsby_id: replies.read_invoice(bitsby.told(invoice, status))
+            invoice.bitsby_id: parsing.read_invoice(bitsby.told(invoice, status))
             for invoice in order.bitsby_invoices.exclude(bitsby_id=None)
         }
         with django_capture_on_commit_callbacks(execute=True):
@@ -179,7 +180,7 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
             reverse("oscar_bitsby:webhook"), delivery, content_type="application/json"
         ),
         "reconcile": reconciliation.reconcile,
-        "refresh": lambda: reconciliation.refresh(invoice),
+        "refresh": lambda: invoice_refresh.refresh(invoice),
         "page": lambda: client.get(
             reverse("oscar_bitsby:state", args=[links.token_for(order.number)])
         ),
@@ -687,7 +688,7 @@ def test_a_paid_invoice_never_ends(order, invoice, settle):
 
 def test_a_dry_run_decides_and_writes_nothing(order, invoice, heard):
     """``dry_run`` names the steps and takes none."""
-    told = replies.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    told = parsing.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
 
     outcome = settlement.settle(invoice, told, dry_run=True)
 
@@ -740,10 +741,10 @@ def test_an_order_whose_invoice_bitsby_does_not_know_is_not_cancelled(order, end
 def test_each_of_an_orders_invoices_must_be_known_to_be_over(order, ended, invoice_for, cancel):
     """One invoice without Bitsby's word keeps the order, whatever is said of the others."""
     other = invoice_for(order, BitsbyInvoice.CANCELED, ended_at=ended.ended_at)
-    told = {ended.bitsby_id: replies.read_invoice(bitsby.told(ended, "expired"))}
+    told = {ended.bitsby_id: parsing.read_invoice(bitsby.told(ended, "expired"))}
     assert not cancellation.cancel_order(order.pk, told)
 
-    told[other.bitsby_id] = replies.read_invoice(bitsby.told(other, "canceled"))
+    told[other.bitsby_id] = parsing.read_invoice(bitsby.told(other, "canceled"))
     assert cancellation.cancel_order(order.pk, told)
 
 
@@ -883,7 +884,7 @@ def test_a_deleted_order_is_no_error(order, ended):
 
 def test_an_unbound_payment_is_kept_and_announced_once(heard, django_capture_on_commit_callbacks):
     """``keep`` records a payment that fits nothing, and sends its signal a single time."""
-    payment = replies.read_payment(bitsby.seen())
+    payment = parsing.read_payment(bitsby.seen())
     for _ in range(3):
         with django_capture_on_commit_callbacks(execute=True):
             settlement.keep(payment, reason="unmatched")
@@ -901,7 +902,7 @@ def test_a_booked_payment_is_not_flagged_when_it_is_told_unbound(
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
     with django_capture_on_commit_callbacks(execute=True):
-        settlement.keep(replies.read_payment(bitsby.seen(payment)), reason="unmatched")
+        settlement.keep(parsing.read_payment(bitsby.seen(payment)), reason="unmatched")
 
     record = BitsbyPayment.objects.get()
     assert (record.attention, record.invoice) == ("", invoice)
@@ -915,11 +916,11 @@ def test_a_booked_payment_is_not_flagged_when_it_is_told_unbound(
 @pytest.mark.parametrize("call", ["settle", "cancel_order", "keep"])
 def test_settling_inside_a_transaction_is_refused(order, invoice, call):
     """A transaction around settling could undo it, so it raises and writes nothing."""
-    told = replies.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    told = parsing.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
     calls = {
         "settle": lambda: settlement.settle(invoice, told),
         "cancel_order": lambda: cancellation.cancel_order(order.pk, {}),
-        "keep": lambda: settlement.keep(replies.read_payment(bitsby.seen()), reason="unmatched"),
+        "keep": lambda: settlement.keep(parsing.read_payment(bitsby.seen()), reason="unmatched"),
     }
 
     with transaction.atomic(), pytest.raises(RuntimeError):

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import replies, settlement, signals
+from oscar_bitsby import parsing, settlement, signals
 from oscar_bitsby.decisions import Action, Do
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import Outcome
@@ -25,7 +25,7 @@ def settle(django_capture_on_commit_callbacks):
     """Return a function that settles what Bitsby says of an invoice, up to the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
-        told = replies.read_invoice(bitsby.told(invoice, status, payment=payment, **values))
+        told = parsing.read_invoice(bitsby.told(invoice, status, payment=payment, **values))
         with django_capture_on_commit_callbacks(execute=True):
             return settlement.settle(invoice, told)
 
@@ -120,7 +120,7 @@ def test_paid_without_its_payment_is_shown_to_staff_once(invoice, settle, caplog
 
 def test_a_dry_run_shows_nothing_to_staff(invoice, caplog):
     """Deciding alone leaves an invoice that is paid without its payment as it was."""
-    told = replies.read_invoice(bitsby.told(invoice, "paid"))
+    told = parsing.read_invoice(bitsby.told(invoice, "paid"))
 
     settlement.settle(invoice, told, dry_run=True)
 
@@ -173,7 +173,7 @@ def test_a_flag_is_logged_with_all_that_is_needed_to_find_it(order, invoice, set
 
 def test_a_flag_without_an_order_is_logged_as_well(caplog):
     """Money that is bound to nothing has no order's number."""
-    payment = replies.read_payment(bitsby.seen())
+    payment = parsing.read_payment(bitsby.seen())
     settlement.keep(payment, reason="unmatched")
 
     assert caplog.messages == [
@@ -214,7 +214,7 @@ def test_what_becomes_of_an_invoice_is_announced_by_its_class(
 def test_another_projects_payment_is_remembered_with_what_it_is_bound_to(invoice):
     """Without a reason for staff it is somebody else's: kept, and in nobody's inbox."""
     told = bitsby.told(invoice, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id()))
-    payment = replies.read_payment(bitsby.seen(invoice=told))
+    payment = parsing.read_payment(bitsby.seen(invoice=told))
 
     record = settlement.keep(payment)
 
@@ -225,7 +225,7 @@ def test_another_projects_payment_is_remembered_with_what_it_is_bound_to(invoice
 
 def test_a_payment_that_staff_shall_see_is_nobody_elses():
     """With a reason it stands in the inbox and is not taken for another project's."""
-    record = settlement.keep(replies.read_payment(bitsby.seen()), reason="unmatched")
+    record = settlement.keep(parsing.read_payment(bitsby.seen()), reason="unmatched")
 
     assert as_now(record).is_foreign is False
     assert list(BitsbyPayment.objects.in_inbox()) == [record]
@@ -311,7 +311,7 @@ def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, told, kept
 
 def test_a_dry_run_keeps_no_views(invoice):
     """Deciding alone writes nothing, views neither."""
-    told = replies.read_invoice(bitsby.told(invoice, "unpaid", views=9))
+    told = parsing.read_invoice(bitsby.told(invoice, "unpaid", views=9))
 
     settlement.settle(invoice, told, dry_run=True)
 

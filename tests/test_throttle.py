@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from oscar_bitsby import throttle
+from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
@@ -39,7 +40,7 @@ def at(clock, db, monkeypatch):
     def put(**delta):
         moved["by"] += dt.timedelta(**delta)
 
-    monkeypatch.setattr(throttle, "database_now", now)
+    monkeypatch.setattr("oscar_bitsby.throttle.database_now", now)
     return put
 
 
@@ -256,7 +257,7 @@ def test_no_transaction_is_open_while_waiting(clock, monkeypatch):
 def test_time_is_the_databases(real_time):
     """``database_now`` is an aware time that agrees with the clock of this machine's database."""
     before = timezone.now()
-    now = throttle.database_now()
+    now = database_now()
     assert now.tzinfo is not None
     assert abs(now - before) < dt.timedelta(seconds=PATIENCE)
 
@@ -265,7 +266,7 @@ def test_time_is_the_databases(real_time):
 def test_time_goes_on_inside_a_transaction(real_time):
     """It is the present moment and not the one at which the transaction began."""
     with transaction.atomic():
-        moments = [throttle.database_now() for _ in range(100)]
+        moments = [database_now() for _ in range(100)]
     assert moments[0] < moments[-1]
     assert moments == sorted(moments)
 

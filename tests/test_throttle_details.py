@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from oscar_bitsby import throttle
+from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.throttle import wait_for_slot
@@ -37,9 +38,9 @@ class Server:
 def test_on_postgresql_the_servers_clock_counts(monkeypatch, real_time):
     """The moment is the server's own, at which it answers and not at which the work began."""
     server = Server()
-    monkeypatch.setattr(throttle, "connections", {"default": server})
+    monkeypatch.setattr("oscar_bitsby.clock.connections", {"default": server})
 
-    assert throttle.database_now() == MOMENT
+    assert database_now() == MOMENT
     assert server.asked == ["select clock_timestamp()"]
 
 
@@ -61,7 +62,7 @@ def looks(clock, db, monkeypatch):
         moments.append(MOMENT + dt.timedelta(seconds=clock.slept))
         return moments[-1]
 
-    monkeypatch.setattr(throttle, "database_now", now)
+    monkeypatch.setattr("oscar_bitsby.throttle.database_now", now)
     return moments
 
 

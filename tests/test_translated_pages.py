@@ -20,7 +20,7 @@ from oscar_bitsby import (
     links,
     mail_texts,
     matching,
-    replies,
+    parsing,
     wording,
 )
 from oscar_bitsby.facade import describe
@@ -418,7 +418,7 @@ def test_a_note_on_an_order_is_in_the_shops_language(
     move_time(hours=2)
     word = bitsby.told(invoice, "expired")
     with translation.override(reader):
-        assert cancellation.cancel_order(order.pk, {invoice.bitsby_id: replies.read_invoice(word)})
+        assert cancellation.cancel_order(order.pk, {invoice.bitsby_id: parsing.read_invoice(word)})
         assert translation.get_language() == reader
     assert order.notes.get().message.startswith("Заказ отменён: Bitsby только что")
 

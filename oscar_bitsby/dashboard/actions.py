@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
-from oscar_bitsby import binding, gateway, reconciliation, resolution, staff, wording
+from oscar_bitsby import binding, gateway, invoice_refresh, permissions, resolution, staff, wording
 from oscar_bitsby.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -75,7 +75,7 @@ class PaymentActionView(DashboardMixin, View):
         return self._ask(request, pk, action)
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        staff.require_money_permission(request.user)
+        permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
         note = request.POST.get("note", "")
         try:
@@ -91,7 +91,7 @@ class PaymentActionView(DashboardMixin, View):
         return staff.say(request, result, reverse("oscar_bitsby:dashboard-inbox"))
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
-        staff.require_money_permission(request.user)
+        permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
         context = {"payment": payment, "action": chosen, "error": error}
         context["asks_worth"] = action == "accept" and payment.worth is None
@@ -130,7 +130,7 @@ class InvoiceActionView(DashboardMixin, View):
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        staff.require_money_permission(request.user)
+        permissions.require_money_permission(request.user)
         invoice: BitsbyInvoice = get_object_or_404(
             BitsbyInvoice.objects.select_related("order"), pk=pk
         )
@@ -147,7 +147,7 @@ class InvoiceActionView(DashboardMixin, View):
 
 def _refresh(invoice: BitsbyInvoice) -> Result:
     try:
-        outcome = reconciliation.refresh(invoice, gateway.for_buyer(binding.STAFF_PATIENCE))
+        outcome = invoice_refresh.refresh(invoice, gateway.for_buyer(binding.STAFF_PATIENCE))
     except BitsbyError as error:
         return Result(False, _("Bitsby could not be asked: %s.") % wording.shown(str(error)))
     if outcome is None:

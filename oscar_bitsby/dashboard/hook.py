@@ -10,7 +10,7 @@ from django.template.loader import select_template
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
-from oscar_bitsby import conf, links, staff
+from oscar_bitsby import conf, links, permissions
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.dashboard.access import may_see, may_see_all
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -102,7 +102,7 @@ class OrderPageMixin:
                 "invoices": invoices,
                 "received": received,
                 "difference": received - self.object.total_incl_tax,
-                "may_bind": staff.may_move_money(self.request.user),
+                "may_bind": permissions.may_move_money(self.request.user),
                 "link": self.request.build_absolute_uri(links.order_url(self.object)),
             }
         return context

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
-from oscar_bitsby import binding, passes, staff
+from oscar_bitsby import binding, passes, permissions, staff
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import (
     DashboardMixin,
@@ -101,7 +101,7 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         context["is_done"] = self.is_done
         context["last_pass"] = passes.last_one()
         context["is_overdue"] = passes.is_overdue(context["last_pass"])
-        context["may_bind"] = staff.may_move_money(self.request.user)
+        context["may_bind"] = permissions.may_move_money(self.request.user)
         return context
 
     def _row(self, payment: BitsbyPayment, suggested: Suggestions) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class BindView(DashboardMixin, View):
 
     def get(self, request: HttpRequest, order_pk: int) -> HttpResponse:
         # The list shows payments that may be anybody's, and reading it live takes a request.
-        staff.require_money_permission(request.user)
+        permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
         return staff.bind_steps(

@@ -10,7 +10,7 @@ from django.db import connections
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, links, reconciliation, resolution
+from oscar_bitsby import binding, invoice_refresh, links, resolution
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.crash import audit, processes
 from tests.crash.laboratory import Finding, come_to_rest, in_shop
@@ -148,7 +148,7 @@ def run_round(laboratory, race, number):
 
 
 def refresh(shop):
-    reconciliation.refresh(shop.invoice())
+    invoice_refresh.refresh(shop.invoice())
 
 
 def make_pass(shop):

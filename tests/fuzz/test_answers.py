@@ -17,7 +17,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, client, links, payment_looks, reconciliation
+from oscar_bitsby import binding, client, invoice_refresh, links, payment_looks, reconciliation
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -346,7 +346,7 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
     before = state_of(order)
     payment = bitsby.transfer() if word == "paid" else None
     fake.invoices = [bitsby.told(invoice, word, payment=payment, projectId=OTHER_PROJECT)]
-    reconciliation.refresh(invoice)
+    invoice_refresh.refresh(invoice)
     invoice.refresh_from_db()
     assert invoice.status == BitsbyInvoice.UNPAID
     assert state_of(order) == before

@@ -24,7 +24,7 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links, reconciliation, webhook
+from oscar_bitsby import invoice_refresh, links, reconciliation, webhook
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
 from tests import bitsby
@@ -36,7 +36,7 @@ Transaction = get_model("payment", "Transaction")
 RATE = 200
 WORKERS = 6
 KNOWN = 8
-SPACING = reconciliation.ASK_AGAIN_AFTER.total_seconds()
+SPACING = invoice_refresh.ASK_AGAIN_AFTER.total_seconds()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from oscar_bitsby import ledger, reconciliation
+from oscar_bitsby import invoice_refresh, ledger
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.facade import payment_page, start_payment
 from oscar_bitsby.simulator.state import PAID
@@ -153,7 +153,7 @@ class Buyers:
         order = self.order(number)
         standing = standing_of(order)
         if standing.invoice is not None:
-            reconciliation.glance(standing.invoice)
+            invoice_refresh.glance(standing.invoice)
             self.committed()
         assert standing_of(Order.objects.get(pk=order.pk)).state
 

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from oscar_bitsby import ledger, passes, throttle
+from oscar_bitsby import ledger, passes, throttle, transitions
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from oscar_bitsby.transport import Transport
 from tests.machine.common import STOCK, StockRecord
@@ -36,7 +36,7 @@ def post(transport, path, fields):
 @pytest.fixture
 def wired(db, monkeypatch, product):
     """Give the machine its goods, its staff, its clock and its way to Bitsby."""
-    real_now, real_give_back = timezone.now, ledger.give_back
+    real_now, real_give_back = timezone.now, transitions.give_back
 
     def give_back(order):
         real_give_back(order)
@@ -56,7 +56,7 @@ def wired(db, monkeypatch, product):
     monkeypatch.setattr(passes, "database_now", now)
     monkeypatch.setattr("oscar_bitsby.throttle.time", Time)
     monkeypatch.setattr("oscar_bitsby.client.time", Time)
-    monkeypatch.setattr(ledger, "give_back", give_back)
+    monkeypatch.setattr(transitions, "give_back", give_back)
     monkeypatch.setattr(Transport, "post", post)
     stock = product.stockrecords.get()
     StockRecord.objects.filter(pk=stock.pk).update(num_in_stock=STOCK)

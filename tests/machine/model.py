@@ -8,7 +8,7 @@ from decimal import Decimal
 from django.db.models import Q
 from oscar.core.loading import get_model
 
-from oscar_bitsby import payment_looks
+from oscar_bitsby import cursor
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.money import to_cents
 from oscar_bitsby.simulator.state import PAID
@@ -155,7 +155,7 @@ def check_found(payment, rows, project):
 
 def covered(is_far, now):
     """Return from when on a pass that begins now looks at payments; None when at none."""
-    began = payment_looks.began()
+    began = cursor.began()
     if began is None or not BitsbyInvoice.objects.watched(now - 30 * DAY).exists():
         return None
     return max(now - (30 * DAY if is_far else DAY), began)

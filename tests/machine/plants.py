@@ -14,15 +14,15 @@ from oscar_bitsby import (
     facade,
     gateway,
     ledger,
-    looks,
     payment_looks,
-    reconciliation,
     resolution,
     settlement,
+    transitions,
     transport,
     webhook,
 )
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.report import Report
 
 
 def books_twice(patch):
@@ -51,7 +51,7 @@ def forgets_that_it_booked(patch):
 
 def books_what_was_asked(patch):
     """The ledger gets the asked amount and not the worth of what came."""
-    patch("oscar_bitsby.records.worth_of", lambda payment, invoice: invoice.amount)
+    patch("oscar_bitsby.valuation.worth_of", lambda payment, invoice: invoice.amount)
     patch(settlement, "worth_of", lambda payment, invoice: invoice.amount)
 
 
@@ -80,7 +80,7 @@ def cancels_what_may_be_paid(patch):
 
 def cancels_over_waiting_money(patch):
     """An order is cancelled while its money waits in the inbox."""
-    patch(cancellation, "has_waiting_money", lambda order: False)
+    patch(ledger, "has_waiting_money", lambda order: False)
 
 
 def sees_no_money(patch):
@@ -90,12 +90,12 @@ def sees_no_money(patch):
 
 def keeps_the_stock(patch):
     """A cancelled order gives nothing back."""
-    patch(ledger, "give_back", lambda order: None)
+    patch(transitions, "give_back", lambda order: None)
 
 
 def gives_stock_back_twice(patch):
     """A cancelled order gives back more than it held."""
-    give_back = ledger.give_back
+    give_back = transitions.give_back
 
     def give_twice(order):
         lines = [(line.stockrecord, line.num_allocated) for line in order.lines.all()]
@@ -106,7 +106,7 @@ def gives_stock_back_twice(patch):
                     num_allocated=max(stock.num_allocated - 2 * number, 0)
                 )
 
-    patch(ledger, "give_back", give_twice)
+    patch(transitions, "give_back", give_twice)
 
 
 def knows_it_all(patch):
@@ -117,13 +117,13 @@ def knows_it_all(patch):
 def believes_in_newest_first(patch):
     """Every list is taken for one with the newest first."""
     always = property(lambda report: True, lambda report, value: None)
-    patch(looks.Report, "newest_first", always)
-    patch(looks.Report, "descends", always)
+    patch(Report, "newest_first", always)
+    patch(Report, "descends", always)
 
 
 def looks_near_only(patch):
     """No far look is ever made again."""
-    patch(reconciliation, "FAR_LOOK_EVERY", dt.timedelta(days=9999))
+    patch(payment_looks, "FAR_LOOK_EVERY", dt.timedelta(days=9999))
 
 
 def trusts_deliveries(patch):
@@ -192,7 +192,7 @@ def writes_in_a_dry_run(patch):
 
 def reopens_without_stock(patch):
     """An order that is settled again takes no stock."""
-    patch(ledger, "_take_again", lambda line: None)
+    patch(transitions, "_take_again", lambda line: None)
 
 
 def dismisses_for_good(patch):

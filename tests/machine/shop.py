@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from oscar_bitsby import payment_looks, reconciliation, signals
+from oscar_bitsby import cursor, reconciliation, signals
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests import bitsby
@@ -133,7 +133,7 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
     def _pass(self, dry_run):
         counts["passes"] += 1
         disturbed, changes, now = self.wire.disturbed, self.far.count, self.clock.now()
-        state = payment_looks.shared_state()
+        state = cursor.shared_state()
         is_far = now - state.far_look_at >= dt.timedelta(days=1)
         since = model.covered(is_far, now)
         outer, self.pass_began = self.pass_began, self.pass_began or now

@@ -1,0 +1,197 @@
+"""One invoice: fetch it, settle it; who may ask for that, and how often."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+
+from oscar_bitsby import gateway, payment_looks, replies, settlement
+from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.clock import shared_now
+from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.payment_looks import _near_start
+
+#: The same invoice is asked about at most once in this time because of what somebody sent.
+ASK_AGAIN_AFTER = dt.timedelta(seconds=10)
+
+#: Seconds that a page waits for an answer which it can do without.
+GLANCE_TIMEOUT = 3.0
+
+logger = logging.getLogger("oscar_bitsby")
+
+
+def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | None:
+    """Return what Bitsby says of one invoice, or None when it does not know it."""
+    page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
+    # A server that does not heed the filter answers with others.
+    found = (told for told in page.items if told.id == invoice.bitsby_id) if page else iter(())
+    return next(found, None)
+
+
+def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | None:
+    """Return the same, or None where Bitsby refuses to say.
+
+    How it refuses an invoice that it does not know is not documented, and one such invoice must
+    not stop a whole pass.
+    """
+    try:
+        return ask_about(client, invoice)
+    except Refused as error:
+        logger.warning("no word on invoice %s: %s", invoice.bitsby_id, error)
+        return None
+
+
+def settle_told(
+    client: BitsbyClient, invoice: BitsbyInvoice, told: replies.Invoice, *, dry_run: bool = False
+) -> settlement.Outcome:
+    """Settle what was told; where it is called paid without its payment, ask for that too."""
+    payment = told.payment
+    if told.status == replies.PAID and (payment is None or payment.wallet is None):
+        payment = _payment_of(client, told) or payment
+    return settlement.settle(invoice, told, payment, dry_run=dry_run)
+
+
+def _payment_of(client: BitsbyClient, told: replies.Invoice) -> replies.Payment | None:
+    try:
+        page = next(client.payment_pages(invoice_id=told.id), None)
+    except Refused as error:
+        logger.warning("no payments of invoice %s: %s", told.id, error)
+        return None
+    items = page.items if page else ()
+    return next((item for item in items if item.invoice and item.invoice.id == told.id), None)
+
+
+def refresh(
+    invoice: BitsbyInvoice, client: BitsbyClient | None = None
+) -> settlement.Outcome | None:
+    """Ask Bitsby about one invoice and settle what it says.
+
+    Returns:
+        what was done; None when Bitsby does not know the invoice or it has no id yet.
+
+    Raises:
+        GatewayError: Bitsby could not be asked; nothing was changed.
+        RuntimeError: called inside a transaction.
+    """
+    if invoice.bitsby_id is None:
+        return None
+    client = client or gateway.for_background()
+    told = ask_about(client, invoice)
+    return None if told is None else settle_told(client, invoice, told)
+
+
+def glance(invoice: BitsbyInvoice) -> bool:
+    """Look at an invoice because its buyer does, if that costs nobody anything.
+
+    Only a live invoice, at most once in ``ASK_AGAIN_AFTER``, and only when a slot is free at this
+    moment. Never raises for Bitsby's sake.
+
+    Returns:
+        whether the invoice may have changed.
+    """
+    claim = _claim(invoice) if invoice.status == BitsbyInvoice.UNPAID else None
+    if claim is None:
+        return False
+    try:
+        client = gateway.if_free(timeout=GLANCE_TIMEOUT)
+    except NoSlot:
+        _unclaim(invoice, claim)
+        return False
+    except BitsbyError:
+        return False
+    try:
+        refresh(invoice, client)
+    except BitsbyError as error:
+        logger.info("no look at invoice %s: %s", invoice.bitsby_id, error)
+        return False
+    except Exception:
+        # A page that only wanted to look must not break over it.
+        logger.exception("no look at invoice %s", invoice.bitsby_id)
+        return False
+    return True
+
+
+def look_into_delivery(invoice: BitsbyInvoice) -> bool:
+    """Look at an invoice because a delivery said so, and at all others that wait for a look.
+
+    Sends at most one request, and none when no slot is free or the invoice was asked about just
+    now; the delivery then stays noted for the next look.
+
+    Returns:
+        whether Bitsby was asked.
+
+    Raises:
+        GatewayError: Bitsby gave no answer that could be used.
+    """
+    _hint(invoice)
+    return _look(invoice, gateway.if_free)
+
+
+def look_into_hint(invoice: BitsbyInvoice) -> bool:
+    """Look again at an invoice whose delivery is still noted, in line with other background work.
+
+    For a worker that need not answer at once. Nothing is asked when the note is gone, nor when
+    the invoice was asked about just now. The note stays until a look decides the matter, so that
+    the next pass finds whatever is left.
+
+    Returns:
+        whether Bitsby was asked.
+
+    Raises:
+        GatewayError: Bitsby gave no answer that could be used.
+        RuntimeError: called inside a transaction.
+    """
+    is_noted = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).exists()
+    return is_noted and _look(invoice, gateway.for_background)
+
+
+def may_be_asked_in(invoice: BitsbyInvoice) -> dt.timedelta:
+    """Return how long it takes until somebody's word may have this invoice asked about again."""
+    return max(invoice.checked_at + ASK_AGAIN_AFTER - shared_now(), dt.timedelta())
+
+
+def _hint(invoice: BitsbyInvoice) -> None:
+    rows = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None)
+    rows.update(hinted_at=shared_now())
+
+
+def _look(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
+    """Ask about one invoice, or about all that wait for a look if there are others."""
+    claim = _claim(invoice)
+    if claim is None:
+        return False
+    # Those that are noted while Bitsby answers may have come too late for that answer.
+    hinted = BitsbyInvoice.objects.filter(hinted_at__lte=claim).exclude(pk=invoice.pk)
+    is_one_of_many = hinted.exists()
+    client = None
+    try:
+        client = make_client()
+        if is_one_of_many:
+            payment_looks.take_in_first_page(client, _near_start())
+            hinted.note_on(checked_at=shared_now())
+        else:
+            refresh(invoice, client)
+    except NoSlot:
+        if client is not None and client.requests:
+            raise
+        _unclaim(invoice, claim)
+        return False
+    return True
+
+
+def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
+    """Take the right to ask about an invoice, which is there once in ``ASK_AGAIN_AFTER``.
+
+    Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
+    """
+    now = shared_now()
+    free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - ASK_AGAIN_AFTER)
+    return now if free.update(checked_at=now) else None
+
+
+def _unclaim(invoice: BitsbyInvoice, claim: dt.datetime) -> None:
+    """Give the right back, unused."""
+    mine = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at=claim)
+    mine.update(checked_at=invoice.checked_at)

@@ -1,0 +1,75 @@
+"""Many invoices at once: look them up in the list, settle what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from oscar_bitsby import conf, replies
+from oscar_bitsby.client import MARGIN, BitsbyClient
+from oscar_bitsby.clock import shared_now
+from oscar_bitsby.invoice_refresh import settle_told, word_on
+from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.report import Report
+
+#: Up to so many invoices are asked about one by one; more are looked up in the list.
+ONE_BY_ONE = 2
+
+#: Invoices that the list did not show are asked about one by one, so many in a pass.
+STRAYS_PER_PASS = 5
+
+
+def ask_about_many(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    invoices: Iterable[BitsbyInvoice],
+    keep_alive: Callable[[], None] = lambda: None,
+) -> tuple[dict[UUID, replies.Invoice], set[UUID]]:
+    """Return what Bitsby says of these invoices, by its ids, and which ones it was asked about.
+
+    Many are looked up in the list of expired ones, newest first as it seems to be, until all are
+    found; what is not there was paid or canceled, and is asked about one by one.
+    """
+    wanted = {row.bitsby_id: row for row in invoices if row.bitsby_id is not None}
+    told: dict[UUID, replies.Invoice] = {}
+    if len(wanted) > ONE_BY_ONE:
+        days = [row.created_at for row in wanted.values()]
+        pages = client.invoice_pages(
+            project_id=settings.project_id,
+            status=replies.EXPIRED,
+            start_date=(min(days) - MARGIN).date(),
+            end_date=(max(days) + MARGIN).date(),
+        )
+        for page in pages:
+            keep_alive()
+            told |= {item.id: item for item in page.items if item.id in wanted}
+            if len(told) == len(wanted):
+                break
+    strays = [row for key, row in wanted.items() if key not in told][:STRAYS_PER_PASS]
+    for row in strays:
+        keep_alive()
+        word = word_on(client, row)
+        if word is not None:
+            told[word.id] = word
+    return told, {*told, *(row.bitsby_id for row in strays if row.bitsby_id)}
+
+
+def _ask_and_settle(
+    settings: conf.Conf,
+    client: BitsbyClient,
+    report: Report,
+    invoices: list[BitsbyInvoice],
+) -> dict[UUID, replies.Invoice]:
+    told, asked = ask_about_many(settings, client, invoices, report.keep_alive)
+    ended = {
+        key for key, word in told.items() if word.status in (replies.EXPIRED, replies.CANCELED)
+    }
+    if not report.dry_run:
+        # What was asked in vain is asked about less often; what was answered is not held up.
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).note_on(checked_at=shared_now())
+    for invoice in invoices:
+        word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
+        if word is not None:
+            with report.failures_counted(invoice.bitsby_id):
+                report.count(settle_told(client, invoice, word, dry_run=report.dry_run))
+    return told

@@ -1,0 +1,191 @@
+"""JSON of the API turned into the shapes of ``replies``; a wrong shape is a ``ValueError``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from oscar_bitsby.money import parse_amount
+from oscar_bitsby.replies import (
+    Balances,
+    CreatedInvoice,
+    HistoryEntry,
+    Invoice,
+    Payment,
+    Tariff,
+    Wallet,
+)
+
+T = TypeVar("T")
+
+
+def read_invoice(data: Any) -> Invoice:
+    """Read an item of ``invoices/list``, or the ``invoice`` of a payment."""
+    item = _mapping(data)
+    payment = item.get("payment")
+    return Invoice(
+        id=read_uuid(item.get("id")),
+        status=_text(item.get("status")).lower(),
+        uid=_text(item.get("uid")),
+        project_id=_text(item.get("projectId")).lower(),
+        amount=parse_amount(item.get("amountFiat")),
+        currency=_text(item.get("currencyFiat")).upper(),
+        created_at=_optional(parse_time, item.get("createDatetime")),
+        expires_at=_optional(parse_time, item.get("timeToPayDatetime")),
+        service_data=_optional(_text, item.get("serviceData")) or "",
+        views=_optional(_count, item.get("views")),
+        payment=_read_transfer(payment, item.get("wallet"), None) if payment else None,
+    )
+
+
+def read_payment(data: Any) -> Payment:
+    """Read an item of ``payments/list``."""
+    item = _mapping(data)
+    invoice = item.get("invoice")
+    return _read_transfer(item, item.get("wallet"), read_invoice(invoice) if invoice else None)
+
+
+def _read_transfer(data: Any, wallet: Any, invoice: Invoice | None) -> Payment:
+    item = _mapping(data)
+    return Payment(
+        id=read_uuid(item.get("id")),
+        amount=parse_amount(item.get("amount")),
+        hash=_text(item.get("hash")),
+        transaction_at=_optional(parse_time, item.get("transactionDatetime")),
+        wallet=read_wallet(wallet) if wallet else None,
+        invoice=invoice,
+    )
+
+
+def read_wallet(data: Any) -> Wallet:
+    """Read a wallet, with the reserved amount where the answer has one."""
+    item = _mapping(data)
+    return Wallet(
+        id=_text(item.get("id")).lower(),
+        name=_text(item.get("name")),
+        blockchain=_text(item.get("blockchain")),
+        cryptocurrency=_text(item.get("cryptocurrency")),
+        address=_text(item.get("address")),
+        amount=_optional(parse_amount, item.get("amountCrypto")),
+    )
+
+
+def read_created(data: Any) -> CreatedInvoice:
+    """Read the answer of ``invoices/create``; without an id or a page it is of no use."""
+    item = _mapping(data)
+    url = item.get("url")
+    if not isinstance(url, str) or not url or len(url) > 2000:
+        raise ValueError("the answer has no payment page")
+    return CreatedInvoice(
+        id=read_uuid(item.get("id")),
+        uid=_text(item.get("uid")),
+        url=storable(url),
+        created_at=_optional(parse_time, item.get("createDatetime")),
+        expires_at=_optional(parse_time, item.get("timeToPayDatetime")),
+        wallets=_wallets(item.get("wallets")),
+        raw=item,
+    )
+
+
+def _wallets(data: Any) -> tuple[Wallet, ...]:
+    """Read what can be read: the invoice exists and has a page, whatever its wallets look like."""
+    if not isinstance(data, list):
+        return ()
+    wallets = (_optional(read_wallet, item) for item in data)
+    return tuple(wallet for wallet in wallets if wallet is not None)
+
+
+def read_balances(data: Any) -> Balances:
+    """Read the answer of ``billing/balances``; the internal one may be negative."""
+    item = _mapping(data)
+    return Balances(*(_signed(item.get(name)) for name in ("internal", "partner")))
+
+
+def read_tariff(data: Any) -> Tariff:
+    """Read an item of ``billing/tarrifs``."""
+    item = _mapping(data)
+    return Tariff(
+        id=_text(item.get("id")).lower(),
+        name=_text(item.get("name")),
+        payer=_text(item.get("payer")),
+        rate=_optional(parse_amount, item.get("rate")),
+    )
+
+
+def read_history_entry(data: Any) -> HistoryEntry:
+    """Read an item of ``billing/history``."""
+    item = _mapping(data)
+    texts = (_text(item.get(name)) for name in ("event", "target", "amount", "comment"))
+    return HistoryEntry(_optional(parse_time, item.get("datetime")), *texts)
+
+
+def read_uuid(value: Any) -> uuid.UUID:
+    """Read an id; a ``ValueError`` when it is not a UUID."""
+    if not isinstance(value, str) or len(value) > 45:
+        raise ValueError("an id is not a UUID")
+    try:
+        return uuid.UUID(value)
+    except ValueError:
+        # Its own message quotes the text, whatever that is.
+        raise ValueError("an id is not a UUID") from None
+
+
+def _mapping(data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ValueError("an object was expected")
+    return data
+
+
+def _text(value: Any) -> str:
+    """Take texts and numbers as they come, null as empty, within what a column holds."""
+    if value is None:
+        return ""
+    if isinstance(value, str | int | float | Decimal):
+        return storable(str(value))[:2000]
+    raise ValueError("a text was expected")
+
+
+def storable(text: str) -> str:
+    """Return ``text`` without what no database column takes: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _count(value: Any) -> int:
+    count = int(parse_amount(value))
+    return min(count, 2**31 - 1)
+
+
+def _signed(value: Any) -> Decimal:
+    text = _text(value)
+    return -parse_amount(text[1:]) if text.startswith("-") else parse_amount(text)
+
+
+def _optional(read: Callable[[Any], T], value: Any) -> T | None:
+    """Read what an answer may leave out; rubbish there is as good as nothing."""
+    if value is None or value == "":
+        return None
+    try:
+        return read(value)
+    except ValueError:
+        return None
+
+
+def parse_time(value: Any) -> dt.datetime:
+    """Convert a time of an answer: ``YYYY-MM-DD HH:MM:SS`` is UTC; ISO 8601 is taken as well.
+
+    Raises:
+        ValueError: it is not a time between the years 2000 and 2200.
+    """
+    if not isinstance(value, str) or len(value) > 40:
+        raise ValueError("a time is not a text")
+    text = value.strip()
+    # Python 3.10 does not read the Z that later versions do.
+    moment = dt.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    if not 2000 <= moment.year <= 2200:
+        raise ValueError("a time is out of range")
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=dt.timezone.utc)
+    return moment.astimezone(dt.timezone.utc)

@@ -1,0 +1,70 @@
+"""What a run did."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from oscar_bitsby import settlement
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import EPOCH
+from oscar_bitsby.settlement import Do
+
+logger = logging.getLogger("oscar_bitsby")
+
+
+@dataclass
+class Report:
+    """What a pass did, or with ``dry_run`` would do."""
+
+    dry_run: bool = False
+    stood_back: bool = False
+    requests: int = 0
+    payments: int = 0
+    unreadable: int = 0
+    booked: int = 0
+    flagged: int = 0
+    ended: int = 0
+    cancelled: int = 0
+    mails: int = 0
+    failures: int = 0
+    newest_first: bool = True
+    #: Whether the list had different times at all; equal ones say nothing about its order.
+    descends: bool = False
+    newest: dt.datetime = EPOCH
+    #: Says that the pass still runs; called between requests.
+    keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def count(self, outcome: settlement.Outcome) -> None:
+        self.booked += outcome.did(Do.BOOK)
+        self.flagged += outcome.did(Do.FLAG)
+        self.ended += outcome.did(Do.EXPIRE) or outcome.did(Do.CANCEL)
+
+    @contextmanager
+    def failures_counted(self, what: Any) -> Iterator[None]:
+        """Log and count what goes wrong with one thing, so that it does not stop the others.
+
+        What Bitsby answered, or that it did not, concerns all of them and goes on its way.
+        """
+        try:
+            yield
+        except BitsbyError:
+            raise
+        except Exception:
+            self.failures += 1
+            logger.exception("could not deal with %s", what)
+
+    def __str__(self) -> str:
+        if self.stood_back:
+            return "another pass is running; this one stood back"
+        return (
+            f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"
+            f" {self.flagged} for the inbox, {self.ended} invoices ended,"
+            f" {self.cancelled} orders cancelled, {self.failures} failures"
+            + (f", {self.mails} mails sent" if self.mails else "")
+            + (f", {self.unreadable} items that could not be read" if self.unreadable else "")
+        )
