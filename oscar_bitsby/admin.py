@@ -10,11 +10,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, wording
+from oscar_bitsby import conf
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named, payments_named
+from oscar_bitsby.utils import i18n
 
 Order = get_model("order", "Order")
 
@@ -101,7 +102,7 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("What went wrong"))
     def remark(self, invoice: BitsbyInvoice) -> str:
-        return wording.shown(invoice.error)
+        return i18n.shown(invoice.error)
 
 
 @admin.register(BitsbyPayment)
@@ -145,7 +146,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Outcome"))
     def remark(self, delivery: WebhookDelivery) -> str:
-        return wording.shown(delivery.outcome)
+        return i18n.shown(delivery.outcome)
 
 
 @admin.register(BuyerMail)
@@ -160,4 +161,4 @@ class BuyerMailAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Why not"))
     def remark(self, mail: BuyerMail) -> str:
-        return wording.shown(mail.error)
+        return i18n.shown(mail.error)

@@ -6,9 +6,9 @@ import datetime as dt
 
 from django.utils.translation import gettext_noop
 
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.models import BitsbyInvoice, log_change
+from oscar_bitsby.utils.clock import shared_now
 
 #: Seconds beyond ``TIMEOUT`` after which an attempt without an answer is given up: a buyer waits
 #: up to ``gateway.BUYER_PATIENCE`` of them for a slot.

@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import gateway, invoice_refresh, payment_looks, resolution, wording
+from oscar_bitsby import gateway, invoice_refresh, payment_looks, resolution
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.matching import Match, match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
 from oscar_bitsby.resolution import Result
+from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -64,7 +65,7 @@ def read_live(order: Any) -> str:
         return ""
     except BitsbyError as error:
         logger.info("payments not read for order %s: %s", order.number, error)
-        return wording.shown(str(error))
+        return i18n.shown(str(error))
     return ""
 
 
@@ -114,13 +115,13 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     except Refused as error:
         problem = _("Bitsby said no: %s") % error
     except BitsbyError as error:
-        problem = _("Bitsby gave no answer: %s") % wording.shown(str(error))
+        problem = _("Bitsby gave no answer: %s") % i18n.shown(str(error))
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
     try:
         invoice_refresh.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
-        unclear = wording.shown(str(error))
+        unclear = i18n.shown(str(error))
     invoice.refresh_from_db()
     record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
     if record is not None and record.booked_at is not None:
@@ -182,11 +183,11 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     try:
         gateway.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
     except BitsbyError as error:
-        problem = wording.shown(str(error))
+        problem = i18n.shown(str(error))
     try:
         invoice_refresh.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
-        problem = problem or wording.shown(str(error))
+        problem = problem or i18n.shown(str(error))
     invoice.refresh_from_db()
     if invoice.status == BitsbyInvoice.CANCELED:
         result = Result(True, _("The invoice is canceled."))

@@ -11,13 +11,14 @@ from django.db import router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, outbox, replies, transitions, wording
-from oscar_bitsby.clock import shared_now
+from oscar_bitsby import conf, ledger, outbox, replies, transitions
 from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.ledger import has_waiting_money
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.stage import OrderState, is_cancelled_at, order_state
+from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.clock import shared_now
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -63,7 +64,7 @@ def cancel_order(
             return False
         if dry_run:
             return True
-        note = wording.note(
+        note = i18n.note(
             gettext_noop(
                 "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
             )

@@ -17,10 +17,10 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import checks, conf, gateway, models, passes
 from oscar_bitsby.client import BitsbyClient
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.utils.clock import shared_now
 
 OK, HINT, PROBLEM = "ok", "hint", "problem"
 #: Further apart than this, clocks of machines lead people astray who compare times.

@@ -16,7 +16,6 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, gateway, invoice_refresh, ledger, parsing, replies, signals
 from oscar_bitsby.attempts import NO_ANSWER, give_up, stale_before
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import (
     BitsbyError,
     NoSlot,
@@ -27,6 +26,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.ledger import has_waiting_money
 from oscar_bitsby.models import BitsbyInvoice, log_change
+from oscar_bitsby.utils.clock import shared_now
 
 logger = logging.getLogger("oscar_bitsby")
 

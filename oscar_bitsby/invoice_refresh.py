@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from oscar_bitsby import gateway, payment_looks, replies, settlement
 from oscar_bitsby.client import BitsbyClient
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.payment_looks import _near_start
+from oscar_bitsby.utils.clock import shared_now
 
 #: The same invoice is asked about at most once in this time because of what somebody sent.
 ASK_AGAIN_AFTER = dt.timedelta(seconds=10)

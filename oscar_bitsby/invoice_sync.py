@@ -7,10 +7,10 @@ from uuid import UUID
 
 from oscar_bitsby import conf, replies
 from oscar_bitsby.client import MARGIN, BitsbyClient
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.invoice_refresh import settle_told, word_on
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.report import Report
+from oscar_bitsby.utils.clock import shared_now
 
 #: Up to so many invoices are asked about one by one; more are looked up in the list.
 ONE_BY_ONE = 2

@@ -16,9 +16,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class, get_model
 
-from oscar_bitsby import wording
 from oscar_bitsby.conf import METHOD_CODE, PAID_EVENT_CODE
 from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -88,7 +88,7 @@ def book(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
 
 def _record_event(order: Any, record: BitsbyPayment, *, with_lines: bool) -> None:
     event_type, _ = PaymentEventType.objects.get_or_create(
-        code=PAID_EVENT_CODE, defaults={"name": wording.note(gettext_noop("Paid"))}
+        code=PAID_EVENT_CODE, defaults={"name": i18n.note(gettext_noop("Paid"))}
     )
     # A second payment is for no lines: they are paid already, and Oscar would refuse it.
     lines = list(order.lines.all()) if with_lines else []

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from oscar_bitsby.money import parse_amount
 from oscar_bitsby.replies import (
     Balances,
     CreatedInvoice,
@@ -18,6 +17,7 @@ from oscar_bitsby.replies import (
     Tariff,
     Wallet,
 )
+from oscar_bitsby.utils.money import parse_amount
 
 T = TypeVar("T")
 

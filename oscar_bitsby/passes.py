@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
-from oscar_bitsby.clock import database_now, shared_now
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import EPOCH, GatewayState
+from oscar_bitsby.utils.clock import database_now, shared_now
 
 #: A pass that has not said for this long that it runs is taken for dead. Longer than the slowest
 #: single step: a request with its tries and its waiting for slots.

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from oscar_bitsby import conf, cursor, replies, settlement
 from oscar_bitsby.client import MARGIN, BitsbyClient, Page
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.cursor import began
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
+from oscar_bitsby.utils.clock import shared_now
 
 #: How often everything that is watched is looked at, as against the last days only.
 FAR_LOOK_EVERY = dt.timedelta(hours=24)

@@ -5,14 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import (
-    communication,
-    conf,
-    endings,
-    gateway,
-    invoice_refresh,
-    reminders,
-)
+from oscar_bitsby import communication, conf, endings, gateway, invoice_refresh, reminders
 from oscar_bitsby.attempts import give_up_stale
 from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice

@@ -21,12 +21,13 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, pgettext
 
-from oscar_bitsby import conf, ledger, outbox, signals, transitions, wording
+from oscar_bitsby import conf, ledger, outbox, signals, transitions
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import flag, lock
 from oscar_bitsby.stage import OrderState, order_state
+from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -122,14 +123,12 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
         settings = conf.get()
         if order_state(settings, order) is not OrderState.CANCELLED:
             return Result(False, _("The order is not cancelled. Accept the payment instead."))
-        text = wording.note(
-            gettext_noop("Settled again by late payment %(payment)s."), payment=record
-        )
+        text = i18n.note(gettext_noop("Settled again by late payment %(payment)s."), payment=record)
         if transitions.reopen(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
             outbox.note(BuyerMail.PAID, order)
         else:
-            text = wording.note(
+            text = i18n.note(
                 gettext_noop("Late payment %(payment)s accepted by staff: %(note)s"),
                 payment=record,
                 note=note,
@@ -204,7 +203,7 @@ def _pay(order: Any, record: BitsbyPayment) -> bool:
     order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
     if order_state(settings, order) is not OrderState.PENDING:
         return True
-    note = wording.note(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
+    note = i18n.note(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
     return transitions.move_order(order, settings.order_status_paid, note)
 
 

@@ -18,12 +18,13 @@ from django.db import IntegrityError, router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, notifications, replies, signals, transitions, wording
-from oscar_bitsby.clock import shared_now
+from oscar_bitsby import conf, ledger, notifications, replies, signals, transitions
 from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.models import NAMELESS, BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.records import remember
 from oscar_bitsby.stage import OrderState, order_state
+from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.clock import shared_now
 from oscar_bitsby.valuation import worth_of
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ def _apply(
         log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
     elif action.do is Do.PAY_ORDER:
-        note = wording.note(
+        note = i18n.note(
             gettext_noop("Bitsby payment %(id)s received: %(payment)s for invoice %(invoice)s."),
             id=record.bitsby_id,
             payment=record,

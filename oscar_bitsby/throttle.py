@@ -11,9 +11,9 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_noop
 
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
+from oscar_bitsby.utils.clock import database_now
 
 logger = logging.getLogger("oscar_bitsby")
 

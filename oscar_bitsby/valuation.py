@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from oscar_bitsby import replies
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.money import to_cents
+from oscar_bitsby.utils.money import to_cents
 
 #: A worth of this much or more fits no column of Oscar's.
 TOO_MUCH = Decimal(10) ** 10

@@ -17,9 +17,9 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from oscar_bitsby import conf, invoice_refresh, parsing
-from oscar_bitsby.clock import shared_now
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
+from oscar_bitsby.utils.clock import shared_now
 
 logger = logging.getLogger("oscar_bitsby")
 

@@ -19,10 +19,10 @@ from django.db import connection
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
+from oscar_bitsby.utils.clock import database_now
 from tests.bitsby import KEY
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")

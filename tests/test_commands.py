@@ -11,9 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from oscar.core.loading import get_model
 
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.passes import LEASE
+from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 
 Order = get_model("order", "Order")

@@ -8,11 +8,11 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import parsing, settlement
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.throttle import wait_for_slot
+from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 
 Source = get_model("payment", "Source")
@@ -65,7 +65,7 @@ def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch,
     """The database that keeps the row is asked for the time."""
     asked = []
     monkeypatch.setattr(
-        "oscar_bitsby.clock.connections",
+        "oscar_bitsby.utils.clock.connections",
         type("Connections", (), {"__getitem__": lambda self, name: asked.append(name)})(),
     )
 

@@ -23,11 +23,11 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import invoice_refresh, reconciliation
-from oscar_bitsby.clock import database_now, shared_now
 from oscar_bitsby.exceptions import PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
+from oscar_bitsby.utils.clock import database_now, shared_now
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -213,7 +213,7 @@ def own_clock(monkeypatch):
     def put(minutes):
         ahead = dt.timedelta(minutes=minutes)
         stand_in = SimpleNamespace(time=lambda: seconds() + ahead.total_seconds())
-        monkeypatch.setattr("oscar_bitsby.clock.time", stand_in)
+        monkeypatch.setattr("oscar_bitsby.utils.clock.time", stand_in)
         monkeypatch.setattr("django.utils.timezone.now", lambda: now() + ahead)
 
     return put

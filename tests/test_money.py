@@ -8,8 +8,8 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 
-from oscar_bitsby.money import CRYPTO_PLACES, LARGEST, parse_amount, to_cents
 from oscar_bitsby.parsing import parse_time
+from oscar_bitsby.utils.money import CRYPTO_PLACES, LARGEST, parse_amount, to_cents
 
 UTC = dt.timezone.utc
 MOMENT = dt.datetime(2024, 2, 29, 15, 20, 24, tzinfo=UTC)

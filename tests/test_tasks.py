@@ -17,11 +17,11 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.passes import LEASE
 from oscar_bitsby.throttle import wait_for_slot
+from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")

@@ -14,11 +14,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from oscar_bitsby import throttle
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.throttle import wait_for_slot
+from oscar_bitsby.utils.clock import database_now
 from tests.bitsby import KEY
 
 START = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)

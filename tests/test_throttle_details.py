@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from oscar_bitsby import throttle
-from oscar_bitsby.clock import database_now
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.throttle import wait_for_slot
+from oscar_bitsby.utils.clock import database_now
 
 MOMENT = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)
 
@@ -38,7 +38,7 @@ class Server:
 def test_on_postgresql_the_servers_clock_counts(monkeypatch, real_time):
     """The moment is the server's own, at which it answers and not at which the work began."""
     server = Server()
-    monkeypatch.setattr("oscar_bitsby.clock.connections", {"default": server})
+    monkeypatch.setattr("oscar_bitsby.utils.clock.connections", {"default": server})
 
     assert database_now() == MOMENT
     assert server.asked == ["select clock_timestamp()"]

@@ -13,20 +13,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import formats, timezone, translation
 
-from oscar_bitsby import (
-    cancellation,
-    conf,
-    event_types,
-    links,
-    mail_texts,
-    matching,
-    parsing,
-    wording,
-)
+from oscar_bitsby import cancellation, conf, event_types, links, mail_texts, matching, parsing
 from oscar_bitsby.facade import describe
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.templatetags.bitsby_times import time_tag
+from oscar_bitsby.utils import i18n
 from tests import bitsby
 from tests.shopping import go_to_payment, go_to_preview
 from tests.test_staff import MAY_BIND, act_url, arrive, bind_url, logged, member, takes_bindings
@@ -427,13 +419,13 @@ def test_a_translation_that_does_not_fit_holds_up_nothing(settings, monkeypatch)
     """A shop's own translation with a wrong placeholder is replaced by the English text."""
     for wrong in ("%(nobody)s", "%(payment)d", "%(payment)"):
         monkeypatch.setattr(translation, "gettext", lambda text, wrong=wrong: wrong)
-        note = wording.note("Payment %(payment)s accepted by staff.", payment="9 usdt")
+        note = i18n.note("Payment %(payment)s accepted by staff.", payment="9 usdt")
         assert note == "Payment 9 usdt accepted by staff."
 
 
 def test_a_remark_that_is_not_ours_stays_as_it_is():
     """What Bitsby said is shown as Bitsby said it; nothing is nothing."""
     with translation.override("de"):
-        assert wording.shown("Invoice 100% not found") == "Invoice 100% not found"
-        assert wording.shown("no answer came") == "es kam keine Antwort"
-        assert wording.shown("") == ""
+        assert i18n.shown("Invoice 100% not found") == "Invoice 100% not found"
+        assert i18n.shown("no answer came") == "es kam keine Antwort"
+        assert i18n.shown("") == ""

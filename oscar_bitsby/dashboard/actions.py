@@ -16,12 +16,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
-from oscar_bitsby import binding, gateway, invoice_refresh, permissions, resolution, staff, wording
+from oscar_bitsby import binding, gateway, invoice_refresh, permissions, resolution, staff
 from oscar_bitsby.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.money import parse_amount, to_cents
 from oscar_bitsby.resolution import Result
+from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.money import parse_amount, to_cents
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _refresh(invoice: BitsbyInvoice) -> Result:
     try:
         outcome = invoice_refresh.refresh(invoice, gateway.for_buyer(binding.STAFF_PATIENCE))
     except BitsbyError as error:
-        return Result(False, _("Bitsby could not be asked: %s.") % wording.shown(str(error)))
+        return Result(False, _("Bitsby could not be asked: %s.") % i18n.shown(str(error)))
     if outcome is None:
         return Result(False, _("Bitsby does not know this invoice."))
     invoice.refresh_from_db()

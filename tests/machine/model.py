@@ -10,8 +10,8 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import cursor
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.money import to_cents
 from oscar_bitsby.simulator.state import PAID
+from oscar_bitsby.utils.money import to_cents
 
 Line = get_model("order", "Line")
 Order = get_model("order", "Order")
