@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from bench.report import Row, percentile
 from bench.slots import SECONDS, arrivals, play
-from oscar_bitsby.client import PAGE_SIZE
-from oscar_bitsby.gateway import BUYER_PATIENCE
+from oscar_bitsby.gateway.client import PAGE_SIZE
+from oscar_bitsby.gateway.factory import BUYER_PATIENCE
 
 DAY, HOUR = 86_400, 3_600
 #: Requests of a pass in which something happened: two pages of payments, one of last words.

@@ -39,7 +39,7 @@ class Counter:
 def count_requests():
     """Note the paths of the requests to Bitsby that are sent in the block."""
     try:
-        from oscar_bitsby.transport import Transport
+        from oscar_bitsby.gateway.transport import Transport
     except ImportError:
         yield []
         return

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.gateway.client import BitsbyClient
+from oscar_bitsby.gateway.transport import Answer, Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.transport import Answer, Transport
 from tests.bitsby import KEY, seen, told, transfer, written
 
 #: What a list gives at most, as the documentation's example has it.

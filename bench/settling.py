@@ -14,7 +14,8 @@ from oscar.core.loading import get_class, get_model
 
 from bench import counting, rows
 from bench.report import Row, spread
-from oscar_bitsby import conf, parsing, replies, settlement
+from oscar_bitsby import conf, settlement
+from oscar_bitsby.gateway import parsing, schemas
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.bitsby import seen, told, transfer
@@ -84,20 +85,20 @@ def measure(piece: str, quick: bool) -> list[Row]:
     ]
 
 
-def _run(way: Callable[[replies.Payment], None], batch: Sequence[replies.Payment]) -> float:
+def _run(way: Callable[[schemas.Payment], None], batch: Sequence[schemas.Payment]) -> float:
     begin = time.perf_counter()
     for payment in batch:
         way(payment)
     return time.perf_counter() - begin
 
 
-def _settle(payment: replies.Payment) -> None:
+def _settle(payment: schemas.Payment) -> None:
     assert payment.invoice is not None
     invoice = BitsbyInvoice.objects.get(bitsby_id=payment.invoice.id)
     settlement.settle(invoice, payment.invoice, payment)
 
 
-def _by_hand(payment: replies.Payment) -> None:
+def _by_hand(payment: schemas.Payment) -> None:
     """Write what settling writes, as one would without a thought of races."""
     assert payment.invoice is not None
     assert payment.wallet is not None
@@ -144,7 +145,7 @@ def _by_hand(payment: replies.Payment) -> None:
         )
 
 
-def _compare(payments: Sequence[replies.Payment]) -> None:
+def _compare(payments: Sequence[schemas.Payment]) -> None:
     """See that both ways have written the same.
 
     Raises:

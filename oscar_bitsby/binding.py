@@ -13,8 +13,9 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import gateway, invoice_refresh, payment_looks, resolution
+from oscar_bitsby import invoice_refresh, payment_looks, resolution
 from oscar_bitsby.exceptions import BitsbyError, Refused
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.matching import Match, match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
@@ -59,7 +60,7 @@ def read_live(order: Any) -> str:
 
     try:
         payment_looks.take_in_payments(
-            gateway.for_staff(STAFF_PATIENCE), report, start, stop_before=None, note=enough
+            factory.for_staff(STAFF_PATIENCE), report, start, stop_before=None, note=enough
         )
     except _Enough:
         return ""
@@ -111,7 +112,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     entry = resolution.write_log(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
-        gateway.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
+        factory.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
     except Refused as error:
         problem = _("Bitsby said no: %s") % error
     except BitsbyError as error:
@@ -119,7 +120,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
     try:
-        invoice_refresh.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
+        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
         unclear = i18n.shown(str(error))
     invoice.refresh_from_db()
@@ -181,11 +182,11 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
     entry = resolution.write_log(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
-        gateway.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
+        factory.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
     except BitsbyError as error:
         problem = i18n.shown(str(error))
     try:
-        invoice_refresh.refresh(invoice, gateway.for_buyer(STAFF_PATIENCE))
+        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_PATIENCE))
     except BitsbyError as error:
         problem = problem or i18n.shown(str(error))
     invoice.refresh_from_db()

@@ -11,8 +11,9 @@ from django.db import router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, outbox, replies, transitions
+from oscar_bitsby import conf, ledger, outbox, transitions
 from oscar_bitsby.decisions import Action, Do, Facts, decide
+from oscar_bitsby.gateway import schemas
 from oscar_bitsby.ledger import has_waiting_money
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -26,7 +27,7 @@ Order = get_model("order", "Order")
 
 
 def cancel_order(
-    order_pk: Any, told: Mapping[UUID, replies.Invoice], *, dry_run: bool = False
+    order_pk: Any, told: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
 ) -> bool:
     """Cancel an unpaid order, if everything that speaks for it still holds under the lock.
 
@@ -50,7 +51,7 @@ def cancel_order(
         last = invoices[-1] if invoices else None
         has_money = ledger.has_money(order)
         facts = Facts(
-            told=replies.EXPIRED,
+            told=schemas.EXPIRED,
             order=order_state(settings, order),
             is_live=False,
             paid_otherwise=has_money or has_waiting_money(order),
@@ -80,7 +81,7 @@ def cancel_order(
         return True
 
 
-def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -> bool:
+def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, schemas.Invoice]) -> bool:
     if invoice.status in (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID):
         return True
     if invoice.bitsby_id is None:
@@ -90,9 +91,9 @@ def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, replies.Invoice]) -
     if word is not None and word.project_id not in ("", invoice.project_id):
         # An answer about another project says nothing about our invoice.
         return True
-    if word is not None and word.status == replies.PAID:
+    if word is not None and word.status == schemas.PAID:
         # Unless staff have sent that money back.
         return not invoice.payments.filter(
             resolution=BitsbyPayment.DISMISSED, booked_at__isnull=True
         ).exists()
-    return word is None or word.status not in (replies.EXPIRED, replies.CANCELED)
+    return word is None or word.status not in (schemas.EXPIRED, schemas.CANCELED)

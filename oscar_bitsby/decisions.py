@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
-from oscar_bitsby import replies
+from oscar_bitsby.gateway import schemas
 from oscar_bitsby.stage import OrderState
 
 
@@ -73,14 +73,14 @@ class Facts:
 
 def decide(facts: Facts) -> tuple[Action, ...]:
     """Return the steps to take, in their order."""
-    if facts.told == replies.PAID:
+    if facts.told == schemas.PAID:
         return tuple(_decide_paid(facts))
-    if facts.told in (replies.EXPIRED, replies.CANCELED):
+    if facts.told in (schemas.EXPIRED, schemas.CANCELED):
         if facts.same_project:
             return tuple(_decide_ended(facts))
         if facts.has_payment and not facts.booked:
             return (Action(Do.FLAG, "mismatch"),)
-    elif facts.told != replies.UNPAID and facts.has_payment and not facts.booked:
+    elif facts.told != schemas.UNPAID and facts.has_payment and not facts.booked:
         # A word that is not documented, and money on it.
         return (Action(Do.FLAG, "ended"),)
     return (Action(Do.WAIT),)
@@ -129,7 +129,7 @@ def _reason_to_look(facts: Facts, worth: Decimal) -> str:
 def _decide_ended(facts: Facts) -> list[Action]:
     actions = []
     if facts.is_live:
-        ended = Do.EXPIRE if facts.told == replies.EXPIRED else Do.CANCEL
+        ended = Do.EXPIRE if facts.told == schemas.EXPIRED else Do.CANCEL
         actions.append(Action(ended))
     if facts.has_payment and not facts.booked:
         # Whether such a payment counts is not documented: a person decides.

@@ -15,9 +15,10 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import checks, conf, gateway, models, passes
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby import checks, conf, models, passes
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
+from oscar_bitsby.gateway import factory
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.utils.clock import shared_now
@@ -202,7 +203,7 @@ def _mails() -> Iterator[Finding]:
 def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
     settings = conf.get()
     try:
-        client = client or gateway.for_staff(gateway.BACKGROUND_PATIENCE)
+        client = client or factory.for_staff(factory.BACKGROUND_PATIENCE)
         balance = client.balances().internal
         projects = {tariff.id: tariff.name for tariff in client.tariffs()}
     except Refused as error:

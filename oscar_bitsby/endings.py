@@ -10,8 +10,8 @@ from django.db.models import Q
 from oscar.core.loading import get_model
 
 from oscar_bitsby import cancellation, conf
-from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.conf import METHOD_CODE
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.invoice_sync import _ask_and_settle
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.report import Report

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, gateway, invoice_refresh, ledger, parsing, replies, signals
+from oscar_bitsby import conf, invoice_refresh, ledger, signals
 from oscar_bitsby.attempts import NO_ANSWER, give_up, stale_before
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -24,6 +24,7 @@ from oscar_bitsby.exceptions import (
     PaymentPageRefused,
     ReplyNotUnderstood,
 )
+from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.ledger import has_waiting_money
 from oscar_bitsby.models import BitsbyInvoice, log_change
 from oscar_bitsby.utils.clock import shared_now
@@ -121,9 +122,9 @@ def _retire(invoice: BitsbyInvoice) -> None:
     Raises:
         NotPayable: it is paid.
     """
-    outcome = invoice_refresh.refresh(invoice, gateway.for_buyer())
+    outcome = invoice_refresh.refresh(invoice, factory.for_buyer())
     invoice.refresh_from_db()
-    if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == replies.PAID):
+    if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == schemas.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
     if invoice.status == BitsbyInvoice.UNPAID:
         now = shared_now()
@@ -138,7 +139,7 @@ def _retire(invoice: BitsbyInvoice) -> None:
 def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
     order: Any = attempt.order
     try:
-        created = gateway.for_buyer().create_invoice(
+        created = factory.for_buyer().create_invoice(
             project_id=attempt.project_id,
             amount=attempt.amount,
             currency=attempt.currency,
@@ -174,7 +175,7 @@ def service_data(order: Any) -> str:
 
 
 def _store(
-    attempt: BitsbyInvoice, created: replies.CreatedInvoice, settings: conf.Conf
+    attempt: BitsbyInvoice, created: schemas.CreatedInvoice, settings: conf.Conf
 ) -> BitsbyInvoice:
     try:
         try:
@@ -192,7 +193,7 @@ def _store(
 
 
 def _save_created(
-    attempt: BitsbyInvoice, created: replies.CreatedInvoice, settings: conf.Conf
+    attempt: BitsbyInvoice, created: schemas.CreatedInvoice, settings: conf.Conf
 ) -> BitsbyInvoice:
     now = timezone.now()
     hours = dt.timedelta(hours=float(settings.time_to_pay))
@@ -234,7 +235,7 @@ def _storable(reply: Any) -> Any:
     return json.loads(ESCAPED_NUL.sub(r"\1", parsing.storable(text)))
 
 
-def _as_json(wallet: replies.Wallet) -> dict[str, str]:
+def _as_json(wallet: schemas.Wallet) -> dict[str, str]:
     return {
         "id": wallet.id,
         "name": wallet.name,

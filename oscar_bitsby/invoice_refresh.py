@@ -6,9 +6,10 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import gateway, payment_looks, replies, settlement
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby import payment_looks, settlement
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
+from oscar_bitsby.gateway import factory, schemas
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.payment_looks import _near_start
 from oscar_bitsby.utils.clock import shared_now
@@ -22,7 +23,7 @@ GLANCE_TIMEOUT = 3.0
 logger = logging.getLogger("oscar_bitsby")
 
 
-def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | None:
+def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return what Bitsby says of one invoice, or None when it does not know it."""
     page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
     # A server that does not heed the filter answers with others.
@@ -30,7 +31,7 @@ def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice |
     return next(found, None)
 
 
-def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | None:
+def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return the same, or None where Bitsby refuses to say.
 
     How it refuses an invoice that it does not know is not documented, and one such invoice must
@@ -44,16 +45,16 @@ def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> replies.Invoice | N
 
 
 def settle_told(
-    client: BitsbyClient, invoice: BitsbyInvoice, told: replies.Invoice, *, dry_run: bool = False
+    client: BitsbyClient, invoice: BitsbyInvoice, told: schemas.Invoice, *, dry_run: bool = False
 ) -> settlement.Outcome:
     """Settle what was told; where it is called paid without its payment, ask for that too."""
     payment = told.payment
-    if told.status == replies.PAID and (payment is None or payment.wallet is None):
+    if told.status == schemas.PAID and (payment is None or payment.wallet is None):
         payment = _payment_of(client, told) or payment
     return settlement.settle(invoice, told, payment, dry_run=dry_run)
 
 
-def _payment_of(client: BitsbyClient, told: replies.Invoice) -> replies.Payment | None:
+def _payment_of(client: BitsbyClient, told: schemas.Invoice) -> schemas.Payment | None:
     try:
         page = next(client.payment_pages(invoice_id=told.id), None)
     except Refused as error:
@@ -77,7 +78,7 @@ def refresh(
     """
     if invoice.bitsby_id is None:
         return None
-    client = client or gateway.for_background()
+    client = client or factory.for_background()
     told = ask_about(client, invoice)
     return None if told is None else settle_told(client, invoice, told)
 
@@ -95,7 +96,7 @@ def glance(invoice: BitsbyInvoice) -> bool:
     if claim is None:
         return False
     try:
-        client = gateway.if_free(timeout=GLANCE_TIMEOUT)
+        client = factory.if_free(timeout=GLANCE_TIMEOUT)
     except NoSlot:
         _unclaim(invoice, claim)
         return False
@@ -126,7 +127,7 @@ def look_into_delivery(invoice: BitsbyInvoice) -> bool:
         GatewayError: Bitsby gave no answer that could be used.
     """
     _hint(invoice)
-    return _look(invoice, gateway.if_free)
+    return _look(invoice, factory.if_free)
 
 
 def look_into_hint(invoice: BitsbyInvoice) -> bool:
@@ -144,7 +145,7 @@ def look_into_hint(invoice: BitsbyInvoice) -> bool:
         RuntimeError: called inside a transaction.
     """
     is_noted = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).exists()
-    return is_noted and _look(invoice, gateway.for_background)
+    return is_noted and _look(invoice, factory.for_background)
 
 
 def may_be_asked_in(invoice: BitsbyInvoice) -> dt.timedelta:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from oscar_bitsby import conf, replies
-from oscar_bitsby.client import MARGIN, BitsbyClient
+from oscar_bitsby import conf
+from oscar_bitsby.gateway import schemas
+from oscar_bitsby.gateway.client import MARGIN, BitsbyClient
 from oscar_bitsby.invoice_refresh import settle_told, word_on
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.report import Report
@@ -24,19 +25,19 @@ def ask_about_many(
     client: BitsbyClient,
     invoices: Iterable[BitsbyInvoice],
     keep_alive: Callable[[], None] = lambda: None,
-) -> tuple[dict[UUID, replies.Invoice], set[UUID]]:
+) -> tuple[dict[UUID, schemas.Invoice], set[UUID]]:
     """Return what Bitsby says of these invoices, by its ids, and which ones it was asked about.
 
     Many are looked up in the list of expired ones, newest first as it seems to be, until all are
     found; what is not there was paid or canceled, and is asked about one by one.
     """
     wanted = {row.bitsby_id: row for row in invoices if row.bitsby_id is not None}
-    told: dict[UUID, replies.Invoice] = {}
+    told: dict[UUID, schemas.Invoice] = {}
     if len(wanted) > ONE_BY_ONE:
         days = [row.created_at for row in wanted.values()]
         pages = client.invoice_pages(
             project_id=settings.project_id,
-            status=replies.EXPIRED,
+            status=schemas.EXPIRED,
             start_date=(min(days) - MARGIN).date(),
             end_date=(max(days) + MARGIN).date(),
         )
@@ -59,10 +60,10 @@ def _ask_and_settle(
     client: BitsbyClient,
     report: Report,
     invoices: list[BitsbyInvoice],
-) -> dict[UUID, replies.Invoice]:
+) -> dict[UUID, schemas.Invoice]:
     told, asked = ask_about_many(settings, client, invoices, report.keep_alive)
     ended = {
-        key for key, word in told.items() if word.status in (replies.EXPIRED, replies.CANCELED)
+        key for key, word in told.items() if word.status in (schemas.EXPIRED, schemas.CANCELED)
     }
     if not report.dry_run:
         # What was asked in vain is asked about less often; what was answered is not held up.

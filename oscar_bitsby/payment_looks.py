@@ -8,9 +8,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, cursor, replies, settlement
-from oscar_bitsby.client import MARGIN, BitsbyClient, Page
+from oscar_bitsby import conf, cursor, settlement
 from oscar_bitsby.cursor import began
+from oscar_bitsby.gateway import schemas
+from oscar_bitsby.gateway.client import MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
 from oscar_bitsby.utils.clock import shared_now
@@ -71,7 +72,7 @@ def _last_day() -> dt.date:
     return (timezone.now() + MARGIN).date()
 
 
-def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
+def _take_in_page(page: Page[schemas.Payment], report: Report) -> bool:
     """Settle or remember what is new on a page; tell whether anything was."""
     ids = {item.id for item in page.items}
     known = {row.bitsby_id: row for row in BitsbyPayment.objects.filter(bitsby_id__in=ids)}
@@ -91,7 +92,7 @@ def _take_in_page(page: Page[replies.Payment], report: Report) -> bool:
 
 
 def _is_old_news(
-    row: BitsbyPayment, payment: replies.Payment, ours: Mapping[Any, BitsbyInvoice]
+    row: BitsbyPayment, payment: schemas.Payment, ours: Mapping[Any, BitsbyInvoice]
 ) -> bool:
     told = payment.invoice
     if row.bound_to != (told.id if told else None):
@@ -105,11 +106,11 @@ def _is_old_news(
     if row.attention == BitsbyPayment.UNKNOWN_WORTH and not row.wallet_id and payment.wallet:
         return False
     # What was bound to an ended invoice may count after all.
-    return not (row.attention == BitsbyPayment.ENDED and told and told.status == replies.PAID)
+    return not (row.attention == BitsbyPayment.ENDED and told and told.status == schemas.PAID)
 
 
 def _take_in(
-    payment: replies.Payment,
+    payment: schemas.Payment,
     ours: dict[Any, BitsbyInvoice],
     since: dt.datetime | None,
     report: Report,
@@ -125,7 +126,7 @@ def _take_in(
         settlement.keep(payment, reason=reason)
 
 
-def _reason_to_keep(payment: replies.Payment, since: dt.datetime | None) -> str:
+def _reason_to_keep(payment: schemas.Payment, since: dt.datetime | None) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and a history from before this shop.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import communication, conf, endings, gateway, invoice_refresh, reminders
+from oscar_bitsby import communication, conf, endings, invoice_refresh, reminders
 from oscar_bitsby.attempts import give_up_stale
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.gateway import factory
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.passes import PassLost, one_at_a_time
 from oscar_bitsby.payment_looks import _look_at_payments
@@ -43,7 +44,7 @@ def reconcile(
         GatewayError: Bitsby could not be asked. What was settled until then stays settled.
     """
     settings = conf.get()
-    client = client or gateway.for_background()
+    client = client or factory.for_background()
     report = Report(dry_run=dry_run)
     with one_at_a_time() as running:
         if running is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from oscar_bitsby import replies
+from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.valuation import worth_of
 
 
 def remember(
-    payment: replies.Payment,
+    payment: schemas.Payment,
     *,
     invoice: BitsbyInvoice | None = None,
-    told: replies.Invoice | None = None,
+    told: schemas.Invoice | None = None,
     is_foreign: bool = False,
     save: bool = True,
 ) -> BitsbyPayment:

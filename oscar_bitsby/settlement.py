@@ -18,8 +18,9 @@ from django.db import IntegrityError, router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, ledger, notifications, replies, signals, transitions
+from oscar_bitsby import conf, ledger, notifications, signals, transitions
 from oscar_bitsby.decisions import Action, Do, Facts, decide
+from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import NAMELESS, BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.records import remember
 from oscar_bitsby.stage import OrderState, order_state
@@ -64,8 +65,8 @@ class Outcome:
 
 def settle(
     invoice: BitsbyInvoice,
-    told: replies.Invoice,
-    payment: replies.Payment | None = None,
+    told: schemas.Invoice,
+    payment: schemas.Payment | None = None,
     *,
     dry_run: bool = False,
 ) -> Outcome:
@@ -87,8 +88,8 @@ def settle(
 
 def _settle(
     invoice: BitsbyInvoice,
-    told: replies.Invoice,
-    payment: replies.Payment | None,
+    told: schemas.Invoice,
+    payment: schemas.Payment | None,
     dry_run: bool,
 ) -> Outcome:
     settings = conf.get()
@@ -96,13 +97,13 @@ def _settle(
         order, invoice = lock(invoice.pk, invoice.order_id)
         record = None
         # Of an invoice that may still be paid nothing is kept yet.
-        if payment is not None and told.status != replies.UNPAID:
+        if payment is not None and told.status != schemas.UNPAID:
             record = remember(payment, invoice=invoice, told=told, save=not dry_run)
         before = invoice.status, invoice.views
         if told.views is not None:
             invoice.views = told.views
         # Where this holds, and only there, a payment may be booked: see ``decide``.
-        is_new = told.status == replies.PAID and (record is None or record.booked_at is None)
+        is_new = told.status == schemas.PAID and (record is None or record.booked_at is None)
         sources = ledger.lock_sources(order) if is_new and order is not None else []
         facts = _facts(settings, order, invoice, told, payment, record, sources)
         actions = decide(facts)
@@ -114,7 +115,7 @@ def _settle(
             notifications.note_settled(actions, order, invoice, record)
             if actions != (Action(Do.WAIT),):
                 _note_look(invoice)
-            elif told.status == replies.PAID and payment is None:
+            elif told.status == schemas.PAID and payment is None:
                 _note_nameless(invoice)
     return Outcome(actions, told.status)
 
@@ -136,13 +137,13 @@ def _facts(
     settings: conf.Conf,
     order: Any,
     invoice: BitsbyInvoice,
-    told: replies.Invoice,
-    payment: replies.Payment | None,
+    told: schemas.Invoice,
+    payment: schemas.Payment | None,
     record: BitsbyPayment | None,
     sources: list[Any],
 ) -> Facts:
     booked = record is not None and record.booked_at is not None
-    is_paid = told.status == replies.PAID and not booked
+    is_paid = told.status == schemas.PAID and not booked
     received = ledger.money_in(sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
     return Facts(
@@ -254,7 +255,7 @@ def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
     )
 
 
-def keep(payment: replies.Payment, *, reason: str = "") -> BitsbyPayment:
+def keep(payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
     """Remember a payment that is bound to none of our invoices.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from oscar_bitsby import replies
+from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.money import to_cents
 
@@ -12,7 +12,7 @@ from oscar_bitsby.utils.money import to_cents
 TOO_MUCH = Decimal(10) ** 10
 
 
-def worth_of(payment: replies.Payment, invoice: BitsbyInvoice) -> Decimal | None:
+def worth_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:
     """Return a payment's worth in the invoice's currency, in cents; None when it cannot be told.
 
     The invoice locked a rate for each wallet when it was created: its amount against the reserved

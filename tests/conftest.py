@@ -51,9 +51,9 @@ def clock(request, monkeypatch):
     if "real_time" in request.fixturenames:
         return None
     clock = MovedClock()
-    monkeypatch.setattr("oscar_bitsby.throttle.database_now", clock.now)
-    monkeypatch.setattr("oscar_bitsby.throttle.time", clock)
-    monkeypatch.setattr("oscar_bitsby.client.time", clock)
+    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.database_now", clock.now)
+    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", clock)
+    monkeypatch.setattr("oscar_bitsby.gateway.client.time", clock)
     return clock
 
 

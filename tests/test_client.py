@@ -11,9 +11,6 @@ from decimal import Decimal
 import pytest
 import requests
 
-from oscar_bitsby import client as client_module
-from oscar_bitsby import gateway, parsing, replies
-from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import (
     ConfigurationError,
@@ -24,6 +21,9 @@ from oscar_bitsby.exceptions import (
     Refused,
     ReplyNotUnderstood,
 )
+from oscar_bitsby.gateway import client as client_module
+from oscar_bitsby.gateway import factory, parsing, schemas
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.simulator.process import running_simulator
 from tests.bitsby import KEY, PROJECT, error, fields_of, new_id, success
 from tests.test_transport import assert_hidden
@@ -191,14 +191,14 @@ def test_listing_payments_sends_the_filters_that_are_given(client, fake, payload
 def test_balances_are_returned(client, fake, payload):
     """``balances`` returns both as Decimals."""
     fake.on("/billing/balances", payload("billing_balances"))
-    assert client.balances() == replies.Balances(Decimal(100), Decimal(0))
+    assert client.balances() == schemas.Balances(Decimal(100), Decimal(0))
 
 
 def test_tariffs_are_returned(client, fake):
     """``tariffs`` asks the endpoint by its misspelt name and leaves out what is unreadable."""
     item = {"id": PROJECT, "name": "Shop", "payer": "seller", "rate": "1.00"}
     fake.on("/billing/tarrifs", success([item, "strange"]))
-    assert client.tariffs() == (replies.Tariff(PROJECT, "Shop", "seller", Decimal(1)),)
+    assert client.tariffs() == (schemas.Tariff(PROJECT, "Shop", "seller", Decimal(1)),)
 
 
 def test_history_is_listed_page_by_page(client, fake):
@@ -545,7 +545,7 @@ def test_a_whole_life_of_an_invoice(far):
     assert (payment.id, payment.amount, payment.invoice) == (payment_id, Decimal(9), None)
     client.bind_payment(created.id, payment_id)
     (paid,) = client.list_invoices(invoice_id=created.id)
-    assert (paid.status, paid.payment.id) == (replies.PAID, payment_id)
+    assert (paid.status, paid.payment.id) == (schemas.PAID, payment_id)
     everything = [str(item.id) for item in client.list_invoices()]
     assert sorted(everything) == sorted([*seeded, str(created.id)])
     client.cancel_invoice(uuid.UUID(seeded[0]))
@@ -565,7 +565,7 @@ def test_a_wrong_key_is_refused(far):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("make", "tries"), [(gateway.for_buyer, 1), (gateway.for_background, 3), (gateway.if_free, 1)]
+    ("make", "tries"), [(factory.for_buyer, 1), (factory.for_background, 3), (factory.if_free, 1)]
 )
 def test_the_shops_client_tries_as_often_as_somebody_can_wait(fake, make, tries):
     """A buyer's request and one in a free slot are sent once, background reads three times."""
@@ -579,20 +579,20 @@ def test_the_shops_client_tries_as_often_as_somebody_can_wait(fake, make, tries)
 def test_the_shops_client_keeps_the_spacing(fake, clock, payload):
     """Requests of different clients of the shop are 1.1 seconds apart."""
     fake.on("/billing/balances", payload("billing_balances"))
-    gateway.for_buyer().balances()
-    gateway.for_background().balances()
-    gateway.for_buyer().balances()
+    factory.for_buyer().balances()
+    factory.for_background().balances()
+    factory.for_buyer().balances()
     assert 2.1 < clock.slept <= 2.2
 
 
 @pytest.mark.django_db
 def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
     """``if_free`` takes the slot at once or says ``NoSlot`` without waiting."""
-    gateway.if_free()
+    factory.if_free()
     with pytest.raises(NoSlot):
-        gateway.if_free()
+        factory.if_free()
     clock.sleep(1.2)
-    gateway.if_free()
+    factory.if_free()
     assert clock.slept == 1.2
 
 
@@ -600,7 +600,7 @@ def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
 def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
     """The client of ``if_free`` has one request in its slot, and more only as slots are free."""
     fake.on("/billing/balances", payload("billing_balances"))
-    client = gateway.if_free()
+    client = factory.if_free()
     client.balances()
     with pytest.raises(NoSlot):
         client.balances()
@@ -613,9 +613,9 @@ def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
 def test_a_buyers_patience_ends(fake, payload):
     """A buyer whose slot does not come in time gets ``NoSlot``, and nothing is sent."""
     fake.on("/billing/balances", payload("billing_balances"))
-    gateway.if_free()
+    factory.if_free()
     with pytest.raises(NoSlot):
-        gateway.for_buyer(max_wait=0.5).balances()
+        factory.for_buyer(max_wait=0.5).balances()
     assert fake.requests == []
 
 
@@ -624,7 +624,7 @@ def test_a_shop_without_settings_has_no_client(settings):
     """Without settings there is a ``ConfigurationError`` and not a client without a key."""
     settings.OSCAR_BITSBY = {}
     with pytest.raises(ConfigurationError):
-        gateway.for_buyer()
+        factory.for_buyer()
 
 
 @pytest.mark.django_db
@@ -636,6 +636,6 @@ def test_the_shops_settings_reach_the_client(settings, responses):
     }
     responses.post("https://other.example/api/billing/balances", json=error("no"))
     with pytest.raises(Refused) as caught:
-        gateway.for_background().balances()
+        factory.for_background().balances()
     assert responses.calls[0].request.headers["Authorization"] == "Token other-key"
     assert_hidden(caught.value, "other-key")

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from oscar_bitsby import client as client_module
-from oscar_bitsby.client import BitsbyClient
 from oscar_bitsby.exceptions import RateLimited, ReplyNotUnderstood
+from oscar_bitsby.gateway import client as client_module
+from oscar_bitsby.gateway.client import BitsbyClient
 from tests.bitsby import KEY, PROJECT, error, success
 
 INVOICE = {"amountFiat": "1.00", "status": "unpaid"}

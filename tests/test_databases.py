@@ -7,11 +7,12 @@ from django.db import ConnectionHandler, connections, transaction
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import parsing, settlement
+from oscar_bitsby import settlement
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.gateway import parsing
+from oscar_bitsby.gateway.rate_limit import wait_for_slot
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.throttle import wait_for_slot
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 

@@ -160,7 +160,7 @@ def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
 
 def test_a_slot_that_is_not_free_is_no_problem_of_the_shop(account, passing, monkeypatch):
     """Somebody else was asking: the doctor says that it did not ask."""
-    monkeypatch.setattr("oscar_bitsby.gateway.BACKGROUND_PATIENCE", 0)
+    monkeypatch.setattr("oscar_bitsby.gateway.factory.BACKGROUND_PATIENCE", 0)
     GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=5))
     said, error = doctor()
     assert "Bitsby was not asked" in said

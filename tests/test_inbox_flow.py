@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import gateway
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.simulator.process import running_simulator
 from tests.shopping import buy
@@ -204,7 +204,7 @@ def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
     assert status_of(order) == "Cancelled"
 
     payment_id = pay(shop, invoice, "9.75000000")
-    gateway.for_background().bind_payment(invoice.bitsby_id, payment_id)
+    factory.for_background().bind_payment(invoice.bitsby_id, payment_id)
     call_command("bitsby_reconcile")
 
     payment = BitsbyPayment.objects.get()

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 
-from oscar_bitsby.parsing import parse_time
+from oscar_bitsby.gateway.parsing import parse_time
 from oscar_bitsby.utils.money import CRYPTO_PLACES, LARGEST, parse_amount, to_cents
 
 UTC = dt.timezone.utc

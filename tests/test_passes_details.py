@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from oscar_bitsby import invoice_refresh, reconciliation
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.passes import LEASE
 from tests import bitsby

@@ -15,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, parsing, pruning, reconciliation, settlement
+from oscar_bitsby import binding, pruning, reconciliation, settlement
+from oscar_bitsby.gateway import parsing
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from tests import bitsby

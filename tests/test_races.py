@@ -16,9 +16,10 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby import cancellation, invoice_refresh, parsing, reconciliation, settlement
+from oscar_bitsby import cancellation, invoice_refresh, reconciliation, settlement
 from oscar_bitsby.exceptions import NotPayable, PaymentInProgress
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from tests import bitsby
 

@@ -8,7 +8,8 @@ import logging
 import pytest
 from django.utils import timezone
 
-from oscar_bitsby import gateway, invoice_refresh
+from oscar_bitsby import invoice_refresh
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice
 from tests import bitsby
 
@@ -43,7 +44,7 @@ def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, f
     now = timezone.now()
     before = now - dt.timedelta(minutes=1)
     invoice, other = invoice_for(place(), checked_at=before), invoice_for(place(), checked_at=now)
-    gateway.if_free()
+    factory.if_free()
 
     assert look(invoice) is False
     assert (checked_at(invoice), checked_at(other)) == (before, now)
@@ -56,14 +57,14 @@ def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
 ):
     """Who finds no slot does not give back what another process has claimed since."""
     invoice = invoice_for(place(), checked_at=EPOCH)
-    real, later = gateway.if_free, timezone.now() + dt.timedelta(seconds=30)
+    real, later = factory.if_free, timezone.now() + dt.timedelta(seconds=30)
     real()
 
     def overtaken(**options):
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(checked_at=later)
         return real(**options)
 
-    monkeypatch.setattr(gateway, "if_free", overtaken)
+    monkeypatch.setattr(factory, "if_free", overtaken)
 
     assert look(invoice) is False
     assert checked_at(invoice) == later
@@ -77,7 +78,7 @@ def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
     now = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
     invoice, other = invoice_for(place()), invoice_for(place(), checked_at=now)
-    gateway.if_free()
+    factory.if_free()
 
     assert look(invoice) is False
     assert (checked_at(invoice), checked_at(other)) == (EPOCH, now)
@@ -136,7 +137,7 @@ def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
     first = timezone.now() - dt.timedelta(minutes=5)
     noted = invoice_for(place(), hinted_at=first)
     fresh, other = invoice_for(place()), invoice_for(place())
-    gateway.if_free()
+    factory.if_free()
     for invoice in (noted, fresh):
         assert invoice_refresh.look_into_delivery(invoice) is False
 

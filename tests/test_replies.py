@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from oscar_bitsby import parsing, replies
+from oscar_bitsby.gateway import parsing, schemas
 
 UTC = dt.timezone.utc
 
@@ -36,9 +36,9 @@ def made(payload):
 
 def test_the_documented_invoice_is_read(canceled):
     """An unpaid item of ``invoices/list`` is read field by field and has no payment."""
-    assert parsing.read_invoice(canceled) == replies.Invoice(
+    assert parsing.read_invoice(canceled) == schemas.Invoice(
         id=uuid.UUID("59302b02-d1be-4e10-960f-d6ec24bfcaaf"),
-        status=replies.CANCELED,
+        status=schemas.CANCELED,
         uid="F7nYgvxM1N92",
         project_id="9deea1e2-0c08-41a3-bdc2-a34eada3892d",
         amount=Decimal("100.00"),
@@ -54,13 +54,13 @@ def test_the_documented_invoice_is_read(canceled):
 def test_the_documented_paid_invoice_has_its_payment_and_wallet(paid):
     """A paid item carries the payment, and in it the wallet where it came in."""
     invoice = parsing.read_invoice(paid)
-    assert (invoice.status, invoice.service_data) == (replies.PAID, "userId:2444")
-    assert invoice.payment == replies.Payment(
+    assert (invoice.status, invoice.service_data) == (schemas.PAID, "userId:2444")
+    assert invoice.payment == schemas.Payment(
         id=uuid.UUID("f986ad8d-2298-473d-982a-efbc817b975d"),
         amount=Decimal("12.00000000"),
         hash="f09352627039c088688806821b864895ff237558612d834861621fc026de5f68",
         transaction_at=dt.datetime(2024, 2, 27, 21, 5, 36, tzinfo=UTC),
-        wallet=replies.Wallet(
+        wallet=schemas.Wallet(
             id="47aa71e2-07a0-482e-9172-7114d7376ba0",
             name="usdt-tron",
             blockchain="tron",
@@ -167,7 +167,7 @@ def test_an_unbound_payment_may_show_its_lack_of_an_invoice_in_any_way(transfer,
 def test_an_unpaid_invoice_may_show_its_lack_of_a_payment_in_any_way(paid, empty):
     """A null or empty payment means that there is none, whatever the status says."""
     invoice = parsing.read_invoice(paid | {"payment": empty, "wallet": empty})
-    assert (invoice.status, invoice.payment) == (replies.PAID, None)
+    assert (invoice.status, invoice.payment) == (schemas.PAID, None)
 
 
 @pytest.mark.parametrize("empty", [None, {}, ""])
@@ -287,7 +287,7 @@ def test_unreadable_balances_are_refused(payload, told):
 def test_tariffs_are_read():
     """A tariff has its project, who pays, and the rate in percent or None."""
     item = {"id": "ABC", "name": "Shop", "30dPayments": "5", "payer": "seller", "rate": "0.75"}
-    assert parsing.read_tariff(item) == replies.Tariff("abc", "Shop", "seller", Decimal("0.75"))
+    assert parsing.read_tariff(item) == schemas.Tariff("abc", "Shop", "seller", Decimal("0.75"))
     assert parsing.read_tariff(item | {"rate": "?"}).rate is None
 
 
@@ -302,7 +302,7 @@ def test_history_is_read():
             "comment": None,
         }
     )
-    assert entry == replies.HistoryEntry(
+    assert entry == schemas.HistoryEntry(
         dt.datetime(2024, 1, 1, tzinfo=UTC), "commission", "internal", "-1.00", ""
     )
 

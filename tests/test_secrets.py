@@ -23,8 +23,7 @@ from django.views.debug import ExceptionReporter
 from oscar.core.loading import get_model
 
 import oscar_bitsby
-from oscar_bitsby import conf, facade, gateway, links
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby import conf, facade, links
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -39,6 +38,8 @@ from oscar_bitsby.exceptions import (
     Refused,
     ReplyNotUnderstood,
 )
+from oscar_bitsby.gateway import factory
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from tests import bitsby
 from tests.fuzz.answers import URLS
@@ -280,7 +281,7 @@ def unreachable(settings, *_):
         somebody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{somebody.getsockname()[1]}"
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_URL": url}
-    return gateway.for_buyer().balances()
+    return factory.for_buyer().balances()
 
 
 def answered(name):
@@ -309,13 +310,13 @@ def page_elsewhere(settings, fake, order):
 
 def key_with_a_line_end(settings, fake, order):
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": KEY + "\n"}
-    gateway.for_buyer().balances()
+    factory.for_buyer().balances()
 
 
 def no_slot(settings, fake, order):
     fake.on("/billing/balances", bitsby.success({"internal": "1", "partner": "1"}))
-    gateway.for_background().balances()
-    gateway.if_free()
+    factory.for_background().balances()
+    factory.if_free()
 
 
 def no_settings(settings, fake, order):
@@ -380,11 +381,11 @@ def crash(*args, **kwargs):
 @pytest.mark.parametrize(
     "place_of_bug",
     [
-        "oscar_bitsby.parsing.read_created",
+        "oscar_bitsby.gateway.parsing.read_created",
         "oscar_bitsby.facade._save_created",
-        "oscar_bitsby.gateway.wait_for_slot",
-        "oscar_bitsby.transport.json.loads",
-        "oscar_bitsby.gateway.BitsbyClient",
+        "oscar_bitsby.gateway.factory.wait_for_slot",
+        "oscar_bitsby.gateway.transport.json.loads",
+        "oscar_bitsby.gateway.factory.BitsbyClient",
         "oscar_bitsby.conf.Conf",
     ],
 )
@@ -424,7 +425,7 @@ def exit_now():
 
 def test_no_repr_shows_the_key(settings):
     """Objects that hold the key, and what they are made of, do not print it."""
-    api = gateway.for_buyer()
+    api = factory.for_buyer()
     transport = api._transport
     session = transport._session
     found = [api, transport, session, session.auth, conf.get(), conf.get().api_key]

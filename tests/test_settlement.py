@@ -18,13 +18,13 @@ from oscar_bitsby import (
     cancellation,
     invoice_refresh,
     links,
-    parsing,
     reconciliation,
     resolution,
     settlement,
     signals,
 )
 from oscar_bitsby.decisions import Action, Do
+from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests import bitsby
 

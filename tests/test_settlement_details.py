@@ -9,8 +9,9 @@ import pytest
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import parsing, settlement, signals
+from oscar_bitsby import settlement, signals
 from oscar_bitsby.decisions import Action, Do
+from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import Outcome
 from tests import bitsby

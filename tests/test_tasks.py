@@ -18,9 +18,9 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.gateway.rate_limit import wait_for_slot
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.passes import LEASE
-from oscar_bitsby.throttle import wait_for_slot
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 
@@ -291,7 +291,7 @@ def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
         raise NoSlot("busy")
 
     with monkeypatch.context() as patch:
-        patch.setattr("oscar_bitsby.gateway.wait_for_slot", none_free)
+        patch.setattr("oscar_bitsby.gateway.factory.wait_for_slot", none_free)
         assert tasks.look_into_delivery(invoice.pk).startswith("not asked")
     fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
 

@@ -13,11 +13,11 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from oscar_bitsby import throttle
 from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.gateway import rate_limit
+from oscar_bitsby.gateway.rate_limit import wait_for_slot
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
-from oscar_bitsby.throttle import wait_for_slot
 from oscar_bitsby.utils.clock import database_now
 from tests.bitsby import KEY
 
@@ -40,7 +40,7 @@ def at(clock, db, monkeypatch):
     def put(**delta):
         moved["by"] += dt.timedelta(**delta)
 
-    monkeypatch.setattr("oscar_bitsby.throttle.database_now", now)
+    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.database_now", now)
     return put
 
 
@@ -105,7 +105,7 @@ def test_waiting_that_is_in_vain_again_and_again_ends(at, clock, monkeypatch):
     def sleep_while_others_take_it(seconds):
         sleep(seconds)
         GatewayState.objects.update(
-            next_request_at=throttle.database_now() + dt.timedelta(seconds=SPACING)
+            next_request_at=rate_limit.database_now() + dt.timedelta(seconds=SPACING)
         )
 
     wait_for_slot(0)

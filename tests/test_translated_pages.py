@@ -13,8 +13,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import formats, timezone, translation
 
-from oscar_bitsby import cancellation, conf, event_types, links, mail_texts, matching, parsing
+from oscar_bitsby import cancellation, conf, event_types, links, mail_texts, matching
 from oscar_bitsby.facade import describe
+from oscar_bitsby.gateway import parsing
 from oscar_bitsby.mail_models import BuyerMail
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.templatetags.bitsby_times import time_tag

@@ -27,7 +27,7 @@ from oscar_bitsby.exceptions import (
     Refused,
     ReplyNotUnderstood,
 )
-from oscar_bitsby.transport import LARGEST_ANSWER, Transport
+from oscar_bitsby.gateway.transport import LARGEST_ANSWER, Transport
 from tests.bitsby import KEY, fields_of
 
 HERE = str(Path(__file__).parent)

@@ -9,7 +9,7 @@ import pytest
 from django.test import RequestFactory
 from django.urls import reverse
 
-from oscar_bitsby import gateway
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.webhook import LARGEST_BODY, webhook
 from tests import bitsby
@@ -172,7 +172,7 @@ def test_what_became_of_a_delivery_is_kept(unpaid, deliver, fake, clock, move_ti
     """Staff see why a delivery settled nothing: asked in vain, not asked, or without an answer."""
     deliver(unpaid)
     move_time(seconds=11)
-    gateway.if_free()
+    factory.if_free()
     deliver(unpaid)
     clock.sleep(20)
     move_time(seconds=11)

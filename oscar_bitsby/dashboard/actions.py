@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
-from oscar_bitsby import binding, gateway, invoice_refresh, permissions, resolution, staff
+from oscar_bitsby import binding, invoice_refresh, permissions, resolution, staff
 from oscar_bitsby.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.resolution import Result
 from oscar_bitsby.utils import i18n
@@ -148,7 +149,7 @@ class InvoiceActionView(DashboardMixin, View):
 
 def _refresh(invoice: BitsbyInvoice) -> Result:
     try:
-        outcome = invoice_refresh.refresh(invoice, gateway.for_buyer(binding.STAFF_PATIENCE))
+        outcome = invoice_refresh.refresh(invoice, factory.for_buyer(binding.STAFF_PATIENCE))
     except BitsbyError as error:
         return Result(False, _("Bitsby could not be asked: %s.") % i18n.shown(str(error)))
     if outcome is None:

@@ -7,7 +7,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from oscar.core.loading import get_model
 
-from oscar_bitsby import gateway, views
+from oscar_bitsby import views
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.browser import chromium
 from tests.browser.chromium import expect
@@ -90,7 +91,7 @@ def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product,
     shows(page, "please do not pay again: your money is not lost")
     look(page, "order-unsure")
     payment = BitsbyPayment.objects.get()
-    gateway.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
+    factory.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=15)
     page.reload()
     shows(page, "Thank you, your payment has arrived")

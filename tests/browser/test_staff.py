@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import gateway
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyPayment
 from tests.browser.chromium import expect
 
@@ -42,7 +42,7 @@ def late(order, shop, monkeypatch):
     call_command("bitsby_reconcile")
     BitsbyPayment.objects.update(resolved_at=None)
     assert Order.objects.get().status == "Cancelled"
-    gateway.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
+    factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     call_command("bitsby_reconcile")
     assert BitsbyPayment.objects.get().attention == "late"
     return order
@@ -167,7 +167,7 @@ def test_what_is_dismissed_can_be_brought_back(order, shop, keeper, look):
 def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
     """A bound payment of another amount stays flagged until somebody accepts the difference."""
     payment = BitsbyPayment.objects.get()
-    gateway.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
+    factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=60)
     call_command("bitsby_reconcile")
     page = keeper(MAY_BIND)

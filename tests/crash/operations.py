@@ -77,9 +77,9 @@ def give_up(shop, buyer=0):
 
 def bind_at_bitsby(shop, invoice, payment_id):
     """Bind a payment on Bitsby's own pages, without the shop's knowing."""
-    from oscar_bitsby import gateway
+    from oscar_bitsby.gateway import factory
 
-    gateway.for_buyer().bind_payment(invoice.bitsby_id, payment_id)
+    factory.for_buyer().bind_payment(invoice.bitsby_id, payment_id)
 
 
 def atomic_requests():

@@ -15,7 +15,8 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 from oscar.test import factories
 
-from oscar_bitsby import links, passes, reconciliation, throttle
+from oscar_bitsby import links, passes, reconciliation
+from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests import shopping
 from tests.crash import clock
@@ -229,6 +230,6 @@ def _books():
 
 def prepare_process():
     """Make this process a shop that need not wait: neither for slots nor between tries."""
-    throttle.SPACING = throttle.BUYER_MARK = dt.timedelta(0)
+    rate_limit.SPACING = rate_limit.BUYER_MARK = dt.timedelta(0)
     # One clock for everything, on PostgreSQL too.
-    throttle.database_now = passes.database_now = clock.now
+    rate_limit.database_now = passes.database_now = clock.now

@@ -17,9 +17,10 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, client, invoice_refresh, links, payment_looks, reconciliation
-from oscar_bitsby.client import BitsbyClient
+from oscar_bitsby import binding, invoice_refresh, links, payment_looks, reconciliation
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
+from oscar_bitsby.gateway import client
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests import bitsby
 from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby

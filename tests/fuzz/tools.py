@@ -13,7 +13,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
 
-from oscar_bitsby.transport import Transport
+from oscar_bitsby.gateway.transport import Transport
 
 #: ``make fuzz`` raises these; a run of the whole suite takes a sample.
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3000"))

@@ -6,9 +6,10 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from oscar_bitsby import ledger, passes, throttle, transitions
+from oscar_bitsby import ledger, passes, transitions
+from oscar_bitsby.gateway import rate_limit
+from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
-from oscar_bitsby.transport import Transport
 from tests.machine.common import STOCK, StockRecord
 from tests.machine.shop import Shop
 
@@ -52,10 +53,10 @@ def wired(db, monkeypatch, product):
                 # Django keeps the function itself, which was there before the clock is moved.
                 monkeypatch.setitem(field.__dict__, "_get_default", now)
     monkeypatch.setattr(timezone, "now", now)
-    monkeypatch.setattr(throttle, "database_now", now)
+    monkeypatch.setattr(rate_limit, "database_now", now)
     monkeypatch.setattr(passes, "database_now", now)
-    monkeypatch.setattr("oscar_bitsby.throttle.time", Time)
-    monkeypatch.setattr("oscar_bitsby.client.time", Time)
+    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", Time)
+    monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
     monkeypatch.setattr(transitions, "give_back", give_back)
     monkeypatch.setattr(Transport, "post", post)
     stock = product.stockrecords.get()

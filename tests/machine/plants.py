@@ -12,15 +12,14 @@ from oscar_bitsby import (
     cancellation,
     endings,
     facade,
-    gateway,
     ledger,
     payment_looks,
     resolution,
     settlement,
     transitions,
-    transport,
     webhook,
 )
+from oscar_bitsby.gateway import factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
 
@@ -170,7 +169,7 @@ def never_gives_up(patch):
 
 def does_not_wait(patch):
     """Requests are sent as they come."""
-    patch(gateway, "wait_for_slot", lambda *known, **choices: None)
+    patch(factory, "wait_for_slot", lambda *known, **choices: None)
 
 
 def asks_inside_a_transaction(patch):

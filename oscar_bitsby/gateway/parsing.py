@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from oscar_bitsby.replies import (
+from oscar_bitsby.gateway.schemas import (
     Balances,
     CreatedInvoice,
     HistoryEntry,

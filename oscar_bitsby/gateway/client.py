@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
-from oscar_bitsby import parsing, replies, transport
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import ConnectionFailed, NoSlot, RateLimited, ReplyNotUnderstood
+from oscar_bitsby.gateway import parsing, schemas, transport
 
 #: Asked for in addition on either side of the days that are meant: it is not documented in which
 #: zone a filter's days are (up to 14 hours from ours), nor whether the first and last are included.
@@ -91,7 +91,7 @@ class BitsbyClient:
         time_to_pay: Decimal,
         description: str = "",
         service_data: str = "",
-    ) -> replies.CreatedInvoice:
+    ) -> schemas.CreatedInvoice:
         """Create an invoice of ``amount`` in ``currency``, payable for ``time_to_pay`` hours."""
         fields = {
             "projectId": project_id,
@@ -120,7 +120,7 @@ class BitsbyClient:
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
         status: str | None = None,
-    ) -> Iterator[Page[replies.Invoice]]:
+    ) -> Iterator[Page[schemas.Invoice]]:
         """List invoices page by page, filtered by the UTC day of their creation and the rest."""
         fields = {
             "invoiceId": invoice_id,
@@ -137,30 +137,30 @@ class BitsbyClient:
         invoice_id: uuid.UUID | None = None,
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
-    ) -> Iterator[Page[replies.Payment]]:
+    ) -> Iterator[Page[schemas.Payment]]:
         """List payments page by page, filtered by the UTC day of the transaction."""
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
         return self._pages("/payments/list", fields, parsing.read_payment, lambda item: item.id)
 
-    def list_invoices(self, **filters: Any) -> Iterator[replies.Invoice]:
+    def list_invoices(self, **filters: Any) -> Iterator[schemas.Invoice]:
         """List invoices one by one; the filters are those of ``invoice_pages``."""
         for page in self.invoice_pages(**filters):
             yield from page.items
 
-    def list_payments(self, **filters: Any) -> Iterator[replies.Payment]:
+    def list_payments(self, **filters: Any) -> Iterator[schemas.Payment]:
         """List payments one by one; the filters are those of ``payment_pages``."""
         for page in self.payment_pages(**filters):
             yield from page.items
 
-    def balances(self) -> replies.Balances:
+    def balances(self) -> schemas.Balances:
         """Return the account's balances in USD."""
         return self._read("/billing/balances", {}, parsing.read_balances)
 
-    def tariffs(self) -> tuple[replies.Tariff, ...]:
+    def tariffs(self) -> tuple[schemas.Tariff, ...]:
         """Return what each of the account's projects pays."""
         return self._read("/billing/tarrifs", {}, _page_of(parsing.read_tariff)).items
 
-    def history(self) -> Iterator[replies.HistoryEntry]:
+    def history(self) -> Iterator[schemas.HistoryEntry]:
         """List the account's bookings, one by one."""
         for page in self._pages("/billing/history", {}, parsing.read_history_entry, _itself):
             yield from page.items

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from oscar_bitsby import conf
-from oscar_bitsby.client import BitsbyClient
-from oscar_bitsby.throttle import wait_for_slot
+from oscar_bitsby.gateway.client import BitsbyClient
+from oscar_bitsby.gateway.rate_limit import wait_for_slot
 
 #: Seconds that a buyer waits for a free slot before the page says that it tries again.
 BUYER_PATIENCE = 4.0

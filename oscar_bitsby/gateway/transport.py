@@ -14,7 +14,6 @@ from requests.auth import AuthBase
 
 from oscar_bitsby import __version__
 from oscar_bitsby.conf import Secret
-from oscar_bitsby.deadline import InterruptibleAdapter
 from oscar_bitsby.exceptions import (
     ConfigurationError,
     ConnectionFailed,
@@ -23,6 +22,7 @@ from oscar_bitsby.exceptions import (
     Refused,
     ReplyNotUnderstood,
 )
+from oscar_bitsby.gateway.adapter import InterruptibleAdapter
 
 #: Bytes of an answer that are read at most; a page of 50 invoices has about 40 thousand.
 LARGEST_ANSWER = 8 * 1024 * 1024
