@@ -16,8 +16,7 @@ from bench import counting, rows
 from bench.report import Row, spread
 from oscar_bitsby import conf, settlement
 from oscar_bitsby.gateway import parsing, schemas
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from tests.bitsby import seen, told, transfer
 
 EventHandler = get_class("order.processing", "EventHandler")

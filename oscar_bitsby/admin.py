@@ -11,8 +11,7 @@ from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.paging import BoundedPaginator
 from oscar_bitsby.search import invoices_named, payments_named
 from oscar_bitsby.utils import i18n

@@ -15,8 +15,7 @@ from oscar_bitsby import conf, ledger, outbox, transitions
 from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.ledger import has_waiting_money
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.stage import OrderState, is_cancelled_at, order_state
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import shared_now

@@ -22,7 +22,7 @@ from oscar.core.loading import get_class
 
 from oscar_bitsby import conf, event_types, mail_texts
 from oscar_bitsby.exceptions import BitsbyError
-from oscar_bitsby.mail_models import KEPT_FOR, BuyerMail
+from oscar_bitsby.models import KEPT_FOR, BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
 

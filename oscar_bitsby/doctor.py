@@ -19,8 +19,7 @@ from oscar_bitsby import checks, conf, models, passes
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.utils.clock import shared_now
 
 OK, HINT, PROBLEM = "ok", "hint", "problem"

@@ -15,7 +15,7 @@ from django.utils import translation
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.models import BuyerMail
 
 
 def ensure(*codes: str, using: str | None = None) -> None:

@@ -20,7 +20,7 @@ from oscar.core.loading import get_class
 from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf, ledger, links, stage, standing
-from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.standing import Standing
 
 Dispatcher = get_class("communication.utils", "Dispatcher")

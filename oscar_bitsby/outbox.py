@@ -14,8 +14,7 @@ from django.db import router, transaction
 from django.utils import translation
 
 from oscar_bitsby import conf
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
 

@@ -14,8 +14,7 @@ from django.utils import timezone
 
 from oscar_bitsby import conf
 from oscar_bitsby.binding import DAYS_BACK
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 
 #: Rows that one transaction deletes, so that nobody waits for long.
 BATCH = 1000

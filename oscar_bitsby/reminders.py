@@ -8,8 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from oscar_bitsby import outbox
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, BuyerMail
 
 REMINDERS_PER_PASS = 500
 

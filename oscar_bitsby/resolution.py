@@ -23,8 +23,7 @@ from django.utils.translation import gettext_noop, pgettext
 
 from oscar_bitsby import conf, ledger, outbox, signals, transitions
 from oscar_bitsby.exceptions import BitsbyError
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.settlement import flag, lock
 from oscar_bitsby.stage import OrderState, order_state
 from oscar_bitsby.utils import i18n

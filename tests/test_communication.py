@@ -31,8 +31,7 @@ from oscar_bitsby import (
 )
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.shopping import go_to_preview, place_order

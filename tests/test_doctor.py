@@ -15,8 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from oscar_bitsby import models, reconciliation
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyPayment, GatewayState, WebhookDelivery
+from oscar_bitsby.models import BitsbyPayment, BuyerMail, GatewayState, WebhookDelivery
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db

@@ -17,8 +17,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import binding, pruning, reconciliation, settlement
 from oscar_bitsby.gateway import parsing
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from tests import bitsby
 
 Transaction = get_model("payment", "Transaction")

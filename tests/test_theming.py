@@ -9,7 +9,7 @@ import pytest
 
 import oscar_bitsby
 from oscar_bitsby import links, mail_texts
-from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.standing import Standing
 
 PAGE = (Path(__file__).parent.parent / "docs" / "theming.rst").read_text()

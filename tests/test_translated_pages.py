@@ -16,8 +16,7 @@ from django.utils import formats, timezone, translation
 from oscar_bitsby import cancellation, conf, event_types, links, mail_texts, matching
 from oscar_bitsby.facade import describe
 from oscar_bitsby.gateway import parsing
-from oscar_bitsby.mail_models import BuyerMail
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
 from tests import bitsby

@@ -28,7 +28,8 @@ SILENT = {"script", "style"}
 #: Modules that speak to developers, in logs and errors.
 FOR_DEVELOPERS = {
     "checks.py", "client.py", "conf.py", "deadline.py", "doctor.py", "exceptions.py",
-    "looks.py", "money.py", "parsing.py", "report.py", "pruning.py", "replies.py", "tasks.py", "transport.py",
+    "adapter.py", "looks.py", "money.py", "parsing.py", "report.py", "pruning.py", "schemas.py",
+    "tasks.py", "transport.py",
 }  # fmt: skip
 #: Who calls these speaks to people. The number is that of the first argument that is a text.
 SPEAKERS = {

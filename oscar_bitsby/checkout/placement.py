@@ -19,7 +19,7 @@ from oscar.core.loading import get_class, get_model
 
 from oscar_bitsby import conf, ledger, outbox
 from oscar_bitsby.links import pay_url
-from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.models import BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
 

@@ -15,7 +15,7 @@ from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
 from oscar_bitsby import links
-from oscar_bitsby.mail_models import BuyerMail
+from oscar_bitsby.models import BuyerMail
 from tests.checkout import mail_backends
 from tests.shopping import fill_basket, go_to_preview, place_order
 
