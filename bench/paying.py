@@ -12,8 +12,8 @@ from django.db import connection
 from bench import load, rows
 from bench.report import Row, percentile, spread
 from bench.servers import Server, gunicorn
-from oscar_bitsby import links
 from oscar_bitsby.models import EPOCH, GatewayState
+from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import RunningSimulator, running_simulator
 from tests.bitsby import KEY, PROJECT
 
@@ -80,7 +80,7 @@ def _click(server: Server, order: object) -> load.Answer:
     store.create()
     message = load.request(
         "POST",
-        links.pay_url(order),
+        signed_urls.pay_url(order),
         cookies={settings.SESSION_COOKIE_NAME: str(store.session_key)},
         form={},
     )

@@ -7,7 +7,7 @@ import json
 from oscar.core.loading import get_model
 
 from bench.databases import fill
-from oscar_bitsby import ledger
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from tests.bitsby import PROJECT, reserved
 

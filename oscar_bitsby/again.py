@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import links
-from oscar_bitsby.standing import CANCELLED, standing_of
+from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.orders.payment_status import CANCELLED, standing_of
 from oscar_bitsby.views import OrderPageView, SeeOther
 
 
@@ -21,9 +21,9 @@ class OrderAgainView(OrderPageView):
     """
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
-        order = links.order_from(token)
+        order = signed_urls.order_from(token)
         if standing_of(order).state != CANCELLED:
-            return SeeOther(links.order_url(order))
+            return SeeOther(signed_urls.order_url(order))
         added = [_add(request, line) for line in order.lines.all()]
         if any(added):
             messages.success(

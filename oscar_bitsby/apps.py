@@ -17,10 +17,11 @@ class BitsbyConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here, since all of these need the models to be loaded.
-        from oscar_bitsby import checks, event_types
+        from oscar_bitsby import checks
         from oscar_bitsby.buyer_pages import extend_buyer_pages
         from oscar_bitsby.checkout import hook
         from oscar_bitsby.dashboard.hook import extend_dashboard
+        from oscar_bitsby.mails import event_types
 
         checks.register_checks()
         hook.extend_checkout()

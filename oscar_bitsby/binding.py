@@ -14,9 +14,9 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from oscar_bitsby import invoice_refresh, payment_looks, resolution
+from oscar_bitsby.accounting.matching import Match, match
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
-from oscar_bitsby.matching import Match, match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
 from oscar_bitsby.resolution import Result

@@ -9,9 +9,10 @@ from typing import Any
 from django.apps import apps
 from django.template.loader import select_template
 
-from oscar_bitsby import conf, links
+from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
-from oscar_bitsby.standing import Standing, standing_of
+from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.orders.payment_status import Standing, standing_of
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -53,7 +54,7 @@ def _notice(order: Any) -> dict[str, Any] | None:
         return None
     try:
         standing: Standing = standing_of(order)
-        return {"standing": standing, "url": links.order_url(order)}
+        return {"standing": standing, "url": signed_urls.order_url(order)}
     except Exception:
         # The shop's own page does not depend on us.
         logger.exception("no notice on the page of order %s", order.number)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import Enum
 
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.stage import OrderState
+from oscar_bitsby.orders.stage import OrderState
 
 
 class Do(Enum):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import communication, conf, endings, invoice_refresh, reminders
+from oscar_bitsby import conf, endings, invoice_refresh
 from oscar_bitsby.attempts import give_up_stale
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
+from oscar_bitsby.mails import reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.passes import PassLost, one_at_a_time
 from oscar_bitsby.payment_looks import _look_at_payments
@@ -88,7 +89,7 @@ def _settle_all(
 def _send_mails(report: Report, progress: Callable[[str], None]) -> None:
     if not report.dry_run:
         progress("mails")
-        report.mails = communication.end_pass(report.keep_alive)
+        report.mails = sender.end_pass(report.keep_alive)
 
 
 def _look_into_hints(client: BitsbyClient, report: Report) -> None:

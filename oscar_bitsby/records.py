@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from oscar_bitsby.accounting.valuation import worth_of
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.valuation import worth_of
 
 
 def remember(

@@ -21,11 +21,14 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, pgettext
 
-from oscar_bitsby import conf, ledger, outbox, signals, transitions
+from oscar_bitsby import conf, signals
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
+from oscar_bitsby.orders import transitions
+from oscar_bitsby.orders.stage import OrderState, order_state
 from oscar_bitsby.settlement import flag, lock
-from oscar_bitsby.stage import OrderState, order_state
 from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")

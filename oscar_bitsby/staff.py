@@ -13,8 +13,9 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from oscar_bitsby import binding, matching
-from oscar_bitsby.matching import Match
+from oscar_bitsby import binding
+from oscar_bitsby.accounting import matching
+from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.permissions import require_money_permission
 from oscar_bitsby.resolution import Result

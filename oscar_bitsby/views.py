@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 
-from oscar_bitsby import conf, invoice_refresh, links
+from oscar_bitsby import conf, invoice_refresh
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -25,7 +25,8 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.facade import payment_page, start_payment
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.standing import WAITING, standing_of
+from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.orders.payment_status import WAITING, standing_of
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -68,34 +69,34 @@ class PayView(OrderPageView):
     """
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        number = links.number_from(token)
+        number = signed_urls.number_from(token)
         if request.method == "GET" and request.session.get(SESSION_KEY) == number:
             return self._start(request, number)
-        order = links.order_of(number)
+        order = signed_urls.order_of(number)
         standing = standing_of(order)
         live = standing.invoice
         if standing.state == WAITING and live is not None and live.fits(order):
             return self._redirect(live, order)
-        return SeeOther(links.order_url(order))
+        return SeeOther(signed_urls.order_url(order))
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
-        return self._start(request, links.number_from(token))
+        return self._start(request, signed_urls.number_from(token))
 
     def _start(self, request: HttpRequest, number: str) -> HttpResponse:
         try:
             invoice = start_payment(number)
         except NotPayable:
             self._forget(request)
-            return SeeOther(links.order_url(links.order_of(number)))
+            return SeeOther(signed_urls.order_url(signed_urls.order_of(number)))
         except (PaymentInProgress, RateLimited) as error:
             logger.info("payment of order %s waits: %s", number, error)
-            return self._try_again(request, links.order_of(number), "busy")
+            return self._try_again(request, signed_urls.order_of(number), "busy")
         except (GatewayError, ConfigurationError) as error:
             logger.warning("payment of order %s not started: %s", number, error)
-            return self._try_again(request, links.order_of(number), "down")
+            return self._try_again(request, signed_urls.order_of(number), "down")
         except Exception:
             # Of an order that is gone nothing is wrong but the link.
-            order = links.order_of(number)
+            order = signed_urls.order_of(number)
             logger.exception("payment of order %s not started", number)
             return self._try_again(request, order, "down")
         # From now on only a click creates another one: a reload must not.
@@ -130,9 +131,9 @@ class PayView(OrderPageView):
             "order": order,
             "reason": reason,
             "delay": delay,
-            "pay_url": links.pay_url(order),
-            "order_url": links.order_url(order),
-            "retry_url": f"{links.pay_url(order)}?try={tries + 1}",
+            "pay_url": signed_urls.pay_url(order),
+            "order_url": signed_urls.order_url(order),
+            "retry_url": f"{signed_urls.pay_url(order)}?try={tries + 1}",
         }
         return render(request, "oscar_bitsby/wait.html", context)
 
@@ -141,16 +142,16 @@ class OrderView(OrderPageView):
     """Where the order stands, with the one thing to do next."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        order = links.order_from(token)
+        order = signed_urls.order_from(token)
         standing = _look(order)
         context = {
             "order": order,
             "standing": standing,
             "settings": conf.get(),
-            "pay_url": links.pay_url(order),
-            "state_url": links.state_url(order),
-            "again_url": links.again_url(order),
-            "shop_url": links.shop_url(order),
+            "pay_url": signed_urls.pay_url(order),
+            "state_url": signed_urls.state_url(order),
+            "again_url": signed_urls.again_url(order),
+            "shop_url": signed_urls.shop_url(order),
             "reload_after": None if standing.is_final else RELOAD_AFTER,
         }
         return render(request, "oscar_bitsby/order.html", context)
@@ -160,7 +161,7 @@ class StateView(OrderPageView):
     """The same as JSON, for the page to renew itself."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        standing = _look(links.order_from(token))
+        standing = _look(signed_urls.order_from(token))
         return JsonResponse(
             {
                 "state": standing.state,

@@ -15,7 +15,7 @@ from django.utils import timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import ledger
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyInvoice
 from tests import bitsby
 

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links
+from oscar_bitsby.orders import signed_urls
 from tests.shopping import fill_basket
 
 Line = get_model("basket", "Line")
@@ -25,7 +25,7 @@ def cancelled(order):
 
 
 def again(client, order):
-    return client.post(links.again_url(order))
+    return client.post(signed_urls.again_url(order))
 
 
 def in_basket():
@@ -97,24 +97,24 @@ def test_an_order_that_is_not_cancelled_is_shown_instead(order, status):
 
     response = again(Client(), order)
 
-    assert response["Location"] == links.order_url(order)
+    assert response["Location"] == signed_urls.order_url(order)
     assert in_basket() == []
 
 
 def test_a_get_fills_nothing(cancelled):
     """A link checker that follows the address changes nobody's basket."""
-    assert Client().get(links.again_url(cancelled)).status_code == 405
+    assert Client().get(signed_urls.again_url(cancelled)).status_code == 405
     assert in_basket() == []
 
 
 def test_the_page_of_a_cancelled_order_offers_it(cancelled):
     """The button passes the CSRF check."""
     client = Client(enforce_csrf_checks=True)
-    page = client.get(links.order_url(cancelled)).content.decode()
+    page = client.get(signed_urls.order_url(cancelled)).content.decode()
     assert "Order the same again" in page
     token = page.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
 
-    response = client.post(links.again_url(cancelled), {"csrfmiddlewaretoken": token})
+    response = client.post(signed_urls.again_url(cancelled), {"csrfmiddlewaretoken": token})
 
     assert response.status_code == 302
     assert in_basket() == [("Mug", 3)]

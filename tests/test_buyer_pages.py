@@ -11,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
-from oscar_bitsby import buyer_pages, links
+from oscar_bitsby import buyer_pages
+from oscar_bitsby.orders import signed_urls
 from tests.shopping import buy
 
 TEMPLATES = sorted(
@@ -40,7 +41,7 @@ def test_the_account_page_shows_the_state_and_the_link(account, user, place):
     page = account.get(reverse("customer:order", args=[order.number])).content.decode()
 
     assert "This order is not paid yet" in page
-    assert f'href="{links.order_url(order)}"' in page
+    assert f'href="{signed_urls.order_url(order)}"' in page
     assert "Mug" in page
 
 
@@ -57,7 +58,7 @@ def test_the_guests_page_shows_them(guest, product, fake):
     if response.status_code == 302:
         response = guest.post(form, {"email": order.guest_email, "password": ""}, follow=True)
 
-    assert f'href="{links.order_url(order)}"' in response.content.decode()
+    assert f'href="{signed_urls.order_url(order)}"' in response.content.decode()
 
 
 def test_the_thank_you_page_shows_them(guest, product, fake):
@@ -68,7 +69,7 @@ def test_the_thank_you_page_shows_them(guest, product, fake):
     page = guest.get(reverse("checkout:thank-you")).content.decode()
 
     assert "Waiting for your payment" in page
-    assert f'href="{links.order_url(order)}"' in page
+    assert f'href="{signed_urls.order_url(order)}"' in page
 
 
 def test_orders_of_other_methods_look_as_before(account, user, place):
@@ -79,7 +80,7 @@ def test_orders_of_other_methods_look_as_before(account, user, place):
     response = account.get(reverse("customer:order", args=[order.number]))
 
     assert "oscar_bitsby/buyer/order.html" not in [template.name for template in response.templates]
-    assert links.order_url(order) not in response.content.decode()
+    assert signed_urls.order_url(order) not in response.content.decode()
 
 
 def test_without_settings_the_pages_are_as_before(account, user, place, settings):
@@ -122,7 +123,7 @@ def test_a_paid_order_leads_to_the_shops_own_page(account, user, place):
     order.sources.get().debit(order.total_incl_tax, reference="x")
     order.set_status("Being processed")
 
-    page = account.get(links.order_url(order)).content.decode()
+    page = account.get(signed_urls.order_url(order)).content.decode()
 
     assert f'href="{reverse("customer:order", args=[order.number])}"' in page
 

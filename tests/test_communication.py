@@ -19,19 +19,13 @@ from django.utils import formats, timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import (
-    communication,
-    event_types,
-    invoice_refresh,
-    links,
-    mail_texts,
-    outbox,
-    reconciliation,
-    resolution,
-)
+from oscar_bitsby import invoice_refresh, reconciliation, resolution
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.mails import event_types, outbox, sender
+from oscar_bitsby.mails.context import context_of
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.shopping import go_to_preview, place_order
@@ -148,7 +142,7 @@ def html_of(message):
 
 
 def url_of(order):
-    return f"http://example.com{links.order_url(order)}"
+    return f"http://example.com{signed_urls.order_url(order)}"
 
 
 def shown(moment):
@@ -230,7 +224,7 @@ def test_who_may_have_paid_is_told_until_when_the_page_is_open_and_no_other_end(
     reconciliation.reconcile()
 
     the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
-    context = mail_texts.context_of(order.bitsby_mails.get())
+    context = context_of(order.bitsby_mails.get())
     assert context["standing"].state == "unsure"
     assert (context["until"], context["kept_until"]) == (invoice.expires_at, None)
 
@@ -485,7 +479,7 @@ def test_of_two_ends_that_wait_to_be_told_the_newer_is(order, invoice_for, fake)
         invoice = invoice_for(order, "expired", expires_at=at, ended_at=at)
         outbox.note(BuyerMail.EXPIRED, order, invoice=invoice)
 
-    communication.send_waiting()
+    sender.send_waiting()
 
     the_mail(order, "To pay $10.00")
     assert BuyerMail.objects.get(status="sent").invoice == invoice
@@ -588,7 +582,7 @@ def test_a_language_that_the_shop_gave_up_is_replaced(order, invoice, fake):
     """A mail in a language that is no more is written in the shop's own."""
     outbox.note(BuyerMail.PLACED, order)
     BuyerMail.objects.update(language="tlh")
-    communication.send_waiting()
+    sender.send_waiting()
 
     the_mail(order, "waiting for your payment of $10.00")
 
@@ -622,7 +616,7 @@ def test_the_link_follows_the_shops_domain_and_scheme(settings, buy_and_hear):
     settings.OSCAR_URL_SCHEMA = "https"
     order = buy_and_hear()
 
-    assert f"\nhttps://example.com{links.order_url(order)}\n" in mail.outbox[0].body
+    assert f"\nhttps://example.com{signed_urls.order_url(order)}\n" in mail.outbox[0].body
 
 
 # Staff's texts
@@ -719,7 +713,7 @@ def test_a_mail_server_that_is_down_holds_up_nothing_and_is_asked_again(
     """The order is placed and its buyer goes on; the next pass sends the mail."""
     mail_server("Refusing")
     order = buy()
-    assert guest.get(links.pay_url(order))["Location"].startswith("https://dash.bitsby.app/")
+    assert guest.get(signed_urls.pay_url(order))["Location"].startswith("https://dash.bitsby.app/")
     reconciliation.reconcile()
     row = BuyerMail.objects.get()
     assert (row.status, row.tries) == ("waiting", 1)
@@ -768,7 +762,7 @@ def test_a_server_that_stays_down_is_asked_a_few_times_only(
     outbox.note(BuyerMail.PLACED, order)
     Order.objects.update(date_placed=start + dt.timedelta(days=2))
     for _ in range(24 * 6):
-        communication.send_waiting()
+        sender.send_waiting()
         move_time(minutes=10)
 
     assert len(tries) == 5
@@ -781,7 +775,7 @@ def test_old_news_is_not_sent(order, move_time):
     """What could not be sent within a day is given up."""
     outbox.note(BuyerMail.PLACED, order)
     move_time(hours=25)
-    communication.send_waiting()
+    sender.send_waiting()
 
     assert mail.outbox == []
     assert BuyerMail.objects.get().status == "failed"
@@ -794,7 +788,7 @@ def test_a_process_that_dies_while_sending_is_not_repeated(
     mail_server("Dying")
     outbox.note(BuyerMail.PLACED, order)
     with pytest.raises(SystemExit):
-        communication.send_waiting()
+        sender.send_waiting()
     mail_server()
     reconciliation.reconcile()
     assert BuyerMail.objects.get().status == "sending"
@@ -811,9 +805,9 @@ def test_a_connection_that_broke_while_sending_is_not_repeated(mail_server, orde
     """A server that hangs up may have taken the mail, so it is not given it again."""
     mail_server("HangingUp")
     outbox.note(BuyerMail.PLACED, order)
-    communication.send_waiting()
+    sender.send_waiting()
     mail_server()
-    communication.send_waiting()
+    sender.send_waiting()
 
     assert mail.outbox == []
     assert "may have gone out" in BuyerMail.objects.get().error
@@ -830,8 +824,8 @@ def test_what_fails_after_a_mail_has_left_does_not_send_it_again(
     monkeypatch.setattr(Dispatcher, "create_email", fail)
     order = place(user=factories.UserFactory(email="ada@example.com"))
     outbox.note(BuyerMail.PLACED, order)
-    communication.send_waiting()
-    communication.send_waiting()
+    sender.send_waiting()
+    sender.send_waiting()
 
     assert len(mail.outbox) == 1
     assert BuyerMail.objects.get().status == "sent"
@@ -861,7 +855,7 @@ def test_who_is_gone_is_not_written_to(place, gone):
         user.delete()
     elif gone == "order":
         order.delete()
-    communication.send_waiting()
+    sender.send_waiting()
 
     assert mail.outbox == []
     row = BuyerMail.objects.get()
@@ -888,7 +882,7 @@ def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status,
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
     outbox.note(code, order, invoice=invoice)
     Order.objects.update(status=status)
-    communication.send_waiting()
+    sender.send_waiting()
 
     assert mail.outbox == []
     row = BuyerMail.objects.get()
@@ -959,16 +953,16 @@ def test_a_slow_mail_server_gets_a_few_seconds_of_a_pass(monkeypatch, mail_serve
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(communication, "time", clock)
-    send_mail = communication.send
+    monkeypatch.setattr(sender, "time", clock)
+    send_mail = sender.send
     monkeypatch.setattr(
-        communication, "send", lambda pk: setattr(clock, "now", clock.now + 15) or send_mail(pk)
+        sender, "send", lambda pk: setattr(clock, "now", clock.now + 15) or send_mail(pk)
     )
     for _ in range(4):
         outbox.note(BuyerMail.PLACED, place())
 
-    assert communication.send_waiting() == 2
-    assert communication.send_waiting() == 2
+    assert sender.send_waiting() == 2
+    assert sender.send_waiting() == 2
     assert len(mail.outbox) == 4
 
 
@@ -983,7 +977,7 @@ def test_a_pass_says_between_mails_that_it_runs_and_stops_when_it_was_replaced(p
         if len(calls) == 2:
             raise reconciliation.PassLost("another pass has taken over")
 
-    communication.end_pass(keep_alive)
+    sender.end_pass(keep_alive)
 
     assert len(mail.outbox) == 1
 
@@ -1041,7 +1035,7 @@ def test_two_processes_never_send_the_same_mail(place, turn):
     """Of senders that find the same mails at the same moment, one sends each."""
     for _ in range(3):
         outbox.note(BuyerMail.PLACED, place())
-    results = at_once(*[communication.send_waiting] * 4)
+    results = at_once(*[sender.send_waiting] * 4)
 
     assert failures(results) == []
     assert sum(results) == 3
@@ -1085,7 +1079,7 @@ def test_staff_see_the_mails_in_the_admin(admin_client, order):
     outbox.note(BuyerMail.PLACED, order)
     order.user = factories.UserFactory(email="")
     order.save()
-    communication.send_waiting()
+    sender.send_waiting()
     page = admin_client.get(reverse("admin:oscar_bitsby_buyermail_changelist")).content.decode()
 
     assert order.number in page
@@ -1157,7 +1151,7 @@ def test_the_key_is_in_no_mail_and_no_row(mail_server, order, monkeypatch):
     mail_server("Refusing")
     monkeypatch.setattr(mail_backends.Refusing, "send_messages", refuse)
     outbox.note(BuyerMail.PLACED, order)
-    communication.send_waiting()
+    sender.send_waiting()
 
     row = BuyerMail.objects.get()
     assert "proxy says ***" in row.error

@@ -13,10 +13,11 @@ from django.utils import timezone
 from django.utils.html import escape
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links, matching
+from oscar_bitsby.accounting import matching
+from oscar_bitsby.accounting.matching import best_match
 from oscar_bitsby.dashboard.hook import OrderPageMixin, extend_dashboard
-from oscar_bitsby.matching import best_match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.test_staff import (
     CANCEL,
@@ -184,7 +185,7 @@ def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     place, invoice_for, keeper, monkeypatch
 ):
     """Of many invoices the newest are compared; where one may be left out, the row says so."""
-    monkeypatch.setattr("oscar_bitsby.matching.OFFERED", 3)
+    monkeypatch.setattr("oscar_bitsby.accounting.matching.OFFERED", 3)
     now = timezone.now()
     days_ago = now - dt.timedelta(days=10)
     (old,) = rows(1, amount=10, wallet_id=bitsby.TRON, transaction_at=days_ago)
@@ -683,7 +684,7 @@ def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, keeper
     assert "accepted as it is, keeper" in page.text
     assert "close enough" in page.text
     assert "answered 503: no slot free" in page.text
-    assert f'value="http://testserver{links.order_url(order)}"' in page.html
+    assert f'value="http://testserver{signed_urls.order_url(order)}"' in page.html
     assert bind_url("dashboard", order) in page.links
     assert len(button(page, "/refresh/")) == 2
     assert old.uid in page.text
@@ -711,7 +712,7 @@ def test_an_order_that_was_not_started_yet_shows_the_buyers_link(order, keeper):
     page = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
 
     assert "#bitsby" in page.links
-    assert links.order_url(order) in page.html
+    assert signed_urls.order_url(order) in page.html
 
 
 def test_an_order_of_another_method_has_no_tab(order, keeper):

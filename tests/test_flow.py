@@ -7,8 +7,9 @@ from django.core import mail
 from django.core.management import call_command
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests.shopping import buy
 
@@ -70,7 +71,7 @@ def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, produ
         order.total_incl_tax,
     )
     assert [event.event_type.code for event in order.payment_events.all()] == ["paid"]
-    page = guest.get(links.order_url(order))
+    page = guest.get(signed_urls.order_url(order))
     assert b"your payment has arrived" in page.content
 
 
@@ -99,7 +100,7 @@ def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
     stock.refresh_from_db()
     assert order.status == "Cancelled"
     assert stock.net_stock_level == before
-    assert b"This order is cancelled" in guest.get(links.order_url(order)).content
+    assert b"This order is cancelled" in guest.get(signed_urls.order_url(order)).content
 
 
 @pytest.mark.django_db(transaction=True)
@@ -125,11 +126,11 @@ def test_a_second_invoice_is_made_only_when_the_first_is_over(shop, guest, produ
     """Pay again leads to the same page while it is valid, and to a new one after."""
     first = buy(guest, product)["Location"]
     order = Order.objects.get()
-    assert guest.post(links.pay_url(order))["Location"] == first
+    assert guest.post(signed_urls.pay_url(order))["Location"] == first
 
     shop.control("advance", {"seconds": 3700})
     move_time(seconds=3700)
-    second = guest.post(links.pay_url(order))["Location"]
+    second = guest.post(signed_urls.pay_url(order))["Location"]
 
     assert second != first
     assert second.startswith(shop.url)

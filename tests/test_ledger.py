@@ -12,7 +12,8 @@ from django.utils import timezone
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import ledger, reconciliation
+from oscar_bitsby import reconciliation
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyInvoice
 from tests import bitsby
 

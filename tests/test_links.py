@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import resolve, reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links
+from oscar_bitsby.orders import signed_urls
 
 Order = get_model("order", "Order")
 
@@ -31,11 +31,11 @@ def test_a_link_leads_to_its_order_whatever_the_number(order, number):
     Order.objects.filter(pk=order.pk).update(number=number)
     order.refresh_from_db()
 
-    for url in (links.order_url(order), links.pay_url(order)):
+    for url in (signed_urls.order_url(order), signed_urls.pay_url(order)):
         token = resolve(url).kwargs["token"]
-        assert token == links.token_for(number)
-        assert links.order_from(token) == order
-    assert Client().get(links.order_url(order)).status_code == 200
+        assert token == signed_urls.token_for(number)
+        assert signed_urls.order_from(token) == order
+    assert Client().get(signed_urls.order_url(order)).status_code == 200
 
 
 @pytest.mark.django_db
@@ -43,22 +43,22 @@ def test_a_link_leads_to_no_other_order(place):
     """Two orders have two links, and each page shows its own."""
     one, two = place(), place()
 
-    assert links.order_from(links.token_for(one.number)) == one
-    assert links.order_from(links.token_for(two.number)) == two
-    assert two.number not in Client().get(links.order_url(one)).content.decode()
+    assert signed_urls.order_from(signed_urls.token_for(one.number)) == one
+    assert signed_urls.order_from(signed_urls.token_for(two.number)) == two
+    assert two.number not in Client().get(signed_urls.order_url(one)).content.decode()
 
 
 @pytest.mark.django_db
 def test_a_link_does_not_expire(order, move_time):
     """A mail that is read years later still leads to the order."""
-    url = links.order_url(order)
+    url = signed_urls.order_url(order)
     move_time(days=3000)
 
     assert Client().get(url).status_code == 200
 
 
 def spoiled(order):
-    token = links.token_for(order.number)
+    token = signed_urls.token_for(order.number)
     packed, signature = token.rsplit(":", 1)
     other = signing.Signer(salt="oscar_bitsby.order").sign_object("100000000")
     swapped = signature[::-1]
@@ -108,7 +108,7 @@ def test_a_link_that_is_not_ours_leads_nowhere(fake, order, kind):
 @pytest.mark.django_db
 def test_a_deleted_order_leads_nowhere(fake, order):
     """The link of an order that is gone is answered with 404."""
-    token = links.token_for(order.number)
+    token = signed_urls.token_for(order.number)
     order.delete()
 
     assert open_all(Client(), token) == [404] * 4
@@ -118,7 +118,7 @@ def test_a_deleted_order_leads_nowhere(fake, order):
 @pytest.mark.django_db
 def test_links_survive_a_new_secret_key(settings, order):
     """A shop that rotates its SECRET_KEY with a fallback keeps the links that it has sent."""
-    url = links.order_url(order)
+    url = signed_urls.order_url(order)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "the next one"
     assert Client().get(url).status_code == 200

@@ -23,7 +23,7 @@ from django.views.debug import ExceptionReporter
 from oscar.core.loading import get_model
 
 import oscar_bitsby
-from oscar_bitsby import conf, facade, links
+from oscar_bitsby import conf, facade
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -41,6 +41,7 @@ from oscar_bitsby.exceptions import (
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.fuzz.answers import URLS
 from tests.shopping import buy
@@ -132,7 +133,11 @@ def own_pages():
     pages = [reverse("oscar_bitsby:dashboard-inbox"), reverse("oscar_bitsby:dashboard-invoices")]
     pages += [f"{pages[0]}?show=done", f"{pages[1]}?attention=on", "/bitsby/webhook/"]
     for order in Order.objects.all():
-        pages += [links.order_url(order), links.order_url(order) + "state/", links.pay_url(order)]
+        pages += [
+            signed_urls.order_url(order),
+            signed_urls.order_url(order) + "state/",
+            signed_urls.pay_url(order),
+        ]
         pages.append(reverse("oscar_bitsby:dashboard-bind", args=[order.pk]))
         pages.append(reverse("dashboard:order-detail", args=[order.number]))
         pages.append(reverse("admin:order_order_change", args=[order.pk]))
@@ -151,7 +156,7 @@ def own_forms():
     """Return what can be posted, with fields that lead as far as possible."""
     forms = [("/bitsby/webhook/", {})]
     for order in Order.objects.all():
-        forms.append((links.pay_url(order), {}))
+        forms.append((signed_urls.pay_url(order), {}))
         chosen = {"payment_id": str(bitsby.new_id()), "confirm": "1"}
         forms.append((reverse("oscar_bitsby:dashboard-bind", args=[order.pk]), chosen))
         forms.append((reverse("admin:oscar_bitsby_bind", args=[order.pk]), chosen))
@@ -445,14 +450,18 @@ def test_a_link_opens_its_own_order_on_every_page(place, invoice_for, fake, cloc
     mine, other = place("10.00"), place("77.77")
     theirs = invoice_for(other, uid="their-uid", url="https://dash.bitsby.app/invoices/pay/theirs")
     client = Client()
-    for url in (links.order_url(mine), links.order_url(mine) + "state/", links.pay_url(mine)):
+    for url in (
+        signed_urls.order_url(mine),
+        signed_urls.order_url(mine) + "state/",
+        signed_urls.pay_url(mine),
+    ):
         for response in (client.get(url, follow=False), client.post(url)):
             text = response.content.decode() + repr(response.headers)
             for secret in (other.number, "their-uid", "pay/theirs", str(theirs.bitsby_id), "77.77"):
                 assert secret not in text
     assert other.bitsby_invoices.count() == 1
     # What belongs to the one cannot be opened with the token of the other.
-    token, other_token = links.token_for(mine.number), links.token_for(other.number)
+    token, other_token = signed_urls.token_for(mine.number), signed_urls.token_for(other.number)
     mixed = token.split(":")[0] + ":" + other_token.split(":")[1]
     for name in ("order", "pay", "state"):
         assert client.get(reverse(f"oscar_bitsby:{name}", args=[mixed])).status_code == 404
@@ -470,7 +479,7 @@ def test_the_pages_of_a_link_hold_no_secret_of_the_buyer(place, invoice_for, fak
     for status in ("unpaid", "expired", "paid"):
         BitsbyInvoice.objects.all().delete()
         invoice_for(order, status)
-        for url in (links.order_url(order), links.order_url(order) + "state/"):
+        for url in (signed_urls.order_url(order), signed_urls.order_url(order) + "state/"):
             text = Client().get(url).content.decode()
             for secret in ("secret.example.com", "Lovelace", "Secret Road", "10999", "4930123456"):
                 assert secret not in text
@@ -488,7 +497,11 @@ def _country():
 
 def test_the_pages_of_a_link_tell_browsers_and_robots_to_keep_it(order, invoice, fake, clock):
     """The address is the permission: it is not stored, not indexed, not sent to other sites."""
-    for url in (links.order_url(order), links.order_url(order) + "state/", links.pay_url(order)):
+    for url in (
+        signed_urls.order_url(order),
+        signed_urls.order_url(order) + "state/",
+        signed_urls.pay_url(order),
+    ):
         headers = Client().get(url).headers
         assert "no-store" in headers["Cache-Control"]
         assert "private" in headers["Cache-Control"]
@@ -513,7 +526,7 @@ def test_the_webhook_answers_plainly(invoice, fake, clock):
 def test_a_buyer_is_sent_to_allowed_hosts_only(order, fake, clock, url):
     """Wherever an answer wants to lead the buyer: to an allowed host, or nowhere."""
     fake.on("/invoices/create", lambda fields: bitsby.success(bitsby.created(url=url)))
-    response = Client().post(links.pay_url(order))
+    response = Client().post(signed_urls.pay_url(order))
     assert response.status_code in (200, 303)
     if response.status_code == 303:
         parts = urlsplit(response["Location"])
@@ -530,14 +543,14 @@ def test_a_page_that_begins_with_something_unseen_is_refused(order, fake, clock,
     """What Python's reader takes off the front, browsers would take for a path of the shop."""
     url = f"{start}https://dash.bitsby.app/invoices/pay/abc"
     fake.on("/invoices/create", lambda fields: bitsby.success(bitsby.created(url=url)))
-    assert Client().post(links.pay_url(order)).status_code == 200
+    assert Client().post(signed_urls.pay_url(order)).status_code == 200
 
 
 def test_the_next_page_cannot_be_named_by_the_request(order, invoice, fake, clock):
     """No parameter of a request leads anybody elsewhere."""
     evil = "https://evil.example.com/"
     fields = dict.fromkeys(("next", "url", "return", "redirect", "return_url"), evil)
-    for url in (links.pay_url(order), links.order_url(order)):
+    for url in (signed_urls.pay_url(order), signed_urls.order_url(order)):
         for response in (Client().get(url, fields), Client().post(url, fields)):
             assert "evil.example.com" not in response.headers.get("Location", "")
             assert f'href="{evil}' not in response.content.decode()
@@ -651,7 +664,9 @@ def test_pages_open_for_whom_they_are(persons, order, invoice, fake, clock, name
         "dashboard-invoice-refresh": [invoice.pk],
         "dashboard-invoice-cancel": [invoice.pk],
     }
-    url = reverse(f"oscar_bitsby:{name}", args=args.get(name, [links.token_for(order.number)]))
+    url = reverse(
+        f"oscar_bitsby:{name}", args=args.get(name, [signed_urls.token_for(order.number)])
+    )
     allowed = TABLE[name][method == "post"]
     for person, client in persons.items():
         fake.requests.clear()

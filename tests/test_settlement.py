@@ -17,7 +17,6 @@ from oscar.core.loading import get_model
 from oscar_bitsby import (
     cancellation,
     invoice_refresh,
-    links,
     reconciliation,
     resolution,
     settlement,
@@ -26,6 +25,7 @@ from oscar_bitsby import (
 from oscar_bitsby.decisions import Action, Do
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -182,7 +182,7 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
         "reconcile": reconciliation.reconcile,
         "refresh": lambda: invoice_refresh.refresh(invoice),
         "page": lambda: client.get(
-            reverse("oscar_bitsby:state", args=[links.token_for(order.number)])
+            reverse("oscar_bitsby:state", args=[signed_urls.token_for(order.number)])
         ),
     }
     turns = WAYS[first:] + WAYS[:first]

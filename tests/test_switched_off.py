@@ -10,8 +10,8 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.shopping import fill_basket, go_to_preview, place_order
 
@@ -103,7 +103,7 @@ def test_earlier_orders_are_in_the_buyers_account(off, waiting, buyer):
 def test_the_link_of_an_earlier_order_says_what_to_do(off, waiting, guest):
     """The page of its payment opens, or says that the order is safe and what to do."""
     way = off()
-    page = guest.get(links.order_url(waiting))
+    page = guest.get(signed_urls.order_url(waiting))
     if way in NEEDS_NO_SETTINGS:
         assert page.status_code == 200
         assert "Waiting for your payment" in page.content.decode()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import oscar_bitsby
-from oscar_bitsby import links, mail_texts
+from oscar_bitsby.mails import context
 from oscar_bitsby.models import BuyerMail
-from oscar_bitsby.standing import Standing
+from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.orders.payment_status import Standing
 
 PAGE = (Path(__file__).parent.parent / "docs" / "theming.rst").read_text()
 ROOT = Path(oscar_bitsby.__file__).parent / "templates"
@@ -54,13 +55,13 @@ def test_the_page_names_every_block():
 
 def test_the_page_names_what_templates_can_use(client, order, invoice):
     """The context of the order's page, what ``standing`` says, and the context of the mails."""
-    response = client.get(links.order_url(order))
+    response = client.get(signed_urls.order_url(order))
     of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
     given = {name for part in response.context for name in part.flatten()} - of_oscar
     of_standing = [f"standing.{name}" for name in Standing.__dataclass_fields__]
     mail = BuyerMail(code=BuyerMail.PLACED, order=order)
     assert {"standing", "pay_url"} <= given
-    for name in {*given, *of_standing, *mail_texts.context_of(mail)} - {"user"}:
+    for name in {*given, *of_standing, *context.context_of(mail)} - {"user"}:
         assert f"``{name}``" in PAGE, name
 
 
@@ -81,7 +82,7 @@ def test_a_theme_changes_one_block_of_a_page(client, order, settings, tmp_path):
     )
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
 
-    page = client.get(links.order_url(order)).content.decode()
+    page = client.get(signed_urls.order_url(order)).content.decode()
     assert f"Call us, {order.number}." in page
     assert "This order is not paid yet" in page
     assert "What you ordered" in page
@@ -94,5 +95,5 @@ def test_a_theme_changes_one_text_of_every_page(client, order, settings, tmp_pat
     (folder / "state_title.html").write_text("{{ standing.state }} it is")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
 
-    page = client.get(links.order_url(order)).content.decode()
+    page = client.get(signed_urls.order_url(order)).content.decode()
     assert page.count("new it is") == 2

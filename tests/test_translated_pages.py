@@ -13,10 +13,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import formats, timezone, translation
 
-from oscar_bitsby import cancellation, conf, event_types, links, mail_texts, matching
+from oscar_bitsby import cancellation, conf
+from oscar_bitsby.accounting import matching
 from oscar_bitsby.facade import describe
 from oscar_bitsby.gateway import parsing
+from oscar_bitsby.mails import context, event_types
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
+from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
 from tests import bitsby
@@ -93,7 +96,7 @@ def test_no_english_would_be_found_missing(language):
 def test_the_orders_page(fake, order, invoice_for, language, arrange, state, text):
     """In each state the buyer reads it in the own language."""
     arrange(order, invoice_for)
-    page = client_of(language).get(links.order_url(order)).content.decode()
+    page = client_of(language).get(signed_urls.order_url(order)).content.decode()
 
     assert f'lang="{language}"' in page
     title = text if state != "other" else "The shop is dealing with this order"
@@ -105,7 +108,7 @@ def test_the_page_to_wait_on(fake, order, language):
     """While Bitsby is down the buyer reads in the own language that the order is safe."""
     fake.on("/invoices/create", (503, {}, "down"))
     client = client_of(language)
-    page = client.post(links.pay_url(order)).content.decode()
+    page = client.post(signed_urls.pay_url(order)).content.decode()
     assert_speaks(language, page, "Your order is safe, and nothing has been charged.", "Try now")
 
 
@@ -152,7 +155,7 @@ def test_amounts_and_times_are_in_the_buyers_format(
     order = place("1234.50")
     invoice = invoice_for(order, created_at=now, expires_at=now + dt.timedelta(hours=1))
 
-    page = client_of(language).get(links.order_url(order)).content.decode()
+    page = client_of(language).get(signed_urls.order_url(order)).content.decode()
 
     tag = re.search(r'<time datetime="([^"]+)" data-bitsby-time>([^<]+)</time>', page)
     assert (tag[1], " ".join(tag[2].split())) == ("2026-11-22T19:05:00+00:00", until)
@@ -228,7 +231,7 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
     event_types.ensure(code)
 
     with translation.override("en"):
-        texts = mail_texts.render(row)
+        texts = context.render(row)
 
     for name in ("subject", "body", "html"):
         assert_speaks(language, texts[name], *([source] if source and name != "subject" else []))

@@ -14,8 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import links
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.shopping import go_to_preview, place_order
 
@@ -52,7 +52,7 @@ def bought(buyer):
 
 
 def state_url(order):
-    return reverse("oscar_bitsby:state", args=[links.token_for(order.number)])
+    return reverse("oscar_bitsby:state", args=[signed_urls.token_for(order.number)])
 
 
 def refresh_of(response):
@@ -68,7 +68,7 @@ def assert_waits(response, order):
     assert response.status_code == 200
     text = response.content.decode()
     assert "Your order is safe, and nothing has been charged." in text
-    assert f'<form method="post" action="{links.pay_url(order)}">' in text
+    assert f'<form method="post" action="{signed_urls.pay_url(order)}">' in text
     assert "Try now" in text
     assert "csrfmiddlewaretoken" in text
     order.refresh_from_db()
@@ -107,7 +107,7 @@ def test_a_reload_creates_nothing(fake, buyer, bought, move_time):
     response = buyer.get(buyer.pay_url)
 
     assert response.status_code == 303
-    assert response["Location"] == links.order_url(bought)
+    assert response["Location"] == signed_urls.order_url(bought)
     assert len(fake.asked(CREATE)) == 1
 
 
@@ -117,7 +117,7 @@ def test_a_stranger_with_the_link_creates_nothing_by_a_get(fake, buyer, bought):
     response = stranger.get(buyer.pay_url)
 
     assert response.status_code == 303
-    assert response["Location"] == links.order_url(bought)
+    assert response["Location"] == signed_urls.order_url(bought)
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
@@ -131,7 +131,7 @@ def test_a_head_creates_nothing(fake, buyer, bought):
     response = buyer.head(buyer.pay_url)
 
     assert response.status_code == 303
-    assert response["Location"] == links.order_url(bought)
+    assert response["Location"] == signed_urls.order_url(bought)
     assert fake.requests == []
     leave(buyer.get(buyer.pay_url))
 
@@ -140,15 +140,15 @@ def test_the_session_of_one_order_pays_no_other(fake, buyer, place):
     """Having just placed one order lets nobody create another order's invoice by a GET."""
     other = place()
 
-    response = buyer.get(links.pay_url(other))
+    response = buyer.get(signed_urls.pay_url(other))
 
-    assert response["Location"] == links.order_url(other)
+    assert response["Location"] == signed_urls.order_url(other)
     assert fake.requests == []
 
 
 def test_a_click_creates_an_invoice(fake, order):
     """POST creates the invoice for whoever has the link: orders are paid on other devices too."""
-    leave(Client().post(links.pay_url(order)))
+    leave(Client().post(signed_urls.pay_url(order)))
 
     assert order.bitsby_invoices.count() == 1
 
@@ -156,39 +156,39 @@ def test_a_click_creates_an_invoice(fake, order):
 def test_a_click_needs_the_csrf_token(fake, order):
     """Another site cannot make a browser create an invoice; the button on our page can."""
     client = Client(enforce_csrf_checks=True)
-    assert client.post(links.pay_url(order)).status_code == 403
+    assert client.post(signed_urls.pay_url(order)).status_code == 403
     assert fake.requests == []
 
-    page = client.get(links.order_url(order)).content.decode()
-    form = page[page.index(f'action="{links.pay_url(order)}"') :]
+    page = client.get(signed_urls.order_url(order)).content.decode()
+    form = page[page.index(f'action="{signed_urls.pay_url(order)}"') :]
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
 
-    leave(client.post(links.pay_url(order), {"csrfmiddlewaretoken": token}))
+    leave(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
 
 
 def test_the_wait_pages_button_passes_the_csrf_check(fake, order):
     """The button of the page that says to wait works too."""
     fake.on(CREATE, bitsby.error("Your requests are too frequent. Try in 1 second."))
     client = Client(enforce_csrf_checks=True)
-    page = client.get(links.order_url(order)).content.decode()
+    page = client.get(signed_urls.order_url(order)).content.decode()
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
-    waiting = client.post(links.pay_url(order), {"csrfmiddlewaretoken": token})
+    waiting = client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token})
     assert_waits(waiting, order)
     form = waiting.content.decode()
-    form = form[form.index(f'action="{links.pay_url(order)}"') :]
+    form = form[form.index(f'action="{signed_urls.pay_url(order)}"') :]
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
     fake.on(CREATE, fake.invoices_create)
 
-    leave(client.post(links.pay_url(order), {"csrfmiddlewaretoken": token}))
+    leave(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
 
 
 def test_the_live_invoice_is_used_again(fake, order):
     """While amount and currency match, every click leads to the same payment page."""
     client = Client()
-    first = leave(client.post(links.pay_url(order)))
+    first = leave(client.post(signed_urls.pay_url(order)))
 
-    assert leave(client.post(links.pay_url(order))) == first
-    assert leave(Client().post(links.pay_url(order))) == first
+    assert leave(client.post(signed_urls.pay_url(order))) == first
+    assert leave(Client().post(signed_urls.pay_url(order))) == first
     assert len(fake.requests) == 1
 
 
@@ -196,15 +196,15 @@ def test_the_live_invoice_is_used_again(fake, order):
 def test_a_changed_order_gets_a_new_invoice(fake, order, change):
     """Staff's change of total or currency leads to a new invoice, after a last look at the old."""
     client = Client()
-    first = leave(client.post(links.pay_url(order)))
+    first = leave(client.post(signed_urls.pay_url(order)))
     old = order.bitsby_invoices.get()
     fake.invoices = [bitsby.told(old)]
     Order.objects.filter(pk=order.pk).update(**change)
     order.refresh_from_db()
 
     # A link that was sent before leads nobody to the old amount.
-    assert Client().get(links.pay_url(order))["Location"] == links.order_url(order)
-    second = leave(client.post(links.pay_url(order)))
+    assert Client().get(signed_urls.pay_url(order))["Location"] == signed_urls.order_url(order)
+    second = leave(client.post(signed_urls.pay_url(order)))
 
     assert second != first
     assert [path for path, fields in fake.requests] == [CREATE, LIST, CREATE]
@@ -219,14 +219,14 @@ def test_a_changed_order_gets_a_new_invoice(fake, order, change):
 def test_the_last_look_may_find_the_payment(fake, order):
     """A payment that arrived before the order was changed is booked, and no new invoice made."""
     client = Client()
-    client.post(links.pay_url(order))
+    client.post(signed_urls.pay_url(order))
     fake.invoices = [bitsby.told(order.bitsby_invoices.get(), "paid", bitsby.transfer())]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.50"))
 
-    response = client.post(links.pay_url(order))
+    response = client.post(signed_urls.pay_url(order))
 
     assert response.status_code == 303
-    assert response["Location"] == links.order_url(order)
+    assert response["Location"] == signed_urls.order_url(order)
     assert len(fake.asked(CREATE)) == 1
     assert Transaction.objects.get().amount == 10
 
@@ -234,11 +234,11 @@ def test_the_last_look_may_find_the_payment(fake, order):
 def test_a_last_look_that_fails_creates_nothing(fake, order):
     """While Bitsby cannot say what became of the old invoice, the buyer waits."""
     client = Client()
-    client.post(links.pay_url(order))
+    client.post(signed_urls.pay_url(order))
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.50"))
     fake.on(LIST, requests.Timeout("too slow"))
 
-    assert_waits(client.post(links.pay_url(order)), order)
+    assert_waits(client.post(signed_urls.pay_url(order)), order)
     assert len(fake.asked(CREATE)) == 1
     assert order.bitsby_invoices.count() == 1
 
@@ -252,18 +252,18 @@ def test_a_crash_leaves_an_attempt_that_the_next_click_replaces(fake, order, mov
     fake.on(CREATE, die)
     client = Client()
     with pytest.raises(SystemExit):
-        client.post(links.pay_url(order))
+        client.post(signed_urls.pay_url(order))
     crashed = order.bitsby_invoices.get()
     assert crashed.status == BitsbyInvoice.CREATING
     fake.on(CREATE, fake.invoices_create)
 
-    assert_waits(client.post(links.pay_url(order)), order)
+    assert_waits(client.post(signed_urls.pay_url(order)), order)
     move_time(seconds=13)
-    assert_waits(client.post(links.pay_url(order)), order)
+    assert_waits(client.post(signed_urls.pay_url(order)), order)
     assert len(fake.asked(CREATE)) == 1
 
     move_time(seconds=3)
-    leave(client.post(links.pay_url(order)))
+    leave(client.post(signed_urls.pay_url(order)))
 
     crashed.refresh_from_db()
     assert crashed.status == BitsbyInvoice.EXPIRED
@@ -330,7 +330,7 @@ def test_a_connection_lost_while_bitsby_answers_does_not_lose_the_answer(fake, o
 
     fake.on(CREATE, answer)
 
-    location = leave(Client().post(links.pay_url(order)))
+    location = leave(Client().post(signed_urls.pay_url(order)))
 
     invoice = order.bitsby_invoices.get()
     assert (invoice.status, invoice.url) == (BitsbyInvoice.UNPAID, location)
@@ -404,7 +404,7 @@ def test_waiting_goes_on_for_whoever_clicked(fake, order):
     """After a click that failed, the page's own tries may create the invoice too."""
     client = Client()
     fake.on(CREATE, requests.ReadTimeout("too slow"))
-    waiting = client.post(links.pay_url(order))
+    waiting = client.post(signed_urls.pay_url(order))
     fake.on(CREATE, fake.invoices_create)
 
     leave(client.get(refresh_of(waiting)[1]))
@@ -518,7 +518,7 @@ def test_a_payment_page_on_an_allowed_host_is_followed(configure, fake, order, h
     configure(PAYMENT_HOSTS=hosts)
     fake.on(CREATE, lambda fields: bitsby.success(bitsby.created(url=url)))
 
-    response = Client().post(links.pay_url(order))
+    response = Client().post(signed_urls.pay_url(order))
 
     assert (response.status_code, response["Location"]) == (303, url)
 
@@ -527,10 +527,10 @@ def test_a_strangers_get_never_creates_even_after_a_refused_page(fake, order, in
     """A link checker that met a refused payment page may not create the next invoice by a GET."""
     invoice = invoice_for(order, url="https://evil.example/a")
     stranger = Client()
-    stranger.get(links.pay_url(order))
+    stranger.get(signed_urls.pay_url(order))
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.EXPIRED)
 
-    stranger.get(links.pay_url(order))
+    stranger.get(signed_urls.pay_url(order))
 
     assert fake.requests == []
     assert order.bitsby_invoices.count() == 1
@@ -547,7 +547,7 @@ def test_an_order_that_does_not_wait_is_not_payable(fake, buyer, bought, status)
         Client().post(buyer.pay_url),
     ):
         assert response.status_code == 303
-        assert response["Location"] == links.order_url(bought)
+        assert response["Location"] == signed_urls.order_url(bought)
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
@@ -556,9 +556,9 @@ def test_a_paid_order_is_not_payable_whatever_its_status(fake, order):
     """Booked money ends paying even while the order's status still says pending."""
     order.sources.get().debit(order.total_incl_tax, reference="x")
 
-    response = Client().post(links.pay_url(order))
+    response = Client().post(signed_urls.pay_url(order))
 
-    assert response["Location"] == links.order_url(order)
+    assert response["Location"] == signed_urls.order_url(order)
     assert fake.requests == []
 
 
@@ -566,9 +566,9 @@ def test_an_order_whose_payment_is_looked_at_is_not_payable(fake, order, invoice
     """While staff look at a payment on the order's invoice, the buyer is not asked to pay again."""
     invoice_for(order, status=BitsbyInvoice.PAID)
 
-    response = Client().post(links.pay_url(order))
+    response = Client().post(signed_urls.pay_url(order))
 
-    assert response["Location"] == links.order_url(order)
+    assert response["Location"] == signed_urls.order_url(order)
     assert fake.requests == []
 
 
@@ -665,14 +665,14 @@ def test_the_order_page_says_what_to_do_next(
     """In each state the page shows it, and the one next step; it renews itself until the end."""
     arrange(order, invoice_for)
 
-    page = Client().get(links.order_url(order))
+    page = Client().get(signed_urls.order_url(order))
 
     assert page.status_code == 200
     shown = page.content.decode()
     assert text in shown
     others = {other[2] for other in STATES if other[1] != state}
     assert not [other for other in others if other in shown]
-    form = f'<form method="post" action="{links.pay_url(order)}">'
+    form = f'<form method="post" action="{signed_urls.pay_url(order)}">'
     assert shown.count(form) == (0 if button is None else 1)
     assert button is None or button in shown
     assert ('http-equiv="refresh"' in shown) is not is_final
@@ -751,8 +751,8 @@ def test_whoever_may_have_paid_already_is_not_sent_on_by_a_link(fake, order, inv
     """A link to the payment page leads to the order's page, which asks first; a click pays."""
     be_unsure(order, invoice_for)
 
-    assert Client().get(links.pay_url(order))["Location"] == links.order_url(order)
-    paying = Client().post(links.pay_url(order))["Location"]
+    assert Client().get(signed_urls.pay_url(order))["Location"] == signed_urls.order_url(order)
+    paying = Client().post(signed_urls.pay_url(order))["Location"]
     assert paying.startswith("https://dash.bitsby.app/")
 
 
@@ -762,7 +762,7 @@ def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
     arrange = {"paid": be_paid, "checking": be_checking_paid, "cancelled": be_cancelled}[state]
     arrange(order, invoice_for)
 
-    shown = Client().get(links.order_url(order)).content.decode()
+    shown = Client().get(signed_urls.order_url(order)).content.decode()
 
     texts = {
         "paid": "You need not do anything else.",
@@ -770,7 +770,7 @@ def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
         "cancelled": "Please do not pay for it any more.",
     }
     assert texts[state] in shown
-    assert links.pay_url(order) not in shown
+    assert signed_urls.pay_url(order) not in shown
 
 
 @pytest.mark.parametrize("page", ["order", "state"])
@@ -779,7 +779,7 @@ def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
 
     if page == "order":
-        shown = Client().get(links.order_url(order)).content.decode()
+        shown = Client().get(signed_urls.order_url(order)).content.decode()
         assert "Thank you, your payment has arrived" in shown
     else:
         assert Client().get(state_url(order)).json()["state"] == "paid"
@@ -797,7 +797,7 @@ def test_the_buyers_look_asks_at_most_once_in_ten_seconds(fake, order, invoice, 
     def look():
         for _ in range(3):
             clock.sleep(1.2)  # a slot is always free
-            assert client.get(links.order_url(order)).status_code == 200
+            assert client.get(signed_urls.order_url(order)).status_code == 200
             assert client.get(state_url(order)).json()["state"] == "waiting"
 
     look()
@@ -830,7 +830,7 @@ def test_trouble_with_bitsby_does_not_reach_the_order_page(fake, order, invoice,
     """When Bitsby cannot be asked, the page shows what is known."""
     fake.on(LIST, trouble(kind))
 
-    page = Client().get(links.order_url(order))
+    page = Client().get(signed_urls.order_url(order))
 
     assert page.status_code == 200
     assert "Waiting for your payment" in page.content.decode()
@@ -842,7 +842,7 @@ def test_nothing_is_asked_where_nothing_is_open(fake, order, invoice_for, arrang
     """Pages of orders without a live invoice cost no request."""
     arrange(order, invoice_for)
 
-    Client().get(links.order_url(order))
+    Client().get(signed_urls.order_url(order))
     Client().get(state_url(order))
 
     assert fake.requests == []
@@ -850,10 +850,10 @@ def test_nothing_is_asked_where_nothing_is_open(fake, order, invoice_for, arrang
 
 def responses_of_all_pages(order, client):
     return {
-        "order": client.get(links.order_url(order)),
+        "order": client.get(signed_urls.order_url(order)),
         "state": client.get(state_url(order)),
-        "pay by a stranger": client.get(links.pay_url(order)),
-        "wait": client.post(links.pay_url(order)),
+        "pay by a stranger": client.get(signed_urls.pay_url(order)),
+        "wait": client.post(signed_urls.pay_url(order)),
     }
 
 
@@ -862,8 +862,8 @@ def test_pages_keep_their_address_to_themselves(fake, order):
     fake.on(CREATE, requests.ConnectionError("refused"))
     responses = responses_of_all_pages(order, Client())
     fake.on(CREATE, fake.invoices_create)
-    responses["pay"] = Client().post(links.pay_url(order))
-    responses["pay again"] = Client().get(links.pay_url(order))
+    responses["pay"] = Client().post(signed_urls.pay_url(order))
+    responses["pay again"] = Client().get(signed_urls.pay_url(order))
     leave(responses["pay"])
 
     for name, response in responses.items():
@@ -882,21 +882,21 @@ def test_settings_that_cannot_be_used_show_no_error_page(settings, fake, order, 
         settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **value}
     client = Client()
 
-    page = client.get(links.order_url(order))
+    page = client.get(signed_urls.order_url(order))
 
     assert page.status_code == 503
     assert "Your order is safe" in page.content.decode()
     assert "no-store" in page["Cache-Control"]
     assert client.get(state_url(order)).status_code == 503
-    assert client.post(links.pay_url(order)).status_code == 200
-    assert client.get(links.pay_url(order)).status_code == 200
+    assert client.post(signed_urls.pay_url(order)).status_code == 200
+    assert client.get(signed_urls.pay_url(order)).status_code == 200
     assert fake.requests == []
 
 
 @pytest.mark.parametrize("path", ["order", "state"])
 def test_the_pages_that_only_show_take_no_post(order, path):
     """Only the pay page takes a POST."""
-    url = links.order_url(order) if path == "order" else state_url(order)
+    url = signed_urls.order_url(order) if path == "order" else state_url(order)
 
     assert Client().post(url).status_code == 405
 
@@ -928,7 +928,7 @@ def test_bitsby_is_never_asked_inside_a_transaction(
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
     BitsbyInvoice.objects.update(checked_at=invoice.created_at - dt.timedelta(minutes=1))
     clock.sleep(2)
-    page = buyer.get(links.order_url(bought))
+    page = buyer.get(signed_urls.order_url(bought))
 
     assert "Thank you, your payment has arrived" in page.content.decode()
     assert inside == [False] * 3
@@ -956,7 +956,7 @@ def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monke
 
     monkeypatch.setattr("oscar_bitsby.views.start_payment", fail)
 
-    response = Client().post(links.pay_url(order))
+    response = Client().post(signed_urls.pay_url(order))
 
     assert response.status_code == 200
     assert b"Your order is safe" in response.content
@@ -971,7 +971,7 @@ def test_a_database_that_fails_under_a_look_is_no_error_page(order, invoice, fak
 
     monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
 
-    response = Client().get(links.order_url(order))
+    response = Client().get(signed_urls.order_url(order))
 
     assert response.status_code == 200
     assert len(fake.asked("/invoices/list")) == 1

@@ -17,9 +17,11 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from oscar.core.loading import get_class, get_model
 
-from oscar_bitsby import conf, ledger, outbox
-from oscar_bitsby.links import pay_url
+from oscar_bitsby import conf
+from oscar_bitsby.accounting import ledger
+from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BuyerMail
+from oscar_bitsby.orders.signed_urls import pay_url
 
 logger = logging.getLogger("oscar_bitsby")
 

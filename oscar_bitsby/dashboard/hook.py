@@ -10,10 +10,11 @@ from django.template.loader import select_template
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
-from oscar_bitsby import conf, links, permissions
+from oscar_bitsby import conf, permissions
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.dashboard.access import may_see, may_see_all
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import signed_urls
 
 #: More than this many is "99+": the number is there to be noticed, not to be exact.
 MOST_SHOWN = 99
@@ -103,7 +104,7 @@ class OrderPageMixin:
                 "received": received,
                 "difference": received - self.object.total_incl_tax,
                 "may_bind": permissions.may_move_money(self.request.user),
-                "link": self.request.build_absolute_uri(links.order_url(self.object)),
+                "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
             }
         return context
 

@@ -16,6 +16,7 @@ from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
 from oscar_bitsby import binding, passes, permissions, staff
+from oscar_bitsby.accounting.matching import OFFERED, Suggestions, suggest
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import (
     DashboardMixin,
@@ -24,7 +25,6 @@ from oscar_bitsby.dashboard.access import (
     order_page,
     orders_for,
 )
-from oscar_bitsby.matching import OFFERED, Suggestions, suggest
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.paging import BoundedPaginator, KeyedRows
 from oscar_bitsby.search import invoices_named

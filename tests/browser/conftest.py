@@ -16,8 +16,9 @@ from django.core import mail
 from django.test import Client
 from oscar.core.loading import get_model
 
-from oscar_bitsby import communication, links
+from oscar_bitsby.mails import sender
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests.browser import chromium
 from tests.browser.looks import look_at
@@ -77,7 +78,7 @@ class Shop:
 
     def page_of(self, order):
         """The address of an order's page, as the buyer's mails have it."""
-        return self.address(links.order_url(order))
+        return self.address(signed_urls.order_url(order))
 
     def time_passes(self, **delta):
         """Move all clocks: the shop's, Bitsby's, and that of the account's rate limit."""
@@ -103,7 +104,7 @@ class Shop:
 
     def mailed_link(self):
         """The link to the order's page in the last mail; what waits is sent first, as passes do."""
-        communication.send_waiting()
+        sender.send_waiting()
         return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
 
     def sold(self, product, client=None):

@@ -14,8 +14,8 @@ from oscar.apps.order.signals import order_placed
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import links
 from oscar_bitsby.models import BuyerMail
+from oscar_bitsby.orders import signed_urls
 from tests.checkout import mail_backends
 from tests.shopping import fill_basket, go_to_preview, place_order
 
@@ -74,7 +74,7 @@ def same_browser(client):
 
 def assert_leads_to_payment(response, order):
     assert response.status_code == 302
-    assert response["Location"] == links.pay_url(order)
+    assert response["Location"] == signed_urls.pay_url(order)
 
 
 def assert_placed(response):
@@ -180,7 +180,7 @@ def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, pr
 
     assert order.number == str(number)
     assert paying["Location"].startswith(PAYMENT_PAGE)
-    assert guest.get(links.order_url(order)).status_code == 200
+    assert guest.get(signed_urls.order_url(order)).status_code == 200
 
 
 @pytest.mark.django_db
@@ -205,14 +205,14 @@ def test_the_back_button_leads_to_the_order(fake, guest, product):
     """Opening the preview again leads to the order's page, and not forward to the payment page."""
     go_to_preview(guest, product)
     order = assert_placed(place_order(guest))
-    paying = guest.get(links.pay_url(order))
+    paying = guest.get(signed_urls.pay_url(order))
 
     response = guest.get(reverse("checkout:preview"))
 
     assert response.status_code == 302
-    assert response["Location"] == links.order_url(order)
+    assert response["Location"] == signed_urls.order_url(order)
     assert "Open the payment page" in guest.get(response["Location"]).content.decode()
-    assert guest.post(links.pay_url(order))["Location"] == paying["Location"]
+    assert guest.post(signed_urls.pay_url(order))["Location"] == paying["Location"]
     assert len(fake.asked("/invoices/create")) == 1
 
 
@@ -290,7 +290,7 @@ def test_two_clicks_at_the_same_moment_place_one_order(
         assert_placed(response)
     assert_mail_is_noted_once(order)
     assert product.stockrecords.get().num_allocated == 1
-    assert client.get(links.pay_url(order))["Location"].startswith(PAYMENT_PAGE)
+    assert client.get(signed_urls.pay_url(order))["Location"].startswith(PAYMENT_PAGE)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -379,7 +379,7 @@ def test_a_failing_mail_server_keeps_nothing_from_the_shops_receivers(
 
     (kwargs,) = told
     assert kwargs["order"] == order
-    assert kwargs["response"]["Location"] == links.pay_url(order)
+    assert kwargs["response"]["Location"] == signed_urls.pay_url(order)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -510,7 +510,7 @@ def test_a_number_that_is_taken_harms_neither_order(monkeypatch, guest, login, p
     assert first.sources.count() == 1
     assert client.get(reverse("basket:summary")).context["basket"].num_items == 1
     # Neither is led into the other's order.
-    assert links.pay_url(first) not in response.content.decode()
+    assert signed_urls.pay_url(first) not in response.content.decode()
     assert client.session.get("checkout_order_id") is None
 
 
@@ -594,4 +594,4 @@ def test_the_session_knows_the_order_whatever_keeps_sessions(
     place_order(guest)
 
     order = Order.objects.get()
-    assert guest.get(reverse("checkout:preview"))["Location"] == links.order_url(order)
+    assert guest.get(reverse("checkout:preview"))["Location"] == signed_urls.order_url(order)

@@ -12,9 +12,10 @@ from decimal import Decimal
 from django.db import connections
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, links, reconciliation, resolution
+from oscar_bitsby import binding, reconciliation, resolution
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import signed_urls
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOUR
 
@@ -179,7 +180,7 @@ class PayFirst(Pay):
     name = "pay, by redirect"
 
     def act(self, shop):
-        shop.browser().get(links.pay_url(shop.order()))
+        shop.browser().get(signed_urls.pay_url(shop.order()))
 
 
 class PayAtomic(Pay):
@@ -273,7 +274,7 @@ class SettleByGlance(SettleByPass):
     name = "settle, buyer looks"
 
     def act(self, shop):
-        shop.browser().get(links.order_url(shop.order()))
+        shop.browser().get(signed_urls.order_url(shop.order()))
 
 
 class SettleBurst(Operation):

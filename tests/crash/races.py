@@ -10,8 +10,9 @@ from django.db import connections
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, invoice_refresh, links, resolution
+from oscar_bitsby import binding, invoice_refresh, resolution
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import signed_urls
 from tests.crash import audit, processes
 from tests.crash.laboratory import Finding, come_to_rest, in_shop
 from tests.crash.operations import bind_at_bitsby, invoiced, short
@@ -160,7 +161,7 @@ def deliver(shop):
 
 
 def look(shop):
-    shop.browser().get(links.order_url(shop.order()))
+    shop.browser().get(signed_urls.order_url(shop.order()))
 
 
 def click_pay(shop):

@@ -15,9 +15,10 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 from oscar.test import factories
 
-from oscar_bitsby import links, passes, reconciliation
+from oscar_bitsby import passes, reconciliation
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import signed_urls
 from tests import shopping
 from tests.crash import clock
 
@@ -140,7 +141,7 @@ class Shop:
 
     def click_pay(self, buyer=0):
         """Click "pay" on the order's page; return the payment page's address, or nothing."""
-        response = self.browser(buyer).post(links.pay_url(self.order(buyer)))
+        response = self.browser(buyer).post(signed_urls.pay_url(self.order(buyer)))
         return self._where(response)
 
     def _where(self, response):

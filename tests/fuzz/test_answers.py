@@ -17,11 +17,12 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, invoice_refresh, links, payment_looks, reconciliation
+from oscar_bitsby import binding, invoice_refresh, payment_looks, reconciliation
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.gateway import client
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery
@@ -144,8 +145,8 @@ class Ways:
         self.order = invoice.order
         self.by_name = {
             "pay": self.pay,
-            "order page": lambda: self.page(links.order_url(self.order), {200}),
-            "state": lambda: self.page(links.order_url(self.order) + "state/", {200}),
+            "order page": lambda: self.page(signed_urls.order_url(self.order), {200}),
+            "state": lambda: self.page(signed_urls.order_url(self.order) + "state/", {200}),
             "webhook": self.webhook,
             "reconcile": self.reconcile,
             "bind": lambda: str(binding.bind(invoice, bitsby.new_id(), user).done),
@@ -162,7 +163,7 @@ class Ways:
     def pay(self):
         # By the view's own function: the middleware would want a token from a form.
         status, headers = self.page(
-            links.pay_url(self.new_order),
+            signed_urls.pay_url(self.new_order),
             {200, 303},
             method="POST",
             environ={"HTTP_COOKIE": "csrftoken=" + "a" * 32, "HTTP_X_CSRFTOKEN": "a" * 32},
@@ -171,7 +172,7 @@ class Ways:
             location = headers["Location"]
             parts = urlsplit(location)
             is_allowed = (parts.scheme, parts.hostname) == ("https", "dash.bitsby.app")
-            assert is_allowed or location == links.order_url(self.new_order), location
+            assert is_allowed or location == signed_urls.order_url(self.new_order), location
         return status
 
     def webhook(self):

@@ -24,8 +24,9 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, links, reconciliation, webhook
+from oscar_bitsby import invoice_refresh, reconciliation, webhook
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
+from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests import bitsby
 from tests.fuzz.tools import FLOOD_SECONDS
@@ -134,7 +135,7 @@ def buy(orders, until):
     tries = []
     for order in orders:
         for number in itertools.count(1):
-            response = Client().post(links.pay_url(order))
+            response = Client().post(signed_urls.pay_url(order))
             if response.status_code == 303:
                 tries.append(number)
                 break
@@ -153,7 +154,7 @@ def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
     known = [UUID(one) for one in simulator.control("seed", project)["ids"]]
     forged = [invoice_for(place(), bitsby_id=one) for one in known]
     buyers, visitor = [place(), place()], place()
-    pages = {"order": links.order_url(visitor), "catalogue": reverse("catalogue:index")}
+    pages = {"order": signed_urls.order_url(visitor), "catalogue": reverse("catalogue:index")}
     idle = {name: typical_seconds(shop, path) for name, path in pages.items()}
     asked_before = len(simulator.control("state")["requests"])
 

@@ -6,10 +6,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from oscar_bitsby import ledger, passes, transitions
+from oscar_bitsby import passes
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
+from oscar_bitsby.orders import transitions
 from tests.machine.common import STOCK, StockRecord
 from tests.machine.shop import Shop
 

@@ -12,15 +12,15 @@ from oscar_bitsby import (
     cancellation,
     endings,
     facade,
-    ledger,
     payment_looks,
     resolution,
     settlement,
-    transitions,
     webhook,
 )
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders import transitions
 from oscar_bitsby.report import Report
 
 
@@ -50,7 +50,7 @@ def forgets_that_it_booked(patch):
 
 def books_what_was_asked(patch):
     """The ledger gets the asked amount and not the worth of what came."""
-    patch("oscar_bitsby.valuation.worth_of", lambda payment, invoice: invoice.amount)
+    patch("oscar_bitsby.accounting.valuation.worth_of", lambda payment, invoice: invoice.amount)
     patch(settlement, "worth_of", lambda payment, invoice: invoice.amount)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, ledger, models, stage
-from oscar_bitsby.matching import may_be_paid_wrongly
+from oscar_bitsby import conf, models
+from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.matching import may_be_paid_wrongly
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.orders import stage
 from oscar_bitsby.settlement import OrderState
 
 #: Nothing was started yet, or the attempt failed.

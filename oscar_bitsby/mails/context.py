@@ -19,9 +19,11 @@ from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import conf, ledger, links, stage, standing
+from oscar_bitsby import conf
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BuyerMail
-from oscar_bitsby.standing import Standing
+from oscar_bitsby.orders import payment_status, signed_urls, stage
+from oscar_bitsby.orders.payment_status import Standing
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
 
@@ -38,7 +40,7 @@ def why_not(mail: BuyerMail) -> str:
         return gettext_noop("the mails are switched off")
     if not address_of(order):
         return gettext_noop("the buyer has no address")
-    now = standing.standing_of(order)
+    now = payment_status.standing_of(order)
     if mail.code == BuyerMail.AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.attention and payment.resolved_at is None
@@ -54,23 +56,23 @@ def why_not(mail: BuyerMail) -> str:
 
 
 MAY_BE = {
-    BuyerMail.PLACED: (standing.NEW, standing.WAITING, standing.UNSURE),
-    BuyerMail.PAID: (standing.PAID,),
-    BuyerMail.REMINDER: (standing.WAITING,),
-    BuyerMail.EXPIRED: (standing.EXPIRED, standing.UNSURE),
-    BuyerMail.CANCELLED: (standing.CANCELLED,),
+    BuyerMail.PLACED: (payment_status.NEW, payment_status.WAITING, payment_status.UNSURE),
+    BuyerMail.PAID: (payment_status.PAID,),
+    BuyerMail.REMINDER: (payment_status.WAITING,),
+    BuyerMail.EXPIRED: (payment_status.EXPIRED, payment_status.UNSURE),
+    BuyerMail.CANCELLED: (payment_status.CANCELLED,),
 }
 
 
 IS_NOW = {
-    standing.NEW: gettext_noop("the order is new"),
-    standing.WAITING: gettext_noop("the order is waiting"),
-    standing.UNSURE: gettext_noop("a payment that may be meant for it waits in the inbox"),
-    standing.CHECKING: gettext_noop("a payment of the order is being looked at"),
-    standing.PAID: gettext_noop("the order is paid"),
-    standing.EXPIRED: gettext_noop("the order is expired"),
-    standing.CANCELLED: gettext_noop("the order is cancelled"),
-    standing.OTHER: gettext_noop("the shop deals with the order in another way"),
+    payment_status.NEW: gettext_noop("the order is new"),
+    payment_status.WAITING: gettext_noop("the order is waiting"),
+    payment_status.UNSURE: gettext_noop("a payment that may be meant for it waits in the inbox"),
+    payment_status.CHECKING: gettext_noop("a payment of the order is being looked at"),
+    payment_status.PAID: gettext_noop("the order is paid"),
+    payment_status.EXPIRED: gettext_noop("the order is expired"),
+    payment_status.CANCELLED: gettext_noop("the order is cancelled"),
+    payment_status.OTHER: gettext_noop("the shop deals with the order in another way"),
 }
 
 
@@ -113,9 +115,9 @@ def render(mail: BuyerMail) -> dict[str, str]:
 def context_of(mail: BuyerMail) -> dict[str, Any]:
     """Return what the templates of a mail are given; see the module's beginning."""
     order: Any = mail.order
-    now = standing.standing_of(order)
+    now = payment_status.standing_of(order)
     payment = mail.payment
-    path = links.order_url(order)
+    path = signed_urls.order_url(order)
     return {
         "order": order,
         "standing": now,
@@ -137,7 +139,7 @@ def context_of(mail: BuyerMail) -> dict[str, Any]:
 def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
     """Return when the order is cancelled if nobody pays, or None if it never is."""
     settings = conf.get()
-    unpaid = (standing.NEW, standing.UNSURE, standing.EXPIRED)
+    unpaid = (payment_status.NEW, payment_status.UNSURE, payment_status.EXPIRED)
     # While an invoice is live nobody can say when: the buyer may get another one after it.
     if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
         return None

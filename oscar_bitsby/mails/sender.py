@@ -20,8 +20,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 
-from oscar_bitsby import conf, event_types, mail_texts
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.mails import context, event_types
 from oscar_bitsby.models import KEPT_FOR, BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
@@ -71,9 +72,9 @@ def send(mail_pk: Any) -> bool:
 def _send(mail: BuyerMail) -> bool:
     waiting = BuyerMail.objects.filter(pk=mail.pk, status=BuyerMail.WAITING, tries=mail.tries)
     try:
-        reason = mail_texts.why_not(mail)
-        mail.language = mail_texts.language_of(mail)
-        messages = {} if reason else mail_texts.render(mail)
+        reason = context.why_not(mail)
+        mail.language = context.language_of(mail)
+        messages = {} if reason else context.render(mail)
     except Exception as error:
         # A template that staff have just edited, for example.
         logger.exception("mail could not be written: order=%s", mail.order_number)

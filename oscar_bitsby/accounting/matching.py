@@ -14,8 +14,8 @@ from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
+from oscar_bitsby.accounting.valuation import share_worth, worth_of_row
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.valuation import share_worth, worth_of_row
 
 #: How long after its time an invoice is still likely what a payment was meant for.
 LATE = dt.timedelta(days=2)

@@ -7,7 +7,7 @@ import datetime as dt
 from django.db.models import F
 from django.utils import timezone
 
-from oscar_bitsby import outbox
+from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BuyerMail
 
 REMINDERS_PER_PASS = 500

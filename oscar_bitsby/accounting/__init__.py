@@ -1,0 +1,1 @@
+"""Money as it is booked: Oscar's ledger, what payments are worth, and what they fit."""

@@ -1,0 +1,1 @@
+"""E-mails to buyers: written to an outbox with what causes them, and sent later."""
