@@ -17,7 +17,6 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf, invoice_refresh, signals
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.ledger import has_waiting_money
-from oscar_bitsby.attempts import NO_ANSWER, give_up, stale_before
 from oscar_bitsby.exceptions import (
     BitsbyError,
     NoSlot,
@@ -28,6 +27,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, log_change
+from oscar_bitsby.settlement.attempts import NO_ANSWER, give_up, stale_before
 from oscar_bitsby.utils.clock import shared_now
 
 logger = logging.getLogger("oscar_bitsby")

@@ -6,12 +6,13 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import payment_looks, settlement
+from oscar_bitsby import payment_looks
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.payment_looks import _near_start
+from oscar_bitsby.settlement import service
 from oscar_bitsby.utils.clock import shared_now
 
 #: The same invoice is asked about at most once in this time because of what somebody sent.
@@ -46,12 +47,12 @@ def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | N
 
 def settle_told(
     client: BitsbyClient, invoice: BitsbyInvoice, told: schemas.Invoice, *, dry_run: bool = False
-) -> settlement.Outcome:
+) -> service.Outcome:
     """Settle what was told; where it is called paid without its payment, ask for that too."""
     payment = told.payment
     if told.status == schemas.PAID and (payment is None or payment.wallet is None):
         payment = _payment_of(client, told) or payment
-    return settlement.settle(invoice, told, payment, dry_run=dry_run)
+    return service.settle(invoice, told, payment, dry_run=dry_run)
 
 
 def _payment_of(client: BitsbyClient, told: schemas.Invoice) -> schemas.Payment | None:
@@ -64,9 +65,7 @@ def _payment_of(client: BitsbyClient, told: schemas.Invoice) -> schemas.Payment 
     return next((item for item in items if item.invoice and item.invoice.id == told.id), None)
 
 
-def refresh(
-    invoice: BitsbyInvoice, client: BitsbyClient | None = None
-) -> settlement.Outcome | None:
+def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> service.Outcome | None:
     """Ask Bitsby about one invoice and settle what it says.
 
     Returns:

@@ -8,12 +8,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, cursor, settlement
+from oscar_bitsby import conf, cursor
 from oscar_bitsby.cursor import began
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.gateway.client import MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.report import Report
+from oscar_bitsby.settlement import service
 from oscar_bitsby.utils.clock import shared_now
 
 #: How often everything that is watched is looked at, as against the last days only.
@@ -117,13 +118,13 @@ def _take_in(
 ) -> None:
     told = payment.invoice
     if told is not None and told.id in ours:
-        outcome = settlement.settle(ours[told.id], told, payment, dry_run=report.dry_run)
+        outcome = service.settle(ours[told.id], told, payment, dry_run=report.dry_run)
         report.count(outcome)
         return
     reason = _reason_to_keep(payment, since)
     report.flagged += bool(reason)
     if not report.dry_run:
-        settlement.keep(payment, reason=reason)
+        service.keep(payment, reason=reason)
 
 
 def _reason_to_keep(payment: schemas.Payment, since: dt.datetime | None) -> str:

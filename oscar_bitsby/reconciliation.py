@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 
 from oscar_bitsby import conf, endings, invoice_refresh
-from oscar_bitsby.attempts import give_up_stale
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mails import reminders, sender
@@ -14,6 +13,7 @@ from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.passes import PassLost, one_at_a_time
 from oscar_bitsby.payment_looks import _look_at_payments
 from oscar_bitsby.report import Report
+from oscar_bitsby.settlement.attempts import give_up_stale
 
 logger = logging.getLogger("oscar_bitsby")
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from oscar_bitsby import settlement
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import EPOCH
-from oscar_bitsby.settlement import Do
+from oscar_bitsby.settlement import service
+from oscar_bitsby.settlement.service import Do
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -39,7 +39,7 @@ class Report:
     #: Says that the pass still runs; called between requests.
     keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)
 
-    def count(self, outcome: settlement.Outcome) -> None:
+    def count(self, outcome: service.Outcome) -> None:
         self.booked += outcome.did(Do.BOOK)
         self.flagged += outcome.did(Do.FLAG)
         self.ended += outcome.did(Do.EXPIRE) or outcome.did(Do.CANCEL)

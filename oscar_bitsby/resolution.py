@@ -28,7 +28,7 @@ from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderState, order_state
-from oscar_bitsby.settlement import flag, lock
+from oscar_bitsby.settlement.service import flag, lock
 from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")

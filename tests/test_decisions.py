@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.orders.stage import OrderState
+from oscar_bitsby.settlement import Action, Do, Facts, decide
 
 PENDING, CANCELLED = OrderState.PENDING, OrderState.CANCELLED
 OTHER, GONE = OrderState.OTHER, OrderState.GONE

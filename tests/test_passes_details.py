@@ -259,7 +259,7 @@ def test_what_fails_with_a_delivery_is_logged_by_its_invoice(hinted, fake, caplo
     def fail(*args, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
+    monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
 
     report = reconciliation.reconcile()
 

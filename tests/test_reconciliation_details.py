@@ -120,7 +120,7 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
     def fail(*args, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
+    monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
 
     assert invoice_refresh.glance(invoice) is False
 

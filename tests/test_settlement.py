@@ -14,18 +14,11 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby import (
-    cancellation,
-    invoice_refresh,
-    reconciliation,
-    resolution,
-    settlement,
-    signals,
-)
-from oscar_bitsby.decisions import Action, Do
+from oscar_bitsby import invoice_refresh, reconciliation, resolution, settlement, signals
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.settlement import Action, Do, cancellation
 from tests import bitsby
 
 Order = get_model("order", "Order")

@@ -10,10 +10,9 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import settlement, signals
-from oscar_bitsby.decisions import Action, Do
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement import Outcome
+from oscar_bitsby.settlement import Action, Do, Outcome, service
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -143,7 +142,7 @@ def test_a_new_reason_asks_staff_again(order, invoice, settle, stuck, django_use
     settle(invoice, payment=bitsby.transfer())
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.ACCEPTED)
 
-    settlement.flag(BitsbyPayment.objects.get(), BitsbyPayment.REBOUND, order)
+    service.flag(BitsbyPayment.objects.get(), BitsbyPayment.REBOUND, order)
 
     record = BitsbyPayment.objects.in_inbox().get()
     assert (record.attention, record.resolution, record.resolved_at) == ("rebound", "", None)
@@ -155,7 +154,7 @@ def test_the_same_reason_does_not_ask_staff_again(order, invoice, settle):
     settle(invoice, payment=payment)
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.ACCEPTED)
 
-    settlement.flag(BitsbyPayment.objects.get(), BitsbyPayment.SHORT, order)
+    service.flag(BitsbyPayment.objects.get(), BitsbyPayment.SHORT, order)
 
     assert not BitsbyPayment.objects.in_inbox().exists()
     assert BitsbyPayment.objects.get().resolution == BitsbyPayment.ACCEPTED

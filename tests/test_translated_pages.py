@@ -13,13 +13,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import formats, timezone, translation
 
-from oscar_bitsby import cancellation, conf
+from oscar_bitsby import conf
 from oscar_bitsby.accounting import matching
 from oscar_bitsby.facade import describe
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.mails import context, event_types
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
 from tests import bitsby

@@ -969,7 +969,7 @@ def test_a_database_that_fails_under_a_look_is_no_error_page(order, invoice, fak
     def fail(*args, **kwargs):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr("oscar_bitsby.settlement.settle", fail)
+    monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
 
     response = Client().get(signed_urls.order_url(order))
 

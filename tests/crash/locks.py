@@ -8,7 +8,7 @@ import re
 from django.apps import apps
 from django.db import connection
 
-#: As the docstring of ``oscar_bitsby.settlement`` has it.
+#: As the docstring of ``oscar_bitsby.settlement.service`` has it.
 ORDER = (
     "order.Order",
     "oscar_bitsby.BitsbyInvoice",

@@ -7,21 +7,13 @@ import datetime as dt
 from django.db import transaction
 from django.utils import timezone
 
-from oscar_bitsby import (
-    attempts,
-    cancellation,
-    endings,
-    facade,
-    payment_looks,
-    resolution,
-    settlement,
-    webhook,
-)
+from oscar_bitsby import endings, facade, payment_looks, resolution, settlement, webhook
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.report import Report
+from oscar_bitsby.settlement import attempts, cancellation, service
 
 
 def books_twice(patch):
@@ -51,25 +43,25 @@ def forgets_that_it_booked(patch):
 def books_what_was_asked(patch):
     """The ledger gets the asked amount and not the worth of what came."""
     patch("oscar_bitsby.accounting.valuation.worth_of", lambda payment, invoice: invoice.amount)
-    patch(settlement, "worth_of", lambda payment, invoice: invoice.amount)
+    patch(service, "worth_of", lambda payment, invoice: invoice.amount)
 
 
 def ignores_the_project(patch):
     """An answer about another project is taken for one about ours."""
     facts = settlement.Facts
-    patch(settlement, "Facts", lambda **known: facts(**{**known, "same_project": True}))
+    patch(service, "Facts", lambda **known: facts(**{**known, "same_project": True}))
 
 
 def ignores_the_amount(patch):
     """It does not matter which amount Bitsby thinks it was asked for."""
     facts = settlement.Facts
-    patch(settlement, "Facts", lambda **known: facts(**{**known, "same_money": True}))
+    patch(service, "Facts", lambda **known: facts(**{**known, "same_money": True}))
 
 
 def books_what_was_dismissed(patch):
     """A payment that staff took out of the inbox is booked all the same."""
     facts = settlement.Facts
-    patch(settlement, "Facts", lambda **known: facts(**{**known, "dismissed": False}))
+    patch(service, "Facts", lambda **known: facts(**{**known, "dismissed": False}))
 
 
 def cancels_what_may_be_paid(patch):
@@ -186,7 +178,7 @@ def asks_inside_a_transaction(patch):
 def writes_in_a_dry_run(patch):
     """A pass that shall write nothing writes."""
     settle = settlement.settle
-    patch(settlement, "settle", lambda *known, dry_run=False: settle(*known))
+    patch(service, "settle", lambda *known, dry_run=False: settle(*known))
 
 
 def reopens_without_stock(patch):

@@ -14,12 +14,12 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.ledger import has_waiting_money
-from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderState, is_cancelled_at, order_state
+from oscar_bitsby.settlement.rules import Action, Do, Facts, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import shared_now
 

@@ -18,15 +18,16 @@ from django.db import IntegrityError, router, transaction
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, notifications, signals
+from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.valuation import worth_of
-from oscar_bitsby.decisions import Action, Do, Facts, decide
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import NAMELESS, BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderState, order_state
-from oscar_bitsby.records import remember
+from oscar_bitsby.settlement import notifications
+from oscar_bitsby.settlement.payments import remember
+from oscar_bitsby.settlement.rules import Action, Do, Facts, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import shared_now
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oscar_bitsby.decisions import Action, Do
 from oscar_bitsby.mails.outbox import note
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
+from oscar_bitsby.settlement.rules import Action, Do
 
 #: Reasons of the money inbox that the buyer should know of. The others concern staff alone.
 TOLD_REASONS = (
