@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import invoice_refresh, payment_looks, resolution
+from oscar_bitsby import resolution
 from oscar_bitsby.accounting.matching import Match, match
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation import invoice_refresh, payment_sync
+from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.resolution import Result
 from oscar_bitsby.utils import i18n
 
@@ -59,7 +60,7 @@ def read_live(order: Any) -> str:
             raise _Enough
 
     try:
-        payment_looks.take_in_payments(
+        payment_sync.take_in_payments(
             factory.for_staff(STAFF_PATIENCE), report, start, stop_before=None, note=enough
         )
     except _Enough:

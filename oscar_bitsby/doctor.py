@@ -15,11 +15,12 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import checks, conf, models, passes
+from oscar_bitsby import checks, conf, models
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.utils.clock import shared_now
 
 OK, HINT, PROBLEM = "ok", "hint", "problem"
@@ -86,7 +87,7 @@ def _migrations() -> int:
 
 
 def _passes() -> Iterator[Finding]:
-    last = passes.last_one()
+    last = lease.last_one()
     remedy = (
         "Run bitsby_reconcile every minute, by cron or with --loop 60 as a service. If it does run,"
         " see in its log what keeps it from ending, such as a Bitsby that does not answer."
@@ -95,7 +96,7 @@ def _passes() -> Iterator[Finding]:
         yield Finding(PROBLEM, "No pass of bitsby_reconcile has ever come to its end.", remedy)
         return
     ago = _ago(shared_now() - last)
-    if passes.is_overdue(last):
+    if lease.is_overdue(last):
         yield Finding(PROBLEM, f"The last pass of bitsby_reconcile ended {ago}.", remedy)
     else:
         yield Finding(OK, f"The last pass of bitsby_reconcile ended {ago}.")

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, invoice_refresh, signals
+from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.ledger import has_waiting_money
 from oscar_bitsby.exceptions import (
@@ -27,6 +27,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, log_change
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement.attempts import NO_ANSWER, give_up, stale_before
 from oscar_bitsby.utils.clock import shared_now
 

@@ -6,9 +6,9 @@ import logging
 
 from celery import current_app, shared_task
 
-from oscar_bitsby import invoice_refresh, reconciliation
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.reconciliation import invoice_refresh, run
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -21,7 +21,7 @@ EXPIRY = 120
 def reconcile() -> str:
     """Make one pass, as ``bitsby_reconcile`` does; while another one runs, stand back."""
     try:
-        text = str(reconciliation.reconcile())
+        text = str(run.reconcile())
     except BitsbyError as error:
         text = f"{error}. Nothing is lost: the next pass goes on."
         logger.warning("the pass broke off: %s", text)

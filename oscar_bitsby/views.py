@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 
-from oscar_bitsby import conf, invoice_refresh
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -27,6 +27,7 @@ from oscar_bitsby.facade import payment_page, start_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import WAITING, standing_of
+from oscar_bitsby.reconciliation import invoice_refresh
 
 logger = logging.getLogger("oscar_bitsby")
 

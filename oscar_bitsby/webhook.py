@@ -16,10 +16,11 @@ from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from oscar_bitsby import conf, invoice_refresh
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.utils.clock import shared_now
 
 logger = logging.getLogger("oscar_bitsby")

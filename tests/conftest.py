@@ -89,7 +89,7 @@ def stop_time(monkeypatch):
     def stop(moment):
         monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
         monkeypatch.setattr("oscar_bitsby.utils.clock._behind", dt.timedelta)
-        monkeypatch.setattr("oscar_bitsby.passes.database_now", lambda: moment)
+        monkeypatch.setattr("oscar_bitsby.reconciliation.lease.database_now", lambda: moment)
 
     return stop
 

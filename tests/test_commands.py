@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.passes import LEASE
+from oscar_bitsby.reconciliation.lease import LEASE
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 

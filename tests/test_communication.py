@@ -19,13 +19,14 @@ from django.utils import formats, timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import invoice_refresh, reconciliation, resolution
+from oscar_bitsby import reconciliation, resolution
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.mails import event_types, outbox, sender
 from oscar_bitsby.mails.context import context_of
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.reconciliation import refresh, run
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.shopping import go_to_preview, place_order
@@ -257,7 +258,7 @@ def test_no_page_and_no_delivery_waits_for_a_mail_server(
     """Whoever settles a payment only notes the mail; the next pass sends it."""
     mail_server("Refusing")
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    committed(invoice_refresh.refresh, invoice)
+    committed(refresh, invoice)
     row = order.bitsby_mails.get()
     assert (row.status, row.tries) == ("waiting", 0)
     mail_server()
@@ -333,7 +334,7 @@ def test_a_wrong_amount_that_staff_knew_of_is_thanked_for(
 ):
     """When staff bind a payment of another amount, its buyer hears that it is received."""
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer("8.00000000"))]
-    invoice_refresh.refresh(invoice)
+    refresh(invoice)
     committed(resolution.mark_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
     reconciliation.reconcile()
 
@@ -975,7 +976,7 @@ def test_a_pass_says_between_mails_that_it_runs_and_stops_when_it_was_replaced(p
     def keep_alive():
         calls.append(1)
         if len(calls) == 2:
-            raise reconciliation.PassLost("another pass has taken over")
+            raise run.PassLost("another pass has taken over")
 
     sender.end_pass(keep_alive)
 
@@ -999,7 +1000,7 @@ def test_mails_go_out_when_something_unforeseen_ends_a_pass(order, fake, monkeyp
     def fail(*args, **kwargs):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("oscar_bitsby.reconciliation.endings.cancel_orders", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.run.endings.cancel_orders", fail)
     with pytest.raises(RuntimeError, match="unforeseen"):
         reconciliation.reconcile()
 
@@ -1051,8 +1052,8 @@ def test_passes_and_pages_that_settle_at_once_send_one_mail(order, invoice, fake
 
     results = at_once(
         reconciliation.reconcile,
-        lambda: invoice_refresh.refresh(invoice),
-        lambda: invoice_refresh.refresh(invoice),
+        lambda: refresh(invoice),
+        lambda: refresh(invoice),
     )
     reconciliation.reconcile()
 
@@ -1068,7 +1069,7 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
     mail_server("Slow")
     mail_backends.Slow.meanwhile = lambda: inside.append(connection.in_atomic_block)
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    invoice_refresh.refresh(invoice)
+    refresh(invoice)
     reconciliation.reconcile()
 
     assert inside == [False]

@@ -22,10 +22,11 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils.clock import database_now, shared_now
 from tests import bitsby

@@ -7,10 +7,11 @@ import logging
 
 import pytest
 
-from oscar_bitsby import invoice_refresh, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.passes import LEASE
+from oscar_bitsby.reconciliation import refresh
+from oscar_bitsby.reconciliation.lease import LEASE
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db
@@ -190,7 +191,7 @@ def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
     fake.invoices = [bitsby.told(invoice)]
     client = BitsbyClient(bitsby.KEY)
 
-    invoice_refresh.refresh(invoice, client)
+    refresh(invoice, client)
 
     assert client.requests == len(fake.requests) == 1
 

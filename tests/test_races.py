@@ -16,11 +16,12 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation, settlement
+from oscar_bitsby import reconciliation, settlement
 from oscar_bitsby.exceptions import NotPayable, PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import cancellation
 from tests import bitsby
 

@@ -13,10 +13,11 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation, resolution
+from oscar_bitsby import reconciliation, resolution
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
-from oscar_bitsby.passes import LEASE
+from oscar_bitsby.reconciliation import invoice_refresh, refresh
+from oscar_bitsby.reconciliation.lease import LEASE
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -308,7 +309,7 @@ def test_what_was_sent_before_the_right_amount_is_found(order, watched, books):
     books.add(amount="9.00000000")
     right = bitsby.told(watched, "paid", payment=bitsby.transfer())
     books.fake.invoices = [right]
-    invoice_refresh.refresh(watched)
+    refresh(watched)
     assert status_of(order) == "Being processed"
 
     reconciliation.reconcile()
@@ -1036,7 +1037,7 @@ def test_refresh_settles_what_bitsby_says(order, invoice, fake):
     """One question about one invoice settles it."""
     fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
 
-    outcome = invoice_refresh.refresh(invoice)
+    outcome = refresh(invoice)
 
     assert outcome.is_final
     assert status_of(order) == "Being processed"
@@ -1047,13 +1048,13 @@ def test_refresh_of_an_invoice_that_bitsby_does_not_know_does_nothing(order, inv
     other = bitsby.told(invoice, "paid", payment=bitsby.transfer(), id=str(bitsby.new_id()))
     fake.on("/invoices/list", bitsby.success([other]))
 
-    assert invoice_refresh.refresh(invoice) is None
+    assert refresh(invoice) is None
     assert status_of(order) == "Pending"
 
 
 def test_refresh_of_an_attempt_asks_nothing(order, invoice_for, fake):
     """An attempt that has no id at Bitsby cannot be asked about."""
-    assert invoice_refresh.refresh(invoice_for(order, "creating", bitsby_id=None)) is None
+    assert refresh(invoice_for(order, "creating", bitsby_id=None)) is None
     assert fake.requests == []
 
 
@@ -1063,7 +1064,7 @@ def test_a_paid_answer_without_its_payment_is_completed(order, invoice, fake):
     told = bitsby.told(invoice, "paid")
     fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
 
-    invoice_refresh.refresh(invoice)
+    refresh(invoice)
 
     assert Transaction.objects.get().reference == payment["id"]
 
@@ -1074,7 +1075,7 @@ def test_another_invoices_payment_completes_nothing(order, invoice, fake):
     fake.invoices = [bitsby.told(invoice, "paid")]
     fake.on("/payments/list", bitsby.success([bitsby.seen(invoice=other), bitsby.seen()]))
 
-    invoice_refresh.refresh(invoice)
+    refresh(invoice)
 
     assert not Transaction.objects.exists()
     assert status_of(order) == "Pending"
@@ -1086,7 +1087,7 @@ def test_refresh_raises_ours_and_changes_nothing(order, invoice, fake, answer):
     fake.on("/invoices/list", answer)
 
     with pytest.raises(BitsbyError):
-        invoice_refresh.refresh(invoice)
+        refresh(invoice)
     assert status_of(order) == "Pending"
 
 
@@ -1107,7 +1108,7 @@ def test_a_glance_is_taken_at_most_once_in_ten_seconds(invoice, fake, clock, mov
 def test_a_glance_does_not_wait_and_never_raises(invoice, fake, clock):
     """Without a free slot, or without Bitsby, the buyer's page goes on at once."""
     fake.invoices = [bitsby.told(invoice)]
-    invoice_refresh.refresh(invoice)
+    refresh(invoice)
     slept = clock.slept
     assert invoice_refresh.glance(invoice) is False
     assert clock.slept == slept
@@ -1142,7 +1143,7 @@ def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fak
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("call", [invoice_refresh.refresh, invoice_refresh.look_into_delivery])
+@pytest.mark.parametrize("call", [refresh, invoice_refresh.look_into_delivery])
 def test_asking_inside_a_transaction_is_refused(invoice, fake, call):
     """A lock held while Bitsby answers would stop the shop: nothing is sent, it raises."""
     fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]

@@ -8,9 +8,9 @@ import logging
 import pytest
 from django.utils import timezone
 
-from oscar_bitsby import invoice_refresh
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice
+from oscar_bitsby.reconciliation import invoice_refresh
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db

@@ -10,8 +10,9 @@ from django.db import connections
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation, signals
+from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 from tests.test_staff import (
     INBOX,
@@ -148,7 +149,7 @@ def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, keeper)
 
     reconciliation.reconcile()
     fake.payments[0]["invoice"]["status"] = "paid"
-    invoice_refresh.refresh(mismatch.invoice)
+    refresh(mismatch.invoice)
 
     assert booked(mismatch.invoice.order) == [(str(mismatch.bitsby_id), "8.00")]
     assert not BitsbyPayment.objects.in_inbox().exists()

@@ -14,10 +14,11 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation, resolution, settlement, signals
+from oscar_bitsby import reconciliation, resolution, settlement, signals
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.reconciliation import refresh
 from oscar_bitsby.settlement import Action, Do, cancellation
 from tests import bitsby
 
@@ -173,7 +174,7 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
             reverse("oscar_bitsby:webhook"), delivery, content_type="application/json"
         ),
         "reconcile": reconciliation.reconcile,
-        "refresh": lambda: invoice_refresh.refresh(invoice),
+        "refresh": lambda: refresh(invoice),
         "page": lambda: client.get(
             reverse("oscar_bitsby:state", args=[signed_urls.token_for(order.number)])
         ),

@@ -10,9 +10,10 @@ from django.db import transaction
 from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 
-from oscar_bitsby import invoice_refresh, reconciliation, signals
+from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,7 +54,7 @@ def test_a_paid_invoice_is_announced(order, invoice, fake, heard):
     """``invoice_paid`` carries invoice and order, once, whatever is repeated."""
     fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
     for _ in range(3):
-        invoice_refresh.refresh(invoice)
+        refresh(invoice)
 
     payload = {"invoice": invoice, "order": order}
     assert heard == [("invoice_paid", BitsbyInvoice, payload, False)]
@@ -65,7 +66,7 @@ def test_an_expired_invoice_is_announced(order, invoice, fake, heard):
     """``invoice_expired`` carries invoice and order, once."""
     fake.invoices = [bitsby.told(invoice, "expired")]
     for _ in range(3):
-        invoice_refresh.refresh(invoice)
+        refresh(invoice)
 
     assert heard == [
         ("invoice_expired", BitsbyInvoice, {"invoice": invoice, "order": order}, False)
@@ -77,7 +78,7 @@ def test_money_that_needs_a_person_is_announced(order, invoice, fake, heard):
     told = bitsby.told(invoice, "paid", payment=bitsby.transfer(), amountFiat="99.00")
     fake.invoices = [told]
     for _ in range(3):
-        invoice_refresh.refresh(invoice)
+        refresh(invoice)
 
     payload = {"payment": BitsbyPayment.objects.get(), "reason": "mismatch", "order": order}
     assert heard == [("payment_needs_attention", BitsbyPayment, payload, False)]
@@ -124,7 +125,7 @@ def test_a_receiver_that_raises_is_logged_and_stops_nothing(order, invoice, fake
     signals.invoice_paid.connect(fail)
     try:
         with caplog.at_level(logging.ERROR):
-            invoice_refresh.refresh(invoice)
+            refresh(invoice)
     finally:
         signals.invoice_paid.disconnect(fail)
 

@@ -16,9 +16,10 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import facade, invoice_refresh, reconciliation
+from oscar_bitsby import facade, reconciliation
 from oscar_bitsby.exceptions import Refused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -221,12 +222,12 @@ def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid
 
 def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(order, paid, fake, move_time):
     """Where Bitsby shows transfers before they are final, one may be gone: that is for people."""
-    invoice_refresh.refresh(paid)
+    refresh(paid)
     fake.invoices = [bitsby.told(paid, "unpaid")]
 
     for _ in range(2):
         reconciliation.reconcile()
-        invoice_refresh.refresh(paid)
+        refresh(paid)
         move_time(hours=26)
 
     assert status_of(order) == "Being processed"

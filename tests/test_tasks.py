@@ -20,7 +20,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.gateway.rate_limit import wait_for_slot
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.passes import LEASE
+from oscar_bitsby.reconciliation.lease import LEASE
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 

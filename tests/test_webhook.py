@@ -10,8 +10,9 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -174,7 +175,7 @@ def test_an_invoice_that_bitsby_does_not_know_is_a_503(invoice, deliver, fake):
 
 def test_a_delivery_never_waits_for_a_slot(order, paid, deliver, fake, clock):
     """Without a free slot: 503 at once, nothing sent, and the next pass settles it."""
-    invoice_refresh.refresh(BitsbyInvoice(bitsby_id=bitsby.new_id()))
+    refresh(BitsbyInvoice(bitsby_id=bitsby.new_id()))
     fake.requests.clear()
 
     assert deliver(paid).status_code == 503
@@ -207,7 +208,7 @@ def test_our_own_failure_is_a_503(invoice, deliver, fake, monkeypatch):
     def fail(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("oscar_bitsby.invoice_refresh.look_into_delivery", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.invoice_refresh.look_into_delivery", fail)
 
     assert deliver(invoice).status_code == 503
 

@@ -121,7 +121,7 @@ def test_our_own_failure_is_logged_with_its_invoice(unpaid, deliver, monkeypatch
     def fail(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("oscar_bitsby.invoice_refresh.look_into_delivery", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.invoice_refresh.look_into_delivery", fail)
 
     response = deliver(unpaid)
 

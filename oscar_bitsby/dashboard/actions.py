@@ -16,11 +16,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
-from oscar_bitsby import binding, invoice_refresh, permissions, resolution, staff
+from oscar_bitsby import binding, permissions, resolution, staff
 from oscar_bitsby.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.resolution import Result
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.money import parse_amount, to_cents

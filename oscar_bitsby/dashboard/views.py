@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
-from oscar_bitsby import binding, passes, permissions, staff
+from oscar_bitsby import binding, permissions, staff
 from oscar_bitsby.accounting.matching import OFFERED, Suggestions, suggest
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.dashboard.access import (
@@ -27,6 +27,7 @@ from oscar_bitsby.dashboard.access import (
 )
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.paging import BoundedPaginator, KeyedRows
+from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.search import invoices_named
 
 PAGE = 25
@@ -99,8 +100,8 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         context["rows"] = [self._row(payment, suggested) for payment in payments]
         context["offered"] = OFFERED
         context["is_done"] = self.is_done
-        context["last_pass"] = passes.last_one()
-        context["is_overdue"] = passes.is_overdue(context["last_pass"])
+        context["last_pass"] = lease.last_one()
+        context["is_overdue"] = lease.is_overdue(context["last_pass"])
         context["may_bind"] = permissions.may_move_money(self.request.user)
         return context
 

@@ -16,6 +16,7 @@ from oscar_bitsby import binding, reconciliation, resolution
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.reconciliation import run
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOUR
 
@@ -286,7 +287,7 @@ class SettleBurst(Operation):
     def prepare(self, shop):
         for buyer in (0, 1):
             shop.pay(invoiced(shop, buyer))
-        reconciliation.BitsbyInvoice.objects.filter(pk=shop.invoice(1).pk).update(
+        run.BitsbyInvoice.objects.filter(pk=shop.invoice(1).pk).update(
             hinted_at="2026-01-01T00:00Z"
         )
 

@@ -10,7 +10,7 @@ from django.db import connections
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, invoice_refresh, resolution
+from oscar_bitsby import binding, reconciliation, resolution
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from tests.crash import audit, processes
@@ -149,7 +149,7 @@ def run_round(laboratory, race, number):
 
 
 def refresh(shop):
-    invoice_refresh.refresh(shop.invoice())
+    reconciliation.refresh(shop.invoice())
 
 
 def make_pass(shop):

@@ -15,10 +15,11 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 from oscar.test import factories
 
-from oscar_bitsby import passes, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.reconciliation import lease
 from tests import shopping
 from tests.crash import clock
 
@@ -233,4 +234,4 @@ def prepare_process():
     """Make this process a shop that need not wait: neither for slots nor between tries."""
     rate_limit.SPACING = rate_limit.BUYER_MARK = dt.timedelta(0)
     # One clock for everything, on PostgreSQL too.
-    rate_limit.database_now = passes.database_now = clock.now
+    rate_limit.database_now = lease.database_now = clock.now

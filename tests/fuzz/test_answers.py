@@ -17,12 +17,13 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, invoice_refresh, payment_looks, reconciliation
+from oscar_bitsby import binding, reconciliation
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.gateway import client
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.reconciliation import payment_sync, refresh
 from tests import bitsby
 from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery
@@ -332,7 +333,7 @@ def test_a_huge_page_is_taken_in_within_bounds(monkeypatch, clock, invoice, unex
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
     with meter.one("500 payments"):
-        payment_looks.take_in_first_page(lists.api, timezone.now())
+        payment_sync.take_in_first_page(lists.api, timezone.now())
     assert BitsbyPayment.objects.count() == 500
     meter.assert_bounded()
     assert unexpected == []
@@ -348,7 +349,7 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
     before = state_of(order)
     payment = bitsby.transfer() if word == "paid" else None
     fake.invoices = [bitsby.told(invoice, word, payment=payment, projectId=OTHER_PROJECT)]
-    invoice_refresh.refresh(invoice)
+    refresh(invoice)
     invoice.refresh_from_db()
     assert invoice.status == BitsbyInvoice.UNPAID
     assert state_of(order) == before

@@ -24,9 +24,10 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import invoice_refresh, reconciliation, webhook
+from oscar_bitsby import webhook
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.reconciliation import invoice_refresh, run
 from oscar_bitsby.simulator.process import running_simulator
 from tests import bitsby
 from tests.fuzz.tools import FLOOD_SECONDS
@@ -228,8 +229,8 @@ def test_deliveries_that_overlap_ask_once(invoice, fake, deliver, monkeypatch, c
         deliver()
         clock.sleep(2)
 
-    slots = first_interrupted(reconciliation.gateway.if_free, another)
-    monkeypatch.setattr(reconciliation.gateway, "if_free", slots)
+    slots = first_interrupted(run.gateway.if_free, another)
+    monkeypatch.setattr(run.gateway, "if_free", slots)
     fake.invoices = [bitsby.told(invoice)]
     deliver()
     assert len(fake.requests) == 1

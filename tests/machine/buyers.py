@@ -7,11 +7,11 @@ from decimal import Decimal
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from oscar_bitsby import invoice_refresh
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.facade import payment_page, start_payment
 from oscar_bitsby.orders.payment_status import standing_of
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.state import PAID
 from oscar_bitsby.simulator.wallets import COINS
 from tests.machine import model

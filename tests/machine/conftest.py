@@ -6,12 +6,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from oscar_bitsby import passes
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from oscar_bitsby.orders import transitions
+from oscar_bitsby.reconciliation import lease
 from tests.machine.common import STOCK, StockRecord
 from tests.machine.shop import Shop
 
@@ -56,7 +56,7 @@ def wired(db, monkeypatch, product):
                 monkeypatch.setitem(field.__dict__, "_get_default", now)
     monkeypatch.setattr(timezone, "now", now)
     monkeypatch.setattr(rate_limit, "database_now", now)
-    monkeypatch.setattr(passes, "database_now", now)
+    monkeypatch.setattr(lease, "database_now", now)
     monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", Time)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
     monkeypatch.setattr(transitions, "give_back", give_back)

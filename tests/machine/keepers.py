@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from oscar_bitsby import binding, invoice_refresh, resolution
+from oscar_bitsby import binding, reconciliation, resolution
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.machine.common import (
@@ -130,7 +130,7 @@ class Keepers:
         if invoice is None:
             return
         with suppress(GatewayError):
-            invoice_refresh.refresh(invoice)
+            reconciliation.refresh(invoice)
         self.committed()
 
     @rule(number=pick)

@@ -8,8 +8,8 @@ from decimal import Decimal
 from django.db.models import Q
 from oscar.core.loading import get_model
 
-from oscar_bitsby import cursor
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.simulator.state import PAID
 from oscar_bitsby.utils.money import to_cents
 

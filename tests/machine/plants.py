@@ -7,12 +7,13 @@ import datetime as dt
 from django.db import transaction
 from django.utils import timezone
 
-from oscar_bitsby import endings, facade, payment_looks, resolution, settlement, webhook
+from oscar_bitsby import facade, resolution, settlement, webhook
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation import expiry, payment_sync
+from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.settlement import attempts, cancellation, service
 
 
@@ -102,7 +103,7 @@ def gives_stock_back_twice(patch):
 
 def knows_it_all(patch):
     """A payment that was seen once is never looked at again."""
-    patch(payment_looks, "_is_old_news", lambda *known: True)
+    patch(payment_sync, "_is_old_news", lambda *known: True)
 
 
 def believes_in_newest_first(patch):
@@ -114,7 +115,7 @@ def believes_in_newest_first(patch):
 
 def looks_near_only(patch):
     """No far look is ever made again."""
-    patch(payment_looks, "FAR_LOOK_EVERY", dt.timedelta(days=9999))
+    patch(payment_sync, "FAR_LOOK_EVERY", dt.timedelta(days=9999))
 
 
 def trusts_deliveries(patch):
@@ -139,7 +140,7 @@ def ends_without_asking(patch):
         overdue = BitsbyInvoice.objects.filter(status="unpaid", expires_at__lte=timezone.now())
         overdue.update(status="expired", ended_at=timezone.now())
 
-    patch(endings, "last_words", last_words)
+    patch(expiry, "last_words", last_words)
 
 
 def replaces_without_asking(patch):

@@ -10,9 +10,10 @@ from django.db import connection, transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from oscar_bitsby import cursor, reconciliation, signals
+from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import cursor
 from tests import bitsby
 from tests.machine import model
 from tests.machine.buyers import Buyers

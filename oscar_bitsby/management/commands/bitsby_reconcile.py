@@ -11,8 +11,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
-from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.reconciliation import run
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -67,7 +67,7 @@ class Command(BaseCommand):
             ended.wait(pause)
 
     def _one_pass(self, dry_run: bool) -> None:
-        report = reconciliation.reconcile(dry_run=dry_run, progress=self._progress)
+        report = run.reconcile(dry_run=dry_run, progress=self._progress)
         self._progress("")
         prefix = "would do: " if dry_run else ""
         self.stdout.write(f"{prefix}{report}")

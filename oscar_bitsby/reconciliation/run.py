@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import conf, endings, invoice_refresh
+from oscar_bitsby import conf
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mails import reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.passes import PassLost, one_at_a_time
-from oscar_bitsby.payment_looks import _look_at_payments
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation import expiry, invoice_refresh
+from oscar_bitsby.reconciliation.lease import PassLost, one_at_a_time
+from oscar_bitsby.reconciliation.payment_sync import _look_at_payments
+from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.settlement.attempts import give_up_stale
 
 logger = logging.getLogger("oscar_bitsby")
@@ -79,8 +80,8 @@ def _settle_all(
         give_up_stale(settings)
     _look_at_payments(settings, client, report, progress)
     _look_into_hints(client, report)
-    endings.last_words(settings, client, report, progress)
-    endings.cancel_orders(settings, client, report, progress)
+    expiry.last_words(settings, client, report, progress)
+    expiry.cancel_orders(settings, client, report, progress)
     if not report.dry_run:
         # After the look: who has paid is not reminded.
         reminders.note_reminders()

@@ -8,12 +8,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from oscar_bitsby import conf, cursor
-from oscar_bitsby.cursor import began
+from oscar_bitsby import conf
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.gateway.client import MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation import cursor
+from oscar_bitsby.reconciliation.cursor import began
+from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.settlement import service
 from oscar_bitsby.utils.clock import shared_now
 

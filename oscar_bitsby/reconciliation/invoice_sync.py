@@ -8,9 +8,9 @@ from uuid import UUID
 from oscar_bitsby import conf
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.gateway.client import MARGIN, BitsbyClient
-from oscar_bitsby.invoice_refresh import settle_told, word_on
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation.invoice_refresh import settle_told, word_on
+from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.utils.clock import shared_now
 
 #: Up to so many invoices are asked about one by one; more are looked up in the list.

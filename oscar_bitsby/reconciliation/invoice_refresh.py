@@ -6,12 +6,12 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import payment_looks
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.payment_looks import _near_start
+from oscar_bitsby.reconciliation import payment_sync
+from oscar_bitsby.reconciliation.payment_sync import _near_start
 from oscar_bitsby.settlement import service
 from oscar_bitsby.utils.clock import shared_now
 
@@ -169,7 +169,7 @@ def _look(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bo
     try:
         client = make_client()
         if is_one_of_many:
-            payment_looks.take_in_first_page(client, _near_start())
+            payment_sync.take_in_first_page(client, _near_start())
             hinted.note_on(checked_at=shared_now())
         else:
             refresh(invoice, client)

@@ -12,9 +12,9 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.invoice_sync import _ask_and_settle
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation.invoice_sync import _ask_and_settle
+from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.utils.clock import shared_now
 

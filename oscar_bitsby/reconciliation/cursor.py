@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.report import Report
+from oscar_bitsby.reconciliation.report import Report
 
 
 def shared_state() -> GatewayState:
