@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from bench import rows
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
-from oscar_bitsby.paging import MOST_COUNTED
+from oscar_bitsby.staff.pagination import MOST_COUNTED
 
 #: Invoices and payments that the database is asked about by rare values: the oldest ones.
 RARE = 5

@@ -7,9 +7,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from oscar_bitsby.buyer.views import RETRY_DELAYS
 from oscar_bitsby.gateway.factory import BUYER_PATIENCE
 from oscar_bitsby.gateway.rate_limit import SPACING
-from oscar_bitsby.views import RETRY_DELAYS
 
 #: Seconds between two requests of the account.
 SECONDS = SPACING.total_seconds()

@@ -12,8 +12,8 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
-from oscar_bitsby.paging import BoundedPaginator
-from oscar_bitsby.search import invoices_named, payments_named
+from oscar_bitsby.staff.pagination import BoundedPaginator
+from oscar_bitsby.staff.search import invoices_named, payments_named
 from oscar_bitsby.utils import i18n
 
 Order = get_model("order", "Order")

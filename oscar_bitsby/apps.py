@@ -17,11 +17,11 @@ class BitsbyConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here, since all of these need the models to be loaded.
-        from oscar_bitsby import checks
-        from oscar_bitsby.buyer_pages import extend_buyer_pages
+        from oscar_bitsby.buyer.order_notice import extend_buyer_pages
         from oscar_bitsby.checkout import hook
-        from oscar_bitsby.dashboard.hook import extend_dashboard
         from oscar_bitsby.mails import event_types
+        from oscar_bitsby.ops import checks
+        from oscar_bitsby.staff.dashboard.hook import extend_dashboard
 
         checks.register_checks()
         hook.extend_checkout()
@@ -29,6 +29,6 @@ class BitsbyConfig(AppConfig):
         extend_buyer_pages()
         post_migrate.connect(event_types.ensure_all, sender=self)
         if apps.is_installed("django.contrib.admin"):
-            from oscar_bitsby.order_admin import extend_order_admin
+            from oscar_bitsby.staff.order_admin import extend_order_admin
 
             extend_order_admin()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.urls import path
 
-from oscar_bitsby import again, views, webhook
-from oscar_bitsby.dashboard import actions
-from oscar_bitsby.dashboard import views as dashboard
+from oscar_bitsby import webhook
+from oscar_bitsby.buyer import reorder, views
+from oscar_bitsby.staff.dashboard import actions
+from oscar_bitsby.staff.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
 
@@ -16,7 +17,7 @@ urlpatterns = [
     path("orders/<str:token>/", views.OrderView.as_view(), name="order"),
     path("orders/<str:token>/pay/", views.PayView.as_view(), name="pay"),
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
-    path("orders/<str:token>/again/", again.OrderAgainView.as_view(), name="again"),
+    path("orders/<str:token>/again/", reorder.OrderAgainView.as_view(), name="again"),
     path("dashboard/", dashboard.InboxView.as_view(), name="dashboard-inbox"),
     path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(

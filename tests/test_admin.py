@@ -14,7 +14,7 @@ from oscar.apps.order.admin import OrderAdmin
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
-from oscar_bitsby.order_admin import OrderAdminMixin, extend_order_admin
+from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
 from tests import bitsby
 from tests.test_staff import MAY_BIND, Page, arrive, bind_url, member, said
 

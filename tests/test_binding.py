@@ -12,8 +12,9 @@ from django.utils import timezone
 from django.utils.html import escape
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.staff import binding
 from tests import bitsby
 from tests.test_staff import (
     BIND,

@@ -11,12 +11,12 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
-from oscar_bitsby import buyer_pages
+from oscar_bitsby.buyer import order_notice
 from oscar_bitsby.orders import signed_urls
 from tests.shopping import buy
 
 TEMPLATES = sorted(
-    (Path(buyer_pages.__file__).parent / "templates" / "oscar_bitsby").rglob("*.html")
+    (Path(order_notice.__file__).parent / "templates" / "oscar_bitsby").rglob("*.html")
 )
 
 pytestmark = pytest.mark.django_db
@@ -101,7 +101,7 @@ def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch
     def fail(order):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(buyer_pages, "standing_of", fail)
+    monkeypatch.setattr(order_notice, "standing_of", fail)
     response = account.get(reverse("customer:order", args=[order.number]))
 
     assert response.status_code == 200
@@ -110,10 +110,10 @@ def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch
 
 def test_extending_twice_changes_nothing():
     """The mixin goes in front of a view once."""
-    before = [getattr(apps.get_app_config(label), name) for label, name in buyer_pages.VIEWS]
-    buyer_pages.extend_buyer_pages()
+    before = [getattr(apps.get_app_config(label), name) for label, name in order_notice.VIEWS]
+    order_notice.extend_buyer_pages()
     assert before == [
-        getattr(apps.get_app_config(label), name) for label, name in buyer_pages.VIEWS
+        getattr(apps.get_app_config(label), name) for label, name in order_notice.VIEWS
     ]
 
 

@@ -19,7 +19,7 @@ from django.utils import formats, timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby import reconciliation, resolution
+from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.mails import event_types, outbox, sender
@@ -27,6 +27,7 @@ from oscar_bitsby.mails.context import context_of
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh, run
+from oscar_bitsby.staff import review
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.shopping import go_to_preview, place_order
@@ -335,7 +336,7 @@ def test_a_wrong_amount_that_staff_knew_of_is_thanked_for(
     """When staff bind a payment of another amount, its buyer hears that it is received."""
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer("8.00000000"))]
     refresh(invoice)
-    committed(resolution.mark_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
+    committed(review.mark_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
     reconciliation.reconcile()
 
     the_mail(order, "received your payment of $8.00")
@@ -348,7 +349,7 @@ def test_a_wrong_amount_that_staff_accept_later_is_thanked_for(order, invoice, f
     reconciliation.reconcile()
     mail.outbox.clear()
 
-    resolution.accept(BitsbyPayment.objects.get().pk, staff_user, "a good customer")
+    review.accept(BitsbyPayment.objects.get().pk, staff_user, "a good customer")
     reconciliation.reconcile()
 
     the_mail(order, "received your payment of $8.00")
@@ -369,7 +370,7 @@ def test_an_order_that_staff_settle_again_is_told_as_paid(
     mail.outbox.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Order, "pipeline", pipeline)
-        resolution.settle_again(BitsbyPayment.objects.get().pk, staff_user, "late")
+        review.settle_again(BitsbyPayment.objects.get().pk, staff_user, "late")
     reconciliation.reconcile()
 
     the_mail(order, "received your payment")

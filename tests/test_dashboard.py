@@ -15,9 +15,9 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.accounting import matching
 from oscar_bitsby.accounting.matching import best_match
-from oscar_bitsby.dashboard.hook import OrderPageMixin, extend_dashboard
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.staff.dashboard.hook import OrderPageMixin, extend_dashboard
 from tests import bitsby
 from tests.test_staff import (
     CANCEL,
@@ -502,7 +502,7 @@ def test_a_shop_without_oscars_order_pages_starts_all_the_same(monkeypatch, sett
     def missing(label):
         raise LookupError(label)
 
-    monkeypatch.setattr("oscar_bitsby.dashboard.hook.apps.get_app_config", missing)
+    monkeypatch.setattr("oscar_bitsby.staff.dashboard.hook.apps.get_app_config", missing)
     settings.OSCAR_DASHBOARD_NAVIGATION = []
 
     extend_dashboard()
@@ -626,7 +626,7 @@ def test_pages_keep_the_filters(place, invoice_for, keeper):
 
 def test_the_list_counts_no_further_than_people_page(place, invoice_for, keeper, monkeypatch):
     """Among very many rows the first pages work and the count stops early."""
-    monkeypatch.setattr("oscar_bitsby.paging.MOST_COUNTED", 30)
+    monkeypatch.setattr("oscar_bitsby.staff.pagination.MOST_COUNTED", 30)
     order = place()
     for number in range(60):
         invoice_for(order, "expired", uid=f"e{number:02}")

@@ -106,7 +106,7 @@ def test_wrong_settings_are_a_problem(settings):
 
 def test_missing_tables_are_a_problem(monkeypatch, account):
     """Before ``migrate`` nothing else is looked at."""
-    monkeypatch.setattr("oscar_bitsby.doctor._migrations", lambda: 2)
+    monkeypatch.setattr("oscar_bitsby.ops.doctor._migrations", lambda: 2)
     said, error = doctor()
     assert "2 migrations are not applied" in said
     assert error == "1 problem."
@@ -130,7 +130,7 @@ def test_a_database_that_is_away_is_a_problem(settings, monkeypatch, account):
     def fail():
         raise OperationalError("connection refused\nIs the server running?")
 
-    monkeypatch.setattr("oscar_bitsby.doctor._migrations", fail)
+    monkeypatch.setattr("oscar_bitsby.ops.doctor._migrations", fail)
     said, error = doctor()
     assert "The database cannot be asked: connection refused." in said
     assert error == "1 problem."
@@ -233,7 +233,7 @@ def test_a_site_without_a_domain_is_hinted_at(account, passing):
 def test_clocks_that_are_apart_are_hinted_at(account, passing, monkeypatch):
     """A machine whose clock is off is named."""
     monkeypatch.setattr(
-        "oscar_bitsby.doctor.shared_now", lambda: timezone.now() + dt.timedelta(seconds=90)
+        "oscar_bitsby.ops.doctor.shared_now", lambda: timezone.now() + dt.timedelta(seconds=90)
     )
     assert "are 90 seconds apart" in doctor()[0]
 

@@ -15,9 +15,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, pruning, reconciliation, settlement
+from oscar_bitsby import reconciliation, settlement
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.ops import pruning
+from oscar_bitsby.staff import binding
 from tests import bitsby
 
 Transaction = get_model("payment", "Transaction")

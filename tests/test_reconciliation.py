@@ -13,11 +13,12 @@ from django.db.models.signals import post_save
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import reconciliation, resolution
+from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh, refresh
 from oscar_bitsby.reconciliation.lease import LEASE
+from oscar_bitsby.staff import review
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -898,7 +899,7 @@ def test_an_order_whose_money_was_dismissed_is_cancelled_in_the_end(
     reconciliation.reconcile()
     assert status_of(order) == "Pending"
 
-    assert resolution.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
+    assert review.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
     BitsbyInvoice.objects.update(checked_at=timezone.now() - HOUR)
     reconciliation.reconcile()
 

@@ -14,12 +14,13 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby import reconciliation, resolution, settlement, signals
+from oscar_bitsby import reconciliation, settlement, signals
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh
 from oscar_bitsby.settlement import Action, Do, cancellation
+from oscar_bitsby.staff import review
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -495,7 +496,7 @@ def test_dismissing_what_an_invoice_was_called_paid_by_frees_its_order(
     payment = bitsby.transfer()
     settle(invoice, payment=payment, amountFiat="99.00")
 
-    resolution.dismiss(BitsbyPayment.objects.get().pk, staff, "sent back")
+    review.dismiss(BitsbyPayment.objects.get().pk, staff, "sent back")
     settle(invoice, payment=payment, amountFiat="99.00")
 
     invoice.refresh_from_db()
@@ -931,7 +932,7 @@ def test_dismissed_money_no_longer_keeps_the_order(order, ended, settle, cancel,
     settle(ended, "expired", payment=bitsby.transfer())
     assert not cancel(order)
 
-    assert resolution.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
+    assert review.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
 
     assert cancel(order)
     assert status_of(order) == "Cancelled"

@@ -954,7 +954,7 @@ def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monke
     def fail(order):
         raise OperationalError("database is locked")
 
-    monkeypatch.setattr("oscar_bitsby.views.start_payment", fail)
+    monkeypatch.setattr("oscar_bitsby.buyer.views.start_payment", fail)
 
     response = Client().post(signed_urls.pay_url(order))
 

@@ -17,12 +17,12 @@ from oscar.apps.checkout import exceptions
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
+from oscar_bitsby.buyer.views import SESSION_KEY
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders.signed_urls import order_url, pay_url
-from oscar_bitsby.views import SESSION_KEY
 
 logger = logging.getLogger("oscar_bitsby")
 

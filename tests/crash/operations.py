@@ -12,11 +12,12 @@ from decimal import Decimal
 from django.db import connections
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, reconciliation, resolution
+from oscar_bitsby import reconciliation
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
+from oscar_bitsby.staff import binding, review
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOUR
 
@@ -579,7 +580,7 @@ class Accept(Bind):
         shop.reconcile()
 
     def act(self, shop):
-        resolution.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
+        review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
 
 
 # Receiving a delivery that says what is not so.

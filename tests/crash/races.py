@@ -10,9 +10,10 @@ from django.db import connections
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, reconciliation, resolution
+from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.staff import binding, review
 from tests.crash import audit, processes
 from tests.crash.laboratory import Finding, come_to_rest, in_shop
 from tests.crash.operations import bind_at_bitsby, invoiced, short
@@ -185,7 +186,7 @@ def bind(shop, buyer=0, payment=0):
 
 
 def accept(shop):
-    resolution.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
+    review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
 
 
 def bind_and_tell(shop):

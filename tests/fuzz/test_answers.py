@@ -17,13 +17,14 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import binding, reconciliation
+from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.gateway import client
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import payment_sync, refresh
+from oscar_bitsby.staff import binding
 from tests import bitsby
 from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery

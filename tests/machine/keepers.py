@@ -8,9 +8,10 @@ from decimal import Decimal
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from oscar_bitsby import binding, reconciliation, resolution
+from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.staff import binding, review
 from tests.machine.common import (
     EventHandler,
     Order,
@@ -73,8 +74,8 @@ class Keepers:
         note = () if action == "undo" else ("fine",)
         order = record.invoice.order if record.invoice else None
         try:
-            result = getattr(resolution, action)(record.pk, self.staff, *note)
-        except resolution.ChangedMeanwhile:
+            result = getattr(review, action)(record.pk, self.staff, *note)
+        except review.ChangedMeanwhile:
             return
         self.committed()
         if not result.done:

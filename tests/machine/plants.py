@@ -7,7 +7,7 @@ import datetime as dt
 from django.db import transaction
 from django.utils import timezone
 
-from oscar_bitsby import facade, resolution, settlement, webhook
+from oscar_bitsby import facade, settlement, webhook
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -15,6 +15,7 @@ from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import expiry, payment_sync
 from oscar_bitsby.reconciliation.report import Report
 from oscar_bitsby.settlement import attempts, cancellation, service
+from oscar_bitsby.staff import review
 
 
 def books_twice(patch):
@@ -189,7 +190,7 @@ def reopens_without_stock(patch):
 
 def dismisses_for_good(patch):
     """An order whose money was dismissed is held by it for ever."""
-    patch(resolution, "_free_the_order", lambda locked: False)
+    patch(review, "_free_the_order", lambda locked: False)
 
 
 #: Noticed at once, so that the machine's notice is tested in every run.

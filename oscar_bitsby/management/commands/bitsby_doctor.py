@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from oscar_bitsby import doctor
+from oscar_bitsby.ops import doctor
 
 
 class Command(BaseCommand):

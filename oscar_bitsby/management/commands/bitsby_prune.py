@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from oscar_bitsby import pruning
 from oscar_bitsby.exceptions import ConfigurationError
+from oscar_bitsby.ops import pruning
 
 
 class Command(BaseCommand):

@@ -13,14 +13,14 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import resolution
 from oscar_bitsby.accounting.matching import Match, match
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import invoice_refresh, payment_sync
 from oscar_bitsby.reconciliation.report import Report
-from oscar_bitsby.resolution import Result
+from oscar_bitsby.staff import review
+from oscar_bitsby.staff.review import Result
 from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
@@ -110,7 +110,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     # next pass looks at the invoice.
     _note_question(invoice)
     asked = _("asked to bind payment %s") % payment_id
-    entry = resolution.write_log(user, invoice.order, invoice, _asked(asked, note))
+    entry = review.write_log(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
         factory.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
@@ -127,7 +127,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     invoice.refresh_from_db()
     record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
     if record is not None and record.booked_at is not None:
-        resolution.mark_bound(record.pk, user, note)
+        review.mark_bound(record.pk, user, note)
         message = _("Bound and booked: %(worth)s %(currency)s for order %(number)s.") % {
             "worth": localize(record.worth),
             "currency": record.currency,
@@ -180,7 +180,7 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
         return Result(False, _("Only an unpaid invoice can be cancelled."))
     _note_question(invoice)
     asked = _("asked to cancel invoice %s") % invoice.bitsby_id
-    entry = resolution.write_log(user, invoice.order, invoice, _asked(asked, note))
+    entry = review.write_log(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
         factory.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)

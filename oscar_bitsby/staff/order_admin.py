@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, permissions, staff
+from oscar_bitsby import conf
+from oscar_bitsby.staff import bind_flow, permissions
 
 Order = get_model("order", "Order")
 
@@ -75,7 +76,9 @@ class OrderAdminMixin:
             "changelist_url": reverse("admin:order_order_changelist"),
             "change_url": change_url,
         }
-        return staff.bind_steps(request, order, "admin/oscar_bitsby/bind.html", context, change_url)
+        return bind_flow.bind_steps(
+            request, order, "admin/oscar_bitsby/bind.html", context, change_url
+        )
 
 
 BIND_URL_NAME = "oscar_bitsby_bind"
@@ -94,7 +97,7 @@ def bind_bitsby_payment(
             level=messages.ERROR,
         )
         return None
-    reason = staff.cannot_bind(orders[0])
+    reason = bind_flow.cannot_bind(orders[0])
     if reason:
         modeladmin.message_user(request, reason, level=messages.ERROR)
         return None

@@ -10,11 +10,12 @@ from django.template.loader import select_template
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
-from oscar_bitsby import conf, permissions
+from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
-from oscar_bitsby.dashboard.access import may_see, may_see_all
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.staff import permissions
+from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 
 #: More than this many is "99+": the number is there to be noticed, not to be exact.
 MOST_SHOWN = 99

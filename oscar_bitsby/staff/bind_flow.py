@@ -13,12 +13,12 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from oscar_bitsby import binding
 from oscar_bitsby.accounting import matching
 from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.permissions import require_money_permission
-from oscar_bitsby.resolution import Result
+from oscar_bitsby.staff import binding
+from oscar_bitsby.staff.permissions import require_money_permission
+from oscar_bitsby.staff.review import Result
 
 
 class BindForm(forms.Form):

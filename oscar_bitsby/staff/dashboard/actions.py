@@ -16,13 +16,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.generic import View
 
-from oscar_bitsby import binding, permissions, resolution, staff
-from oscar_bitsby.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.resolution import Result
+from oscar_bitsby.staff import bind_flow, binding, permissions, review
+from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
+from oscar_bitsby.staff.review import Result
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.money import parse_amount, to_cents
 
@@ -44,7 +44,7 @@ ACTIONS = {
             "The payment is booked at its worth if it is not booked yet, and its order becomes"
             " paid if it is still pending. The difference stays visible on the order."
         ),
-        lambda payment, user, note, worth: resolution.accept(payment.pk, user, note, worth),
+        lambda payment, user, note, worth: review.accept(payment.pk, user, note, worth),
     ),
     "settle": PaymentAction(
         gettext_lazy("Settle the order again"),
@@ -52,7 +52,7 @@ ACTIONS = {
             "The cancelled order becomes paid again and its stock is taken, if there is enough and"
             " the shop's status pipeline allows it. Otherwise the order gets a note."
         ),
-        lambda payment, user, note, worth: resolution.settle_again(payment.pk, user, note),
+        lambda payment, user, note, worth: review.settle_again(payment.pk, user, note),
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
@@ -60,13 +60,13 @@ ACTIONS = {
             "The payment leaves the inbox, for example because it was refunded by hand or is not"
             " this shop's. What is booked stays booked. It can be undone."
         ),
-        lambda payment, user, note, worth: resolution.dismiss(payment.pk, user, note),
+        lambda payment, user, note, worth: review.dismiss(payment.pk, user, note),
         needs_note=True,
     ),
     "undo": PaymentAction(
         gettext_lazy("Undo the dismissal"),
         gettext_lazy("The payment stands in the inbox again."),
-        lambda payment, user, note, worth: resolution.undo(payment.pk, user),
+        lambda payment, user, note, worth: review.undo(payment.pk, user),
     ),
 }
 
@@ -91,7 +91,7 @@ class PaymentActionView(DashboardMixin, View):
             result = chosen.do(payment, request.user, note, worth)
         except BitsbyError as error:
             result = Result(False, str(error))
-        return staff.say(request, result, reverse("oscar_bitsby:dashboard-inbox"))
+        return bind_flow.say(request, result, reverse("oscar_bitsby:dashboard-inbox"))
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
         permissions.require_money_permission(request.user)
@@ -145,7 +145,7 @@ class InvoiceActionView(DashboardMixin, View):
             url = reverse("oscar_bitsby:dashboard-invoices")
         else:
             url = order_page(request.user, invoice.order_number)
-        return staff.say(request, result, url)
+        return bind_flow.say(request, result, url)
 
 
 def _refresh(invoice: BitsbyInvoice) -> Result:

@@ -15,11 +15,12 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from oscar.templatetags.url_tags import absolute_url
 
-from oscar_bitsby import checks, conf, models
+from oscar_bitsby import conf, models
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.ops import checks
 from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.utils.clock import shared_now
 

@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
+from oscar_bitsby.buyer.views import OrderPageView, SeeOther
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import CANCELLED, standing_of
-from oscar_bitsby.views import OrderPageView, SeeOther
 
 
 class OrderAgainView(OrderPageView):

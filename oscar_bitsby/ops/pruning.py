@@ -13,8 +13,8 @@ from django.db import models, router, transaction
 from django.utils import timezone
 
 from oscar_bitsby import conf
-from oscar_bitsby.binding import DAYS_BACK
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.staff.binding import DAYS_BACK
 
 #: Rows that one transaction deletes, so that nobody waits for long.
 BATCH = 1000

@@ -26,8 +26,8 @@ from django.urls.resolvers import LocalePrefixPattern
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.database_checks import check_databases
 from oscar_bitsby.exceptions import ConfigurationError
+from oscar_bitsby.ops.database_checks import check_databases
 
 
 def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[CheckMessage]:

@@ -15,20 +15,20 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
-from oscar_bitsby import binding, permissions, staff
 from oscar_bitsby.accounting.matching import OFFERED, Suggestions, suggest
 from oscar_bitsby.conf import CURRENCIES
-from oscar_bitsby.dashboard.access import (
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import lease
+from oscar_bitsby.staff import bind_flow, binding, permissions
+from oscar_bitsby.staff.dashboard.access import (
     DashboardMixin,
     may_open_orders,
     only_visible,
     order_page,
     orders_for,
 )
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.paging import BoundedPaginator, KeyedRows
-from oscar_bitsby.reconciliation import lease
-from oscar_bitsby.search import invoices_named
+from oscar_bitsby.staff.pagination import BoundedPaginator, KeyedRows
+from oscar_bitsby.staff.search import invoices_named
 
 PAGE = 25
 DAY = dt.timedelta(days=1)
@@ -218,7 +218,7 @@ class BindView(DashboardMixin, View):
         permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
-        return staff.bind_steps(
+        return bind_flow.bind_steps(
             request, order, "oscar_bitsby/dashboard/bind.html", {"order_page": page}, page
         )
 

@@ -1,1 +1,0 @@
-"""Oscar's dashboard: the money inbox, the invoices, and an order's Bitsby tab."""
