@@ -56,6 +56,7 @@ lint: $(VENV)/.installed-dev ## check style and types: ruff, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # In Python alone, as Babel comes with Oscar; what is committed is what a shop reads.
 messages: $(VENV)/.installed-test ## bring the texts in oscar_bitsby/locale up to the code, and compile them

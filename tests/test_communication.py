@@ -1001,7 +1001,7 @@ def test_mails_go_out_when_something_unforeseen_ends_a_pass(order, fake, monkeyp
     def fail(*args, **kwargs):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("oscar_bitsby.reconciliation.run.endings.cancel_orders", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.expiry.cancel_orders", fail)
     with pytest.raises(RuntimeError, match="unforeseen"):
         reconciliation.reconcile()
 

@@ -283,10 +283,10 @@ settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_URL": url}
 django.setup()
 
 from django.db import connection
-from oscar_bitsby import gateway
+from oscar_bitsby.gateway import factory
 
 connection.ensure_connection()
-client = gateway.for_buyer(max_wait=30) if who == "buyer" else gateway.for_background()
+client = factory.for_buyer(max_wait=30) if who == "buyer" else factory.for_background()
 print("ready", flush=True)
 sys.stdin.readline()
 client.balances()

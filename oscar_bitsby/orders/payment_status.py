@@ -13,7 +13,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.matching import may_be_paid_wrongly
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import stage
-from oscar_bitsby.settlement.service import OrderState
+from oscar_bitsby.orders.stage import OrderState
 
 #: Nothing was started yet, or the attempt failed.
 NEW = "new"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from oscar_bitsby import conf
-from oscar_bitsby.models import BitsbyInvoice
+if TYPE_CHECKING:
+    from oscar_bitsby import conf
+    from oscar_bitsby.models import BitsbyInvoice
 
 
 class OrderState(Enum):

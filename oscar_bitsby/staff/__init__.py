@@ -1,1 +1,1 @@
-"""What staff do: review payments, bind them, and see invoices, in Django's admin and Oscar's dashboard."""
+"""What staff do in the admin and the dashboard: review and bind payments, see invoices."""
