@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bench.report import Row, percentile
 from bench.slots import SECONDS, arrivals, play
 from oscar_bitsby.gateway.client import PAGE_SIZE
-from oscar_bitsby.gateway.factory import BUYER_PATIENCE
+from oscar_bitsby.gateway.factory import BUYER_MAX_WAIT
 
 DAY, HOUR = 86_400, 3_600
 #: Requests of a pass in which something happened: two pages of payments, one of last words.
@@ -19,7 +19,7 @@ PASS_EVERY = 60.0
 BUSIEST_HOUR = 0.1
 HOW = (
     f"simulation of the throttle's rules: a request every {SECONDS} s, buyers first, a buyer waits"
-    f" {BUYER_PATIENCE:.0f} s and then the page tries again after 3, 5, 8 … s; a pass every"
+    f" {BUYER_MAX_WAIT:.0f} s and then the page tries again after 3, 5, 8 … s; a pass every"
     f" {PASS_EVERY:.0f} s with {PASS_REQUESTS} requests; {PAGE_SIZE} payments on a page. Settling"
     " itself is left out, see P6."
 )

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from bench import rows
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
-from oscar_bitsby.staff.pagination import MOST_COUNTED
+from oscar_bitsby.staff.pagination import MAX_COUNT
 
 #: Invoices and payments that the database is asked about by rare values: the oldest ones.
 RARE = 5
@@ -108,6 +108,6 @@ def _facts(size: int) -> dict[str, str]:
         "order": str(last.order_id),
         "bind": f"/dashboard/orders/{last.order_id}/bind/",
         # The admin has fifty on a page, and pages as far as is counted.
-        "last": str((min(size, MOST_COUNTED) - 1) // 50 + 1),
+        "last": str((min(size, MAX_COUNT) - 1) // 50 + 1),
         "recent": last.order_number,
     }

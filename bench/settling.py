@@ -49,7 +49,7 @@ def measure(piece: str, quick: bool) -> list[Row]:
     # Both find the type there, as all payments but a shop's first do.
     PaymentEventType.objects.get_or_create(code=conf.PAID_EVENT_CODE, defaults={"name": "Paid"})
     payments = [
-        parsing.read_payment(seen(transfer(), told(invoice, "paid")))
+        parsing.parse_payment(seen(transfer(), told(invoice, "paid")))
         for invoice in BitsbyInvoice.objects.order_by("pk")
     ]
     batches = iter([payments[start : start + batch] for start in range(0, count, batch)])
@@ -167,7 +167,7 @@ def _queries() -> tuple[int, int]:
         rows.add_lines_and_sources(1, order=key)
         rows.add_invoices(1, id=key, order_id=key)
         invoice = BitsbyInvoice.objects.get(pk=number)
-        payment = parsing.read_payment(seen(transfer(), told(invoice, "paid")))
+        payment = parsing.parse_payment(seen(transfer(), told(invoice, "paid")))
         counter = counting.Counter()
         with connection.execute_wrapper(counter):
             way(payment)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from oscar_bitsby.buyer.views import RETRY_DELAYS
-from oscar_bitsby.gateway.factory import BUYER_PATIENCE
-from oscar_bitsby.gateway.rate_limit import SPACING
+from oscar_bitsby.gateway.factory import BUYER_MAX_WAIT
+from oscar_bitsby.gateway.rate_limit import MIN_INTERVAL
 
 #: Seconds between two requests of the account.
-SECONDS = SPACING.total_seconds()
+SECONDS = MIN_INTERVAL.total_seconds()
 
 
 @dataclass
@@ -54,11 +54,11 @@ def play(buyers: Sequence[float], jobs: Sequence[tuple[float, int]] = (), seed: 
             free_at = max(free_at, soonest)
         while coming and coming[0][0] <= free_at:
             waiting.append(heapq.heappop(coming))
-        for buyer in [one for one in waiting if one[0] + BUYER_PATIENCE < free_at]:
+        for buyer in [one for one in waiting if one[0] + BUYER_MAX_WAIT < free_at]:
             waiting.remove(buyer)
             at, clicked, tries = buyer
             if tries < len(RETRY_DELAYS):
-                again = at + BUYER_PATIENCE + RETRY_DELAYS[tries]
+                again = at + BUYER_MAX_WAIT + RETRY_DELAYS[tries]
                 heapq.heappush(coming, (again, clicked, tries + 1))
             else:
                 played.gave_up += 1

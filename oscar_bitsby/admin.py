@@ -13,7 +13,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.staff.pagination import BoundedPaginator
-from oscar_bitsby.staff.search import invoices_named, payments_named
+from oscar_bitsby.staff.search import find_invoices, find_payments
 from oscar_bitsby.utils import i18n
 
 Order = get_model("order", "Order")
@@ -95,13 +95,13 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     # By what they are filtered by: in another order, those of a day are looked for among all.
     ordering = ("-created_at", "-pk")
     search_fields = ("=order_number", "=uid", "=bitsby_id")
-    keys_named = staticmethod(invoices_named)
+    keys_named = staticmethod(find_invoices)
     raw_id_fields = ("order",)
     shown_as = {"error": "remark"}
 
     @admin.display(description=gettext_lazy("What went wrong"))
     def remark(self, invoice: BitsbyInvoice) -> str:
-        return i18n.shown(invoice.error)
+        return i18n.translate_stored(invoice.error)
 
 
 @admin.register(BitsbyPayment)
@@ -120,7 +120,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     list_filter = ("attention", "resolution", "is_foreign")
     sortable_by = ("bitsby_id",)
     search_fields = ("=invoice__order_number", "=invoice__uid", "=bitsby_id", "=hash")
-    keys_named = staticmethod(payments_named)
+    keys_named = staticmethod(find_payments)
     raw_id_fields = ("invoice",)
     shown_as = {"amount": "in_coin"}
 
@@ -139,13 +139,13 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     ordering = ("-received_at", "-pk")
     list_select_related = ("invoice",)
     search_fields = ("=invoice__order_number", "=invoice__uid", "=invoice__bitsby_id")
-    keys_named, searched = staticmethod(invoices_named), "invoice__in"
+    keys_named, searched = staticmethod(find_invoices), "invoice__in"
     raw_id_fields = ("invoice",)
     shown_as = {"outcome": "remark"}
 
     @admin.display(description=gettext_lazy("Outcome"))
     def remark(self, delivery: WebhookDelivery) -> str:
-        return i18n.shown(delivery.outcome)
+        return i18n.translate_stored(delivery.outcome)
 
 
 @admin.register(BuyerMail)
@@ -160,4 +160,4 @@ class BuyerMailAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Why not"))
     def remark(self, mail: BuyerMail) -> str:
-        return i18n.shown(mail.error)
+        return i18n.translate_stored(mail.error)

@@ -27,7 +27,7 @@ class BitsbyConfig(AppConfig):
         hook.extend_checkout()
         extend_dashboard()
         extend_buyer_pages()
-        post_migrate.connect(event_types.ensure_all, sender=self)
+        post_migrate.connect(event_types.ensure_all_exist, sender=self)
         if apps.is_installed("django.contrib.admin"):
             from oscar_bitsby.staff.order_admin import extend_order_admin
 

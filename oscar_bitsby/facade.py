@@ -16,7 +16,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.ledger import has_waiting_money
+from oscar_bitsby.accounting.ledger import has_unbooked_money
 from oscar_bitsby.exceptions import (
     BitsbyError,
     NoSlot,
@@ -28,8 +28,8 @@ from oscar_bitsby.exceptions import (
 from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, log_change
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.settlement.attempts import NO_ANSWER, give_up, stale_before
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.settlement.attempts import NO_ANSWER, expire_attempt, stale_before
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -68,10 +68,10 @@ def start_payment(order: Any) -> BitsbyInvoice:
     for _ in range(2):
         found = _find_or_begin(order, settings)
         if found.status != BitsbyInvoice.CREATING:
-            if found.fits(found.order) and not found.is_over(shared_now()):
+            if found.fits(found.order) and not found.is_over(db_now()):
                 return found
             # Its time is up, or the order has changed: Bitsby has the last word on it.
-            _retire(found)
+            _replace_invoice(found)
             continue
         return _create(found, settings)
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
@@ -90,7 +90,7 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
             invoices = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
             statuses = set(invoices.order_by().values_list("status", flat=True))
             # Money in the inbox is an order's by its invoice: where there is none, none can wait.
-            has_money = ledger.has_money(order) or (statuses and has_waiting_money(order))
+            has_money = ledger.has_money(order) or (statuses and has_unbooked_money(order))
             if BitsbyInvoice.PAID in statuses or has_money:
                 raise NotPayable(f"order {order.number} has a payment that is being looked at")
             live: BitsbyInvoice | None = None
@@ -99,7 +99,7 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
             if live is not None and live.status == BitsbyInvoice.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
-                give_up(live, NO_ANSWER)
+                expire_attempt(live, NO_ANSWER)
                 live = None
             if live is not None:
                 return live
@@ -110,7 +110,7 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
                 currency=order.currency,
                 project_id=settings.project_id,
                 # Another machine may judge by it whether this attempt was given up.
-                created_at=shared_now(),
+                created_at=db_now(),
             )
             return attempt
     except IntegrityError:
@@ -118,7 +118,7 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
         raise PaymentInProgress("another request has just begun") from None
 
 
-def _retire(invoice: BitsbyInvoice) -> None:
+def _replace_invoice(invoice: BitsbyInvoice) -> None:
     """Ask a last time about an invoice that no longer fits, and end it so that a new one can be.
 
     Raises:
@@ -129,7 +129,7 @@ def _retire(invoice: BitsbyInvoice) -> None:
     if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == schemas.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
     if invoice.status == BitsbyInvoice.UNPAID:
-        now = shared_now()
+        now = db_now()
         if invoice.fits(invoice.order) and not invoice.is_over(now - CLOCK_SKEW):
             raise PaymentInProgress("the invoice is about to expire; try again")
         # Still payable at Bitsby, so it stays watched; money on it will be found.
@@ -154,7 +154,7 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
         attempt.delete()
         raise
     except BitsbyError as error:
-        give_up(attempt, str(error))
+        expire_attempt(attempt, str(error))
         logger.error(  # the traceback would add nothing to the message
             "no invoice for order %s: %s", order.number, error
         )
@@ -187,7 +187,7 @@ def _store(
             # that this opens another one: an answer in hand is not given up for it.
             invoice = _save_created(attempt, created, settings)
     except IntegrityError:
-        give_up(attempt, TAKEN)
+        expire_attempt(attempt, TAKEN)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
     if invoice.status != BitsbyInvoice.UNPAID:
         raise PaymentInProgress("the answer came too late; another attempt may have begun")
@@ -234,7 +234,7 @@ def _save_created(
 def _storable(reply: Any) -> Any:
     """Return an answer as every database's JSON column takes it."""
     text = json.dumps(reply, default=str, ensure_ascii=False)
-    return json.loads(ESCAPED_NUL.sub(r"\1", parsing.storable(text)))
+    return json.loads(ESCAPED_NUL.sub(r"\1", parsing.strip_unstorable(text)))
 
 
 def _as_json(wallet: schemas.Wallet) -> dict[str, str]:

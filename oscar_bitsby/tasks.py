@@ -37,14 +37,14 @@ def look_into_delivery(invoice_pk: int) -> str:
     if invoice is None:
         return "no such invoice"
     try:
-        asked = invoice_refresh.look_into_hint(invoice)
+        asked = invoice_refresh.refresh_flagged(invoice)
     except BitsbyError as error:
         logger.warning("no look at invoice %s: %s", invoice.bitsby_id, error)
         return str(error)
     return "asked" if asked else "not asked: settled, asked just now, or no free slot"
 
 
-def queue_look(invoice: BitsbyInvoice, delay: float) -> None:
+def queue_refresh(invoice: BitsbyInvoice, delay: float) -> None:
     """Queue ``look_into_delivery``; a broker that is away is logged and does not hold anybody up.
 
     Args:

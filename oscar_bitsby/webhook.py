@@ -21,12 +21,12 @@ from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
 #: Bytes of a body that are read at most; a delivery has about one thousand.
-LARGEST_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 #: Headers that are not kept with a delivery, since they may hold somebody's secrets.
 NOT_KEPT = {"cookie", "authorization", "proxy-authorization"}
 
@@ -57,7 +57,7 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
     if body is None or invoice_id is None:
         return _answer(400, "not a delivery")
     try:
-        return _deal_with(request, body, invoice_id)
+        return _process(request, body, invoice_id)
     except Exception:
         # Our own fault: Bitsby shall come again when it is mended.
         logger.exception("delivery not dealt with: invoice=%s", invoice_id)
@@ -66,24 +66,24 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
 
 def _read_body(request: HttpRequest) -> bytes | None:
     try:
-        if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST_BODY:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             return None
-        body = request.read(LARGEST_BODY + 1)
+        body = request.read(MAX_BODY_BYTES + 1)
     except (OSError, ValueError):
         return None
-    return body if len(body) <= LARGEST_BODY else None
+    return body if len(body) <= MAX_BODY_BYTES else None
 
 
 def _invoice_id(body: bytes) -> UUID | None:
     try:
         data = json.loads(body)
         invoice = data.get("invoice")
-        return parsing.read_uuid(invoice.get("id"))
+        return parsing.parse_uuid(invoice.get("id"))
     except (ValueError, AttributeError, RecursionError):
         return None
 
 
-def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpResponse:
+def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpResponse:
     invoices = BitsbyInvoice.objects.filter(bitsby_id=invoice_id)
     # Most deliveries are about one of these, and a whole row is much to read for them.
     status = invoices.values_list("status", flat=True).first()
@@ -94,7 +94,7 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
         return _answer(200, "unknown invoice")
     delivery = _record(request, body, invoice)
     try:
-        asked = invoice_refresh.look_into_delivery(invoice)
+        asked = invoice_refresh.refresh_for_delivery(invoice)
         outcome = ASKED if asked else NOT_ASKED
     except BitsbyError as error:
         outcome = str(error)
@@ -108,27 +108,27 @@ def _deal_with(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespo
         delivery.save(update_fields=["answered", "outcome"])
         # With the same claim as the row: of a flood one in a while is handed on.
         if invoice.hinted_at is not None and conf.get().celery:
-            _hand_on(invoice)
+            _enqueue_task(invoice)
     return _answer(status, "settled" if status == 200 else "try again")
 
 
-def _hand_on(invoice: BitsbyInvoice) -> None:
+def _enqueue_task(invoice: BitsbyInvoice) -> None:
     """Have a worker look soon at what could not be settled now."""
     # Imported here, since only shops that say so have Celery.
     from oscar_bitsby import tasks
 
-    delay = invoice_refresh.may_be_asked_in(invoice).total_seconds()
+    delay = invoice_refresh.refresh_delay(invoice).total_seconds()
     transaction.on_commit(
-        partial(tasks.queue_look, invoice, delay), using=router.db_for_write(BitsbyInvoice)
+        partial(tasks.queue_refresh, invoice, delay), using=router.db_for_write(BitsbyInvoice)
     )
 
 
 def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> WebhookDelivery | None:
     """Keep the delivery, but of a flood only one in a while."""
-    now = shared_now()
+    now = db_now()
     # Taken by one UPDATE, so that of deliveries which overlap only one is kept.
     due = BitsbyInvoice.objects.filter(
-        pk=invoice.pk, delivery_kept_at__lte=now - invoice_refresh.ASK_AGAIN_AFTER
+        pk=invoice.pk, delivery_kept_at__lte=now - invoice_refresh.REFRESH_INTERVAL
     )
     if not due.update(delivery_kept_at=now):
         return None
@@ -153,5 +153,5 @@ def _answer(status: int, text: str) -> HttpResponse:
         # Django would log it as an error with the path, which holds the token, and mail the
         # admins; here it is a word to Bitsby and nothing that is wrong.
         response._has_been_logged = True  # type: ignore[attr-defined]
-        response["Retry-After"] = str(int(invoice_refresh.ASK_AGAIN_AFTER.total_seconds()))
+        response["Retry-After"] = str(int(invoice_refresh.REFRESH_INTERVAL.total_seconds()))
     return response

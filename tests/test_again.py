@@ -25,7 +25,7 @@ def cancelled(order):
 
 
 def again(client, order):
-    return client.post(signed_urls.again_url(order))
+    return client.post(signed_urls.reorder_url(order))
 
 
 def in_basket():
@@ -103,7 +103,7 @@ def test_an_order_that_is_not_cancelled_is_shown_instead(order, status):
 
 def test_a_get_fills_nothing(cancelled):
     """A link checker that follows the address changes nobody's basket."""
-    assert Client().get(signed_urls.again_url(cancelled)).status_code == 405
+    assert Client().get(signed_urls.reorder_url(cancelled)).status_code == 405
     assert in_basket() == []
 
 
@@ -114,7 +114,7 @@ def test_the_page_of_a_cancelled_order_offers_it(cancelled):
     assert "Order the same again" in page
     token = page.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
 
-    response = client.post(signed_urls.again_url(cancelled), {"csrfmiddlewaretoken": token})
+    response = client.post(signed_urls.reorder_url(cancelled), {"csrfmiddlewaretoken": token})
 
     assert response.status_code == 302
     assert in_basket() == [("Mug", 3)]

@@ -175,7 +175,7 @@ def test_the_list_does_not_read_an_account_without_end(fake, invoice, keeper, wa
     response = keeper.get(bind_url(way, invoice.order))
 
     assert "could not be asked" not in Page(response).text
-    assert len(fake.asked(PAYMENTS)) == binding.MOST_PAGES
+    assert len(fake.asked(PAYMENTS)) == binding.MAX_PAGES
 
 
 def test_an_empty_list_says_so(fake, invoice, keeper, way):

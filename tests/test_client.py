@@ -101,7 +101,7 @@ def test_creating_an_invoice_sends_the_six_documented_fields(client, fake, paylo
         service_data='{"orderId":"100001","userId":null}',
     )
 
-    assert created == parsing.read_created(payload("invoices_create")["data"])
+    assert created == parsing.parse_created(payload("invoices_create")["data"])
     assert fake.asked("/invoices/create") == [
         {
             "projectId": PROJECT,
@@ -154,7 +154,7 @@ def test_listing_invoices_sends_the_filters_that_are_given(client, fake, payload
             status="paid",
         )
     )
-    assert found == [parsing.read_invoice(item) for item in payload("invoices_list")["data"]]
+    assert found == [parsing.parse_invoice(item) for item in payload("invoices_list")["data"]]
     assert fake.asked("/invoices/list") == [
         {
             "invoiceId": str(INVOICE),
@@ -392,7 +392,7 @@ def test_what_moves_to_the_next_page_meanwhile_is_not_missed(client, fake):
 
 def test_a_list_that_never_ends_is_left(client, fake, monkeypatch, caplog):
     """After ``MOST_PAGES`` pages the list is left with a warning, and what was read counts."""
-    monkeypatch.setattr(client_module, "MOST_PAGES", 4)
+    monkeypatch.setattr(client_module, "MAX_PAGES", 4)
     fake.on(
         "/payments/list",
         lambda fields: success(
@@ -565,7 +565,8 @@ def test_a_wrong_key_is_refused(far):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("make", "tries"), [(factory.for_buyer, 1), (factory.for_background, 3), (factory.if_free, 1)]
+    ("make", "tries"),
+    [(factory.for_buyer, 1), (factory.for_background, 3), (factory.without_waiting, 1)],
 )
 def test_the_shops_client_tries_as_often_as_somebody_can_wait(fake, make, tries):
     """A buyer's request and one in a free slot are sent once, background reads three times."""
@@ -588,11 +589,11 @@ def test_the_shops_client_keeps_the_spacing(fake, clock, payload):
 @pytest.mark.django_db
 def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
     """``if_free`` takes the slot at once or says ``NoSlot`` without waiting."""
-    factory.if_free()
+    factory.without_waiting()
     with pytest.raises(NoSlot):
-        factory.if_free()
+        factory.without_waiting()
     clock.sleep(1.2)
-    factory.if_free()
+    factory.without_waiting()
     assert clock.slept == 1.2
 
 
@@ -600,7 +601,7 @@ def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
 def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
     """The client of ``if_free`` has one request in its slot, and more only as slots are free."""
     fake.on("/billing/balances", payload("billing_balances"))
-    client = factory.if_free()
+    client = factory.without_waiting()
     client.balances()
     with pytest.raises(NoSlot):
         client.balances()
@@ -613,7 +614,7 @@ def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
 def test_a_buyers_patience_ends(fake, payload):
     """A buyer whose slot does not come in time gets ``NoSlot``, and nothing is sent."""
     fake.on("/billing/balances", payload("billing_balances"))
-    factory.if_free()
+    factory.without_waiting()
     with pytest.raises(NoSlot):
         factory.for_buyer(max_wait=0.5).balances()
     assert fake.requests == []

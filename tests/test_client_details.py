@@ -72,7 +72,7 @@ def test_what_is_left_out_is_logged_with_its_reason(client, fake, caplog):
 
 def test_an_endless_list_is_logged_by_its_name(client, fake, monkeypatch, caplog):
     """The log says which list was left, and after how many pages."""
-    monkeypatch.setattr(client_module, "MOST_PAGES", 2)
+    monkeypatch.setattr(client_module, "MAX_PAGES", 2)
     fake.on("/invoices/list", lambda fields: success(invoices(50, first=int(fields["offset"]) + 1)))
 
     assert len(list(client.list_invoices())) == 100

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.reconciliation.lease import LEASE
+from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 
@@ -136,7 +136,7 @@ def test_the_key_is_in_no_message(paid, fake):
 def test_standing_back_is_no_error(paid):
     """Beside another pass it ends well and says why it did nothing."""
     GatewayState.create_only()
-    GatewayState.objects.update(pass_until=database_now() + LEASE, pass_token="another")
+    GatewayState.objects.update(pass_until=database_now() + LEASE_DURATION, pass_token="another")
 
     out, _ = run()
 

@@ -23,7 +23,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.mails import event_types, outbox, sender
-from oscar_bitsby.mails.context import context_of
+from oscar_bitsby.mails.context import build_context
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh, run
@@ -226,7 +226,7 @@ def test_who_may_have_paid_is_told_until_when_the_page_is_open_and_no_other_end(
     reconciliation.reconcile()
 
     the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
-    context = context_of(order.bitsby_mails.get())
+    context = build_context(order.bitsby_mails.get())
     assert context["standing"].state == "unsure"
     assert (context["until"], context["kept_until"]) == (invoice.expires_at, None)
 
@@ -336,7 +336,7 @@ def test_a_wrong_amount_that_staff_knew_of_is_thanked_for(
     """When staff bind a payment of another amount, its buyer hears that it is received."""
     fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer("8.00000000"))]
     refresh(invoice)
-    committed(review.mark_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
+    committed(review.resolve_as_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
     reconciliation.reconcile()
 
     the_mail(order, "received your payment of $8.00")
@@ -370,7 +370,7 @@ def test_an_order_that_staff_settle_again_is_told_as_paid(
     mail.outbox.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Order, "pipeline", pipeline)
-        review.settle_again(BitsbyPayment.objects.get().pk, staff_user, "late")
+        review.reinstate(BitsbyPayment.objects.get().pk, staff_user, "late")
     reconciliation.reconcile()
 
     the_mail(order, "received your payment")
@@ -479,9 +479,9 @@ def test_of_two_ends_that_wait_to_be_told_the_newer_is(order, invoice_for, fake)
     for minutes in (10, 0):
         at = ended - dt.timedelta(minutes=minutes)
         invoice = invoice_for(order, "expired", expires_at=at, ended_at=at)
-        outbox.note(BuyerMail.EXPIRED, order, invoice=invoice)
+        outbox.enqueue(BuyerMail.EXPIRED, order, invoice=invoice)
 
-    sender.send_waiting()
+    sender.send_pending()
 
     the_mail(order, "To pay $10.00")
     assert BuyerMail.objects.get(status="sent").invoice == invoice
@@ -554,7 +554,7 @@ def test_a_shop_can_keep_oscars_mail(configure, buy, fake, move_time):
 
 def test_mails_that_wait_when_they_are_switched_off_are_dropped(configure, order, fake):
     """What was noted before ``MAILS`` became False is not sent after."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     configure(MAILS=False)
     reconciliation.reconcile()
 
@@ -582,9 +582,9 @@ def test_the_language_of_all_mails_is_the_one_of_placing(buy_and_hear, guest, fa
 
 def test_a_language_that_the_shop_gave_up_is_replaced(order, invoice, fake):
     """A mail in a language that is no more is written in the shop's own."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     BuyerMail.objects.update(language="tlh")
-    sender.send_waiting()
+    sender.send_pending()
 
     the_mail(order, "waiting for your payment of $10.00")
 
@@ -628,7 +628,7 @@ def test_the_mails_stand_in_oscars_dashboard_and_can_be_edited_there(
     admin_client, order, invoice, fake
 ):
     """What staff write in the dashboard is what the buyer reads."""
-    event_types.ensure_all()
+    event_types.ensure_all_exist()
     page = admin_client.get(reverse("dashboard:comms-list")).content.decode()
     assert all(code in page for code in ALL)
     admin_client.post(
@@ -676,14 +676,14 @@ def test_a_shop_that_does_not_use_the_app_has_no_event_types(settings):
     CommunicationEventType.objects.filter(code__in=ALL).delete()
     del settings.OSCAR_BITSBY
 
-    event_types.ensure_all()
+    event_types.ensure_all_exist()
 
     assert not CommunicationEventType.objects.filter(code__in=ALL).exists()
 
 
 def test_a_broken_text_of_staff_is_tried_again_when_it_is_mended(order, invoice, fake):
     """A template that cannot be rendered breaks nothing, and its mail goes out later."""
-    event_types.ensure_all()
+    event_types.ensure_all_exist()
     broken = CommunicationEventType.objects.filter(code=BuyerMail.PAID)
     broken.update(email_body_template="{% broken %}")
     fake.payments = [paid(invoice)]
@@ -697,7 +697,7 @@ def test_a_broken_text_of_staff_is_tried_again_when_it_is_mended(order, invoice,
 
 def test_an_empty_text_switches_its_mail_off(order, invoice, fake):
     """A mail whose subject is empty is not sent."""
-    event_types.ensure_all()
+    event_types.ensure_all_exist()
     CommunicationEventType.objects.filter(code=BuyerMail.PAID).update(email_subject_template="")
     fake.payments = [paid(invoice)]
     reconciliation.reconcile()
@@ -761,10 +761,10 @@ def test_a_server_that_stays_down_is_asked_a_few_times_only(
         lambda backend, messages: tries.append(timezone.now()) or refuse(backend, messages),
     )
     start = timezone.now()
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     Order.objects.update(date_placed=start + dt.timedelta(days=2))
     for _ in range(24 * 6):
-        sender.send_waiting()
+        sender.send_pending()
         move_time(minutes=10)
 
     assert len(tries) == 5
@@ -775,9 +775,9 @@ def test_a_server_that_stays_down_is_asked_a_few_times_only(
 
 def test_old_news_is_not_sent(order, move_time):
     """What could not be sent within a day is given up."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     move_time(hours=25)
-    sender.send_waiting()
+    sender.send_pending()
 
     assert mail.outbox == []
     assert BuyerMail.objects.get().status == "failed"
@@ -788,9 +788,9 @@ def test_a_process_that_dies_while_sending_is_not_repeated(
 ):
     """Where nobody knows whether a mail went out, it is not sent again, and staff see why."""
     mail_server("Dying")
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     with pytest.raises(SystemExit):
-        sender.send_waiting()
+        sender.send_pending()
     mail_server()
     reconciliation.reconcile()
     assert BuyerMail.objects.get().status == "sending"
@@ -806,10 +806,10 @@ def test_a_process_that_dies_while_sending_is_not_repeated(
 def test_a_connection_that_broke_while_sending_is_not_repeated(mail_server, order):
     """A server that hangs up may have taken the mail, so it is not given it again."""
     mail_server("HangingUp")
-    outbox.note(BuyerMail.PLACED, order)
-    sender.send_waiting()
+    outbox.enqueue(BuyerMail.PLACED, order)
+    sender.send_pending()
     mail_server()
-    sender.send_waiting()
+    sender.send_pending()
 
     assert mail.outbox == []
     assert "may have gone out" in BuyerMail.objects.get().error
@@ -825,9 +825,9 @@ def test_what_fails_after_a_mail_has_left_does_not_send_it_again(
 
     monkeypatch.setattr(Dispatcher, "create_email", fail)
     order = place(user=factories.UserFactory(email="ada@example.com"))
-    outbox.note(BuyerMail.PLACED, order)
-    sender.send_waiting()
-    sender.send_waiting()
+    outbox.enqueue(BuyerMail.PLACED, order)
+    sender.send_pending()
+    sender.send_pending()
 
     assert len(mail.outbox) == 1
     assert BuyerMail.objects.get().status == "sent"
@@ -852,12 +852,12 @@ def test_who_is_gone_is_not_written_to(place, gone):
     """A deleted order or user, or one without an address, ends the mail and nothing else."""
     user = factories.UserFactory(email="" if gone == "address" else "ada@example.com")
     order = place(user=user)
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     if gone == "user":
         user.delete()
     elif gone == "order":
         order.delete()
-    sender.send_waiting()
+    sender.send_pending()
 
     assert mail.outbox == []
     row = BuyerMail.objects.get()
@@ -882,9 +882,9 @@ TAKEN_OVER = "the shop deals with the order in another way"
 def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status, why):
     """A mail that waited too long for its server is dropped, with the reason."""
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
-    outbox.note(code, order, invoice=invoice)
+    outbox.enqueue(code, order, invoice=invoice)
     Order.objects.update(status=status)
-    sender.send_waiting()
+    sender.send_pending()
 
     assert mail.outbox == []
     row = BuyerMail.objects.get()
@@ -895,7 +895,7 @@ def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status,
 def test_what_was_noted_before_is_noted_once_and_is_no_error(order, caplog):
     """Passes, pages and deliveries note the same; the second one finds it there."""
     for _ in range(2):
-        outbox.note(BuyerMail.PAID, order)
+        outbox.enqueue(BuyerMail.PAID, order)
 
     assert BuyerMail.objects.count() == 1
     assert caplog.records == []
@@ -903,7 +903,7 @@ def test_what_was_noted_before_is_noted_once_and_is_no_error(order, caplog):
 
 def test_an_expiry_is_not_told_to_who_has_paid_meanwhile(order, ended, fake):
     """Money that comes between noting and sending makes the mail about the end untrue."""
-    outbox.note(BuyerMail.EXPIRED, order, invoice=ended)
+    outbox.enqueue(BuyerMail.EXPIRED, order, invoice=ended)
     fake.payments = [paid(ended)]
     reconciliation.reconcile()
 
@@ -917,7 +917,7 @@ def test_a_cancelled_order_that_money_came_for_is_not_told_that_none_did(
     """Between cancelling and its mail a payment came: the buyer hears of that instead."""
     Order.objects.update(status="Cancelled")
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
-    outbox.note(BuyerMail.CANCELLED, order)
+    outbox.enqueue(BuyerMail.CANCELLED, order)
     told = bitsby.told(invoice, word)
     fake.payments = [bitsby.seen(bitsby.transfer(), told)]
     reconciliation.reconcile()
@@ -961,17 +961,17 @@ def test_a_slow_mail_server_gets_a_few_seconds_of_a_pass(monkeypatch, mail_serve
         sender, "send", lambda pk: setattr(clock, "now", clock.now + 15) or send_mail(pk)
     )
     for _ in range(4):
-        outbox.note(BuyerMail.PLACED, place())
+        outbox.enqueue(BuyerMail.PLACED, place())
 
-    assert sender.send_waiting() == 2
-    assert sender.send_waiting() == 2
+    assert sender.send_pending() == 2
+    assert sender.send_pending() == 2
     assert len(mail.outbox) == 4
 
 
 def test_a_pass_says_between_mails_that_it_runs_and_stops_when_it_was_replaced(place):
     """A pass whose lease was lost sends no more mails."""
     for _ in range(3):
-        outbox.note(BuyerMail.PLACED, place())
+        outbox.enqueue(BuyerMail.PLACED, place())
     calls = []
 
     def keep_alive():
@@ -979,14 +979,14 @@ def test_a_pass_says_between_mails_that_it_runs_and_stops_when_it_was_replaced(p
         if len(calls) == 2:
             raise run.PassLost("another pass has taken over")
 
-    sender.end_pass(keep_alive)
+    sender.send_pending_safely(keep_alive)
 
     assert len(mail.outbox) == 1
 
 
 def test_mails_go_out_while_bitsby_is_down(order, invoice, fake):
     """A gateway that does not answer keeps no mail back."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     fake.on("/payments/list", (500, {}, "down"))
     with pytest.raises(GatewayError):
         reconciliation.reconcile()
@@ -996,12 +996,12 @@ def test_mails_go_out_while_bitsby_is_down(order, invoice, fake):
 
 def test_mails_go_out_when_something_unforeseen_ends_a_pass(order, fake, monkeypatch):
     """Whatever breaks a pass, buyers do not wait for it to be mended."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
 
     def fail(*args, **kwargs):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("oscar_bitsby.reconciliation.expiry.cancel_orders", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.expiry.cancel_unpaid_orders", fail)
     with pytest.raises(RuntimeError, match="unforeseen"):
         reconciliation.reconcile()
 
@@ -1024,7 +1024,7 @@ def test_who_may_have_paid_is_not_told_that_nothing_was_seen(order, ended, fake)
 
 def test_a_dry_run_sends_nothing(order, long_invoice, fake):
     """``--dry-run`` neither notes nor sends."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     reconciliation.reconcile(dry_run=True)
 
     assert mail.outbox == []
@@ -1036,8 +1036,8 @@ def test_a_dry_run_sends_nothing(order, long_invoice, fake):
 def test_two_processes_never_send_the_same_mail(place, turn):
     """Of senders that find the same mails at the same moment, one sends each."""
     for _ in range(3):
-        outbox.note(BuyerMail.PLACED, place())
-    results = at_once(*[sender.send_waiting] * 4)
+        outbox.enqueue(BuyerMail.PLACED, place())
+    results = at_once(*[sender.send_pending] * 4)
 
     assert failures(results) == []
     assert sum(results) == 3
@@ -1078,10 +1078,10 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
 
 def test_staff_see_the_mails_in_the_admin(admin_client, order):
     """The admin lists what was sent to whom, and why something was not."""
-    outbox.note(BuyerMail.PLACED, order)
+    outbox.enqueue(BuyerMail.PLACED, order)
     order.user = factories.UserFactory(email="")
     order.save()
-    sender.send_waiting()
+    sender.send_pending()
     page = admin_client.get(reverse("admin:oscar_bitsby_buyermail_changelist")).content.decode()
 
     assert order.number in page
@@ -1152,8 +1152,8 @@ def test_the_key_is_in_no_mail_and_no_row(mail_server, order, monkeypatch):
 
     mail_server("Refusing")
     monkeypatch.setattr(mail_backends.Refusing, "send_messages", refuse)
-    outbox.note(BuyerMail.PLACED, order)
-    sender.send_waiting()
+    outbox.enqueue(BuyerMail.PLACED, order)
+    sender.send_pending()
 
     row = BuyerMail.objects.get()
     assert "proxy says ***" in row.error

@@ -185,7 +185,7 @@ def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     place, invoice_for, keeper, monkeypatch
 ):
     """Of many invoices the newest are compared; where one may be left out, the row says so."""
-    monkeypatch.setattr("oscar_bitsby.accounting.matching.OFFERED", 3)
+    monkeypatch.setattr("oscar_bitsby.accounting.matching.MAX_INVOICES", 3)
     now = timezone.now()
     days_ago = now - dt.timedelta(days=10)
     (old,) = rows(1, amount=10, wallet_id=bitsby.TRON, transaction_at=days_ago)
@@ -626,7 +626,7 @@ def test_pages_keep_the_filters(place, invoice_for, keeper):
 
 def test_the_list_counts_no_further_than_people_page(place, invoice_for, keeper, monkeypatch):
     """Among very many rows the first pages work and the count stops early."""
-    monkeypatch.setattr("oscar_bitsby.staff.pagination.MOST_COUNTED", 30)
+    monkeypatch.setattr("oscar_bitsby.staff.pagination.MAX_COUNT", 30)
     order = place()
     for number in range(60):
         invoice_for(order, "expired", uid=f"e{number:02}")

@@ -11,7 +11,7 @@ from oscar_bitsby import settlement
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
-from oscar_bitsby.gateway.rate_limit import wait_for_slot
+from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
@@ -57,7 +57,7 @@ def opened(settings, monkeypatch):
 
 def test_a_slot_is_taken_where_its_row_is(opened):
     """The row is locked in its own database."""
-    wait_for_slot(0)
+    acquire(0)
 
     assert set(opened) == {"elsewhere"}
 
@@ -78,7 +78,7 @@ def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch,
 
 def test_settling_locks_where_the_invoices_are(opened, order, invoice):
     """Invoices are locked in the database that keeps them."""
-    told = parsing.read_invoice(bitsby.told(invoice, "expired"))
+    told = parsing.parse_invoice(bitsby.told(invoice, "expired"))
     settlement.settle(invoice, told)
 
     assert set(opened) == {"elsewhere"}
@@ -86,7 +86,7 @@ def test_settling_locks_where_the_invoices_are(opened, order, invoice):
 
 def test_unbound_payments_are_kept_where_payments_are(opened):
     """A payment that fits nothing is written in one transaction of its database."""
-    settlement.keep(parsing.read_payment(bitsby.seen()), reason="unmatched")
+    settlement.record_unbound(parsing.parse_payment(bitsby.seen()), reason="unmatched")
 
     assert set(opened) == {"elsewhere"}
 

@@ -8,18 +8,18 @@ from itertools import product
 import pytest
 
 from oscar_bitsby.models import BitsbyPayment
-from oscar_bitsby.orders.stage import OrderState
-from oscar_bitsby.settlement import Action, Do, Facts, decide
+from oscar_bitsby.orders.stage import OrderStage
+from oscar_bitsby.settlement import Action, ActionType, SettlementInput, decide
 
-PENDING, CANCELLED = OrderState.PENDING, OrderState.CANCELLED
-OTHER, GONE = OrderState.OTHER, OrderState.GONE
+PENDING, CANCELLED = OrderStage.PENDING, OrderStage.CANCELLED
+OTHER, GONE = OrderStage.OTHER, OrderStage.GONE
 TEN = Decimal("10.00")
 PAID = {"told": "paid", "has_payment": True, "worth": TEN, "owed": TEN, "order": PENDING}
 ENDED = {"told": "expired", "order": PENDING, "is_live": False, "time_is_up": True}
 
-WAIT = (Do.WAIT,)
-SETTLE = (Do.MARK_PAID, Do.BOOK, Do.PAY_ORDER)
-BOOK_ONLY = (Do.MARK_PAID, Do.BOOK)
+WAIT = (ActionType.WAIT,)
+SETTLE = (ActionType.MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
+BOOK_ONLY = (ActionType.MARK_PAID, ActionType.BOOK)
 
 TABLE = [
     # What Bitsby calls unpaid, or by a word that is not documented.
@@ -36,10 +36,10 @@ TABLE = [
     (PAID | {"order": OTHER}, BOOK_ONLY),
     # Paid, but without what makes a payment bookable once.
     (PAID | {"has_payment": False, "worth": None}, WAIT),
-    (PAID | {"booked": True}, (Do.MARK_PAID,)),
-    (PAID | {"booked": True, "same_money": False}, (Do.MARK_PAID,)),
-    (PAID | {"booked": True, "order": CANCELLED}, (Do.MARK_PAID,)),
-    (PAID | {"booked": True, "booked_elsewhere": True}, (Do.MARK_PAID, "rebound")),
+    (PAID | {"booked": True}, (ActionType.MARK_PAID,)),
+    (PAID | {"booked": True, "same_money": False}, (ActionType.MARK_PAID,)),
+    (PAID | {"booked": True, "order": CANCELLED}, (ActionType.MARK_PAID,)),
+    (PAID | {"booked": True, "booked_elsewhere": True}, (ActionType.MARK_PAID, "rebound")),
     # Paid, and something for a person to look at.
     (PAID | {"worth": Decimal("9.99")}, (*SETTLE, "short")),
     (PAID | {"worth": Decimal("0.00")}, (*SETTLE, "short")),
@@ -52,21 +52,21 @@ TABLE = [
     (PAID | {"order": OTHER, "worth": Decimal(1)}, (*BOOK_ONLY, "short")),
     (PAID | {"order": OTHER, "worth": Decimal(11)}, (*BOOK_ONLY, "over")),
     # Paid, but not to be booked.
-    (PAID | {"same_money": False}, (Do.MARK_PAID, "mismatch")),
+    (PAID | {"same_money": False}, (ActionType.MARK_PAID, "mismatch")),
     (PAID | {"same_project": False}, ("mismatch",)),
     (PAID | {"same_project": False, "same_money": False}, ("mismatch",)),
-    (PAID | {"same_money": False, "order": CANCELLED}, (Do.MARK_PAID, "mismatch")),
-    (PAID | {"same_money": False, "worth": None}, (Do.MARK_PAID, "mismatch")),
-    (PAID | {"worth": None}, (Do.MARK_PAID, "worth")),
-    (PAID | {"worth": None, "order": GONE}, (Do.MARK_PAID, "worth")),
-    (PAID | {"order": GONE}, (Do.MARK_PAID, "gone")),
+    (PAID | {"same_money": False, "order": CANCELLED}, (ActionType.MARK_PAID, "mismatch")),
+    (PAID | {"same_money": False, "worth": None}, (ActionType.MARK_PAID, "mismatch")),
+    (PAID | {"worth": None}, (ActionType.MARK_PAID, "worth")),
+    (PAID | {"worth": None, "order": GONE}, (ActionType.MARK_PAID, "worth")),
+    (PAID | {"order": GONE}, (ActionType.MARK_PAID, "gone")),
     # Ended without money.
-    (ENDED | {"is_live": True, "time_is_up": False}, (Do.EXPIRE,)),
-    (ENDED | {"told": "canceled", "is_live": True, "time_is_up": False}, (Do.CANCEL,)),
-    (ENDED | {"is_live": True}, (Do.EXPIRE, Do.CANCEL_ORDER)),
-    (ENDED | {"is_live": True, "order": GONE}, (Do.EXPIRE,)),
-    (ENDED, (Do.CANCEL_ORDER,)),
-    (ENDED | {"told": "canceled"}, (Do.CANCEL_ORDER,)),
+    (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),
+    (ENDED | {"told": "canceled", "is_live": True, "time_is_up": False}, (ActionType.CANCEL,)),
+    (ENDED | {"is_live": True}, (ActionType.EXPIRE, ActionType.CANCEL_ORDER)),
+    (ENDED | {"is_live": True, "order": GONE}, (ActionType.EXPIRE,)),
+    (ENDED, (ActionType.CANCEL_ORDER,)),
+    (ENDED | {"told": "canceled"}, (ActionType.CANCEL_ORDER,)),
     (ENDED | {"time_is_up": False}, WAIT),
     (ENDED | {"order": OTHER}, WAIT),
     (ENDED | {"order": CANCELLED}, WAIT),
@@ -77,8 +77,11 @@ TABLE = [
     (ENDED | {"same_project": False, "told": "canceled", "is_live": True}, WAIT),
     # Ended, with money bound to it.
     (ENDED | {"has_payment": True}, ("ended",)),
-    (ENDED | {"has_payment": True, "is_live": True}, (Do.EXPIRE, "ended")),
-    (ENDED | {"has_payment": True, "told": "canceled", "is_live": True}, (Do.CANCEL, "ended")),
+    (ENDED | {"has_payment": True, "is_live": True}, (ActionType.EXPIRE, "ended")),
+    (
+        ENDED | {"has_payment": True, "told": "canceled", "is_live": True},
+        (ActionType.CANCEL, "ended"),
+    ),
     (ENDED | {"has_payment": True, "booked": True, "paid_otherwise": True}, WAIT),
 ]
 
@@ -87,10 +90,10 @@ TABLE = [
 def test_each_row_of_facts_leads_to_its_steps(facts, steps):
     """Each combination of facts leads to exactly these steps, in this order."""
     expected = tuple(
-        Action(Do.FLAG, step) if isinstance(step, str) else Action(step) for step in steps
+        Action(ActionType.FLAG, step) if isinstance(step, str) else Action(step) for step in steps
     )
 
-    assert decide(Facts(**facts)) == expected
+    assert decide(SettlementInput(**facts)) == expected
 
 
 def every_facts():
@@ -99,10 +102,10 @@ def every_facts():
     flags += ("paid_otherwise", "is_live", "others_open", "time_is_up")
     words = ("unpaid", "paid", "expired", "canceled", "strange")
     worths = (None, Decimal(9), TEN, Decimal(11))
-    for told, order, worth in product(words, OrderState, worths):
+    for told, order, worth in product(words, OrderStage, worths):
         for values in product((True, False), repeat=len(flags)):
             named = dict(zip(flags, values, strict=True))
-            yield Facts(told=told, order=order, worth=worth, owed=TEN, **named)
+            yield SettlementInput(told=told, order=order, worth=worth, owed=TEN, **named)
 
 
 def did(facts):
@@ -112,30 +115,30 @@ def did(facts):
 def test_nothing_is_booked_without_every_proof():
     """Money is booked only for a payment that is paid, new, ours, as asked and of known worth."""
     for facts in every_facts():
-        if Do.BOOK in did(facts):
+        if ActionType.BOOK in did(facts):
             assert (facts.told, facts.has_payment, facts.booked) == ("paid", True, False)
             assert facts.same_project
             assert facts.same_money
             assert facts.worth is not None
-            assert facts.order is not OrderState.GONE
+            assert facts.order is not OrderStage.GONE
 
 
 def test_an_order_moves_to_paid_only_with_money_and_only_while_pending():
     """An order is never called paid without a booking, nor out of another status."""
     for facts in every_facts():
-        if Do.PAY_ORDER in did(facts):
-            assert Do.BOOK in did(facts)
-            assert facts.order is OrderState.PENDING
+        if ActionType.PAY_ORDER in did(facts):
+            assert ActionType.BOOK in did(facts)
+            assert facts.order is OrderStage.PENDING
 
 
 def test_an_order_is_cancelled_only_when_nothing_speaks_for_it():
     """No combination of facts cancels an order that is paid, open, unripe or not pending."""
-    cancelled = [facts for facts in every_facts() if Do.CANCEL_ORDER in did(facts)]
+    cancelled = [facts for facts in every_facts() if ActionType.CANCEL_ORDER in did(facts)]
 
     assert cancelled
     for facts in cancelled:
         assert facts.told in ("expired", "canceled")
-        assert facts.order is OrderState.PENDING
+        assert facts.order is OrderStage.PENDING
         assert facts.time_is_up
         assert facts.booked or not facts.has_payment
         assert not facts.paid_otherwise
@@ -146,21 +149,21 @@ def test_every_new_payment_of_a_paid_invoice_is_booked_or_shown_to_staff():
     """Money that Bitsby calls paid never ends in silence, whatever else is true."""
     for facts in every_facts():
         if facts.told == "paid" and facts.has_payment and not facts.booked:
-            assert did(facts) & {Do.BOOK, Do.FLAG}, facts
+            assert did(facts) & {ActionType.BOOK, ActionType.FLAG}, facts
 
 
 def test_every_new_payment_of_an_ended_invoice_is_shown_to_staff():
     """Money on an expired or canceled invoice stands in the inbox, of whatever project it is."""
     for facts in every_facts():
         if facts.told in ("expired", "canceled") and facts.has_payment and not facts.booked:
-            assert Do.FLAG in did(facts), facts
+            assert ActionType.FLAG in did(facts), facts
 
 
 def test_a_payment_that_is_booked_is_never_booked_again():
     """Whatever is told of a booked payment, it is neither booked nor flagged again."""
     for facts in every_facts():
         if facts.booked:
-            assert not did(facts) & {Do.BOOK, Do.PAY_ORDER, Do.FLAG}, facts
+            assert not did(facts) & {ActionType.BOOK, ActionType.PAY_ORDER, ActionType.FLAG}, facts
 
 
 def test_only_known_reasons_are_given():
@@ -168,8 +171,8 @@ def test_only_known_reasons_are_given():
     known = {reason for reason, _ in BitsbyPayment.REASONS}
     for facts in every_facts():
         for action in decide(facts):
-            assert (action.reason in known) == (action.do is Do.FLAG)
-            assert action.do is Do.FLAG or action.reason == ""
+            assert (action.reason in known) == (action.do is ActionType.FLAG)
+            assert action.do is ActionType.FLAG or action.reason == ""
 
 
 def test_something_is_always_decided():
@@ -177,4 +180,4 @@ def test_something_is_always_decided():
     for facts in every_facts():
         steps = did(facts)
         assert steps
-        assert Do.WAIT not in steps or steps == {Do.WAIT}
+        assert ActionType.WAIT not in steps or steps == {ActionType.WAIT}

@@ -150,7 +150,7 @@ def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
 ):
     """Bitsby calls it paid and names no payment: people look at it, and passes do not help."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
-    invoice_for(order, created_at=long_ago, expires_at=long_ago, error=models.NAMELESS)
+    invoice_for(order, created_at=long_ago, expires_at=long_ago, error=models.PAID_WITHOUT_PAYMENT)
     said, error = doctor("--offline")
     assert "1 invoices are paid at Bitsby, which does not say by what payment" in said
     assert "still count as unpaid" not in said
@@ -159,7 +159,7 @@ def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
 
 def test_a_slot_that_is_not_free_is_no_problem_of_the_shop(account, passing, monkeypatch):
     """Somebody else was asking: the doctor says that it did not ask."""
-    monkeypatch.setattr("oscar_bitsby.gateway.factory.BACKGROUND_PATIENCE", 0)
+    monkeypatch.setattr("oscar_bitsby.gateway.factory.BACKGROUND_MAX_WAIT", 0)
     GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=5))
     said, error = doctor()
     assert "Bitsby was not asked" in said

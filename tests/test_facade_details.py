@@ -109,7 +109,7 @@ def test_an_invoice_that_is_replaced_again_and_again_ends(order, fake, monkeypat
     start_payment(order)
     monkeypatch.setattr(BitsbyInvoice, "fits", lambda invoice, order: False)
     retired = []
-    monkeypatch.setattr(facade, "_retire", retired.append)
+    monkeypatch.setattr(facade, "_replace_invoice", retired.append)
 
     said = "the order's invoice was replaced meanwhile; try again"
     assert refusal(order, PaymentInProgress) == said

@@ -28,7 +28,7 @@ from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.process import running_simulator
-from oscar_bitsby.utils.clock import database_now, shared_now
+from oscar_bitsby.utils.clock import database_now, db_now
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -231,7 +231,7 @@ CLOCKS = pytest.mark.parametrize("minutes", [-9, 0, 9])
 def test_the_shared_clock_is_the_databases(own_clock, minutes):
     """However far this machine's clock is off, what it stores is the database's time."""
     own_clock(minutes)
-    assert abs(shared_now() - database_now()) < dt.timedelta(seconds=5)
+    assert abs(db_now() - database_now()) < dt.timedelta(seconds=5)
 
 
 @CLOCKS
@@ -243,7 +243,7 @@ def test_what_another_machine_asked_about_is_asked_again_in_its_time(
     BitsbyInvoice.objects.update(checked_at=ago(seconds=seconds))
     own_clock(minutes)
 
-    assert invoice_refresh.look_into_delivery(invoice) is asks
+    assert invoice_refresh.refresh_for_delivery(invoice) is asks
     assert bool(fake.requests) is asks
 
 

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import pytest
 
 from oscar_bitsby.gateway.parsing import parse_time
-from oscar_bitsby.utils.money import CRYPTO_PLACES, LARGEST, parse_amount, to_cents
+from oscar_bitsby.utils.money import CRYPTO_PLACES, MAX_AMOUNT, parse_amount, to_cents
 
 UTC = dt.timezone.utc
 MOMENT = dt.datetime(2024, 2, 29, 15, 20, 24, tzinfo=UTC)
@@ -97,7 +97,7 @@ def test_no_digit_of_an_amount_is_lost():
         )
         assert str(parse_amount(str(amount))) == str(amount)
         assert parse_amount(amount) == amount
-        assert 0 <= parse_amount(amount) <= LARGEST
+        assert 0 <= parse_amount(amount) <= MAX_AMOUNT
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation import refresh
-from oscar_bitsby.reconciliation.lease import LEASE
+from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db
@@ -199,7 +199,7 @@ def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
 def test_standing_back_is_logged(watched, fake, caplog):
     """Operators see that a pass did nothing because another one was running."""
     GatewayState.create_only()
-    GatewayState.objects.update(pass_until=NOON + LEASE, pass_token="another")
+    GatewayState.objects.update(pass_until=NOON + LEASE_DURATION, pass_token="another")
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         report = reconciliation.reconcile()
 

@@ -170,7 +170,7 @@ def test_what_is_bound_to_an_invoice_of_ours_stays(payment, dismissed, invoice, 
 
 def test_invoices_and_booked_money_stay(order, invoice, move_time):
     """Years later the invoice, its payment and the books are there."""
-    news = parsing.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    news = parsing.parse_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
     settlement.settle(invoice, news)
     move_time(days=3000)
 
@@ -240,7 +240,7 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
     )
     assert set(BitsbyPayment.objects.values_list("is_foreign", flat=True)) == {True, False}
 
-    fewest = pruning.fewest_payment_days()
+    fewest = pruning.min_payment_days()
     move_time(days=fewest - 1)
     assert prune("--dismissed", str(fewest)) == f"deleted: {NOTHING}"
     move_time(days=1, hours=1)
@@ -250,7 +250,7 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
     # Something is watched still, and a day has passed since the last far look.
     invoice_for(place())
     report = reconciliation.reconcile()
-    binding.read_live(order)
+    binding.refresh_payments(order)
     assert len(fake.asked("/payments/list")) >= 3
     assert report.payments == 0
     assert not BitsbyPayment.objects.exists()

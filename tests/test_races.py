@@ -61,7 +61,7 @@ def at_once(*jobs):
 
 
 def told(invoice, word="paid", payment=None):
-    return parsing.read_invoice(bitsby.told(invoice, word, payment=payment))
+    return parsing.parse_invoice(bitsby.told(invoice, word, payment=payment))
 
 
 def failures(results, *allowed):
@@ -87,7 +87,7 @@ def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, tu
     assert order.payment_events.count() == 1
     assert order.status_changes.count() == 1
     assert Order.objects.get().status == "Being processed"
-    assert sum(outcome.did(settlement.Do.BOOK) for outcome in results) == 1
+    assert sum(outcome.did(settlement.ActionType.BOOK) for outcome in results) == 1
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
@@ -122,7 +122,7 @@ def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
 
     results = at_once(
         lambda: settlement.settle(invoice, news),
-        lambda: cancellation.cancel_order(order.pk, words),
+        lambda: cancellation.cancel_unpaid_order(order.pk, words),
     )
 
     assert failures(results) == []
@@ -142,7 +142,7 @@ def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
     words = {invoice.bitsby_id: told(invoice, "expired")}
 
-    results = at_once(*[lambda: cancellation.cancel_order(order.pk, words)] * 3)
+    results = at_once(*[lambda: cancellation.cancel_unpaid_order(order.pk, words)] * 3)
 
     assert sorted(map(str, results)) == ["False", "False", "True"]
     assert product.stockrecords.get().num_allocated == 1
@@ -197,7 +197,7 @@ def test_paying_again_and_cancelling_at_once(order, invoice_for, fake, turn):
     words = {old.bitsby_id: told(old, "expired")}
 
     results = at_once(
-        lambda: start_payment(order), lambda: cancellation.cancel_order(order.pk, words)
+        lambda: start_payment(order), lambda: cancellation.cancel_unpaid_order(order.pk, words)
     )
 
     assert failures(results, NotPayable) == []
@@ -212,7 +212,7 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
     """Whatever Bitsby says, one transfer never pays two orders, seen before or not."""
     payment = bitsby.transfer()
     if is_known:
-        settlement.keep(parsing.read_payment(bitsby.seen(payment)), reason="unmatched")
+        settlement.record_unbound(parsing.parse_payment(bitsby.seen(payment)), reason="unmatched")
     invoices = [invoice_for(place()), invoice_for(place())]
     news = [told(row, payment=payment) for row in invoices]
 
@@ -229,9 +229,9 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_a_strange_payment_seen_twice_at_once_is_one_row(turn):
     """Two passes that see the same unbound payment keep it once."""
-    payment = parsing.read_payment(bitsby.seen())
+    payment = parsing.parse_payment(bitsby.seen())
 
-    results = at_once(*[lambda: settlement.keep(payment, reason="unmatched")] * 4)
+    results = at_once(*[lambda: settlement.record_unbound(payment, reason="unmatched")] * 4)
 
     assert failures(results) == []
     assert BitsbyPayment.objects.get().attention == "unmatched"
@@ -275,7 +275,7 @@ def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
     fake.invoices = [bitsby.told(invoice)]
     GatewayState.create_only()
 
-    results = at_once(*[lambda: invoice_refresh.glance(invoice)] * 4)
+    results = at_once(*[lambda: invoice_refresh.refresh_if_idle(invoice)] * 4)
 
     assert failures(results) == []
     assert results.count(True) == 1

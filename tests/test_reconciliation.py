@@ -17,7 +17,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh, refresh
-from oscar_bitsby.reconciliation.lease import LEASE
+from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.staff import review
 from tests import bitsby
 
@@ -603,7 +603,7 @@ def test_what_a_burst_of_deliveries_left_unread_is_found_by_the_next_pass(
     books.add_strangers(5, newest=timezone.now() - HOUR / 2)
     BitsbyInvoice.objects.filter(pk=paid[0].pk).update(hinted_at=timezone.now())
     clock.sleep(2)
-    assert invoice_refresh.look_into_delivery(paid[1])
+    assert invoice_refresh.refresh_for_delivery(paid[1])
     assert BitsbyInvoice.objects.filter(status="paid").count() == 10
 
     reconciliation.reconcile()
@@ -960,7 +960,7 @@ def test_a_dry_run_reports_and_writes_nothing(place, invoice_for, books):
 def test_a_pass_stands_back_while_another_runs(watched, books):
     """The second pass asks nothing and says that it stood back."""
     GatewayState.create_only()
-    GatewayState.objects.update(pass_until=timezone.now() + LEASE, pass_token="another")
+    GatewayState.objects.update(pass_until=timezone.now() + LEASE_DURATION, pass_token="another")
 
     report = reconciliation.reconcile()
 
@@ -1098,7 +1098,7 @@ def test_a_glance_is_taken_at_most_once_in_ten_seconds(invoice, fake, clock, mov
     looked = []
     for _ in range(12):
         invoice.refresh_from_db()
-        looked.append(invoice_refresh.glance(invoice))
+        looked.append(invoice_refresh.refresh_if_idle(invoice))
         move_time(seconds=1)
         clock.sleep(1)
 
@@ -1111,18 +1111,18 @@ def test_a_glance_does_not_wait_and_never_raises(invoice, fake, clock):
     fake.invoices = [bitsby.told(invoice)]
     refresh(invoice)
     slept = clock.slept
-    assert invoice_refresh.glance(invoice) is False
+    assert invoice_refresh.refresh_if_idle(invoice) is False
     assert clock.slept == slept
 
     clock.sleep(2)
     fake.on("/invoices/list", ConnectionError("down"))
-    assert invoice_refresh.glance(invoice) is False
+    assert invoice_refresh.refresh_if_idle(invoice) is False
 
 
 @pytest.mark.parametrize("status", ["creating", "paid", "expired", "canceled"])
 def test_a_glance_is_for_live_invoices_only(order, invoice_for, fake, status):
     """What is settled or over costs no request."""
-    assert invoice_refresh.glance(invoice_for(order, status)) is False
+    assert invoice_refresh.refresh_if_idle(invoice_for(order, status)) is False
     assert fake.requests == []
 
 
@@ -1132,7 +1132,7 @@ def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fak
     fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
 
     with pytest.raises(NoSlot):
-        invoice_refresh.look_into_delivery(invoice)
+        invoice_refresh.refresh_for_delivery(invoice)
 
     assert len(fake.requests) == 1
     assert clock.slept == 0
@@ -1144,7 +1144,7 @@ def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fak
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("call", [refresh, invoice_refresh.look_into_delivery])
+@pytest.mark.parametrize("call", [refresh, invoice_refresh.refresh_for_delivery])
 def test_asking_inside_a_transaction_is_refused(invoice, fake, call):
     """A lock held while Bitsby answers would stop the shop: nothing is sent, it raises."""
     fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]

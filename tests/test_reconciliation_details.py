@@ -27,50 +27,56 @@ def test_a_glance_that_asks_waits_for_nothing(invoice, fake, clock):
     """The one request of a glance is sent in the slot that was free."""
     fake.invoices = [bitsby.told(invoice)]
 
-    assert invoice_refresh.glance(invoice) is True
+    assert invoice_refresh.refresh_if_idle(invoice) is True
     assert (len(fake.requests), clock.slept) == (1, 0)
 
 
 def test_a_glance_waits_three_seconds_for_an_answer(invoice, fake, responses):
     """A page that can do without the answer does not wait for it as long as others."""
-    invoice_refresh.glance(invoice)
+    invoice_refresh.refresh_if_idle(invoice)
 
     assert [call.request.req_kwargs["timeout"] for call in responses.calls] == [3]
 
 
-@pytest.mark.parametrize("look", [invoice_refresh.glance, invoice_refresh.look_into_delivery])
+@pytest.mark.parametrize(
+    "look", [invoice_refresh.refresh_if_idle, invoice_refresh.refresh_for_delivery]
+)
 def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, fake, look):
     """The right to ask is given back unused, to this invoice alone, as it was before."""
     now = timezone.now()
     before = now - dt.timedelta(minutes=1)
     invoice, other = invoice_for(place(), checked_at=before), invoice_for(place(), checked_at=now)
-    factory.if_free()
+    factory.without_waiting()
 
     assert look(invoice) is False
     assert (checked_at(invoice), checked_at(other)) == (before, now)
     assert fake.requests == []
 
 
-@pytest.mark.parametrize("look", [invoice_refresh.glance, invoice_refresh.look_into_delivery])
+@pytest.mark.parametrize(
+    "look", [invoice_refresh.refresh_if_idle, invoice_refresh.refresh_for_delivery]
+)
 def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
     invoice_for, place, fake, look, monkeypatch, move_time
 ):
     """Who finds no slot does not give back what another process has claimed since."""
     invoice = invoice_for(place(), checked_at=EPOCH)
-    real, later = factory.if_free, timezone.now() + dt.timedelta(seconds=30)
+    real, later = factory.without_waiting, timezone.now() + dt.timedelta(seconds=30)
     real()
 
     def overtaken(**options):
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(checked_at=later)
         return real(**options)
 
-    monkeypatch.setattr(factory, "if_free", overtaken)
+    monkeypatch.setattr(factory, "without_waiting", overtaken)
 
     assert look(invoice) is False
     assert checked_at(invoice) == later
 
 
-@pytest.mark.parametrize("look", [invoice_refresh.glance, invoice_refresh.look_into_delivery])
+@pytest.mark.parametrize(
+    "look", [invoice_refresh.refresh_if_idle, invoice_refresh.refresh_for_delivery]
+)
 def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
     invoice_for, place, fake, look, monkeypatch
 ):
@@ -78,7 +84,7 @@ def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
     now = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
     invoice, other = invoice_for(place()), invoice_for(place(), checked_at=now)
-    factory.if_free()
+    factory.without_waiting()
 
     assert look(invoice) is False
     assert (checked_at(invoice), checked_at(other)) == (EPOCH, now)
@@ -93,14 +99,14 @@ def test_an_invoice_may_be_asked_about_again_after_ten_seconds(
     now = timezone.now()
     BitsbyInvoice.objects.update(checked_at=now - dt.timedelta(seconds=seconds))
     stop_time(now)
-    assert invoice_refresh.glance(invoice) is (seconds == 10)
+    assert invoice_refresh.refresh_if_idle(invoice) is (seconds == 10)
 
 
 def test_a_glance_of_a_shop_without_settings_changes_nothing(invoice, fake, settings):
     """A page goes on without a word when the settings cannot be used."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
 
-    assert invoice_refresh.glance(invoice) is False
+    assert invoice_refresh.refresh_if_idle(invoice) is False
     assert fake.requests == []
 
 
@@ -108,7 +114,7 @@ def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
     """Operators find which invoice was not looked at, and why; it is no error."""
     fake.on("/invoices/list", bitsby.error("no"))
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
-        assert invoice_refresh.glance(invoice) is False
+        assert invoice_refresh.refresh_if_idle(invoice) is False
 
     assert caplog.messages == [f"no look at invoice {invoice.bitsby_id}: /invoices/list: no"]
 
@@ -122,7 +128,7 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
 
     monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
 
-    assert invoice_refresh.glance(invoice) is False
+    assert invoice_refresh.refresh_if_idle(invoice) is False
 
     (record,) = caplog.records
     assert record.getMessage() == f"no look at invoice {invoice.bitsby_id}"
@@ -137,9 +143,9 @@ def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
     first = timezone.now() - dt.timedelta(minutes=5)
     noted = invoice_for(place(), hinted_at=first)
     fresh, other = invoice_for(place()), invoice_for(place())
-    factory.if_free()
+    factory.without_waiting()
     for invoice in (noted, fresh):
-        assert invoice_refresh.look_into_delivery(invoice) is False
+        assert invoice_refresh.refresh_for_delivery(invoice) is False
 
     hints = dict(BitsbyInvoice.objects.values_list("pk", "hinted_at"))
     assert hints[noted.pk] == first
@@ -151,7 +157,7 @@ def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
     """The second look of a moment is none, and says so."""
     fake.invoices = [bitsby.told(invoice)]
 
-    looks = [invoice_refresh.look_into_delivery(invoice) for _ in range(2)]
+    looks = [invoice_refresh.refresh_for_delivery(invoice) for _ in range(2)]
 
     assert looks == [True, False]
     assert len(fake.requests) == 1
@@ -161,7 +167,7 @@ def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, f
     """Other invoices for which no delivery came are no reason to read the list of payments."""
     invoice, _ = invoice_for(place()), invoice_for(place())
 
-    assert invoice_refresh.look_into_delivery(invoice) is True
+    assert invoice_refresh.refresh_for_delivery(invoice) is True
 
     (question,) = fake.requests
     assert (question[0], question[1]["invoiceId"]) == ("/invoices/list", str(invoice.bitsby_id))
@@ -173,7 +179,7 @@ def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fa
     waiting = invoice_for(place(), hinted_at=now)
     invoice, other = invoice_for(place()), invoice_for(place())
 
-    assert invoice_refresh.look_into_delivery(invoice) is True
+    assert invoice_refresh.refresh_for_delivery(invoice) is True
 
     (question,) = fake.requests
     # Two days more on both sides, since neither zone nor ends of these dates are known.
@@ -189,6 +195,6 @@ def test_a_worker_asks_about_the_delivery_it_was_told_of_and_no_other(invoice_fo
     """When somebody has dealt with it already, another delivery that waits is not its business."""
     done, _waiting = invoice_for(place()), invoice_for(place(), hinted_at=timezone.now())
 
-    assert invoice_refresh.look_into_hint(done) is False
+    assert invoice_refresh.refresh_flagged(done) is False
 
     assert fake.requests == []

@@ -36,7 +36,7 @@ def made(payload):
 
 def test_the_documented_invoice_is_read(canceled):
     """An unpaid item of ``invoices/list`` is read field by field and has no payment."""
-    assert parsing.read_invoice(canceled) == schemas.Invoice(
+    assert parsing.parse_invoice(canceled) == schemas.Invoice(
         id=uuid.UUID("59302b02-d1be-4e10-960f-d6ec24bfcaaf"),
         status=schemas.CANCELED,
         uid="F7nYgvxM1N92",
@@ -53,7 +53,7 @@ def test_the_documented_invoice_is_read(canceled):
 
 def test_the_documented_paid_invoice_has_its_payment_and_wallet(paid):
     """A paid item carries the payment, and in it the wallet where it came in."""
-    invoice = parsing.read_invoice(paid)
+    invoice = parsing.parse_invoice(paid)
     assert (invoice.status, invoice.service_data) == (schemas.PAID, "userId:2444")
     assert invoice.payment == schemas.Payment(
         id=uuid.UUID("f986ad8d-2298-473d-982a-efbc817b975d"),
@@ -72,7 +72,7 @@ def test_the_documented_paid_invoice_has_its_payment_and_wallet(paid):
 
 def test_the_documented_payment_has_its_invoice(transfer, paid):
     """An item of ``payments/list`` carries its invoice, which itself has no payment."""
-    payment = parsing.read_payment(transfer)
+    payment = parsing.parse_payment(transfer)
     assert payment.amount == Decimal(12)
     assert payment.wallet.cryptocurrency == "usdt"
     assert payment.invoice.id == uuid.UUID(paid["id"])
@@ -81,7 +81,7 @@ def test_the_documented_payment_has_its_invoice(transfer, paid):
 
 def test_the_documented_creation_is_read(made):
     """The answer of ``invoices/create`` has the page, the times and each wallet's reserved sum."""
-    created = parsing.read_created(made)
+    created = parsing.parse_created(made)
     assert created.id == uuid.UUID("ade9550d-3dc7-4fd3-b94e-3b4c12aaaa0c")
     assert (created.uid, created.url) == (
         "MXNj4m8HhcM4",
@@ -101,15 +101,15 @@ def test_the_documented_creation_is_read(made):
 def test_replies_cannot_be_changed(canceled):
     """What Bitsby said stays what it said."""
     with pytest.raises(FrozenInstanceError):
-        parsing.read_invoice(canceled).status = "paid"
+        parsing.parse_invoice(canceled).status = "paid"
 
 
 def test_unknown_fields_are_ignored(canceled, transfer, made):
     """A field that Bitsby adds changes nothing."""
     more = {"surprise": {"deep": [1, None]}}
-    assert parsing.read_invoice(canceled | more) == parsing.read_invoice(canceled)
-    assert parsing.read_payment(transfer | more) == parsing.read_payment(transfer)
-    assert parsing.read_created(made | more).wallets == parsing.read_created(made).wallets
+    assert parsing.parse_invoice(canceled | more) == parsing.parse_invoice(canceled)
+    assert parsing.parse_payment(transfer | more) == parsing.parse_payment(transfer)
+    assert parsing.parse_created(made | more).wallets == parsing.parse_created(made).wallets
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_invoice_may_lack_what_only_describes_it(canceled, name, null):
         canceled[name] = None
     else:
         del canceled[name]
-    invoice = parsing.read_invoice(canceled)
+    invoice = parsing.parse_invoice(canceled)
     assert (invoice.amount, invoice.payment) == (Decimal(100), None)
 
 
@@ -144,7 +144,7 @@ def test_an_invoice_may_lack_what_only_describes_it(canceled, name, null):
 def test_an_invoice_needs_its_id_and_amount(canceled, name, value):
     """An item without a readable id or amount is a ``ValueError``."""
     with pytest.raises(ValueError, match=r"."):
-        parsing.read_invoice(canceled | {name: value})
+        parsing.parse_invoice(canceled | {name: value})
 
 
 @pytest.mark.parametrize("name", ["id", "amount"])
@@ -152,28 +152,28 @@ def test_an_invoice_needs_its_id_and_amount(canceled, name, value):
 def test_a_payment_needs_its_id_and_amount(transfer, name, value):
     """A payment without a readable id or amount is a ``ValueError``."""
     with pytest.raises(ValueError, match=r"."):
-        parsing.read_payment(transfer | {name: value})
+        parsing.parse_payment(transfer | {name: value})
 
 
 @pytest.mark.parametrize("empty", [None, {}, [], ""])
 def test_an_unbound_payment_may_show_its_lack_of_an_invoice_in_any_way(transfer, empty):
     """A missing, a null and an empty invoice all mean: bound to none."""
-    assert parsing.read_payment(transfer | {"invoice": empty}).invoice is None
+    assert parsing.parse_payment(transfer | {"invoice": empty}).invoice is None
     del transfer["invoice"]
-    assert parsing.read_payment(transfer).invoice is None
+    assert parsing.parse_payment(transfer).invoice is None
 
 
 @pytest.mark.parametrize("empty", [None, {}, [], ""])
 def test_an_unpaid_invoice_may_show_its_lack_of_a_payment_in_any_way(paid, empty):
     """A null or empty payment means that there is none, whatever the status says."""
-    invoice = parsing.read_invoice(paid | {"payment": empty, "wallet": empty})
+    invoice = parsing.parse_invoice(paid | {"payment": empty, "wallet": empty})
     assert (invoice.status, invoice.payment) == (schemas.PAID, None)
 
 
 @pytest.mark.parametrize("empty", [None, {}, ""])
 def test_a_payment_may_lack_its_wallet(transfer, empty):
     """A payment without a wallet is still money."""
-    assert parsing.read_payment(transfer | {"wallet": empty}).wallet is None
+    assert parsing.parse_payment(transfer | {"wallet": empty}).wallet is None
 
 
 @pytest.mark.parametrize("strange", ["a text", 5, ["a list"]])
@@ -181,13 +181,13 @@ def test_a_payment_with_a_strange_invoice_or_wallet_is_refused(transfer, strange
     """An invoice or wallet of a wrong shape may not be mistaken for none."""
     for name in ("invoice", "wallet"):
         with pytest.raises(ValueError, match="object"):
-            parsing.read_payment(transfer | {name: strange})
+            parsing.parse_payment(transfer | {name: strange})
 
 
 def test_words_and_ids_are_compared_without_regard_to_case(canceled):
     """Status, project and currency come in one spelling, ids as UUIDs."""
     shouted = {name: str(value).upper() for name, value in canceled.items() if value}
-    invoice = parsing.read_invoice(shouted | {"currencyFiat": "usd"})
+    invoice = parsing.parse_invoice(shouted | {"currencyFiat": "usd"})
     assert (invoice.status, invoice.project_id, invoice.currency, invoice.id) == (
         "canceled",
         canceled["projectId"],
@@ -198,56 +198,56 @@ def test_words_and_ids_are_compared_without_regard_to_case(canceled):
 
 def test_an_unknown_status_is_kept(canceled):
     """A word that the documentation does not have is handed on, not turned into another."""
-    assert parsing.read_invoice(canceled | {"status": "frozen"}).status == "frozen"
+    assert parsing.parse_invoice(canceled | {"status": "frozen"}).status == "frozen"
 
 
 @pytest.mark.parametrize(("told", "views"), [("3", 3), (7, 7), ("x", None), (-1, None), ([], None)])
 def test_views_are_a_number_or_unknown(canceled, told, views):
     """The number of page views is read from numbers and texts; rubbish is as good as nothing."""
-    assert parsing.read_invoice(canceled | {"views": told}).views == views
+    assert parsing.parse_invoice(canceled | {"views": told}).views == views
 
 
 def test_views_fit_their_column(canceled):
     """An absurd number of views is cut to what a database column holds."""
-    assert parsing.read_invoice(canceled | {"views": 10**11}).views == 2**31 - 1
+    assert parsing.parse_invoice(canceled | {"views": 10**11}).views == 2**31 - 1
 
 
 @pytest.mark.parametrize("rubbish", ["soon", 5, [], {}, "2024-99-99 00:00:00"])
 def test_an_unreadable_time_is_as_good_as_none(canceled, rubbish):
     """An item is not lost for a time that nobody can read."""
-    assert parsing.read_invoice(canceled | {"createDatetime": rubbish}).created_at is None
+    assert parsing.parse_invoice(canceled | {"createDatetime": rubbish}).created_at is None
 
 
 def test_texts_fit_a_column(paid, transfer):
     """NUL, which PostgreSQL refuses, and endless texts do not get through."""
-    invoice = parsing.read_invoice(paid | {"serviceData": "a\x00b" + "c" * 5000})
+    invoice = parsing.parse_invoice(paid | {"serviceData": "a\x00b" + "c" * 5000})
     assert invoice.service_data.startswith("abc")
     assert len(invoice.service_data) <= 2000
-    assert "\x00" not in parsing.read_payment(transfer | {"hash": "\x00f0\x00"}).hash
+    assert "\x00" not in parsing.parse_payment(transfer | {"hash": "\x00f0\x00"}).hash
 
 
 def test_service_data_that_is_an_object_does_not_hide_the_invoice(canceled):
     """JSON handed back as an object is taken for no text, and the rest of the item counts."""
-    assert parsing.read_invoice(canceled | {"serviceData": {"orderId": 1}}).service_data == ""
+    assert parsing.parse_invoice(canceled | {"serviceData": {"orderId": 1}}).service_data == ""
 
 
 @pytest.mark.parametrize("url", [None, "", 5, [], "https://dash.bitsby.app/" + "x" * 2000])
 def test_a_creation_without_a_payment_page_is_refused(made, url):
     """An invoice to whose page nobody can be sent is of no use."""
     with pytest.raises(ValueError, match="no payment page"):
-        parsing.read_created(made | {"url": url})
+        parsing.parse_created(made | {"url": url})
 
 
 def test_a_creation_without_an_id_is_refused(made):
     """An invoice that nobody can ask about is of no use."""
     with pytest.raises(ValueError, match="UUID"):
-        parsing.read_created(made | {"id": None})
+        parsing.parse_created(made | {"id": None})
 
 
 @pytest.mark.parametrize("wallets", [None, "x", {}, [], ["x", 5, None]])
 def test_a_creation_stands_without_readable_wallets(made, wallets):
     """The invoice exists and has a page, whatever its wallets look like."""
-    created = parsing.read_created(made | {"wallets": wallets})
+    created = parsing.parse_created(made | {"wallets": wallets})
     assert (created.wallets, created.uid) == ((), "MXNj4m8HhcM4")
 
 
@@ -255,7 +255,7 @@ def test_one_strange_wallet_does_not_hide_the_others(made):
     """Wallets are read one by one; one without a readable amount has none."""
     made["wallets"][0] = "strange"
     made["wallets"][1]["amountCrypto"] = "much"
-    wallets = parsing.read_created(made).wallets
+    wallets = parsing.parse_created(made).wallets
     assert [wallet.amount for wallet in wallets[:2]] == [None, Decimal("11.45")]
     assert len(wallets) == 4
 
@@ -264,7 +264,7 @@ def test_one_strange_wallet_does_not_hide_the_others(made):
 def test_a_creation_may_lack_its_times_and_short_id(made, name):
     """The page is there; when it ends is a guess then."""
     del made[name]
-    assert parsing.read_created(made).url == made["url"]
+    assert parsing.parse_created(made).url == made["url"]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_creation_may_lack_its_times_and_short_id(made, name):
 )
 def test_balances_keep_their_sign(payload, told, internal):
     """A negative internal balance, which blocks creating invoices, is read as such."""
-    balances = parsing.read_balances(payload("billing_balances")["data"] | {"internal": told})
+    balances = parsing.parse_balances(payload("billing_balances")["data"] | {"internal": told})
     assert (balances.internal, balances.partner) == (Decimal(internal), Decimal(0))
 
 
@@ -281,19 +281,19 @@ def test_balances_keep_their_sign(payload, told, internal):
 def test_unreadable_balances_are_refused(payload, told):
     """A balance that is not a number is a ``ValueError``, not zero."""
     with pytest.raises(ValueError, match=r"amount|text"):
-        parsing.read_balances(payload("billing_balances")["data"] | {"internal": told})
+        parsing.parse_balances(payload("billing_balances")["data"] | {"internal": told})
 
 
 def test_tariffs_are_read():
     """A tariff has its project, who pays, and the rate in percent or None."""
     item = {"id": "ABC", "name": "Shop", "30dPayments": "5", "payer": "seller", "rate": "0.75"}
-    assert parsing.read_tariff(item) == schemas.Tariff("abc", "Shop", "seller", Decimal("0.75"))
-    assert parsing.read_tariff(item | {"rate": "?"}).rate is None
+    assert parsing.parse_tariff(item) == schemas.Tariff("abc", "Shop", "seller", Decimal("0.75"))
+    assert parsing.parse_tariff(item | {"rate": "?"}).rate is None
 
 
 def test_history_is_read():
     """A booking has its time, what it was, and an amount that keeps its sign."""
-    entry = parsing.read_history_entry(
+    entry = parsing.parse_history_entry(
         {
             "datetime": "2024-01-01 00:00:00",
             "event": "commission",
@@ -310,13 +310,13 @@ def test_history_is_read():
 @pytest.mark.parametrize(
     "read",
     [
-        parsing.read_invoice,
-        parsing.read_payment,
-        parsing.read_wallet,
-        parsing.read_created,
-        parsing.read_balances,
-        parsing.read_tariff,
-        parsing.read_history_entry,
+        parsing.parse_invoice,
+        parsing.parse_payment,
+        parsing.parse_wallet,
+        parsing.parse_created,
+        parsing.parse_balances,
+        parsing.parse_tariff,
+        parsing.parse_history_entry,
     ],
 )
 @pytest.mark.parametrize("data", [None, "text", 5, 1.5, True, [], ["x"], [{}]])
@@ -332,17 +332,17 @@ def test_what_is_no_object_is_refused(read, data):
 def test_an_id_is_a_uuid_in_a_text(value):
     """Anything else is a ``ValueError``."""
     with pytest.raises(ValueError, match=r"UUID|invalid literal"):
-        parsing.read_uuid(value)
+        parsing.parse_uuid(value)
 
 
 def test_texts_can_be_stored_as_utf_8(transfer):
     """Half a surrogate pair, which JSON can carry and no database takes, does not get through."""
-    payment = parsing.read_payment(transfer | {"hash": "f0\ud800"})
+    payment = parsing.parse_payment(transfer | {"hash": "f0\ud800"})
     assert payment.hash.encode()
 
 
 def test_a_refused_id_is_not_repeated():
     """The error does not quote what it refuses, which may be anything."""
     with pytest.raises(ValueError, match=r".") as caught:
-        parsing.read_uuid("s" * 32)
+        parsing.parse_uuid("s" * 32)
     assert "ssss" not in str(caught.value)

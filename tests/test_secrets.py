@@ -321,7 +321,7 @@ def key_with_a_line_end(settings, fake, order):
 def no_slot(settings, fake, order):
     fake.on("/billing/balances", bitsby.success({"internal": "1", "partner": "1"}))
     factory.for_background().balances()
-    factory.if_free()
+    factory.without_waiting()
 
 
 def no_settings(settings, fake, order):
@@ -386,7 +386,7 @@ def crash(*args, **kwargs):
 @pytest.mark.parametrize(
     "place_of_bug",
     [
-        "oscar_bitsby.gateway.parsing.read_created",
+        "oscar_bitsby.gateway.parsing.parse_created",
         "oscar_bitsby.facade._save_created",
         "oscar_bitsby.gateway.factory.wait_for_slot",
         "oscar_bitsby.gateway.transport.json.loads",
@@ -461,7 +461,10 @@ def test_a_link_opens_its_own_order_on_every_page(place, invoice_for, fake, cloc
                 assert secret not in text
     assert other.bitsby_invoices.count() == 1
     # What belongs to the one cannot be opened with the token of the other.
-    token, other_token = signed_urls.token_for(mine.number), signed_urls.token_for(other.number)
+    token, other_token = (
+        signed_urls.sign_order_number(mine.number),
+        signed_urls.sign_order_number(other.number),
+    )
     mixed = token.split(":")[0] + ":" + other_token.split(":")[1]
     for name in ("order", "pay", "state"):
         assert client.get(reverse(f"oscar_bitsby:{name}", args=[mixed])).status_code == 404
@@ -665,7 +668,7 @@ def test_pages_open_for_whom_they_are(persons, order, invoice, fake, clock, name
         "dashboard-invoice-cancel": [invoice.pk],
     }
     url = reverse(
-        f"oscar_bitsby:{name}", args=args.get(name, [signed_urls.token_for(order.number)])
+        f"oscar_bitsby:{name}", args=args.get(name, [signed_urls.sign_order_number(order.number)])
     )
     allowed = TABLE[name][method == "post"]
     for person, client in persons.items():

@@ -19,7 +19,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh
-from oscar_bitsby.settlement import Action, Do, cancellation
+from oscar_bitsby.settlement import Action, ActionType, cancellation
 from oscar_bitsby.staff import review
 from tests import bitsby
 
@@ -61,7 +61,7 @@ def settle(django_capture_on_commit_callbacks):
     """Return a function that settles what Bitsby says of an invoice, up to the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
-        told = parsing.read_invoice(bitsby.told(invoice, status, payment=payment, **values))
+        told = parsing.parse_invoice(bitsby.told(invoice, status, payment=payment, **values))
         with django_capture_on_commit_callbacks(execute=True):
             return settlement.settle(invoice, told)
 
@@ -74,11 +74,11 @@ def cancel(django_capture_on_commit_callbacks):
 
     def run(order, status="expired", **options):
         told = {
-            invoice.bitsby_id: parsing.read_invoice(bitsby.told(invoice, status))
+            invoice.bitsby_id: parsing.parse_invoice(bitsby.told(invoice, status))
             for invoice in order.bitsby_invoices.exclude(bitsby_id=None)
         }
         with django_capture_on_commit_callbacks(execute=True):
-            return cancellation.cancel_order(order.pk, told, **options)
+            return cancellation.cancel_unpaid_order(order.pk, told, **options)
 
     return run
 
@@ -177,7 +177,7 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
         "reconcile": reconciliation.reconcile,
         "refresh": lambda: refresh(invoice),
         "page": lambda: client.get(
-            reverse("oscar_bitsby:state", args=[signed_urls.token_for(order.number)])
+            reverse("oscar_bitsby:state", args=[signed_urls.sign_order_number(order.number)])
         ),
     }
     turns = WAYS[first:] + WAYS[:first]
@@ -473,7 +473,7 @@ def test_a_word_that_promises_nothing_changes_nothing(order, invoice, settle, he
     outcome = settle(invoice, word, payment=bitsby.transfer() if payment else None)
 
     assert not outcome.is_final
-    assert outcome.actions == (Action(Do.WAIT),)
+    assert outcome.actions == (Action(ActionType.WAIT),)
     invoice.refresh_from_db()
     assert (invoice.status, status_of(order), heard) == ("unpaid", "Pending", [])
     assert booked(order) == []
@@ -683,11 +683,11 @@ def test_a_paid_invoice_never_ends(order, invoice, settle):
 
 def test_a_dry_run_decides_and_writes_nothing(order, invoice, heard):
     """``dry_run`` names the steps and takes none."""
-    told = parsing.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    told = parsing.parse_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
 
     outcome = settlement.settle(invoice, told, dry_run=True)
 
-    assert outcome.did(Do.BOOK)
+    assert outcome.did(ActionType.BOOK)
     assert not BitsbyPayment.objects.exists()
     assert not Transaction.objects.exists()
     invoice.refresh_from_db()
@@ -729,18 +729,18 @@ def test_an_order_whose_invoice_may_be_open_is_not_cancelled(order, ended, cance
 
 def test_an_order_whose_invoice_bitsby_does_not_know_is_not_cancelled(order, ended):
     """No word about an invoice is no proof that it was not paid."""
-    assert not cancellation.cancel_order(order.pk, {})
+    assert not cancellation.cancel_unpaid_order(order.pk, {})
     assert status_of(order) == "Pending"
 
 
 def test_each_of_an_orders_invoices_must_be_known_to_be_over(order, ended, invoice_for, cancel):
     """One invoice without Bitsby's word keeps the order, whatever is said of the others."""
     other = invoice_for(order, BitsbyInvoice.CANCELED, ended_at=ended.ended_at)
-    told = {ended.bitsby_id: parsing.read_invoice(bitsby.told(ended, "expired"))}
-    assert not cancellation.cancel_order(order.pk, told)
+    told = {ended.bitsby_id: parsing.parse_invoice(bitsby.told(ended, "expired"))}
+    assert not cancellation.cancel_unpaid_order(order.pk, told)
 
-    told[other.bitsby_id] = parsing.read_invoice(bitsby.told(other, "canceled"))
-    assert cancellation.cancel_order(order.pk, told)
+    told[other.bitsby_id] = parsing.parse_invoice(bitsby.told(other, "canceled"))
+    assert cancellation.cancel_unpaid_order(order.pk, told)
 
 
 @pytest.mark.parametrize("status", [BitsbyInvoice.UNPAID, BitsbyInvoice.CREATING])
@@ -871,7 +871,7 @@ def test_a_deleted_order_is_no_error(order, ended):
     pk = order.pk
     order.delete()
 
-    assert cancellation.cancel_order(pk, {}) is False
+    assert cancellation.cancel_unpaid_order(pk, {}) is False
 
 
 # Payments that are bound to nothing of ours
@@ -879,10 +879,10 @@ def test_a_deleted_order_is_no_error(order, ended):
 
 def test_an_unbound_payment_is_kept_and_announced_once(heard, django_capture_on_commit_callbacks):
     """``keep`` records a payment that fits nothing, and sends its signal a single time."""
-    payment = parsing.read_payment(bitsby.seen())
+    payment = parsing.parse_payment(bitsby.seen())
     for _ in range(3):
         with django_capture_on_commit_callbacks(execute=True):
-            settlement.keep(payment, reason="unmatched")
+            settlement.record_unbound(payment, reason="unmatched")
 
     record = BitsbyPayment.objects.get()
     assert (record.bitsby_id, record.attention) == (payment.id, "unmatched")
@@ -897,7 +897,7 @@ def test_a_booked_payment_is_not_flagged_when_it_is_told_unbound(
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
     with django_capture_on_commit_callbacks(execute=True):
-        settlement.keep(parsing.read_payment(bitsby.seen(payment)), reason="unmatched")
+        settlement.record_unbound(parsing.parse_payment(bitsby.seen(payment)), reason="unmatched")
 
     record = BitsbyPayment.objects.get()
     assert (record.attention, record.invoice) == ("", invoice)
@@ -911,11 +911,13 @@ def test_a_booked_payment_is_not_flagged_when_it_is_told_unbound(
 @pytest.mark.parametrize("call", ["settle", "cancel_order", "keep"])
 def test_settling_inside_a_transaction_is_refused(order, invoice, call):
     """A transaction around settling could undo it, so it raises and writes nothing."""
-    told = parsing.read_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    told = parsing.parse_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
     calls = {
         "settle": lambda: settlement.settle(invoice, told),
-        "cancel_order": lambda: cancellation.cancel_order(order.pk, {}),
-        "keep": lambda: settlement.keep(parsing.read_payment(bitsby.seen()), reason="unmatched"),
+        "cancel_order": lambda: cancellation.cancel_unpaid_order(order.pk, {}),
+        "keep": lambda: settlement.record_unbound(
+            parsing.parse_payment(bitsby.seen()), reason="unmatched"
+        ),
     }
 
     with transaction.atomic(), pytest.raises(RuntimeError):

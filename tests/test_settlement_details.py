@@ -12,7 +12,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import settlement, signals
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement import Action, Do, Outcome, service
+from oscar_bitsby.settlement import Action, ActionType, Outcome, service
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -25,7 +25,7 @@ def settle(django_capture_on_commit_callbacks):
     """Return a function that settles what Bitsby says of an invoice, up to the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
-        told = parsing.read_invoice(bitsby.told(invoice, status, payment=payment, **values))
+        told = parsing.parse_invoice(bitsby.told(invoice, status, payment=payment, **values))
         with django_capture_on_commit_callbacks(execute=True):
             return settlement.settle(invoice, told)
 
@@ -63,11 +63,19 @@ def as_now(row):
 
 def test_an_outcome_tells_what_was_done():
     """``did`` knows the steps that were decided and no others; to wait is nothing final."""
-    waits = Outcome((Action(Do.WAIT),), "unpaid")
-    books = Outcome((Action(Do.MARK_PAID), Action(Do.BOOK)), "paid")
+    waits = Outcome((Action(ActionType.WAIT),), "unpaid")
+    books = Outcome((Action(ActionType.MARK_PAID), Action(ActionType.BOOK)), "paid")
 
-    assert [waits.did(Do.WAIT), waits.did(Do.BOOK), waits.is_final] == [True, False, False]
-    assert [books.did(Do.BOOK), books.did(Do.WAIT), books.is_final] == [True, False, True]
+    assert [waits.did(ActionType.WAIT), waits.did(ActionType.BOOK), waits.is_final] == [
+        True,
+        False,
+        False,
+    ]
+    assert [books.did(ActionType.BOOK), books.did(ActionType.WAIT), books.is_final] == [
+        True,
+        False,
+        True,
+    ]
 
 
 # The end of an invoice
@@ -120,7 +128,7 @@ def test_paid_without_its_payment_is_shown_to_staff_once(invoice, settle, caplog
 
 def test_a_dry_run_shows_nothing_to_staff(invoice, caplog):
     """Deciding alone leaves an invoice that is paid without its payment as it was."""
-    told = parsing.read_invoice(bitsby.told(invoice, "paid"))
+    told = parsing.parse_invoice(bitsby.told(invoice, "paid"))
 
     settlement.settle(invoice, told, dry_run=True)
 
@@ -142,7 +150,7 @@ def test_a_new_reason_asks_staff_again(order, invoice, settle, stuck, django_use
     settle(invoice, payment=bitsby.transfer())
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.ACCEPTED)
 
-    service.flag(BitsbyPayment.objects.get(), BitsbyPayment.REBOUND, order)
+    service.flag_for_review(BitsbyPayment.objects.get(), BitsbyPayment.REBOUND, order)
 
     record = BitsbyPayment.objects.in_inbox().get()
     assert (record.attention, record.resolution, record.resolved_at) == ("rebound", "", None)
@@ -154,7 +162,7 @@ def test_the_same_reason_does_not_ask_staff_again(order, invoice, settle):
     settle(invoice, payment=payment)
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.ACCEPTED)
 
-    service.flag(BitsbyPayment.objects.get(), BitsbyPayment.SHORT, order)
+    service.flag_for_review(BitsbyPayment.objects.get(), BitsbyPayment.SHORT, order)
 
     assert not BitsbyPayment.objects.in_inbox().exists()
     assert BitsbyPayment.objects.get().resolution == BitsbyPayment.ACCEPTED
@@ -173,8 +181,8 @@ def test_a_flag_is_logged_with_all_that_is_needed_to_find_it(order, invoice, set
 
 def test_a_flag_without_an_order_is_logged_as_well(caplog):
     """Money that is bound to nothing has no order's number."""
-    payment = parsing.read_payment(bitsby.seen())
-    settlement.keep(payment, reason="unmatched")
+    payment = parsing.parse_payment(bitsby.seen())
+    settlement.record_unbound(payment, reason="unmatched")
 
     assert caplog.messages == [
         f"payment needs attention: payment={payment.id} reason=unmatched order=None invoice=None"
@@ -214,9 +222,9 @@ def test_what_becomes_of_an_invoice_is_announced_by_its_class(
 def test_another_projects_payment_is_remembered_with_what_it_is_bound_to(invoice):
     """Without a reason for staff it is somebody else's: kept, and in nobody's inbox."""
     told = bitsby.told(invoice, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id()))
-    payment = parsing.read_payment(bitsby.seen(invoice=told))
+    payment = parsing.parse_payment(bitsby.seen(invoice=told))
 
-    record = settlement.keep(payment)
+    record = settlement.record_unbound(payment)
 
     assert record == BitsbyPayment.objects.get()
     assert (record.is_foreign, record.attention) == (True, "")
@@ -225,7 +233,7 @@ def test_another_projects_payment_is_remembered_with_what_it_is_bound_to(invoice
 
 def test_a_payment_that_staff_shall_see_is_nobody_elses():
     """With a reason it stands in the inbox and is not taken for another project's."""
-    record = settlement.keep(parsing.read_payment(bitsby.seen()), reason="unmatched")
+    record = settlement.record_unbound(parsing.parse_payment(bitsby.seen()), reason="unmatched")
 
     assert as_now(record).is_foreign is False
     assert list(BitsbyPayment.objects.in_inbox()) == [record]
@@ -311,7 +319,7 @@ def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, told, kept
 
 def test_a_dry_run_keeps_no_views(invoice):
     """Deciding alone writes nothing, views neither."""
-    told = parsing.read_invoice(bitsby.told(invoice, "unpaid", views=9))
+    told = parsing.parse_invoice(bitsby.told(invoice, "unpaid", views=9))
 
     settlement.settle(invoice, told, dry_run=True)
 
@@ -369,7 +377,7 @@ def test_paid_by_what_staff_have_dismissed_is_not_nameless(
 
     outcome = settle(invoice, payment=payment, wallet=None)
 
-    assert outcome.actions == (Action(Do.WAIT),)
+    assert outcome.actions == (Action(ActionType.WAIT),)
     assert (as_now(invoice).error, caplog.messages) == ("", [])
 
 

@@ -18,9 +18,9 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import NoSlot
-from oscar_bitsby.gateway.rate_limit import wait_for_slot
+from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.reconciliation.lease import LEASE
+from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.utils.clock import database_now
 from tests import bitsby
 
@@ -84,7 +84,7 @@ def paid(invoice, fake):
 def take_slot():
     """Let another process send a request right now."""
     GatewayState.create_only()
-    wait_for_slot(0)
+    acquire(0)
 
 
 def status_of(order):
@@ -334,7 +334,7 @@ def test_reconcile_makes_a_pass_and_tells_of_it(order, paid, caplog):
 def test_a_second_reconcile_stands_back(order, paid, fake):
     """While a pass runs elsewhere, the task says so and asks nothing."""
     GatewayState.create_only()
-    GatewayState.objects.update(pass_until=database_now() + LEASE, pass_token="another")
+    GatewayState.objects.update(pass_until=database_now() + LEASE_DURATION, pass_token="another")
 
     assert tasks.reconcile() == "another pass is running; this one stood back"
     assert fake.requests == []

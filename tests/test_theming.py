@@ -11,7 +11,7 @@ import oscar_bitsby
 from oscar_bitsby.mails import context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import Standing
+from oscar_bitsby.orders.payment_status import PaymentStatus
 
 PAGE = (Path(__file__).parent.parent / "docs" / "theming.rst").read_text()
 ROOT = Path(oscar_bitsby.__file__).parent / "templates"
@@ -58,10 +58,10 @@ def test_the_page_names_what_templates_can_use(client, order, invoice):
     response = client.get(signed_urls.order_url(order))
     of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
     given = {name for part in response.context for name in part.flatten()} - of_oscar
-    of_standing = [f"standing.{name}" for name in Standing.__dataclass_fields__]
+    of_standing = [f"standing.{name}" for name in PaymentStatus.__dataclass_fields__]
     mail = BuyerMail(code=BuyerMail.PLACED, order=order)
     assert {"standing", "pay_url"} <= given
-    for name in {*given, *of_standing, *context.context_of(mail)} - {"user"}:
+    for name in {*given, *of_standing, *context.build_context(mail)} - {"user"}:
         assert f"``{name}``" in PAGE, name
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.gateway import rate_limit
-from oscar_bitsby.gateway.rate_limit import wait_for_slot
+from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils.clock import database_now
@@ -46,7 +46,7 @@ def at(clock, db, monkeypatch):
 
 def test_the_first_request_goes_at_once(at, clock):
     """A free slot is had without waiting, even by those who would not wait."""
-    wait_for_slot(0)
+    acquire(0)
     assert clock.slept == 0
 
 
@@ -55,36 +55,36 @@ def test_requests_are_spaced(at, clock, buyer):
     """Each of a row of requests waits until 1.1 seconds after the one before."""
     moments = []
     for _ in range(5):
-        wait_for_slot(10, buyer=buyer)
+        acquire(10, buyer=buyer)
         moments.append(clock.slept)
     assert [round(b - a, 3) for a, b in pairwise(moments)] == [SPACING] * 4
 
 
 def test_a_slot_is_not_had_early(at, clock):
     """A moment before the spacing is over there is none, at the moment there is one."""
-    wait_for_slot(0)
+    acquire(0)
     clock.sleep(SPACING - 0.001)
     with pytest.raises(NoSlot):
-        wait_for_slot(0)
+        acquire(0)
     clock.sleep(0.001)
-    wait_for_slot(0)
+    acquire(0)
 
 
 def test_idle_time_is_not_saved_up(at, clock):
     """A long pause allows one request at once, not several."""
-    wait_for_slot(0)
+    acquire(0)
     clock.sleep(3600)
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0)
+        acquire(0)
 
 
 @pytest.mark.parametrize("buyer", [True, False])
 def test_who_does_not_wait_gets_a_free_slot_or_none(at, clock, buyer):
     """With 0 seconds of patience a taken slot is a ``NoSlot`` at once."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot, match="nothing was sent"):
-        wait_for_slot(0, buyer=buyer)
+        acquire(0, buyer=buyer)
     assert clock.slept == 0
 
 
@@ -92,9 +92,9 @@ def test_who_does_not_wait_gets_a_free_slot_or_none(at, clock, buyer):
 @pytest.mark.parametrize("max_wait", [0.5, 1.0, 1.09])
 def test_nobody_waits_longer_than_they_want(at, clock, buyer, max_wait):
     """When the slot comes later than ``max_wait`` there is a ``NoSlot``, and no vain waiting."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(max_wait, buyer=buyer)
+        acquire(max_wait, buyer=buyer)
     assert clock.slept <= max_wait
 
 
@@ -108,42 +108,42 @@ def test_waiting_that_is_in_vain_again_and_again_ends(at, clock, monkeypatch):
             next_request_at=rate_limit.database_now() + dt.timedelta(seconds=SPACING)
         )
 
-    wait_for_slot(0)
+    acquire(0)
     monkeypatch.setattr(clock, "sleep", sleep_while_others_take_it)
     with pytest.raises(NoSlot):
-        wait_for_slot(5, buyer=True)
+        acquire(5, buyer=True)
     assert 3 < clock.slept <= 5
 
 
 def test_background_work_stands_back_for_a_waiting_buyer(at, clock):
     """When the slot comes free it is the waiting buyer's, and background work goes after."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
+        acquire(0, buyer=True)
     clock.sleep(SPACING)
 
     with pytest.raises(NoSlot):
-        wait_for_slot(0)
-    wait_for_slot(0, buyer=True)
-    wait_for_slot(10)
+        acquire(0)
+    acquire(0, buyer=True)
+    acquire(10)
     assert clock.slept == pytest.approx(2 * SPACING)
 
 
 def test_a_buyer_who_has_gone_keeps_nobody_away_for_long(at, clock):
     """The mark of a buyer who gave up ends by itself soon after the slot came free."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
-    wait_for_slot(10)
+        acquire(0, buyer=True)
+    acquire(10)
     assert SPACING < clock.slept <= SPACING + 0.5
 
 
 def test_buyers_do_not_stand_back_for_each_other(at, clock):
     """A buyer takes a free slot even while another one is marked as waiting."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
-    wait_for_slot(10, buyer=True)
+        acquire(0, buyer=True)
+    acquire(10, buyer=True)
     assert clock.slept == pytest.approx(SPACING)
 
 
@@ -151,13 +151,13 @@ def test_buyers_do_not_stand_back_for_each_other(at, clock):
 @pytest.mark.parametrize("back", [{"minutes": 1}, {"hours": 1}, {"days": 400}])
 def test_a_clock_that_is_put_back_blocks_nobody(at, clock, buyer, back):
     """Moments written by a clock that was ahead are taken for past."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
+        acquire(0, buyer=True)
     at(**{unit: -number for unit, number in back.items()})
-    wait_for_slot(0, buyer=buyer)
+    acquire(0, buyer=buyer)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=buyer)
+        acquire(0, buyer=buyer)
     assert clock.slept == 0
 
 
@@ -165,53 +165,53 @@ def test_a_clock_that_is_put_back_blocks_nobody(at, clock, buyer, back):
 @pytest.mark.parametrize("seconds", [1, 5, 8])
 def test_a_clock_that_is_put_back_a_little_costs_a_little(at, clock, buyer, seconds):
     """A step back of seconds is waited out like a slot that is taken."""
-    wait_for_slot(0)
+    acquire(0)
     at(seconds=-seconds)
-    wait_for_slot(60, buyer=buyer)
+    acquire(60, buyer=buyer)
     assert clock.slept == pytest.approx(seconds + SPACING, abs=0.01)
 
 
 def test_a_clock_that_is_put_forward_frees_the_slot(at, clock):
     """A step forward is like time that has passed."""
-    wait_for_slot(0)
+    acquire(0)
     at(hours=1)
-    wait_for_slot(0)
+    acquire(0)
     assert clock.slept == 0
 
 
 def test_background_work_does_not_wait_for_a_buyer_of_the_future(at, clock):
     """After the clock was put back, a buyer's mark ahead of it delays nobody's later requests."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
+        acquire(0, buyer=True)
     at(hours=-1)
     for _ in range(3):
-        wait_for_slot(60)
+        acquire(60)
     assert clock.slept == pytest.approx(2 * SPACING)
 
 
 def test_buyers_go_first_after_the_clock_was_put_back(at, clock):
     """An old mark ahead of the clock does not keep a waiting buyer from being noticed."""
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
+        acquire(0, buyer=True)
     at(hours=-1)
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
+        acquire(0, buyer=True)
     clock.sleep(SPACING)
     with pytest.raises(NoSlot):
-        wait_for_slot(0)
+        acquire(0)
 
 
 @pytest.mark.parametrize("buyer", [True, False])
 def test_a_missing_row_is_created(at, clock, buyer):
     """Without the row, as after a flush, the request goes at once and the next one is spaced."""
     GatewayState.objects.all().delete()
-    wait_for_slot(0, buyer=buyer)
+    acquire(0, buyer=buyer)
     assert GatewayState.objects.get().pk == GatewayState.ONLY
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=buyer)
+        acquire(0, buyer=buyer)
     assert clock.slept == 0
 
 
@@ -219,9 +219,9 @@ def test_taking_a_slot_leaves_the_rest_of_the_row_alone(at):
     """The state of passes, which shares the row, is not touched."""
     GatewayState.objects.all().delete()
     GatewayState.objects.create(pk=GatewayState.ONLY, pass_token="mine", newest_first=True)
-    wait_for_slot(0)
+    acquire(0)
     with pytest.raises(NoSlot):
-        wait_for_slot(0, buyer=True)
+        acquire(0, buyer=True)
     state = GatewayState.objects.get()
     assert (state.pass_token, state.newest_first) == ("mine", True)
 
@@ -231,8 +231,8 @@ def test_taking_a_slot_leaves_the_rest_of_the_row_alone(at):
 def test_inside_a_transaction_it_is_refused(buyer):
     """Waiting under a lock of the caller's is a ``RuntimeError``, and the slot stays free."""
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
-        wait_for_slot(10, buyer=buyer)
-    wait_for_slot(0, buyer=buyer)
+        acquire(10, buyer=buyer)
+    acquire(0, buyer=buyer)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -246,8 +246,8 @@ def test_no_transaction_is_open_while_waiting(clock, monkeypatch):
         sleep(seconds)
 
     monkeypatch.setattr(clock, "sleep", note)
-    wait_for_slot(0)
-    wait_for_slot(10)
+    acquire(0)
+    acquire(10)
     assert inside
     assert not any(inside)
     assert not connection.in_atomic_block

@@ -9,7 +9,7 @@ import pytest
 
 from oscar_bitsby.exceptions import NoSlot
 from oscar_bitsby.gateway import rate_limit
-from oscar_bitsby.gateway.rate_limit import wait_for_slot
+from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.utils.clock import database_now
 
@@ -47,10 +47,10 @@ def test_on_postgresql_the_servers_clock_counts(monkeypatch, real_time):
 @pytest.mark.django_db
 def test_who_gets_no_slot_is_told_why(clock):
     """The error says that the limit is in use, and that nothing was sent."""
-    rate_limit.wait_for_slot(0)
+    rate_limit.acquire(0)
 
     with pytest.raises(NoSlot, match=r"^the account's one request a second is in use; nothing was"):
-        rate_limit.wait_for_slot(0)
+        rate_limit.acquire(0)
 
 
 @pytest.fixture
@@ -68,21 +68,21 @@ def looks(clock, db, monkeypatch):
 
 def test_a_slot_that_comes_free_soon_is_taken_then(looks, clock):
     """Nobody waits longer than until the slot is free."""
-    rate_limit.wait_for_slot(0)
+    rate_limit.acquire(0)
     clock.sleep(1)
-    rate_limit.wait_for_slot(10)
+    rate_limit.acquire(10)
 
     assert clock.slept == pytest.approx(1.1)
 
 
 def test_who_stands_back_for_a_buyer_sleeps_meanwhile(looks, clock):
     """Background work looks again when the buyer's turn is over, and not all the time."""
-    rate_limit.wait_for_slot(0)
+    rate_limit.acquire(0)
     with pytest.raises(NoSlot):
-        rate_limit.wait_for_slot(0, buyer=True)
+        rate_limit.acquire(0, buyer=True)
     looks.clear()
 
-    rate_limit.wait_for_slot(10)
+    rate_limit.acquire(10)
 
     assert clock.slept == pytest.approx(1.4)
     assert len(looks) <= 3
@@ -96,7 +96,7 @@ def test_a_buyers_later_turn_is_not_taken_back(looks, clock):
         next_request_at=MOMENT + dt.timedelta(seconds=1), buyer_waits_until=later
     )
     with pytest.raises(NoSlot):
-        rate_limit.wait_for_slot(0, buyer=True)
+        rate_limit.acquire(0, buyer=True)
 
     assert GatewayState.objects.get().buyer_waits_until == later
 
@@ -106,17 +106,17 @@ def test_the_first_request_of_a_shop_takes_a_free_slot_at_once(real_time):
     """Where the row that all share is not there yet, nobody is told that the slot is taken."""
     GatewayState.objects.all().delete()
 
-    wait_for_slot(0)
+    acquire(0)
 
     with pytest.raises(NoSlot):
-        wait_for_slot(0)
+        acquire(0)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_slot_at_the_last_moment_of_the_wait_is_taken(clock):
     """Who wants to wait just as long as it takes gets the slot."""
-    wait_for_slot(0)
+    acquire(0)
 
-    wait_for_slot(rate_limit.SPACING.total_seconds())
+    acquire(rate_limit.MIN_INTERVAL.total_seconds())
 
-    assert clock.slept == rate_limit.SPACING.total_seconds()
+    assert clock.slept == rate_limit.MIN_INTERVAL.total_seconds()

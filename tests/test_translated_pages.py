@@ -229,7 +229,7 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
         key=code,
         language=language,
     )
-    event_types.ensure(code)
+    event_types.ensure_exists(code)
 
     with translation.override("en"):
         texts = context.render(row)
@@ -414,7 +414,9 @@ def test_a_note_on_an_order_is_in_the_shops_language(
     move_time(hours=2)
     word = bitsby.told(invoice, "expired")
     with translation.override(reader):
-        assert cancellation.cancel_order(order.pk, {invoice.bitsby_id: parsing.read_invoice(word)})
+        assert cancellation.cancel_unpaid_order(
+            order.pk, {invoice.bitsby_id: parsing.parse_invoice(word)}
+        )
         assert translation.get_language() == reader
     assert order.notes.get().message.startswith("Заказ отменён: Bitsby только что")
 
@@ -423,13 +425,13 @@ def test_a_translation_that_does_not_fit_holds_up_nothing(settings, monkeypatch)
     """A shop's own translation with a wrong placeholder is replaced by the English text."""
     for wrong in ("%(nobody)s", "%(payment)d", "%(payment)"):
         monkeypatch.setattr(translation, "gettext", lambda text, wrong=wrong: wrong)
-        note = i18n.note("Payment %(payment)s accepted by staff.", payment="9 usdt")
+        note = i18n.shop_text("Payment %(payment)s accepted by staff.", payment="9 usdt")
         assert note == "Payment 9 usdt accepted by staff."
 
 
 def test_a_remark_that_is_not_ours_stays_as_it_is():
     """What Bitsby said is shown as Bitsby said it; nothing is nothing."""
     with translation.override("de"):
-        assert i18n.shown("Invoice 100% not found") == "Invoice 100% not found"
-        assert i18n.shown("no answer came") == "es kam keine Antwort"
-        assert i18n.shown("") == ""
+        assert i18n.translate_stored("Invoice 100% not found") == "Invoice 100% not found"
+        assert i18n.translate_stored("no answer came") == "es kam keine Antwort"
+        assert i18n.translate_stored("") == ""

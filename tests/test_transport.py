@@ -27,7 +27,7 @@ from oscar_bitsby.exceptions import (
     Refused,
     ReplyNotUnderstood,
 )
-from oscar_bitsby.gateway.transport import LARGEST_ANSWER, Transport
+from oscar_bitsby.gateway.transport import MAX_ANSWER_BYTES, Transport
 from tests.bitsby import KEY, fields_of
 
 HERE = str(Path(__file__).parent)
@@ -405,28 +405,28 @@ def test_an_endless_answer_is_given_up_at_the_largest_size(ask):
     def answer(handler):
         handler.send_response(200)
         handler.end_headers()
-        while len(sent) * 65536 < 40 * LARGEST_ANSWER:
+        while len(sent) * 65536 < 40 * MAX_ANSWER_BYTES:
             handler.wfile.write(b" " * 65536)
             sent.append(1)
 
     with pytest.raises(ConnectionFailed, match="too long") as caught:
         ask(answer, timeout=30)
-    assert len(sent) * 65536 < 3 * LARGEST_ANSWER
+    assert len(sent) * 65536 < 3 * MAX_ANSWER_BYTES
     assert_hidden(caught.value)
 
 
 def test_a_compressed_answer_is_measured_unpacked(ask):
     """A small body that unpacks to a huge one is left at the largest size."""
-    bomb = gzip.compress(b" " * (4 * LARGEST_ANSWER))
-    assert len(bomb) < LARGEST_ANSWER / 100
+    bomb = gzip.compress(b" " * (4 * MAX_ANSWER_BYTES))
+    assert len(bomb) < MAX_ANSWER_BYTES / 100
     with pytest.raises(ConnectionFailed, match="too long"):
         ask(reply(bomb, Content_Encoding="gzip"), timeout=30)
 
 
 def test_a_large_page_is_read(ask):
     """An answer of half the largest size comes through whole."""
-    body = {"result": "success", "data": "x" * (LARGEST_ANSWER // 2)}
-    assert len(ask(reply(body), timeout=30).data) == LARGEST_ANSWER // 2
+    body = {"result": "success", "data": "x" * (MAX_ANSWER_BYTES // 2)}
+    assert len(ask(reply(body), timeout=30).data) == MAX_ANSWER_BYTES // 2
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def bought(buyer):
 
 
 def state_url(order):
-    return reverse("oscar_bitsby:state", args=[signed_urls.token_for(order.number)])
+    return reverse("oscar_bitsby:state", args=[signed_urls.sign_order_number(order.number)])
 
 
 def refresh_of(response):

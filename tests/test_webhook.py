@@ -208,7 +208,7 @@ def test_our_own_failure_is_a_503(invoice, deliver, fake, monkeypatch):
     def fail(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("oscar_bitsby.reconciliation.invoice_refresh.look_into_delivery", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.invoice_refresh.refresh_for_delivery", fail)
 
     assert deliver(invoice).status_code == 503
 

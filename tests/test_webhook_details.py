@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice, WebhookDelivery
-from oscar_bitsby.webhook import LARGEST_BODY, webhook
+from oscar_bitsby.webhook import MAX_BODY_BYTES, webhook
 from tests import bitsby
 
 pytestmark = pytest.mark.django_db
@@ -121,7 +121,7 @@ def test_our_own_failure_is_logged_with_its_invoice(unpaid, deliver, monkeypatch
     def fail(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("oscar_bitsby.reconciliation.invoice_refresh.look_into_delivery", fail)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.invoice_refresh.refresh_for_delivery", fail)
 
     response = deliver(unpaid)
 
@@ -136,17 +136,17 @@ def test_our_own_failure_is_logged_with_its_invoice(unpaid, deliver, monkeypatch
 
 def test_more_than_the_told_length_is_not_read_to_its_end(paid, fake):
     """A body is read up to the limit and one byte, whatever length was told, and refused then."""
-    stream = Stream(b" " * LARGEST_BODY + body_of(paid).encode())
+    stream = Stream(b" " * MAX_BODY_BYTES + body_of(paid).encode())
 
     assert deliver_stream(stream, CONTENT_LENGTH="10").status_code == 400
-    assert stream.asked == [LARGEST_BODY + 1]
+    assert stream.asked == [MAX_BODY_BYTES + 1]
 
 
 def test_a_body_that_is_told_to_be_too_long_is_not_read(paid):
     """The told length is enough to refuse a delivery."""
     stream = Stream(body_of(paid).encode())
 
-    assert deliver_stream(stream, CONTENT_LENGTH=str(LARGEST_BODY + 1)).status_code == 400
+    assert deliver_stream(stream, CONTENT_LENGTH=str(MAX_BODY_BYTES + 1)).status_code == 400
     assert stream.asked == []
 
 
@@ -172,7 +172,7 @@ def test_what_became_of_a_delivery_is_kept(unpaid, deliver, fake, clock, move_ti
     """Staff see why a delivery settled nothing: asked in vain, not asked, or without an answer."""
     deliver(unpaid)
     move_time(seconds=11)
-    factory.if_free()
+    factory.without_waiting()
     deliver(unpaid)
     clock.sleep(20)
     move_time(seconds=11)

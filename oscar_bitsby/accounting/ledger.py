@@ -56,13 +56,13 @@ def has_money(order: Any) -> bool:
     return bool(sources.filter(amount_debited__gt=F("amount_refunded")).exists())
 
 
-def money_in(sources: list[Any]) -> Decimal:
+def amount_held(sources: list[Any]) -> Decimal:
     """Return what sources hold and have not given back."""
     held = (source.amount_debited - source.amount_refunded for source in sources)
     return sum(held, Decimal(0))
 
 
-def book(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
+def book_payment(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
     """Record a payment at its worth: once, because ``booked_at`` is set in the same transaction.
 
     Args:
@@ -88,7 +88,7 @@ def book(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
 
 def _record_event(order: Any, record: BitsbyPayment, *, with_lines: bool) -> None:
     event_type, _ = PaymentEventType.objects.get_or_create(
-        code=PAID_EVENT_CODE, defaults={"name": i18n.note(gettext_noop("Paid"))}
+        code=PAID_EVENT_CODE, defaults={"name": i18n.shop_text(gettext_noop("Paid"))}
     )
     # A second payment is for no lines: they are paid already, and Oscar would refuse it.
     lines = list(order.lines.all()) if with_lines else []
@@ -102,7 +102,7 @@ def _record_event(order: Any, record: BitsbyPayment, *, with_lines: bool) -> Non
     )
 
 
-def has_waiting_money(order: Any) -> bool:
+def has_unbooked_money(order: Any) -> bool:
     """Tell whether money for this order waits in the inbox, not booked.
 
     It is looked for where it is written, as booked money is.

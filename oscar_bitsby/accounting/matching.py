@@ -14,22 +14,22 @@ from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from oscar_bitsby.accounting.valuation import share_worth, worth_of_row
+from oscar_bitsby.accounting.valuation import convert_at_locked_rate, fiat_value_of_recorded
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 #: How long after its time an invoice is still likely what a payment was meant for.
-LATE = dt.timedelta(days=2)
+LATE_WINDOW = dt.timedelta(days=2)
 #: An unbound payment worth less than half or more than double was hardly meant for an invoice.
-NEARLY = Decimal(2)
+PLAUSIBLE_FACTOR = Decimal(2)
 #: Bitsby's clock and a chain's need not agree to the second.
 CLOCK_SKEW = dt.timedelta(minutes=5)
 #: Invoices that the payments on a page of the inbox are compared with: the newest that they can be
 #: meant for. A page for binding compares with all of its order.
-OFFERED = 150
+MAX_INVOICES = 150
 #: From an invoice's creation to the last payment that is likely meant for it.
-LONGEST_WAY = LATE + dt.timedelta(hours=12)
+MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
 #: Unbound payments that an invoice is compared with at most, newest first.
-MOST_COMPARED = 200
+MAX_PAYMENTS = 200
 
 
 def _signed(number: Decimal) -> str:
@@ -56,7 +56,7 @@ class Match:
         return None if self.worth is None else self.worth - self.invoice.amount
 
 
-class Reservations:
+class ReservedAmounts:
     """What an invoice has reserved, made ready once: it may be compared with many payments."""
 
     def __init__(self, invoice: BitsbyInvoice) -> None:
@@ -86,14 +86,14 @@ class Reservations:
             if invoice.created_at <= at <= invoice.expires_at:
                 score += 3
                 reasons.append(_("inside the invoice's time"))
-            elif invoice.expires_at < at <= invoice.expires_at + LATE:
+            elif invoice.expires_at < at <= invoice.expires_at + LATE_WINDOW:
                 score += 1
                 reasons.append(_("after the invoice's time"))
             elif at < invoice.created_at:
                 score -= 5
                 reasons.append(_("older than the invoice"))
         reserved = (wallet and self.wallets.get(wallet)) or (coin and self.coins.get(coin))
-        worth = share_worth(payment.amount, reserved or None, invoice.amount)
+        worth = convert_at_locked_rate(payment.amount, reserved or None, invoice.amount)
         off = None
         if worth is not None and invoice.amount:
             off = (worth - invoice.amount) / invoice.amount * 100
@@ -105,10 +105,10 @@ class Reservations:
 
 def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
     """Say how well a payment fits an invoice."""
-    return Reservations(invoice).match(payment)
+    return ReservedAmounts(invoice).match(payment)
 
 
-def best_match(payment: BitsbyPayment, offers: Iterable[Reservations]) -> Match | None:
+def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Match | None:
     """Return the invoice that a payment fits best; None when it fits none at all."""
     at = payment.transaction_at
     # Nobody pays what does not exist yet.
@@ -131,10 +131,10 @@ class Suggestions:
     def has_seen_all(self, payment: BitsbyPayment) -> bool:
         """Tell whether every invoice was compared that the payment can be meant for."""
         at = payment.transaction_at
-        return self.since is None or (at is not None and at - LONGEST_WAY >= self.since)
+        return self.since is None or (at is not None and at - MAX_INVOICE_AGE >= self.since)
 
 
-def suggest(payments: list[BitsbyPayment]) -> Suggestions:
+def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
     """Compare all unbound payments with the same invoices, by one query."""
     unbound = [row for row in payments if row.bound_to is None and row.transaction_at]
     if not unbound:
@@ -144,37 +144,40 @@ def suggest(payments: list[BitsbyPayment]) -> Suggestions:
         BitsbyInvoice.objects.filter(
             bitsby_id__isnull=False,
             order__isnull=False,
-            created_at__range=(min(times) - LONGEST_WAY, max(times) + CLOCK_SKEW),
+            created_at__range=(min(times) - MAX_INVOICE_AGE, max(times) + CLOCK_SKEW),
         )
         .exclude(status=BitsbyInvoice.PAID)
         .defer("reply")
-        .order_by("-created_at", "-pk")[:OFFERED]
+        .order_by("-created_at", "-pk")[:MAX_INVOICES]
     )
-    offers = [Reservations(invoice) for invoice in invoices]
+    offers = [ReservedAmounts(invoice) for invoice in invoices]
     best = ((row.pk, best_match(row, offers)) for row in unbound)
     found = {pk: match for pk, match in best if match is not None}
     # Orders are read for the few that are shown, and not for all that were compared. One that has
     # been deleted in between is no suggestion.
     prefetch_related_objects([match.invoice for match in found.values()], "order")
     found = {pk: match for pk, match in found.items() if match.invoice.order is not None}
-    return Suggestions(found, offers[-1].invoice.created_at if len(offers) == OFFERED else None)
+    return Suggestions(
+        found, offers[-1].invoice.created_at if len(offers) == MAX_INVOICES else None
+    )
 
 
-def may_be_paid_wrongly(invoice: BitsbyInvoice) -> bool:
+def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
     """Tell whether a payment that Bitsby bound to nothing may be this buyer's wrong amount.
 
     Bitsby does not say whose it is, so it may be somebody else's as well.
     """
     since = invoice.created_at - CLOCK_SKEW
-    until = (invoice.expires_at or invoice.created_at) + LATE
+    until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
     unbound = BitsbyPayment.objects.in_inbox().filter(
         Q(transaction_at__range=(since, until)) | Q(transaction_at=None, seen_at__lte=until),
         bound_to=None,
         booked_at=None,
         seen_at__gte=since,
     )
-    worths = (worth_of_row(payment, invoice) for payment in unbound[:MOST_COMPARED])
+    worths = (fiat_value_of_recorded(payment, invoice) for payment in unbound[:MAX_PAYMENTS])
     return any(
-        worth is not None and invoice.amount / NEARLY <= worth <= invoice.amount * NEARLY
+        worth is not None
+        and invoice.amount / PLAUSIBLE_FACTOR <= worth <= invoice.amount * PLAUSIBLE_FACTOR
         for worth in worths
     )

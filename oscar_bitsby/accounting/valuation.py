@@ -9,10 +9,10 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.money import to_cents
 
 #: A worth of this much or more fits no column of Oscar's.
-TOO_MUCH = Decimal(10) ** 10
+MAX_FIAT_VALUE = Decimal(10) ** 10
 
 
-def worth_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:
+def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:
     """Return a payment's worth in the invoice's currency, in cents; None when it cannot be told.
 
     The invoice locked a rate for each wallet when it was created: its amount against the reserved
@@ -22,20 +22,24 @@ def worth_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None
     wallet = payment.wallet
     if wallet is None:
         return None
-    return _worth(payment.amount, wallet.id, wallet.cryptocurrency, invoice)
+    return _fiat_value(payment.amount, wallet.id, wallet.cryptocurrency, invoice)
 
 
-def worth_of_row(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
+def fiat_value_of_recorded(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
     """Return what a remembered payment would be worth, were it bound to ``invoice``."""
-    return _worth(payment.amount, payment.wallet_id, payment.cryptocurrency, invoice)
+    return _fiat_value(payment.amount, payment.wallet_id, payment.cryptocurrency, invoice)
 
 
-def _worth(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> Decimal | None:
-    reserved = _reserved(invoice, "id", wallet) or _reserved(invoice, "cryptocurrency", coin)
-    return share_worth(amount, reserved, invoice.amount)
+def _fiat_value(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> Decimal | None:
+    reserved = _reserved_amount(invoice, "id", wallet) or _reserved_amount(
+        invoice, "cryptocurrency", coin
+    )
+    return convert_at_locked_rate(amount, reserved, invoice.amount)
 
 
-def share_worth(amount: Decimal, reserved: Decimal | None, asked: Decimal) -> Decimal | None:
+def convert_at_locked_rate(
+    amount: Decimal, reserved: Decimal | None, asked: Decimal
+) -> Decimal | None:
     """Return what an amount of coins is worth at the rate that an invoice locked.
 
     Args:
@@ -47,10 +51,10 @@ def share_worth(amount: Decimal, reserved: Decimal | None, asked: Decimal) -> De
         return None
     worth = asked * amount / reserved
     # Nothing, or nearly, pays for no order by itself: a person decides.
-    return to_cents(worth) if worth < TOO_MUCH and to_cents(worth) > 0 else None
+    return to_cents(worth) if worth < MAX_FIAT_VALUE and to_cents(worth) > 0 else None
 
 
-def _reserved(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:
+def _reserved_amount(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:
     for wallet in invoice.wallets:
         if value and str(wallet.get(key, "")).lower() == value.lower() and wallet.get("amount"):
             return Decimal(wallet["amount"])

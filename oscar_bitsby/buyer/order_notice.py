@@ -12,7 +12,7 @@ from django.template.loader import select_template
 from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import Standing, standing_of
+from oscar_bitsby.orders.payment_status import PaymentStatus, get_payment_status
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -53,7 +53,7 @@ def _notice(order: Any) -> dict[str, Any] | None:
     if not conf.is_configured() or not order.sources.filter(source_type__code=METHOD_CODE).exists():
         return None
     try:
-        standing: Standing = standing_of(order)
+        standing: PaymentStatus = get_payment_status(order)
         return {"standing": standing, "url": signed_urls.order_url(order)}
     except Exception:
         # The shop's own page does not depend on us.

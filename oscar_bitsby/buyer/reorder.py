@@ -11,18 +11,18 @@ from django.utils.translation import gettext as _
 
 from oscar_bitsby.buyer.views import OrderPageView, SeeOther
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import CANCELLED, standing_of
+from oscar_bitsby.orders.payment_status import CANCELLED, get_payment_status
 
 
-class OrderAgainView(OrderPageView):
+class ReorderView(OrderPageView):
     """Fill the basket of this browser with the lines of a cancelled order, and show it.
 
     What is in the basket already counts, so that a second click does not double it.
     """
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
-        order = signed_urls.order_from(token)
-        if standing_of(order).state != CANCELLED:
+        order = signed_urls.order_from_token(token)
+        if get_payment_status(order).state != CANCELLED:
             return SeeOther(signed_urls.order_url(order))
         added = [_add(request, line) for line in order.lines.all()]
         if any(added):

@@ -26,7 +26,7 @@ from oscar_bitsby.exceptions import (
 from oscar_bitsby.facade import payment_page, start_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import WAITING, standing_of
+from oscar_bitsby.orders.payment_status import WAITING, get_payment_status
 from oscar_bitsby.reconciliation import invoice_refresh
 
 logger = logging.getLogger("oscar_bitsby")
@@ -70,18 +70,18 @@ class PayView(OrderPageView):
     """
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        number = signed_urls.number_from(token)
+        number = signed_urls.order_number_from_token(token)
         if request.method == "GET" and request.session.get(SESSION_KEY) == number:
             return self._start(request, number)
         order = signed_urls.order_of(number)
-        standing = standing_of(order)
+        standing = get_payment_status(order)
         live = standing.invoice
         if standing.state == WAITING and live is not None and live.fits(order):
             return self._redirect(live, order)
         return SeeOther(signed_urls.order_url(order))
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
-        return self._start(request, signed_urls.number_from(token))
+        return self._start(request, signed_urls.order_number_from_token(token))
 
     def _start(self, request: HttpRequest, number: str) -> HttpResponse:
         try:
@@ -143,15 +143,15 @@ class OrderView(OrderPageView):
     """Where the order stands, with the one thing to do next."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        order = signed_urls.order_from(token)
-        standing = _look(order)
+        order = signed_urls.order_from_token(token)
+        standing = _refresh(order)
         context = {
             "order": order,
             "standing": standing,
             "settings": conf.get(),
             "pay_url": signed_urls.pay_url(order),
             "state_url": signed_urls.state_url(order),
-            "again_url": signed_urls.again_url(order),
+            "again_url": signed_urls.reorder_url(order),
             "shop_url": signed_urls.shop_url(order),
             "reload_after": None if standing.is_final else RELOAD_AFTER,
         }
@@ -162,7 +162,7 @@ class StateView(OrderPageView):
     """The same as JSON, for the page to renew itself."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        standing = _look(signed_urls.order_from(token))
+        standing = _refresh(signed_urls.order_from_token(token))
         return JsonResponse(
             {
                 "state": standing.state,
@@ -173,11 +173,11 @@ class StateView(OrderPageView):
         )
 
 
-def _look(order: Any) -> Any:
+def _refresh(order: Any) -> Any:
     """Return the order's standing, after a glance at Bitsby if that costs nobody anything."""
-    standing = standing_of(order)
+    standing = get_payment_status(order)
     invoice = standing.invoice
-    if standing.is_final or invoice is None or not invoice_refresh.glance(invoice):
+    if standing.is_final or invoice is None or not invoice_refresh.refresh_if_idle(invoice):
         return standing
     order.refresh_from_db()
-    return standing_of(order)
+    return get_payment_status(order)

@@ -31,7 +31,7 @@ Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
 
 
-class BasketTaken(Exception):
+class BasketAlreadySubmitted(Exception):
     """The basket is being submitted, or was, by another request."""
 
 
@@ -58,7 +58,7 @@ class OrderPlacementMixin:
         try:
             with transaction.atomic():
                 response = parent.submit(**submission)
-        except BasketTaken:
+        except BasketAlreadySubmitted:
             return self._go_to_order_of(basket)
         except Exception:
             # The transaction is undone: there is no order, and the basket is open as before.
@@ -81,7 +81,7 @@ class OrderPlacementMixin:
             status=Basket.FROZEN
         )
         if not is_ours:
-            raise BasketTaken
+            raise BasketAlreadySubmitted
         basket.status = Basket.FROZEN
 
     def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:
@@ -133,7 +133,7 @@ class OrderPlacementMixin:
         if self._bitsby_phase == "placing":
             # Not yet: mails and receivers come when the order is committed.
             self._bitsby_order = order
-            outbox.note(BuyerMail.PLACED, order)
+            outbox.enqueue(BuyerMail.PLACED, order)
             return HttpResponse()
         if self._bitsby_order is None:
             response: HttpResponse = parent.handle_successful_order(order)
@@ -144,9 +144,9 @@ class OrderPlacementMixin:
         # A second click may come while the mail is on its way: let it find the order.
         self.remember_order(order)  # type: ignore[attr-defined]
         saved = None
-        with _shielded("saving the session", order):
+        with log_and_continue("saving the session", order):
             saved = self._save_session_as_it_will_be()
-        with _shielded("finishing the checkout", order):
+        with log_and_continue("finishing the checkout", order):
             response = parent.handle_successful_order(order)
         self.checkout_session.flush()
         self.remember_order(order)  # type: ignore[attr-defined]
@@ -184,7 +184,7 @@ class OrderPlacementMixin:
 
     def send_order_placed_email(self, order: Any) -> None:
         parent: Any = super()
-        if self._bitsby_phase == "placed" and outbox.are_on():
+        if self._bitsby_phase == "placed" and outbox.is_enabled():
             # Oscar's own says that the order "will be processed shortly", unpaid as it is. Ours is
             # noted; the next pass sends it, and knows then until when there is to be paid.
             return
@@ -197,7 +197,7 @@ class OrderPlacementMixin:
             parent.send_signal(request, response, order)
 
     def _shield(self, doing: str, order: Any) -> Any:
-        return _shielded(doing, order) if self._bitsby_phase == "placed" else nullcontext()
+        return log_and_continue(doing, order) if self._bitsby_phase == "placed" else nullcontext()
 
     def _go_to_order_of(self, basket: Any) -> HttpResponse:
         order = Order._default_manager.filter(basket=basket).first()
@@ -223,7 +223,7 @@ class OrderPlacementMixin:
 
 
 @contextmanager
-def _shielded(doing: str, order: Any) -> Iterator[None]:
+def log_and_continue(doing: str, order: Any) -> Iterator[None]:
     """Log what fails in the block: the order is placed, and its buyer goes on."""
     in_request_transaction = transaction.get_connection().in_atomic_block
     try:

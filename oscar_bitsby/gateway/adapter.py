@@ -15,7 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
-class InterruptibleAdapter(HTTPAdapter):
+class DeadlineAdapter(HTTPAdapter):
     """Knows the sockets that it opened, so that another thread can end a wait on them.
 
     For a session that one thread uses for one request at a time.

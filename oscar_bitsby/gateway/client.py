@@ -18,7 +18,7 @@ from oscar_bitsby.gateway import parsing, schemas, transport
 
 #: Asked for in addition on either side of the days that are meant: it is not documented in which
 #: zone a filter's days are (up to 14 hours from ours), nor whether the first and last are included.
-MARGIN = dt.timedelta(days=2)
+DATE_FILTER_MARGIN = dt.timedelta(days=2)
 
 logger = logging.getLogger("oscar_bitsby")
 T = TypeVar("T")
@@ -26,9 +26,9 @@ T = TypeVar("T")
 #: What the documentation's example asks for; whether more is allowed is not documented.
 PAGE_SIZE = 50
 #: The documented default of ``limit``. A server that gives fewer has no more to give.
-SMALLEST_PAGE = 10
+DEFAULT_PAGE_SIZE = 10
 #: A list that is longer than this many pages is taken for one that never ends.
-MOST_PAGES = 2000
+MAX_PAGES = 2000
 #: Seconds before a read is tried again, for each further try.
 BACK_OFF = (1.2, 3.0)
 
@@ -101,7 +101,7 @@ class BitsbyClient:
             "description": description,
             "serviceData": service_data,
         }
-        return self._write("/invoices/create", fields, parsing.read_created)
+        return self._write("/invoices/create", fields, parsing.parse_created)
 
     def cancel_invoice(self, invoice_id: uuid.UUID) -> str:
         """Cancel an invoice; Bitsby allows it only while it is unpaid and its page has 0 views."""
@@ -129,7 +129,7 @@ class BitsbyClient:
             "endDate": end_date,
             "status": status,
         }
-        return self._pages("/invoices/list", fields, parsing.read_invoice, lambda item: item.id)
+        return self._pages("/invoices/list", fields, parsing.parse_invoice, lambda item: item.id)
 
     def payment_pages(
         self,
@@ -140,7 +140,7 @@ class BitsbyClient:
     ) -> Iterator[Page[schemas.Payment]]:
         """List payments page by page, filtered by the UTC day of the transaction."""
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
-        return self._pages("/payments/list", fields, parsing.read_payment, lambda item: item.id)
+        return self._pages("/payments/list", fields, parsing.parse_payment, lambda item: item.id)
 
     def list_invoices(self, **filters: Any) -> Iterator[schemas.Invoice]:
         """List invoices one by one; the filters are those of ``invoice_pages``."""
@@ -154,15 +154,15 @@ class BitsbyClient:
 
     def balances(self) -> schemas.Balances:
         """Return the account's balances in USD."""
-        return self._read("/billing/balances", {}, parsing.read_balances)
+        return self._read("/billing/balances", {}, parsing.parse_balances)
 
     def tariffs(self) -> tuple[schemas.Tariff, ...]:
         """Return what each of the account's projects pays."""
-        return self._read("/billing/tarrifs", {}, _page_of(parsing.read_tariff)).items
+        return self._read("/billing/tarrifs", {}, _page_of(parsing.parse_tariff)).items
 
     def history(self) -> Iterator[schemas.HistoryEntry]:
         """List the account's bookings, one by one."""
-        for page in self._pages("/billing/history", {}, parsing.read_history_entry, _itself):
+        for page in self._pages("/billing/history", {}, parsing.parse_history_entry, _itself):
             yield from page.items
 
     def _pages(
@@ -175,7 +175,7 @@ class BitsbyClient:
         fields = {name: str(value) for name, value in filters.items() if value is not None}
         seen: set[Any] = set()
         offset, was_unreadable = 0, False
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = self._read(
                 path,
                 fields | {"offset": str(offset), "limit": str(PAGE_SIZE)},
@@ -191,11 +191,11 @@ class BitsbyClient:
                 return
             was_unreadable = not page.items
             # A page shorter than asked for may be the server's own limit and not the end.
-            if page.size < SMALLEST_PAGE:
+            if page.size < DEFAULT_PAGE_SIZE:
                 return
             seen |= fresh
             offset += page.size
-        logger.warning("%s was left after %d pages: it does not end", path, MOST_PAGES)
+        logger.warning("%s was left after %d pages: it does not end", path, MAX_PAGES)
 
     def _read(self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]) -> T:
         for attempt in range(1, self._tries + 1):

@@ -7,30 +7,30 @@ from functools import partial
 
 from oscar_bitsby import conf
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.gateway.rate_limit import wait_for_slot
+from oscar_bitsby.gateway.rate_limit import acquire
 
 #: Seconds that a buyer waits for a free slot before the page says that it tries again.
-BUYER_PATIENCE = 4.0
+BUYER_MAX_WAIT = 4.0
 #: Seconds that background work waits for one; buyers go before it, so it may take a while.
-BACKGROUND_PATIENCE = 60.0
+BACKGROUND_MAX_WAIT = 60.0
 
 
-def for_buyer(max_wait: float = BUYER_PATIENCE) -> BitsbyClient:
+def for_buyer(max_wait: float = BUYER_MAX_WAIT) -> BitsbyClient:
     """Return a client for a request that somebody waits for: first in line, and tried once."""
-    return _client(partial(wait_for_slot, max_wait, buyer=True), tries=1)
+    return _client(partial(acquire, max_wait, buyer=True), tries=1)
 
 
 def for_background() -> BitsbyClient:
     """Return a client for work that nobody waits for: reads are tried again."""
-    return _client(partial(wait_for_slot, BACKGROUND_PATIENCE), tries=3)
+    return _client(partial(acquire, BACKGROUND_MAX_WAIT), tries=3)
 
 
 def for_staff(max_wait: float) -> BitsbyClient:
     """Return a client for what staff look up: they wait a little, and buyers go before them."""
-    return _client(partial(wait_for_slot, max_wait), tries=1)
+    return _client(partial(acquire, max_wait), tries=1)
 
 
-def if_free(timeout: float | None = None) -> BitsbyClient:
+def without_waiting(timeout: float | None = None) -> BitsbyClient:
     """Take the slot if it is free at this moment, and return a client whose first request is in it.
 
     A further request of that client is sent only if a slot is free then.
@@ -42,12 +42,12 @@ def if_free(timeout: float | None = None) -> BitsbyClient:
     Raises:
         NoSlot: it is not free; nothing was sent.
     """
-    wait_for_slot(0)
+    acquire(0)
     is_first = iter([True])
 
     def wait() -> None:
         if not next(is_first, False):
-            wait_for_slot(0)
+            acquire(0)
 
     return _client(wait, tries=1, timeout=timeout)
 

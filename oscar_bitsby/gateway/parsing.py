@@ -22,12 +22,12 @@ from oscar_bitsby.utils.money import parse_amount
 T = TypeVar("T")
 
 
-def read_invoice(data: Any) -> Invoice:
+def parse_invoice(data: Any) -> Invoice:
     """Read an item of ``invoices/list``, or the ``invoice`` of a payment."""
     item = _mapping(data)
     payment = item.get("payment")
     return Invoice(
-        id=read_uuid(item.get("id")),
+        id=parse_uuid(item.get("id")),
         status=_text(item.get("status")).lower(),
         uid=_text(item.get("uid")),
         project_id=_text(item.get("projectId")).lower(),
@@ -37,30 +37,30 @@ def read_invoice(data: Any) -> Invoice:
         expires_at=_optional(parse_time, item.get("timeToPayDatetime")),
         service_data=_optional(_text, item.get("serviceData")) or "",
         views=_optional(_count, item.get("views")),
-        payment=_read_transfer(payment, item.get("wallet"), None) if payment else None,
+        payment=_parse_transfer(payment, item.get("wallet"), None) if payment else None,
     )
 
 
-def read_payment(data: Any) -> Payment:
+def parse_payment(data: Any) -> Payment:
     """Read an item of ``payments/list``."""
     item = _mapping(data)
     invoice = item.get("invoice")
-    return _read_transfer(item, item.get("wallet"), read_invoice(invoice) if invoice else None)
+    return _parse_transfer(item, item.get("wallet"), parse_invoice(invoice) if invoice else None)
 
 
-def _read_transfer(data: Any, wallet: Any, invoice: Invoice | None) -> Payment:
+def _parse_transfer(data: Any, wallet: Any, invoice: Invoice | None) -> Payment:
     item = _mapping(data)
     return Payment(
-        id=read_uuid(item.get("id")),
+        id=parse_uuid(item.get("id")),
         amount=parse_amount(item.get("amount")),
         hash=_text(item.get("hash")),
         transaction_at=_optional(parse_time, item.get("transactionDatetime")),
-        wallet=read_wallet(wallet) if wallet else None,
+        wallet=parse_wallet(wallet) if wallet else None,
         invoice=invoice,
     )
 
 
-def read_wallet(data: Any) -> Wallet:
+def parse_wallet(data: Any) -> Wallet:
     """Read a wallet, with the reserved amount where the answer has one."""
     item = _mapping(data)
     return Wallet(
@@ -73,38 +73,38 @@ def read_wallet(data: Any) -> Wallet:
     )
 
 
-def read_created(data: Any) -> CreatedInvoice:
+def parse_created(data: Any) -> CreatedInvoice:
     """Read the answer of ``invoices/create``; without an id or a page it is of no use."""
     item = _mapping(data)
     url = item.get("url")
     if not isinstance(url, str) or not url or len(url) > 2000:
         raise ValueError("the answer has no payment page")
     return CreatedInvoice(
-        id=read_uuid(item.get("id")),
+        id=parse_uuid(item.get("id")),
         uid=_text(item.get("uid")),
-        url=storable(url),
+        url=strip_unstorable(url),
         created_at=_optional(parse_time, item.get("createDatetime")),
         expires_at=_optional(parse_time, item.get("timeToPayDatetime")),
-        wallets=_wallets(item.get("wallets")),
+        wallets=_parse_wallets(item.get("wallets")),
         raw=item,
     )
 
 
-def _wallets(data: Any) -> tuple[Wallet, ...]:
+def _parse_wallets(data: Any) -> tuple[Wallet, ...]:
     """Read what can be read: the invoice exists and has a page, whatever its wallets look like."""
     if not isinstance(data, list):
         return ()
-    wallets = (_optional(read_wallet, item) for item in data)
+    wallets = (_optional(parse_wallet, item) for item in data)
     return tuple(wallet for wallet in wallets if wallet is not None)
 
 
-def read_balances(data: Any) -> Balances:
+def parse_balances(data: Any) -> Balances:
     """Read the answer of ``billing/balances``; the internal one may be negative."""
     item = _mapping(data)
     return Balances(*(_signed(item.get(name)) for name in ("internal", "partner")))
 
 
-def read_tariff(data: Any) -> Tariff:
+def parse_tariff(data: Any) -> Tariff:
     """Read an item of ``billing/tarrifs``."""
     item = _mapping(data)
     return Tariff(
@@ -115,14 +115,14 @@ def read_tariff(data: Any) -> Tariff:
     )
 
 
-def read_history_entry(data: Any) -> HistoryEntry:
+def parse_history_entry(data: Any) -> HistoryEntry:
     """Read an item of ``billing/history``."""
     item = _mapping(data)
     texts = (_text(item.get(name)) for name in ("event", "target", "amount", "comment"))
     return HistoryEntry(_optional(parse_time, item.get("datetime")), *texts)
 
 
-def read_uuid(value: Any) -> uuid.UUID:
+def parse_uuid(value: Any) -> uuid.UUID:
     """Read an id; a ``ValueError`` when it is not a UUID."""
     if not isinstance(value, str) or len(value) > 45:
         raise ValueError("an id is not a UUID")
@@ -144,11 +144,11 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str | int | float | Decimal):
-        return storable(str(value))[:2000]
+        return strip_unstorable(str(value))[:2000]
     raise ValueError("a text was expected")
 
 
-def storable(text: str) -> str:
+def strip_unstorable(text: str) -> str:
     """Return ``text`` without what no database column takes: NUL, and halves of surrogate pairs."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 

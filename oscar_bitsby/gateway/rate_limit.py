@@ -18,16 +18,16 @@ from oscar_bitsby.utils.clock import database_now
 logger = logging.getLogger("oscar_bitsby")
 
 #: Between two sends. Bitsby counts arrivals, a second apart; the rest is for uneven roads.
-SPACING = dt.timedelta(seconds=1.1)
+MIN_INTERVAL = dt.timedelta(seconds=1.1)
 #: How long a waiting buyer keeps background work away without asking again.
-BUYER_MARK = dt.timedelta(seconds=0.3)
+BUYER_PRIORITY = dt.timedelta(seconds=0.3)
 #: A moment further ahead than this was written by a clock that has since been put back.
-FURTHEST = dt.timedelta(seconds=10)
+MAX_FUTURE = dt.timedelta(seconds=10)
 #: Staff read it, too.
 BUSY = gettext_noop("the account's one request a second is in use; nothing was sent")
 
 
-def wait_for_slot(max_wait: float, *, buyer: bool = False) -> None:
+def acquire(max_wait: float, *, buyer: bool = False) -> None:
     """Return when a request may be sent; the slot is then taken.
 
     The row is written in a transaction of its own, which must not be inside another one: a lock
@@ -56,27 +56,27 @@ def _take(buyer: bool) -> float | None:
     database = router.db_for_write(GatewayState)
     with transaction.atomic(using=database, durable=True):
         now = database_now()
-        free = Q(next_request_at__lte=now) | Q(next_request_at__gt=now + FURTHEST)
+        free = Q(next_request_at__lte=now) | Q(next_request_at__gt=now + MAX_FUTURE)
         if not buyer:
-            free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + FURTHEST)
+            free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + MAX_FUTURE)
         # One statement that compares and sets: whoever changes the row has the slot.
         # A replica that is behind would have it asked for all the time.
         rows = GatewayState.objects.using(database).filter(pk=GatewayState.ONLY)
-        if rows.filter(free).update(next_request_at=now + SPACING):
+        if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
             return None
         state: GatewayState | None = rows.first()
         if state is None:
             # The shop's first request: the row is new, and so is its slot.
             GatewayState.create_only()
-            if rows.filter(free).update(next_request_at=now + SPACING):
+            if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
                 return None
             return 0
         at = max(state.next_request_at, now)
         if buyer:
-            mark = at + BUYER_MARK
-            stale = Q(buyer_waits_until__lt=mark) | Q(buyer_waits_until__gt=now + FURTHEST)
+            mark = at + BUYER_PRIORITY
+            stale = Q(buyer_waits_until__lt=mark) | Q(buyer_waits_until__gt=now + MAX_FUTURE)
             rows.filter(stale).update(buyer_waits_until=mark)
-        elif state.buyer_waits_until <= now + FURTHEST:
+        elif state.buyer_waits_until <= now + MAX_FUTURE:
             at = max(at, state.buyer_waits_until)
         wait: float = (at - now).total_seconds()
         return max(wait, 0.01)

@@ -22,10 +22,10 @@ from oscar_bitsby.exceptions import (
     Refused,
     ReplyNotUnderstood,
 )
-from oscar_bitsby.gateway.adapter import InterruptibleAdapter
+from oscar_bitsby.gateway.adapter import DeadlineAdapter
 
 #: Bytes of an answer that are read at most; a page of 50 invoices has about 40 thousand.
-LARGEST_ANSWER = 8 * 1024 * 1024
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
 USER_AGENT = f"django-oscar-bitsby/{__version__}"
 
 
@@ -61,7 +61,7 @@ class Transport:
         self._api_key = api_key
         self._api_url = api_url.rstrip("/")
         self._timeout = timeout
-        self._adapter = InterruptibleAdapter()
+        self._adapter = DeadlineAdapter()
         self._session = requests.Session()
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
@@ -120,7 +120,7 @@ class Transport:
             body = b""
             while chunk := response.raw.read(65536, decode_content=True):
                 body += chunk
-                if len(body) > LARGEST_ANSWER:
+                if len(body) > MAX_ANSWER_BYTES:
                     raise requests.exceptions.ContentDecodingError("the answer is too long")
             return response.status_code, body
 

@@ -23,15 +23,15 @@ from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status, signed_urls, stage
-from oscar_bitsby.orders.payment_status import Standing
+from oscar_bitsby.orders.payment_status import PaymentStatus
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
 
 #: With less time than this, a mail that asks to pay only makes somebody run.
-LEAST_TIME = dt.timedelta(minutes=5)
+MIN_TIME_LEFT = dt.timedelta(minutes=5)
 
 
-def why_not(mail: BuyerMail) -> str:
+def skip_reason(mail: BuyerMail) -> str:
     """Return why a mail is not to be sent (any more), or nothing."""
     order: Any = mail.order
     if order is None:
@@ -40,35 +40,41 @@ def why_not(mail: BuyerMail) -> str:
         return gettext_noop("the mails are switched off")
     if not address_of(order):
         return gettext_noop("the buyer has no address")
-    now = payment_status.standing_of(order)
+    now = payment_status.get_payment_status(order)
     if mail.code == BuyerMail.AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.attention and payment.resolved_at is None
         return "" if is_open else gettext_noop("the payment was dealt with")
-    if now.state not in MAY_BE[mail.code]:
-        return IS_NOW[now.state]
-    has_money = ledger.has_money(order) or ledger.has_waiting_money(order)
+    if now.state not in VALID_STATUSES[mail.code]:
+        return STATUS_REASONS[now.state]
+    has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
     if mail.code == BuyerMail.CANCELLED and has_money:
         return gettext_noop("money came after all")
     if mail.code in (BuyerMail.REMINDER, BuyerMail.EXPIRED):
-        return _why_not_pay(mail, now)
+        return _skip_payment_reason(mail, now)
     return ""
 
 
-MAY_BE = {
-    BuyerMail.PLACED: (payment_status.NEW, payment_status.WAITING, payment_status.UNSURE),
+VALID_STATUSES = {
+    BuyerMail.PLACED: (
+        payment_status.NEW,
+        payment_status.WAITING,
+        payment_status.POSSIBLE_MISMATCH,
+    ),
     BuyerMail.PAID: (payment_status.PAID,),
     BuyerMail.REMINDER: (payment_status.WAITING,),
-    BuyerMail.EXPIRED: (payment_status.EXPIRED, payment_status.UNSURE),
+    BuyerMail.EXPIRED: (payment_status.EXPIRED, payment_status.POSSIBLE_MISMATCH),
     BuyerMail.CANCELLED: (payment_status.CANCELLED,),
 }
 
 
-IS_NOW = {
+STATUS_REASONS = {
     payment_status.NEW: gettext_noop("the order is new"),
     payment_status.WAITING: gettext_noop("the order is waiting"),
-    payment_status.UNSURE: gettext_noop("a payment that may be meant for it waits in the inbox"),
-    payment_status.CHECKING: gettext_noop("a payment of the order is being looked at"),
+    payment_status.POSSIBLE_MISMATCH: gettext_noop(
+        "a payment that may be meant for it waits in the inbox"
+    ),
+    payment_status.UNDER_REVIEW: gettext_noop("a payment of the order is being looked at"),
     payment_status.PAID: gettext_noop("the order is paid"),
     payment_status.EXPIRED: gettext_noop("the order is expired"),
     payment_status.CANCELLED: gettext_noop("the order is cancelled"),
@@ -76,13 +82,13 @@ IS_NOW = {
 }
 
 
-def _why_not_pay(mail: BuyerMail, now: Standing) -> str:
+def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     """Return why a buyer should not be asked to pay that invoice, or to pay again, or nothing."""
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
         return gettext_noop("there is a newer invoice")
     end = now.until if mail.code == BuyerMail.REMINDER else _kept_until(mail.order, now)
-    if end is not None and end - timezone.now() < LEAST_TIME:
+    if end is not None and end - timezone.now() < MIN_TIME_LEFT:
         return gettext_noop("there is not enough time left")
     return ""
 
@@ -107,15 +113,15 @@ def render(mail: BuyerMail) -> dict[str, str]:
     """Return subject, body and html, in the mail's language and the shop's time zone."""
     zone = timezone.get_default_timezone()
     with translation.override(mail.language), timezone.override(zone):
-        messages: dict[str, str] = Dispatcher().get_messages(mail.code, context_of(mail))
+        messages: dict[str, str] = Dispatcher().get_messages(mail.code, build_context(mail))
         # Lazy texts and safe strings must not outlive the language.
         return {name: str(text) for name, text in messages.items()}
 
 
-def context_of(mail: BuyerMail) -> dict[str, Any]:
+def build_context(mail: BuyerMail) -> dict[str, Any]:
     """Return what the templates of a mail are given; see the module's beginning."""
     order: Any = mail.order
-    now = payment_status.standing_of(order)
+    now = payment_status.get_payment_status(order)
     payment = mail.payment
     path = signed_urls.order_url(order)
     return {
@@ -125,7 +131,7 @@ def context_of(mail: BuyerMail) -> dict[str, Any]:
         "order_url": absolute_url(Site.objects.get_current().domain, path),
         "received": payment.worth
         if payment is not None
-        else ledger.money_in(list(order.sources.all())),
+        else ledger.amount_held(list(order.sources.all())),
         "coins": str(payment).upper() if payment is not None else "",
         "reason": payment.attention if payment is not None else "",
         "until": now.until,
@@ -136,11 +142,11 @@ def context_of(mail: BuyerMail) -> dict[str, Any]:
     }
 
 
-def _kept_until(order: Any, now: Standing) -> dt.datetime | None:
+def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     """Return when the order is cancelled if nobody pays, or None if it never is."""
     settings = conf.get()
-    unpaid = (payment_status.NEW, payment_status.UNSURE, payment_status.EXPIRED)
+    unpaid = (payment_status.NEW, payment_status.POSSIBLE_MISMATCH, payment_status.EXPIRED)
     # While an invoice is live nobody can say when: the buyer may get another one after it.
     if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
         return None
-    return stage.is_cancelled_at(order, order.bitsby_invoices.all(), settings)
+    return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

@@ -18,7 +18,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.models import BuyerMail
 
 
-def ensure(*codes: str, using: str | None = None) -> None:
+def ensure_exists(*codes: str, using: str | None = None) -> None:
     """Make the event types of these codes that are missing."""
     types = get_model("communication", "CommunicationEventType")._default_manager.using(using)
     missing = set(codes) - set(types.filter(code__in=codes).values_list("code", flat=True))
@@ -28,13 +28,13 @@ def ensure(*codes: str, using: str | None = None) -> None:
                 types.get_or_create(code=code, defaults={"name": str(name)})
 
 
-def ensure_all(using: str = "default", **kwargs: Any) -> None:
+def ensure_all_exist(using: str = "default", **kwargs: Any) -> None:
     """Make all that are missing; listens to ``post_migrate``."""
     if not conf.is_configured():
         return
     try:
         with transaction.atomic(using=using):
-            ensure(*(code for code, _ in BuyerMail.CODES), using=using)
+            ensure_exists(*(code for code, _ in BuyerMail.CODES), using=using)
     except DatabaseError:
         # Oscar's own tables are not there yet, or are elsewhere; the first mail makes its own.
         return

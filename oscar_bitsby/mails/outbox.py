@@ -19,12 +19,12 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 logger = logging.getLogger("oscar_bitsby")
 
 
-def are_on() -> bool:
+def is_enabled() -> bool:
     """Tell whether the shop wants these mails."""
     return conf.get().mails
 
 
-def note(
+def enqueue(
     code: str,
     order: Any,
     invoice: BitsbyInvoice | None = None,
@@ -39,7 +39,7 @@ def note(
         payment: the same for a payment.
     """
     try:
-        if order is None or not are_on():
+        if order is None or not is_enabled():
             return
         about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
         mail = BuyerMail(

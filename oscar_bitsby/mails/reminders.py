@@ -10,10 +10,10 @@ from django.utils import timezone
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BuyerMail
 
-REMINDERS_PER_PASS = 500
+REMINDERS_PER_RUN = 500
 
 #: Whoever has less time to pay than this needs no reminder.
-LONG_TIME_TO_PAY = dt.timedelta(hours=3)
+MIN_TIME_TO_PAY = dt.timedelta(hours=3)
 
 #: The reminder comes so long before the end, but not before the last quarter.
 REMIND_BEFORE = dt.timedelta(hours=1)
@@ -22,9 +22,9 @@ REMIND_BEFORE = dt.timedelta(hours=1)
 CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
-def note_reminders() -> None:
+def enqueue_reminders() -> None:
     """Note a reminder for every invoice whose long time to pay is about to end."""
-    if not outbox.are_on():
+    if not outbox.is_enabled():
         return
     now = timezone.now()
     ending = (
@@ -32,15 +32,15 @@ def note_reminders() -> None:
             status=BitsbyInvoice.UNPAID,
             expires_at__gt=now + CLOCK_SKEW,
             expires_at__lte=now + REMIND_BEFORE,
-            created_at__lte=F("expires_at") - LONG_TIME_TO_PAY + CLOCK_SKEW,
+            created_at__lte=F("expires_at") - MIN_TIME_TO_PAY + CLOCK_SKEW,
             order__isnull=False,
         )
         .exclude(mails__code=BuyerMail.REMINDER)
         .select_related("order")
     )
-    for invoice in ending.order_by("expires_at")[:REMINDERS_PER_PASS]:
+    for invoice in ending.order_by("expires_at")[:REMINDERS_PER_RUN]:
         if invoice.expires_at is None:
             continue
         left, whole = invoice.expires_at - now, invoice.expires_at - invoice.created_at
         if left <= whole / 4:
-            outbox.note(BuyerMail.REMINDER, invoice.order, invoice=invoice)
+            outbox.enqueue(BuyerMail.REMINDER, invoice.order, invoice=invoice)

@@ -23,7 +23,7 @@ from oscar.core.loading import get_class
 from oscar_bitsby import conf
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mails import context, event_types
-from oscar_bitsby.models import KEPT_FOR, BuyerMail
+from oscar_bitsby.models import MAX_AGE, BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -37,10 +37,10 @@ RETRY_AFTER = (
     dt.timedelta(hours=6),
 )
 #: A process that has been sending for longer than this is taken for dead.
-LONGEST_SENDING = dt.timedelta(minutes=15)
+MAX_SENDING_TIME = dt.timedelta(minutes=15)
 #: What one pass sends at most, and the seconds that it takes for that: settling comes first.
-MAILS_PER_PASS = 500
-SECONDS_PER_PASS = 20.0
+MAILS_PER_RUN = 500
+SECONDS_PER_RUN = 20.0
 
 
 class _Post:
@@ -72,13 +72,13 @@ def send(mail_pk: Any) -> bool:
 def _send(mail: BuyerMail) -> bool:
     waiting = BuyerMail.objects.filter(pk=mail.pk, status=BuyerMail.WAITING, tries=mail.tries)
     try:
-        reason = context.why_not(mail)
+        reason = context.skip_reason(mail)
         mail.language = context.language_of(mail)
         messages = {} if reason else context.render(mail)
     except Exception as error:
         # A template that staff have just edited, for example.
         logger.exception("mail could not be written: order=%s", mail.order_number)
-        _try_again(waiting, mail, error)
+        _schedule_retry(waiting, mail, error)
         return False
     if not reason and not (messages["subject"] and (messages["body"] or messages["html"])):
         reason = gettext_noop("its template is empty")
@@ -99,7 +99,7 @@ def _post(mail: BuyerMail, messages: dict[str, str]) -> bool:
     mine = BuyerMail.objects.filter(pk=mail.pk)
     post = _Post()
     try:
-        event_types.ensure(mail.code)
+        event_types.ensure_exists(mail.code)
         dispatcher = OrderDispatcher(mail_connection=post)
         dispatcher.dispatch_order_messages(mail.order, messages, mail.code)
     except Exception as error:
@@ -108,7 +108,7 @@ def _post(mail: BuyerMail, messages: dict[str, str]) -> bool:
             if isinstance(error, SMTPServerDisconnected):
                 mine.update(status=BuyerMail.FAILED, error=_text(error, "may have gone out"))
             else:
-                _try_again(mine, mail, error)
+                _schedule_retry(mine, mail, error)
             return False
         # Only Oscar's records of it failed, and those are no reason to send it again.
     mine.update(status=BuyerMail.SENT, sent_at=timezone.now(), error="")
@@ -116,7 +116,7 @@ def _post(mail: BuyerMail, messages: dict[str, str]) -> bool:
     return True
 
 
-def _try_again(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception) -> None:
+def _schedule_retry(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception) -> None:
     tries = mail.tries + 1
     is_last = tries > len(RETRY_AFTER)
     rows.update(
@@ -133,7 +133,7 @@ def _text(error: Exception, note: str = "") -> str:
     return conf.get().api_key.clean(text).replace("\x00", "")[:300]
 
 
-def send_waiting(keep_alive: Callable[[], None] = lambda: None) -> int:
+def send_pending(keep_alive: Callable[[], None] = lambda: None) -> int:
     """Send what was left unsent, within bounds; return how many went out.
 
     Args:
@@ -141,17 +141,17 @@ def send_waiting(keep_alive: Callable[[], None] = lambda: None) -> int:
     """
     now = timezone.now()
     rows = BuyerMail.objects
-    rows.filter(status=BuyerMail.WAITING, created_at__lte=now - KEPT_FOR).update(
+    rows.filter(status=BuyerMail.WAITING, created_at__lte=now - MAX_AGE).update(
         status=BuyerMail.FAILED, error=gettext_noop("could not be sent within a day")
     )
-    rows.filter(status=BuyerMail.SENDING, sending_since__lte=now - LONGEST_SENDING).update(
+    rows.filter(status=BuyerMail.SENDING, sending_since__lte=now - MAX_SENDING_TIME).update(
         status=BuyerMail.FAILED,
         error=gettext_noop("who was sending it ended; it may have gone out"),
     )
     sent, start = 0, time.monotonic()
     waiting = rows.waiting(now).order_by("tries", "pk").values_list("pk", flat=True)
-    for mail_pk in list(waiting[:MAILS_PER_PASS]):
-        if time.monotonic() - start > SECONDS_PER_PASS:
+    for mail_pk in list(waiting[:MAILS_PER_RUN]):
+        if time.monotonic() - start > SECONDS_PER_RUN:
             logger.warning("sending mails takes long; the next pass goes on")
             break
         keep_alive()
@@ -159,10 +159,10 @@ def send_waiting(keep_alive: Callable[[], None] = lambda: None) -> int:
     return sent
 
 
-def end_pass(keep_alive: Callable[[], None]) -> int:
+def send_pending_safely(keep_alive: Callable[[], None]) -> int:
     """Send what waits at the end of a pass; whatever goes wrong is no failure of the pass."""
     try:
-        return send_waiting(keep_alive)
+        return send_pending(keep_alive)
     except BitsbyError as error:
         logger.info("mails are left to another pass: %s", error)
     except Exception:

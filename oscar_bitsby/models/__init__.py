@@ -2,14 +2,19 @@
 
 from oscar_bitsby.models.delivery import WebhookDelivery
 from oscar_bitsby.models.gateway_state import EPOCH, GatewayState
-from oscar_bitsby.models.invoice import NAMELESS, BitsbyInvoice, InvoiceQuerySet, log_change
-from oscar_bitsby.models.mail import KEPT_FOR, BuyerMail
+from oscar_bitsby.models.invoice import (
+    PAID_WITHOUT_PAYMENT,
+    BitsbyInvoice,
+    InvoiceQuerySet,
+    log_change,
+)
+from oscar_bitsby.models.mail import MAX_AGE, BuyerMail
 from oscar_bitsby.models.payment import BitsbyPayment, PaymentQuerySet
 
 __all__ = [
     "EPOCH",
-    "KEPT_FOR",
-    "NAMELESS",
+    "MAX_AGE",
+    "PAID_WITHOUT_PAYMENT",
     "BitsbyInvoice",
     "BitsbyPayment",
     "BuyerMail",

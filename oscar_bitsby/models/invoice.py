@@ -19,7 +19,7 @@ logger = logging.getLogger("oscar_bitsby")
 #: How long after its time a paid invoice still has payments looked for.
 WATCHED_AFTER_PAYMENT = dt.timedelta(days=2)
 
-NAMELESS = gettext_noop("Bitsby calls it paid without naming the payment")
+PAID_WITHOUT_PAYMENT = gettext_noop("Bitsby calls it paid without naming the payment")
 
 
 class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):

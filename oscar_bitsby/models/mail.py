@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 #: A mail about what happened longer ago than this would only puzzle its reader.
-KEPT_FOR = dt.timedelta(days=1)
+MAX_AGE = dt.timedelta(days=1)
 
 
 class BuyerMailQuerySet(models.QuerySet["BuyerMail"]):
@@ -19,7 +19,7 @@ class BuyerMailQuerySet(models.QuerySet["BuyerMail"]):
     def waiting(self, now: dt.datetime) -> BuyerMailQuerySet:
         """Those that may be sent now; nobody has begun to."""
         found: BuyerMailQuerySet = self.filter(
-            status=BuyerMail.WAITING, try_after__lte=now, created_at__gt=now - KEPT_FOR
+            status=BuyerMail.WAITING, try_after__lte=now, created_at__gt=now - MAX_AGE
         )
         return found
 

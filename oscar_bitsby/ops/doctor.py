@@ -22,9 +22,9 @@ from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.ops import checks
 from oscar_bitsby.reconciliation import lease
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
-OK, HINT, PROBLEM = "ok", "hint", "problem"
+OK, WARNING, PROBLEM = "ok", "hint", "problem"
 #: Further apart than this, clocks of machines lead people astray who compare times.
 CLOCKS_APART = dt.timedelta(seconds=30)
 #: An unpaid invoice that is over for so long should have been ended by a pass.
@@ -42,7 +42,9 @@ class Finding:
     remedy: str = ""
 
 
-def examine(client: BitsbyClient | None = None, *, offline: bool = False) -> Iterator[Finding]:
+def run_diagnostics(
+    client: BitsbyClient | None = None, *, offline: bool = False
+) -> Iterator[Finding]:
     """Look at everything, cheapest first; what rests on something that is missing is left out.
 
     Reads only, and sends at most two requests to Bitsby.
@@ -53,7 +55,7 @@ def examine(client: BitsbyClient | None = None, *, offline: bool = False) -> Ite
     """
     for message in checks.check_bitsby():
         is_problem = message.level >= ERROR or not conf.is_configured()
-        yield Finding(PROBLEM if is_problem else HINT, message.msg, message.hint or "")
+        yield Finding(PROBLEM if is_problem else WARNING, message.msg, message.hint or "")
     try:
         conf.get()
     except BitsbyError:
@@ -88,7 +90,7 @@ def _migrations() -> int:
 
 
 def _passes() -> Iterator[Finding]:
-    last = lease.last_one()
+    last = lease.last_run()
     remedy = (
         "Run bitsby_reconcile every minute, by cron or with --loop 60 as a service. If it does run,"
         " see in its log what keeps it from ending, such as a Bitsby that does not answer."
@@ -96,7 +98,7 @@ def _passes() -> Iterator[Finding]:
     if last is None:
         yield Finding(PROBLEM, "No pass of bitsby_reconcile has ever come to its end.", remedy)
         return
-    ago = _ago(shared_now() - last)
+    ago = _ago(db_now() - last)
     if lease.is_overdue(last):
         yield Finding(PROBLEM, f"The last pass of bitsby_reconcile ended {ago}.", remedy)
     else:
@@ -131,7 +133,7 @@ def _webhook() -> Iterator[Finding]:
     address = absolute_url(site.domain, path)
     if site.domain in ("example.com", "localhost"):
         yield Finding(
-            HINT,
+            WARNING,
             f"The site's domain is {site.domain}, so links in mails lead nowhere.",
             "Enter the shop's domain under Sites in the admin.",
         )
@@ -141,7 +143,7 @@ def _webhook() -> Iterator[Finding]:
         yield Finding(OK, f"Deliveries have come to {address} lately.")
     elif BitsbyInvoice.objects.filter(status="paid", created_at__gte=since).exists():
         yield Finding(
-            HINT,
+            WARNING,
             "Invoices were paid in the last days, and no delivery has come: they were settled by"
             " passes, later than need be.",
             f"Enter {address} in the project's settings at Bitsby, and see that it can be reached.",
@@ -151,10 +153,10 @@ def _webhook() -> Iterator[Finding]:
 
 
 def _clock() -> Iterator[Finding]:
-    apart = abs(shared_now() - timezone.now())
+    apart = abs(db_now() - timezone.now())
     if apart > CLOCKS_APART:
         yield Finding(
-            HINT,
+            WARNING,
             f"This machine's clock and the database's are {apart.total_seconds():.0f} seconds"
             " apart. The app goes by the database's; people who compare times may not.",
             "Let both keep their time by NTP.",
@@ -165,19 +167,19 @@ def _money() -> Iterator[Finding]:
     waiting = BitsbyPayment.objects.in_inbox().count()
     if waiting:
         yield Finding(
-            HINT,
+            WARNING,
             f"{waiting} payments wait for staff.",
             "Look into the money inbox: dashboard, Bitsby.",
         )
     unpaid = BitsbyInvoice.objects.filter(status=BitsbyInvoice.UNPAID)
-    nameless = unpaid.filter(error=models.NAMELESS).count()
+    nameless = unpaid.filter(error=models.PAID_WITHOUT_PAYMENT).count()
     if nameless:
         yield Finding(
-            HINT,
+            WARNING,
             f"{nameless} invoices are paid at Bitsby, which does not say by what payment.",
             "Look at them at Bitsby; in the dashboard they are the invoices that need attention.",
         )
-    late = unpaid.exclude(error=models.NAMELESS)
+    late = unpaid.exclude(error=models.PAID_WITHOUT_PAYMENT)
     over = late.filter(expires_at__lt=timezone.now() - OVER_FOR).count()
     if over:
         yield Finding(
@@ -195,7 +197,7 @@ def _mails() -> Iterator[Finding]:
     ).count()
     if failed:
         yield Finding(
-            HINT,
+            WARNING,
             f"{failed} mails to buyers could not be sent in the last days.",
             "The admin's list of mails says why.",
         )
@@ -204,7 +206,7 @@ def _mails() -> Iterator[Finding]:
 def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
     settings = conf.get()
     try:
-        client = client or factory.for_staff(factory.BACKGROUND_PATIENCE)
+        client = client or factory.for_staff(factory.BACKGROUND_MAX_WAIT)
         balance = client.balances().internal
         projects = {tariff.id: tariff.name for tariff in client.tariffs()}
     except Refused as error:
@@ -216,7 +218,7 @@ def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
         yield Finding(PROBLEM, f"Bitsby cannot be reached: {error}.", remedy)
     except NoSlot:
         yield Finding(
-            HINT, "Bitsby was not asked: others were before us.", "Try again in a minute."
+            WARNING, "Bitsby was not asked: others were before us.", "Try again in a minute."
         )
     except GatewayError as error:
         remedy = "See that API_URL is right, and try again in a minute."
@@ -232,7 +234,7 @@ def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
         if projects and settings.project_id not in projects:
             # Whether Bitsby lists a project without payments is not known.
             yield Finding(
-                HINT,
+                WARNING,
                 f"The account's list of projects does not have {settings.project_id}.",
                 f"Compare PROJECT_ID; those in the list are: {', '.join(sorted(projects))}.",
             )

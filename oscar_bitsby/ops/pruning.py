@@ -25,7 +25,7 @@ MAIL_DAYS = 180
 #: Days beyond all looks: what is asked for around them on either side, and slow clocks.
 MARGIN_DAYS = 7
 #: A hundred years: more than that overflows what a date can be.
-MOST_DAYS = 36500
+MAX_DAYS = 36500
 
 
 class CannotPrune(ValueError):
@@ -48,7 +48,7 @@ class Pruned:
         )
 
 
-def fewest_payment_days() -> int:
+def min_payment_days() -> int:
     """Return the age in days from which on no look at Bitsby takes a payment in again."""
     return max(conf.get().watch_days, DAYS_BACK) + MARGIN_DAYS
 
@@ -73,7 +73,7 @@ def prune(
         CannotPrune: an age is too small or too great.
         ConfigurationError: how long payments are watched cannot be told.
     """
-    fewest = fewest_payment_days()
+    fewest = min_payment_days()
     _check_days("deliveries", delivery_days, 1, "the shop still works with today's")
     _check_days("mails", mail_days, fewest, "an older payment could be told of twice")
     if dismissed_days is not None:
@@ -121,7 +121,7 @@ def prune(
 def _check_days(what: str, days: int, fewest: int, why: str) -> None:
     if days < fewest:
         raise CannotPrune(f"{what} must be at least {fewest} days old to be deleted: {why}")
-    if days > MOST_DAYS:
+    if days > MAX_DAYS:
         raise CannotPrune(f"{what}: {days} days are more than a hundred years")
 
 

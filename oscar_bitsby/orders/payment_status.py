@@ -10,19 +10,19 @@ from django.utils import timezone
 
 from oscar_bitsby import conf, models
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.matching import may_be_paid_wrongly
+from oscar_bitsby.accounting.matching import has_plausible_unmatched_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import stage
-from oscar_bitsby.orders.stage import OrderState
+from oscar_bitsby.orders.stage import OrderStage
 
 #: Nothing was started yet, or the attempt failed.
 NEW = "new"
 #: An invoice waits for the buyer's transfer.
 WAITING = "waiting"
 #: The same or EXPIRED, but a payment was seen that may be this buyer's wrong amount, or another's.
-UNSURE = "unsure"
+POSSIBLE_MISMATCH = "unsure"
 #: Money was seen, and the shop has to look at it: the buyer must not pay again.
-CHECKING = "checking"
+UNDER_REVIEW = "checking"
 PAID = "paid"
 #: The last invoice ran out; the order can still be paid.
 EXPIRED = "expired"
@@ -32,11 +32,11 @@ OTHER = "other"
 
 FINAL = (PAID, CANCELLED, OTHER)
 #: What still waits for something is never shown as a failure.
-LOOKS = {
+ALERT_LEVELS = {
     NEW: "info",
     WAITING: "info",
-    UNSURE: "warning",
-    CHECKING: "warning",
+    POSSIBLE_MISMATCH: "warning",
+    UNDER_REVIEW: "warning",
     PAID: "success",
     EXPIRED: "warning",
     CANCELLED: "secondary",
@@ -45,7 +45,7 @@ LOOKS = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class PaymentStatus:
     """The state of an order; ``invoice`` is the newest one, ``until`` when it must be paid."""
 
     state: str
@@ -65,11 +65,11 @@ class Standing:
     @property
     def look(self) -> str:
         """The state's colour, as the last part of Bootstrap's class of an alert."""
-        return LOOKS[self.state]
+        return ALERT_LEVELS[self.state]
 
     @property
     def may_pay(self) -> bool:
-        return self.state in (NEW, WAITING, UNSURE, EXPIRED)
+        return self.state in (NEW, WAITING, POSSIBLE_MISMATCH, EXPIRED)
 
     @property
     def seconds_left(self) -> int | None:
@@ -78,24 +78,26 @@ class Standing:
         return max(0, int((self.until - timezone.now()).total_seconds()))
 
 
-def standing_of(order: Any) -> Standing:
+def get_payment_status(order: Any) -> PaymentStatus:
     """Return where ``order`` stands. Its status is no proof of payment: booked money is."""
     invoice = order.bitsby_invoices.order_by("-pk").first()
-    shop_state = stage.order_state(conf.get(), order)
-    if shop_state is OrderState.CANCELLED:
-        return Standing(CANCELLED, invoice)
+    shop_state = stage.order_stage(conf.get(), order)
+    if shop_state is OrderStage.CANCELLED:
+        return PaymentStatus(CANCELLED, invoice)
     if ledger.has_money(order):
-        return Standing(PAID, invoice)
-    if ledger.has_waiting_money(order):
-        return Standing(CHECKING, invoice)
-    if shop_state is not OrderState.PENDING:
-        return Standing(OTHER, invoice)
+        return PaymentStatus(PAID, invoice)
+    if ledger.has_unbooked_money(order):
+        return PaymentStatus(UNDER_REVIEW, invoice)
+    if shop_state is not OrderStage.PENDING:
+        return PaymentStatus(OTHER, invoice)
     if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
-        return Standing(NEW, invoice)
-    if invoice.status == BitsbyInvoice.PAID or invoice.error == models.NAMELESS:
-        return Standing(CHECKING, invoice)
+        return PaymentStatus(NEW, invoice)
+    if invoice.status == BitsbyInvoice.PAID or invoice.error == models.PAID_WITHOUT_PAYMENT:
+        return PaymentStatus(UNDER_REVIEW, invoice)
     if invoice.status == BitsbyInvoice.UNPAID and not invoice.is_over(timezone.now()):
         state, until = WAITING, invoice.expires_at
     else:
         state, until = EXPIRED, None
-    return Standing(UNSURE if may_be_paid_wrongly(invoice) else state, invoice, until)
+    return PaymentStatus(
+        POSSIBLE_MISMATCH if has_plausible_unmatched_payment(invoice) else state, invoice, until
+    )

@@ -13,7 +13,7 @@ from oscar.core.loading import get_model
 Order = get_model("order", "Order")
 
 
-def token_for(order_number: str) -> str:
+def sign_order_number(order_number: str) -> str:
     """Return the token of an order, which does not expire: mails are read late."""
     # Packed, because an order's number may hold characters that a path may not.
     return signing.Signer(salt="oscar_bitsby.order").sign_object(str(order_number))
@@ -21,22 +21,22 @@ def token_for(order_number: str) -> str:
 
 def order_url(order: Any) -> str:
     """Return the path of the order's page, where its buyer sees what to do next."""
-    return reverse("oscar_bitsby:order", args=[token_for(order.number)])
+    return reverse("oscar_bitsby:order", args=[sign_order_number(order.number)])
 
 
 def pay_url(order: Any) -> str:
     """Return the path that leads the order's buyer to the payment page."""
-    return reverse("oscar_bitsby:pay", args=[token_for(order.number)])
+    return reverse("oscar_bitsby:pay", args=[sign_order_number(order.number)])
 
 
 def state_url(order: Any) -> str:
     """Return the path where the order's page asks whether anything has changed."""
-    return reverse("oscar_bitsby:state", args=[token_for(order.number)])
+    return reverse("oscar_bitsby:state", args=[sign_order_number(order.number)])
 
 
-def again_url(order: Any) -> str:
+def reorder_url(order: Any) -> str:
     """Return the path that fills the buyer's basket with the order's lines."""
-    return reverse("oscar_bitsby:again", args=[token_for(order.number)])
+    return reverse("oscar_bitsby:again", args=[sign_order_number(order.number)])
 
 
 def shop_url(order: Any) -> str | None:
@@ -49,7 +49,7 @@ def shop_url(order: Any) -> str | None:
         return None
 
 
-def number_from(token: str) -> str:
+def order_number_from_token(token: str) -> str:
     """Return the number of the order that a token was made for.
 
     Raises:
@@ -73,10 +73,10 @@ def order_of(number: str) -> Any:
     return order
 
 
-def order_from(token: str) -> Any:
+def order_from_token(token: str) -> Any:
     """Return the order that a token was made for.
 
     Raises:
         Http404: the token is not ours, or the order is gone.
     """
-    return order_of(number_from(token))
+    return order_of(order_number_from_token(token))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from oscar_bitsby.models import BitsbyInvoice
 
 
-class OrderState(Enum):
+class OrderStage(Enum):
     """What the order is now, as far as settling cares."""
 
     PENDING = "pending"
@@ -22,18 +22,18 @@ class OrderState(Enum):
     GONE = "gone"
 
 
-def order_state(settings: conf.Conf, order: Any) -> OrderState:
+def order_stage(settings: conf.Conf, order: Any) -> OrderStage:
     """Sort an order's status into what settling cares about."""
     if order is None:
-        return OrderState.GONE
+        return OrderStage.GONE
     if order.status == settings.order_status_pending:
-        return OrderState.PENDING
+        return OrderStage.PENDING
     if order.status == settings.order_status_cancelled:
-        return OrderState.CANCELLED
-    return OrderState.OTHER
+        return OrderStage.CANCELLED
+    return OrderStage.OTHER
 
 
-def is_cancelled_at(
+def cancellation_deadline(
     order: Any, invoices: Iterable[BitsbyInvoice], settings: conf.Conf
 ) -> dt.datetime:
     """Return when an order that nobody pays is cancelled, where ``CANCEL_AFTER`` is set."""

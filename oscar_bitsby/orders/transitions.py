@@ -21,7 +21,7 @@ logger = logging.getLogger("oscar_bitsby")
 StockRecord = get_model("partner", "StockRecord")
 
 
-def move_order(order: Any, status: str, note: str) -> bool:
+def change_order_status(order: Any, status: str, note: str) -> bool:
     """Give the order a new status and say why in a note; False when its pipeline forbids it."""
     before = order.status
     try:
@@ -51,9 +51,9 @@ def move_order(order: Any, status: str, note: str) -> bool:
     return True
 
 
-def give_back(order: Any) -> None:
+def release_order(order: Any) -> None:
     """Release what a cancelled order held: vouchers first, then stock line by line."""
-    _give_back_vouchers(order)
+    _release_vouchers(order)
     handler = EventHandler()
     # In the order that Oscar itself takes the stock records' locks when placing.
     for line in order.lines.order_by("stockrecord_id", "pk"):
@@ -69,7 +69,7 @@ def give_back(order: Any) -> None:
             _release_quietly(line)
 
 
-def reopen(order: Any, status: str, note: str) -> bool:
+def reopen_order(order: Any, status: str, note: str) -> bool:
     """Move a cancelled order to ``status`` and take its stock again; False when either cannot be.
 
     All or nothing: an order that is paid again but has no stock would be promised twice.
@@ -77,8 +77,8 @@ def reopen(order: Any, status: str, note: str) -> bool:
     try:
         with transaction.atomic():
             for line in order.lines.order_by("stockrecord_id", "pk"):
-                _take_again(line)
-            if not move_order(order, status, note):
+                _allocate_again(line)
+            if not change_order_status(order, status, note):
                 raise _CannotReopen
     except (_CannotReopen, InvalidStockAdjustment):
         order.refresh_from_db()
@@ -90,7 +90,7 @@ class _CannotReopen(Exception):
     """Stock or pipeline do not allow it."""
 
 
-def _take_again(line: Any) -> None:
+def _allocate_again(line: Any) -> None:
     if line.stockrecord_id is None:
         raise _CannotReopen
     if not line.allocation_cancelled or not line.can_track_allocations:
@@ -107,29 +107,29 @@ def _release_quietly(line: Any) -> None:
     held = line.num_allocated
     type(line).objects.filter(pk=line.pk).update(num_allocated=0, allocation_cancelled=True)
     StockRecord.objects.filter(pk=line.stockrecord_id).update(
-        num_allocated=_less("num_allocated", held)
+        num_allocated=_decrement("num_allocated", held)
     )
 
 
-def _give_back_vouchers(order: Any) -> None:
+def _release_vouchers(order: Any) -> None:
     used = VoucherApplication.objects.filter(order=order)
     voucher_ids = list(used.values_list("voucher_id", flat=True))
     # All at once and in the model's own order, as Oscar itself locks them when placing.
     list(Voucher.objects.filter(pk__in=voucher_ids).select_for_update())
     for voucher_id in voucher_ids:
-        Voucher.objects.filter(pk=voucher_id).update(num_orders=_less("num_orders", 1))
+        Voucher.objects.filter(pk=voucher_id).update(num_orders=_decrement("num_orders", 1))
     used.delete()
     for discount in order.discounts.exclude(voucher_id=None).order_by("voucher_id", "pk"):
         Voucher.objects.filter(pk=discount.voucher_id).update(
-            total_discount=_less("total_discount", discount.amount)
+            total_discount=_decrement("total_discount", discount.amount)
         )
         ConditionalOffer.objects.filter(pk=discount.offer_id).update(
-            num_applications=_less("num_applications", discount.frequency or 0),
-            num_orders=_less("num_orders", 1),
-            total_discount=_less("total_discount", discount.amount),
+            num_applications=_decrement("num_applications", discount.frequency or 0),
+            num_orders=_decrement("num_orders", 1),
+            total_discount=_decrement("total_discount", discount.amount),
         )
 
 
-def _less(name: str, amount: int | Decimal) -> Greatest:
+def _decrement(name: str, amount: int | Decimal) -> Greatest:
     """Subtract without going below zero, where a positive column would refuse."""
     return Greatest(F(name) - amount, Value(type(amount)(0)))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime as dt
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.reconciliation.report import Report
+from oscar_bitsby.reconciliation.report import RunReport
 
 
-def shared_state() -> GatewayState:
+def load() -> GatewayState:
     """Return the shared row, created if need be."""
     GatewayState.create_only()
     state: GatewayState = GatewayState.objects.get(pk=GatewayState.ONLY)
     return state
 
 
-def note_read_to(report: Report) -> None:
+def advance(report: RunReport) -> None:
     """Remember up to which transaction time the list was read without a gap.
 
     A look that broke off, or the one page that a delivery has read, does not count: what stands
@@ -25,19 +25,19 @@ def note_read_to(report: Report) -> None:
     rows.update(read_to=report.newest)
 
 
-def note_far_look(at: dt.datetime, report: Report) -> None:
+def mark_full_sync(at: dt.datetime, report: RunReport) -> None:
     """Remember that everything was looked at, and what order the list was in."""
     GatewayState.objects.filter(pk=GatewayState.ONLY).update(
         far_look_at=at, deep_look_at=at, newest_first=report.newest_first and report.descends
     )
 
 
-def note_deep_look(at: dt.datetime) -> None:
+def mark_overlap_sync(at: dt.datetime) -> None:
     """Remember that a near look went below what was known."""
     GatewayState.objects.filter(pk=GatewayState.ONLY).update(deep_look_at=at)
 
 
-def began() -> dt.datetime | None:
+def first_invoice_at() -> dt.datetime | None:
     """Return when this shop first asked for an invoice: what is older is none of its business.
 
     An attempt whose answer was lost counts: the invoice may be there, and money on it.

@@ -13,35 +13,37 @@ from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.reconciliation.invoice_sync import _ask_and_settle
-from oscar_bitsby.reconciliation.report import Report
+from oscar_bitsby.reconciliation.invoice_sync import sync_invoices
+from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.settlement import cancellation
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 Order = get_model("order", "Order")
 
 #: Invoices and orders that one pass deals with; the next one goes on.
 BATCH = 500
 #: What could not be ended within an hour is asked about again only this often.
-SELDOM = dt.timedelta(minutes=10)
+POLL_BACKOFF = dt.timedelta(minutes=10)
 
 
-def _not_in_vain(now: dt.datetime, since: str, patience: dt.timedelta = dt.timedelta()) -> Q:
+def _not_recently_polled(
+    now: dt.datetime, since: str, patience: dt.timedelta = dt.timedelta()
+) -> Q:
     """Leave out what is long due and was asked about a short while ago, to no avail."""
     long_due = now - patience - dt.timedelta(hours=1)
-    return ~Q(**{f"{since}__lte": long_due}, checked_at__gt=now - SELDOM)
+    return ~Q(**{f"{since}__lte": long_due}, checked_at__gt=now - POLL_BACKOFF)
 
 
-def last_words(
+def expire_overdue(
     settings: conf.Conf,
     client: BitsbyClient,
-    report: Report,
+    report: RunReport,
     progress: Callable[[str], None],
 ) -> None:
     """Ask about the invoices whose time is up, and end those that Bitsby calls ended."""
-    now = shared_now()
+    now = db_now()
     overdue = BitsbyInvoice.objects.filter(
-        _not_in_vain(now, "expires_at"),
+        _not_recently_polled(now, "expires_at"),
         status=BitsbyInvoice.UNPAID,
         bitsby_id__isnull=False,
         expires_at__lte=now,
@@ -52,13 +54,13 @@ def last_words(
     invoices = list(overdue.order_by("checked_at", "-pk")[:BATCH])
     if invoices:
         progress(f"last word on {len(invoices)} invoices")
-        _ask_and_settle(settings, client, report, invoices)
+        sync_invoices(settings, client, report, invoices)
 
 
-def cancel_orders(
+def cancel_unpaid_orders(
     settings: conf.Conf,
     client: BitsbyClient,
-    report: Report,
+    report: RunReport,
     progress: Callable[[str], None],
 ) -> None:
     """Cancel the orders that have waited long enough, after a last look at all their invoices."""
@@ -69,18 +71,18 @@ def cancel_orders(
         return
     progress(f"{len(orders)} orders that nobody pays")
     invoices = list(BitsbyInvoice.objects.filter(order__in=orders, bitsby_id__isnull=False))
-    told = _ask_and_settle(settings, client, report, invoices)
+    told = sync_invoices(settings, client, report, invoices)
     for order_pk in orders:
         with report.failures_counted(order_pk):
-            if cancellation.cancel_order(order_pk, told, dry_run=report.dry_run):
+            if cancellation.cancel_unpaid_order(order_pk, told, dry_run=report.dry_run):
                 report.cancelled += 1
             elif not report.dry_run:
                 rows = BitsbyInvoice.objects.filter(order=order_pk, holds_order=True)
-                rows.note_on(checked_at=shared_now())
+                rows.note_on(checked_at=db_now())
 
 
-def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
-    now = shared_now()
+def _orders_to_cancel(settings: conf.Conf, report: RunReport) -> list[Any]:
+    now = db_now()
     patience = settings.cancel_after or dt.timedelta()
     pending = settings.order_status_pending
     ended = BitsbyInvoice.objects.filter(holds_order=True, ended_at__lte=now - patience)
@@ -88,7 +90,7 @@ def _orders_to_cancel(settings: conf.Conf, report: Report) -> list[Any]:
         # Staff or another payment decided: there is nothing left to wait for.
         ended.exclude(order__status=pending).note_on(holds_order=False)
     orders = list(
-        ended.filter(_not_in_vain(now, "ended_at", patience), order__status=pending)
+        ended.filter(_not_recently_polled(now, "ended_at", patience), order__status=pending)
         # A newer invoice that has only just ended gives its order time again.
         .exclude(order__bitsby_invoices__ended_at__gt=now - patience)
         .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)

@@ -11,20 +11,20 @@ from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import payment_sync
-from oscar_bitsby.reconciliation.payment_sync import _near_start
+from oscar_bitsby.reconciliation.payment_sync import _incremental_start
 from oscar_bitsby.settlement import service
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 #: The same invoice is asked about at most once in this time because of what somebody sent.
-ASK_AGAIN_AFTER = dt.timedelta(seconds=10)
+REFRESH_INTERVAL = dt.timedelta(seconds=10)
 
 #: Seconds that a page waits for an answer which it can do without.
-GLANCE_TIMEOUT = 3.0
+OPPORTUNISTIC_TIMEOUT = 3.0
 
 logger = logging.getLogger("oscar_bitsby")
 
 
-def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
+def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return what Bitsby says of one invoice, or None when it does not know it."""
     page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
     # A server that does not heed the filter answers with others.
@@ -32,30 +32,30 @@ def ask_about(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice |
     return next(found, None)
 
 
-def word_on(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
+def fetch_invoice_or_none(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return the same, or None where Bitsby refuses to say.
 
     How it refuses an invoice that it does not know is not documented, and one such invoice must
     not stop a whole pass.
     """
     try:
-        return ask_about(client, invoice)
+        return fetch_invoice(client, invoice)
     except Refused as error:
         logger.warning("no word on invoice %s: %s", invoice.bitsby_id, error)
         return None
 
 
-def settle_told(
+def settle_fetched(
     client: BitsbyClient, invoice: BitsbyInvoice, told: schemas.Invoice, *, dry_run: bool = False
 ) -> service.Outcome:
     """Settle what was told; where it is called paid without its payment, ask for that too."""
     payment = told.payment
     if told.status == schemas.PAID and (payment is None or payment.wallet is None):
-        payment = _payment_of(client, told) or payment
+        payment = _fetch_payment(client, told) or payment
     return service.settle(invoice, told, payment, dry_run=dry_run)
 
 
-def _payment_of(client: BitsbyClient, told: schemas.Invoice) -> schemas.Payment | None:
+def _fetch_payment(client: BitsbyClient, told: schemas.Invoice) -> schemas.Payment | None:
     try:
         page = next(client.payment_pages(invoice_id=told.id), None)
     except Refused as error:
@@ -78,11 +78,11 @@ def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> servi
     if invoice.bitsby_id is None:
         return None
     client = client or factory.for_background()
-    told = ask_about(client, invoice)
-    return None if told is None else settle_told(client, invoice, told)
+    told = fetch_invoice(client, invoice)
+    return None if told is None else settle_fetched(client, invoice, told)
 
 
-def glance(invoice: BitsbyInvoice) -> bool:
+def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
     """Look at an invoice because its buyer does, if that costs nobody anything.
 
     Only a live invoice, at most once in ``ASK_AGAIN_AFTER``, and only when a slot is free at this
@@ -95,7 +95,7 @@ def glance(invoice: BitsbyInvoice) -> bool:
     if claim is None:
         return False
     try:
-        client = factory.if_free(timeout=GLANCE_TIMEOUT)
+        client = factory.without_waiting(timeout=OPPORTUNISTIC_TIMEOUT)
     except NoSlot:
         _unclaim(invoice, claim)
         return False
@@ -113,7 +113,7 @@ def glance(invoice: BitsbyInvoice) -> bool:
     return True
 
 
-def look_into_delivery(invoice: BitsbyInvoice) -> bool:
+def refresh_for_delivery(invoice: BitsbyInvoice) -> bool:
     """Look at an invoice because a delivery said so, and at all others that wait for a look.
 
     Sends at most one request, and none when no slot is free or the invoice was asked about just
@@ -125,11 +125,11 @@ def look_into_delivery(invoice: BitsbyInvoice) -> bool:
     Raises:
         GatewayError: Bitsby gave no answer that could be used.
     """
-    _hint(invoice)
-    return _look(invoice, factory.if_free)
+    _flag(invoice)
+    return _refresh_claimed(invoice, factory.without_waiting)
 
 
-def look_into_hint(invoice: BitsbyInvoice) -> bool:
+def refresh_flagged(invoice: BitsbyInvoice) -> bool:
     """Look again at an invoice whose delivery is still noted, in line with other background work.
 
     For a worker that need not answer at once. Nothing is asked when the note is gone, nor when
@@ -144,20 +144,20 @@ def look_into_hint(invoice: BitsbyInvoice) -> bool:
         RuntimeError: called inside a transaction.
     """
     is_noted = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).exists()
-    return is_noted and _look(invoice, factory.for_background)
+    return is_noted and _refresh_claimed(invoice, factory.for_background)
 
 
-def may_be_asked_in(invoice: BitsbyInvoice) -> dt.timedelta:
+def refresh_delay(invoice: BitsbyInvoice) -> dt.timedelta:
     """Return how long it takes until somebody's word may have this invoice asked about again."""
-    return max(invoice.checked_at + ASK_AGAIN_AFTER - shared_now(), dt.timedelta())
+    return max(invoice.checked_at + REFRESH_INTERVAL - db_now(), dt.timedelta())
 
 
-def _hint(invoice: BitsbyInvoice) -> None:
+def _flag(invoice: BitsbyInvoice) -> None:
     rows = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None)
-    rows.update(hinted_at=shared_now())
+    rows.update(hinted_at=db_now())
 
 
-def _look(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
+def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
     """Ask about one invoice, or about all that wait for a look if there are others."""
     claim = _claim(invoice)
     if claim is None:
@@ -169,8 +169,8 @@ def _look(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bo
     try:
         client = make_client()
         if is_one_of_many:
-            payment_sync.take_in_first_page(client, _near_start())
-            hinted.note_on(checked_at=shared_now())
+            payment_sync.sync_first_page(client, _incremental_start())
+            hinted.note_on(checked_at=db_now())
         else:
             refresh(invoice, client)
     except NoSlot:
@@ -186,8 +186,8 @@ def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
 
     Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
     """
-    now = shared_now()
-    free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - ASK_AGAIN_AFTER)
+    now = db_now()
+    free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - REFRESH_INTERVAL)
     return now if free.update(checked_at=now) else None
 
 

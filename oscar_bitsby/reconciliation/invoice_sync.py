@@ -7,20 +7,20 @@ from uuid import UUID
 
 from oscar_bitsby import conf
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.gateway.client import MARGIN, BitsbyClient
+from oscar_bitsby.gateway.client import DATE_FILTER_MARGIN, BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.reconciliation.invoice_refresh import settle_told, word_on
-from oscar_bitsby.reconciliation.report import Report
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.reconciliation.invoice_refresh import fetch_invoice_or_none, settle_fetched
+from oscar_bitsby.reconciliation.report import RunReport
+from oscar_bitsby.utils.clock import db_now
 
 #: Up to so many invoices are asked about one by one; more are looked up in the list.
-ONE_BY_ONE = 2
+BULK_THRESHOLD = 2
 
 #: Invoices that the list did not show are asked about one by one, so many in a pass.
-STRAYS_PER_PASS = 5
+UNLISTED_PER_RUN = 5
 
 
-def ask_about_many(
+def fetch_invoices(
     settings: conf.Conf,
     client: BitsbyClient,
     invoices: Iterable[BitsbyInvoice],
@@ -33,44 +33,44 @@ def ask_about_many(
     """
     wanted = {row.bitsby_id: row for row in invoices if row.bitsby_id is not None}
     told: dict[UUID, schemas.Invoice] = {}
-    if len(wanted) > ONE_BY_ONE:
+    if len(wanted) > BULK_THRESHOLD:
         days = [row.created_at for row in wanted.values()]
         pages = client.invoice_pages(
             project_id=settings.project_id,
             status=schemas.EXPIRED,
-            start_date=(min(days) - MARGIN).date(),
-            end_date=(max(days) + MARGIN).date(),
+            start_date=(min(days) - DATE_FILTER_MARGIN).date(),
+            end_date=(max(days) + DATE_FILTER_MARGIN).date(),
         )
         for page in pages:
             keep_alive()
             told |= {item.id: item for item in page.items if item.id in wanted}
             if len(told) == len(wanted):
                 break
-    strays = [row for key, row in wanted.items() if key not in told][:STRAYS_PER_PASS]
+    strays = [row for key, row in wanted.items() if key not in told][:UNLISTED_PER_RUN]
     for row in strays:
         keep_alive()
-        word = word_on(client, row)
+        word = fetch_invoice_or_none(client, row)
         if word is not None:
             told[word.id] = word
     return told, {*told, *(row.bitsby_id for row in strays if row.bitsby_id)}
 
 
-def _ask_and_settle(
+def sync_invoices(
     settings: conf.Conf,
     client: BitsbyClient,
-    report: Report,
+    report: RunReport,
     invoices: list[BitsbyInvoice],
 ) -> dict[UUID, schemas.Invoice]:
-    told, asked = ask_about_many(settings, client, invoices, report.keep_alive)
+    told, asked = fetch_invoices(settings, client, invoices, report.keep_alive)
     ended = {
         key for key, word in told.items() if word.status in (schemas.EXPIRED, schemas.CANCELED)
     }
     if not report.dry_run:
         # What was asked in vain is asked about less often; what was answered is not held up.
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).note_on(checked_at=shared_now())
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).note_on(checked_at=db_now())
     for invoice in invoices:
         word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
         if word is not None:
             with report.failures_counted(invoice.bitsby_id):
-                report.count(settle_told(client, invoice, word, dry_run=report.dry_run))
+                report.count(settle_fetched(client, invoice, word, dry_run=report.dry_run))
     return told

@@ -12,21 +12,21 @@ from django.db.models import Q
 
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import EPOCH, GatewayState
-from oscar_bitsby.utils.clock import database_now, shared_now
+from oscar_bitsby.utils.clock import database_now, db_now
 
 #: A pass that has not said for this long that it runs is taken for dead. Longer than the slowest
 #: single step: a request with its tries and its waiting for slots.
-LEASE = dt.timedelta(minutes=5)
+LEASE_DURATION = dt.timedelta(minutes=5)
 #: A pass is meant to run every minute or two, and may take some minutes in a very busy shop.
-OVERDUE = dt.timedelta(minutes=15)
+RUN_OVERDUE_AFTER = dt.timedelta(minutes=15)
 
 
-class PassLost(BitsbyError):
+class LeaseLost(BitsbyError):
     """Another pass took over, because this one was silent for too long."""
 
 
 @dataclass(frozen=True)
-class Running:
+class Lease:
     """The pass that holds the lease."""
 
     token: str
@@ -38,15 +38,15 @@ class Running:
             PassLost: another one has taken over.
         """
         mine = GatewayState.objects.filter(pk=GatewayState.ONLY, pass_token=self.token)
-        if not mine.update(pass_until=database_now() + LEASE):
-            raise PassLost("another pass has taken over")
+        if not mine.update(pass_until=database_now() + LEASE_DURATION):
+            raise LeaseLost("another pass has taken over")
 
     def note_end(self) -> None:
         """Note that this pass has asked all that it had to ask."""
-        GatewayState.objects.filter(pk=GatewayState.ONLY).update(passed_at=shared_now())
+        GatewayState.objects.filter(pk=GatewayState.ONLY).update(passed_at=db_now())
 
 
-def last_one() -> dt.datetime | None:
+def last_run() -> dt.datetime | None:
     """Return when a pass last came to its end, by the shared clock; None when none ever did."""
     at = GatewayState.objects.filter(pk=GatewayState.ONLY).values_list("passed_at", flat=True)
     found = at.first()
@@ -55,22 +55,22 @@ def last_one() -> dt.datetime | None:
 
 def is_overdue(last: dt.datetime | None) -> bool:
     """Tell whether the last pass ended so long ago that none seems to be run any more."""
-    return last is None or shared_now() - last > OVERDUE
+    return last is None or db_now() - last > RUN_OVERDUE_AFTER
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[Running | None]:
+def acquire() -> Iterator[Lease | None]:
     """Hold the lease for the time of the block; None when somebody else has it."""
     GatewayState.create_only()
     token = uuid.uuid4().hex
     now = database_now()
     # A lease that lasts longer than any was given by a clock that has since been put back.
-    is_free = Q(pass_until__lte=now) | Q(pass_until__gt=now + 2 * LEASE)
+    is_free = Q(pass_until__lte=now) | Q(pass_until__gt=now + 2 * LEASE_DURATION)
     row = GatewayState.objects.filter(pk=GatewayState.ONLY)
-    if not row.filter(is_free).update(pass_until=now + LEASE, pass_token=token):
+    if not row.filter(is_free).update(pass_until=now + LEASE_DURATION, pass_token=token):
         yield None
         return
     try:
-        yield Running(token)
+        yield Lease(token)
     finally:
         row.filter(pass_token=token).update(pass_until=EPOCH, pass_token="")

@@ -10,35 +10,37 @@ from django.utils import timezone
 
 from oscar_bitsby import conf
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.gateway.client import MARGIN, BitsbyClient, Page
+from oscar_bitsby.gateway.client import DATE_FILTER_MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
-from oscar_bitsby.reconciliation.cursor import began
-from oscar_bitsby.reconciliation.report import Report
+from oscar_bitsby.reconciliation.cursor import first_invoice_at
+from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.settlement import service
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 #: How often everything that is watched is looked at, as against the last days only.
-FAR_LOOK_EVERY = dt.timedelta(hours=24)
+FULL_SYNC_INTERVAL = dt.timedelta(hours=24)
 
 #: How often a near look goes below what is known, and how far. The list goes by the time of the
 #: transaction, and a payment that needed long to be confirmed appears below newer ones.
-DEEP_LOOK_EVERY = dt.timedelta(hours=1)
+OVERLAP_SYNC_INTERVAL = dt.timedelta(hours=1)
 
-CONFIRMED_WITHIN = dt.timedelta(hours=6)
+CONFIRMATION_LAG = dt.timedelta(hours=6)
 
 
-def take_in_first_page(client: BitsbyClient, start: dt.datetime) -> None:
+def sync_first_page(client: BitsbyClient, start: dt.datetime) -> None:
     """Take in the first page of the payments since ``start``: one request, for many deliveries."""
-    report = Report()
-    for page in client.payment_pages(start_date=(start - MARGIN).date(), end_date=_last_day()):
-        _take_in_page(page, report)
+    report = RunReport()
+    for page in client.payment_pages(
+        start_date=(start - DATE_FILTER_MARGIN).date(), end_date=_last_day()
+    ):
+        _import_page(page, report)
         break
 
 
-def take_in_payments(
+def sync_payments(
     client: BitsbyClient,
-    report: Report,
+    report: RunReport,
     start: dt.datetime,
     *,
     stop_before: dt.datetime | None,
@@ -52,7 +54,9 @@ def take_in_payments(
         note: is told after each page how many pages and payments were read.
     """
     last: dt.datetime | None = None
-    pages = client.payment_pages(start_date=(start - MARGIN).date(), end_date=_last_day())
+    pages = client.payment_pages(
+        start_date=(start - DATE_FILTER_MARGIN).date(), end_date=_last_day()
+    )
     for number, page in enumerate(pages, 1):
         for payment in page.items:
             at = payment.transaction_at
@@ -63,7 +67,7 @@ def take_in_payments(
             last = at
             if at is not None:
                 report.newest = max(report.newest, at)
-        news = _take_in_page(page, report)
+        news = _import_page(page, report)
         note(number, report.payments)
         is_known_ground = stop_before is not None and last is not None and last < stop_before
         if is_known_ground and report.newest_first and not news:
@@ -71,29 +75,29 @@ def take_in_payments(
 
 
 def _last_day() -> dt.date:
-    return (timezone.now() + MARGIN).date()
+    return (timezone.now() + DATE_FILTER_MARGIN).date()
 
 
-def _take_in_page(page: Page[schemas.Payment], report: Report) -> bool:
+def _import_page(page: Page[schemas.Payment], report: RunReport) -> bool:
     """Settle or remember what is new on a page; tell whether anything was."""
     ids = {item.id for item in page.items}
     known = {row.bitsby_id: row for row in BitsbyPayment.objects.filter(bitsby_id__in=ids)}
     bound = {item.invoice.id for item in page.items if item.invoice}
     ours = {row.bitsby_id: row for row in BitsbyInvoice.objects.filter(bitsby_id__in=bound)}
-    since = began()
+    since = first_invoice_at()
     report.payments += len(page.items)
     report.unreadable += page.unreadable
     news = page.unreadable > 0
     for payment in page.items:
-        if payment.id in known and _is_old_news(known[payment.id], payment, ours):
+        if payment.id in known and _is_unchanged(known[payment.id], payment, ours):
             continue
         news = True
         with report.failures_counted(payment.id):
-            _take_in(payment, ours, since, report)
+            _import_payment(payment, ours, since, report)
     return news
 
 
-def _is_old_news(
+def _is_unchanged(
     row: BitsbyPayment, payment: schemas.Payment, ours: Mapping[Any, BitsbyInvoice]
 ) -> bool:
     told = payment.invoice
@@ -111,24 +115,24 @@ def _is_old_news(
     return not (row.attention == BitsbyPayment.ENDED and told and told.status == schemas.PAID)
 
 
-def _take_in(
+def _import_payment(
     payment: schemas.Payment,
     ours: dict[Any, BitsbyInvoice],
     since: dt.datetime | None,
-    report: Report,
+    report: RunReport,
 ) -> None:
     told = payment.invoice
     if told is not None and told.id in ours:
         outcome = service.settle(ours[told.id], told, payment, dry_run=report.dry_run)
         report.count(outcome)
         return
-    reason = _reason_to_keep(payment, since)
+    reason = _review_reason(payment, since)
     report.flagged += bool(reason)
     if not report.dry_run:
-        service.keep(payment, reason=reason)
+        service.record_unbound(payment, reason=reason)
 
 
-def _reason_to_keep(payment: schemas.Payment, since: dt.datetime | None) -> str:
+def _review_reason(payment: schemas.Payment, since: dt.datetime | None) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and a history from before this shop.
@@ -144,36 +148,36 @@ def _reason_to_keep(payment: schemas.Payment, since: dt.datetime | None) -> str:
     return BitsbyPayment.UNMATCHED if is_ours else ""
 
 
-def _look_at_payments(
+def sync_due_payments(
     settings: conf.Conf,
     client: BitsbyClient,
-    report: Report,
+    report: RunReport,
     progress: Callable[[str], None],
 ) -> None:
-    now = shared_now()
+    now = db_now()
     far_start = now - dt.timedelta(days=settings.watch_days)
-    began = cursor.began()
-    if began is None or not BitsbyInvoice.objects.watched(far_start).exists():
+    first_invoice_at = cursor.first_invoice_at()
+    if first_invoice_at is None or not BitsbyInvoice.objects.watched(far_start).exists():
         return
-    state = cursor.shared_state()
-    is_far = _is_due(state.far_look_at, FAR_LOOK_EVERY, now)
-    is_deep = _is_due(state.deep_look_at, DEEP_LOOK_EVERY, now)
-    start = max(far_start if is_far else _near_start(), began)
+    state = cursor.load()
+    is_far = _is_due(state.far_look_at, FULL_SYNC_INTERVAL, now)
+    is_deep = _is_due(state.deep_look_at, OVERLAP_SYNC_INTERVAL, now)
+    start = max(far_start if is_far else _incremental_start(), first_invoice_at)
     progress("far look at payments" if is_far else "near look at payments")
 
     def note(pages: int, payments: int) -> None:
         report.keep_alive()
         progress(f"{payments} payments on {pages} pages")
 
-    known = state.read_to - CONFIRMED_WITHIN if is_deep else state.read_to
+    known = state.read_to - CONFIRMATION_LAG if is_deep else state.read_to
     may_stop = state.newest_first and not is_far
-    take_in_payments(client, report, start, stop_before=known if may_stop else None, note=note)
+    sync_payments(client, report, start, stop_before=known if may_stop else None, note=note)
     if not report.dry_run:
-        cursor.note_read_to(report)
+        cursor.advance(report)
         if is_far:
-            cursor.note_far_look(now, report)
+            cursor.mark_full_sync(now, report)
         elif is_deep:
-            cursor.note_deep_look(now)
+            cursor.mark_overlap_sync(now)
 
 
 def _is_due(last: dt.datetime, every: dt.timedelta, now: dt.datetime) -> bool:
@@ -181,5 +185,5 @@ def _is_due(last: dt.datetime, every: dt.timedelta, now: dt.datetime) -> bool:
     return now - last >= every or last > now
 
 
-def _near_start() -> dt.datetime:
+def _incremental_start() -> dt.datetime:
     return timezone.now() - dt.timedelta(days=1)

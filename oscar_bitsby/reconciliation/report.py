@@ -12,13 +12,13 @@ from typing import Any
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import EPOCH
 from oscar_bitsby.settlement import service
-from oscar_bitsby.settlement.service import Do
+from oscar_bitsby.settlement.rules import ActionType
 
 logger = logging.getLogger("oscar_bitsby")
 
 
 @dataclass
-class Report:
+class RunReport:
     """What a pass did, or with ``dry_run`` would do."""
 
     dry_run: bool = False
@@ -40,9 +40,9 @@ class Report:
     keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def count(self, outcome: service.Outcome) -> None:
-        self.booked += outcome.did(Do.BOOK)
-        self.flagged += outcome.did(Do.FLAG)
-        self.ended += outcome.did(Do.EXPIRE) or outcome.did(Do.CANCEL)
+        self.booked += outcome.did(ActionType.BOOK)
+        self.flagged += outcome.did(ActionType.FLAG)
+        self.ended += outcome.did(ActionType.EXPIRE) or outcome.did(ActionType.CANCEL)
 
     @contextmanager
     def failures_counted(self, what: Any) -> Iterator[None]:

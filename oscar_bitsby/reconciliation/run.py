@@ -11,15 +11,15 @@ from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mails import reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import expiry, invoice_refresh
-from oscar_bitsby.reconciliation.lease import PassLost, one_at_a_time
-from oscar_bitsby.reconciliation.payment_sync import _look_at_payments
-from oscar_bitsby.reconciliation.report import Report
-from oscar_bitsby.settlement.attempts import give_up_stale
+from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
+from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
+from oscar_bitsby.reconciliation.report import RunReport
+from oscar_bitsby.settlement.attempts import expire_stale_attempts
 
 logger = logging.getLogger("oscar_bitsby")
 
 #: Deliveries that a near look did not explain are asked about one by one, so many in a pass.
-HINTS_PER_PASS = 3
+FLAGGED_PER_RUN = 3
 
 
 def reconcile(
@@ -27,7 +27,7 @@ def reconcile(
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda text: None,
     client: BitsbyClient | None = None,
-) -> Report:
+) -> RunReport:
     """Make one pass over everything that is watched, in bulk.
 
     A near look at the payments of the last days; once a day a far one over ``WATCH_DAYS``; the
@@ -47,16 +47,16 @@ def reconcile(
     """
     settings = conf.get()
     client = client or factory.for_background()
-    report = Report(dry_run=dry_run)
-    with one_at_a_time() as running:
+    report = RunReport(dry_run=dry_run)
+    with acquire() as running:
         if running is None:
             report.stood_back = True
             logger.info("another pass is running; this one stands back")
             return report
         report.keep_alive = running.keep_alive
         try:
-            _settle_all(settings, client, report, progress)
-        except PassLost:
+            _run_steps(settings, client, report, progress)
+        except LeaseLost:
             raise
         except Exception:
             # Whatever it was, buyers wait for what was noted before.
@@ -70,38 +70,38 @@ def reconcile(
     return report
 
 
-def _settle_all(
+def _run_steps(
     settings: conf.Conf,
     client: BitsbyClient,
-    report: Report,
+    report: RunReport,
     progress: Callable[[str], None],
 ) -> None:
     if not report.dry_run:
-        give_up_stale(settings)
-    _look_at_payments(settings, client, report, progress)
-    _look_into_hints(client, report)
-    expiry.last_words(settings, client, report, progress)
-    expiry.cancel_orders(settings, client, report, progress)
+        expire_stale_attempts(settings)
+    sync_due_payments(settings, client, report, progress)
+    _refresh_flagged_invoices(client, report)
+    expiry.expire_overdue(settings, client, report, progress)
+    expiry.cancel_unpaid_orders(settings, client, report, progress)
     if not report.dry_run:
         # After the look: who has paid is not reminded.
-        reminders.note_reminders()
+        reminders.enqueue_reminders()
 
 
-def _send_mails(report: Report, progress: Callable[[str], None]) -> None:
+def _send_mails(report: RunReport, progress: Callable[[str], None]) -> None:
     if not report.dry_run:
         progress("mails")
-        report.mails = sender.end_pass(report.keep_alive)
+        report.mails = sender.send_pending_safely(report.keep_alive)
 
 
-def _look_into_hints(client: BitsbyClient, report: Report) -> None:
+def _refresh_flagged_invoices(client: BitsbyClient, report: RunReport) -> None:
     """Ask about deliveries that could not be looked into when they came, and did not turn up."""
     if report.dry_run:
         return
     hinted = BitsbyInvoice.objects.filter(hinted_at__isnull=False).order_by("hinted_at")
-    for invoice in hinted[:HINTS_PER_PASS]:
-        told = invoice_refresh.word_on(client, invoice)
+    for invoice in hinted[:FLAGGED_PER_RUN]:
+        told = invoice_refresh.fetch_invoice_or_none(client, invoice)
         if told is not None:
             with report.failures_counted(invoice.bitsby_id):
-                report.count(invoice_refresh.settle_told(client, invoice, told))
+                report.count(invoice_refresh.settle_fetched(client, invoice, told))
         # If Bitsby does not call it paid, whoever sent that delivery was wrong.
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(hinted_at=None)

@@ -1,16 +1,16 @@
 """The one writer of money and order states after checkout; what shops may call."""
 
-from oscar_bitsby.orders.stage import OrderState
-from oscar_bitsby.settlement.rules import Action, Do, Facts, decide
-from oscar_bitsby.settlement.service import Outcome, keep, settle
+from oscar_bitsby.orders.stage import OrderStage
+from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
+from oscar_bitsby.settlement.service import Outcome, record_unbound, settle
 
 __all__ = [
     "Action",
-    "Do",
-    "Facts",
-    "OrderState",
+    "ActionType",
+    "OrderStage",
     "Outcome",
+    "SettlementInput",
     "decide",
-    "keep",
+    "record_unbound",
     "settle",
 ]

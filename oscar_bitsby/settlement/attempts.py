@@ -8,7 +8,7 @@ from django.utils.translation import gettext_noop
 
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.models import BitsbyInvoice, log_change
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 #: Seconds beyond ``TIMEOUT`` after which an attempt without an answer is given up: a buyer waits
 #: up to ``gateway.BUYER_PATIENCE`` of them for a slot.
@@ -19,24 +19,24 @@ NO_ANSWER = gettext_noop("no answer came")
 
 def stale_before(settings: Conf) -> dt.datetime:
     """Return the moment before which an attempt must have begun to count as failed."""
-    return shared_now() - dt.timedelta(seconds=settings.timeout + GRACE)
+    return db_now() - dt.timedelta(seconds=settings.timeout + GRACE)
 
 
-def give_up(attempt: BitsbyInvoice, reason: str) -> None:
+def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
     """End an attempt that got no invoice; what Bitsby may have made of it, nobody has seen."""
     changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=BitsbyInvoice.CREATING).update(
-        status=BitsbyInvoice.EXPIRED, ended_at=shared_now(), error=reason[:300]
+        status=BitsbyInvoice.EXPIRED, ended_at=db_now(), error=reason[:300]
     )
     if changed:
         log_change("attempt given up", attempt, reason=reason)
 
 
-def give_up_stale(settings: Conf) -> int:
+def expire_stale_attempts(settings: Conf) -> int:
     """Give up all attempts whose process must have died; return how many."""
     stale = BitsbyInvoice.objects.filter(
         status=BitsbyInvoice.CREATING, created_at__lt=stale_before(settings)
     )
     attempts = list(stale[:500])
     for attempt in attempts:
-        give_up(attempt, NO_ANSWER)
+        expire_attempt(attempt, NO_ANSWER)
     return len(attempts)

@@ -13,22 +13,22 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.ledger import has_waiting_money
+from oscar_bitsby.accounting.ledger import has_unbooked_money
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.orders.stage import OrderState, is_cancelled_at, order_state
-from oscar_bitsby.settlement.rules import Action, Do, Facts, decide
+from oscar_bitsby.orders.stage import OrderStage, cancellation_deadline, order_stage
+from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
 Order = get_model("order", "Order")
 
 
-def cancel_order(
+def cancel_unpaid_order(
     order_pk: Any, told: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
 ) -> bool:
     """Cancel an unpaid order, if everything that speaks for it still holds under the lock.
@@ -52,30 +52,30 @@ def cancel_order(
         invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
         last = invoices[-1] if invoices else None
         has_money = ledger.has_money(order)
-        facts = Facts(
+        facts = SettlementInput(
             told=schemas.EXPIRED,
-            order=order_state(settings, order),
+            order=order_stage(settings, order),
             is_live=False,
-            paid_otherwise=has_money or has_waiting_money(order),
-            others_open=any(_may_be_open(invoice, told) for invoice in invoices),
-            time_is_up=is_cancelled_at(order, invoices, settings) <= shared_now(),
+            paid_otherwise=has_money or has_unbooked_money(order),
+            others_open=any(_can_be_open(invoice, told) for invoice in invoices),
+            time_is_up=cancellation_deadline(order, invoices, settings) <= db_now(),
         )
-        if (facts.order is not OrderState.PENDING or has_money) and not dry_run:
+        if (facts.order is not OrderStage.PENDING or has_money) and not dry_run:
             # Money or staff decided; there is nothing left to wait for.
             order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
-        if Action(Do.CANCEL_ORDER) not in decide(facts):
+        if Action(ActionType.CANCEL_ORDER) not in decide(facts):
             return False
         if dry_run:
             return True
-        note = i18n.note(
+        note = i18n.shop_text(
             gettext_noop(
                 "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
             )
         )
-        if not transitions.move_order(order, settings.order_status_cancelled, note):
+        if not transitions.change_order_status(order, settings.order_status_cancelled, note):
             return False
-        transitions.give_back(order)
-        outbox.note(BuyerMail.CANCELLED, order)
+        transitions.release_order(order)
+        outbox.enqueue(BuyerMail.CANCELLED, order)
         order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
         logger.info(
             "order cancelled: order=%s invoice=%s", order.number, last.bitsby_id if last else None
@@ -83,7 +83,7 @@ def cancel_order(
         return True
 
 
-def _may_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, schemas.Invoice]) -> bool:
+def _can_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, schemas.Invoice]) -> bool:
     if invoice.status in (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID):
         return True
     if invoice.bitsby_id is None:

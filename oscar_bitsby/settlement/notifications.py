@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from oscar_bitsby.mails.outbox import note
+from oscar_bitsby.mails.outbox import enqueue
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
-from oscar_bitsby.settlement.rules import Action, Do
+from oscar_bitsby.settlement.rules import Action, ActionType
 
 #: Reasons of the money inbox that the buyer should know of. The others concern staff alone.
-TOLD_REASONS = (
+NOTIFY_REASONS = (
     BitsbyPayment.SHORT,
     BitsbyPayment.OVER,
     BitsbyPayment.LATE,
@@ -20,7 +20,7 @@ TOLD_REASONS = (
 )
 
 
-def note_settled(
+def enqueue_for_actions(
     actions: tuple[Action, ...],
     order: Any,
     invoice: BitsbyInvoice,
@@ -28,10 +28,10 @@ def note_settled(
 ) -> None:
     """Note what the buyer is to be told of what settling did, one mail at most."""
     did = {action.do for action in actions}
-    if any(action.do is Do.FLAG and action.reason in TOLD_REASONS for action in actions):
+    if any(action.do is ActionType.FLAG and action.reason in NOTIFY_REASONS for action in actions):
         if payment is not None:
-            note(BuyerMail.AMOUNT, order, payment=payment)
-    elif Do.BOOK in did:
-        note(BuyerMail.PAID, order)
-    elif Do.EXPIRE in did:
-        note(BuyerMail.EXPIRED, order, invoice=invoice)
+            enqueue(BuyerMail.AMOUNT, order, payment=payment)
+    elif ActionType.BOOK in did:
+        enqueue(BuyerMail.PAID, order)
+    elif ActionType.EXPIRE in did:
+        enqueue(BuyerMail.EXPIRED, order, invoice=invoice)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from oscar_bitsby.accounting.valuation import worth_of
+from oscar_bitsby.accounting.valuation import fiat_value_of
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 
-def remember(
+def record_payment(
     payment: schemas.Payment,
     *,
     invoice: BitsbyInvoice | None = None,
@@ -38,7 +38,7 @@ def remember(
         "address": wallet.address[:200] if wallet else "",
     }
     if invoice is not None:
-        values |= {"worth": worth_of(payment, invoice), "currency": invoice.currency}
+        values |= {"worth": fiat_value_of(payment, invoice), "currency": invoice.currency}
     if not save:
         known: BitsbyPayment | None = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
         return known or BitsbyPayment(bitsby_id=payment.id, **values)

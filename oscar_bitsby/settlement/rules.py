@@ -7,10 +7,10 @@ from decimal import Decimal
 from enum import Enum
 
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.orders.stage import OrderState
+from oscar_bitsby.orders.stage import OrderStage
 
 
-class Do(Enum):
+class ActionType(Enum):
     """The steps that ``settlement`` can take."""
 
     WAIT = "wait"
@@ -25,14 +25,14 @@ class Do(Enum):
 
 @dataclass(frozen=True)
 class Action:
-    """One step; ``reason`` is a ``BitsbyPayment`` reason and only there for ``Do.FLAG``."""
+    """One step; ``reason`` is a ``BitsbyPayment`` reason and only there for ``ActionType.FLAG``."""
 
-    do: Do
+    do: ActionType
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Facts:
+class SettlementInput:
     """Everything that the decision rests on.
 
     Attributes:
@@ -55,7 +55,7 @@ class Facts:
     """
 
     told: str
-    order: OrderState
+    order: OrderStage
     same_project: bool = True
     same_money: bool = True
     has_payment: bool = False
@@ -71,7 +71,7 @@ class Facts:
     time_is_up: bool = False
 
 
-def decide(facts: Facts) -> tuple[Action, ...]:
+def decide(facts: SettlementInput) -> tuple[Action, ...]:
     """Return the steps to take, in their order."""
     if facts.told == schemas.PAID:
         return tuple(_decide_paid(facts))
@@ -79,42 +79,42 @@ def decide(facts: Facts) -> tuple[Action, ...]:
         if facts.same_project:
             return tuple(_decide_ended(facts))
         if facts.has_payment and not facts.booked:
-            return (Action(Do.FLAG, "mismatch"),)
+            return (Action(ActionType.FLAG, "mismatch"),)
     elif facts.told != schemas.UNPAID and facts.has_payment and not facts.booked:
         # A word that is not documented, and money on it.
-        return (Action(Do.FLAG, "ended"),)
-    return (Action(Do.WAIT),)
+        return (Action(ActionType.FLAG, "ended"),)
+    return (Action(ActionType.WAIT),)
 
 
-def _decide_paid(facts: Facts) -> list[Action]:
+def _decide_paid(facts: SettlementInput) -> list[Action]:
     if not facts.has_payment:
         # Without the payment's id nothing could be booked just once.
-        return [Action(Do.WAIT)]
+        return [Action(ActionType.WAIT)]
     if facts.dismissed and not facts.booked:
-        return [Action(Do.WAIT)]
+        return [Action(ActionType.WAIT)]
     if facts.booked_elsewhere:
-        return [Action(Do.MARK_PAID), Action(Do.FLAG, "rebound")]
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "rebound")]
     if facts.booked:
-        return [Action(Do.MARK_PAID)]
+        return [Action(ActionType.MARK_PAID)]
     if not (facts.same_project and facts.same_money):
-        actions = [Action(Do.FLAG, "mismatch")]
+        actions = [Action(ActionType.FLAG, "mismatch")]
         # An answer about another project says nothing about our invoice.
-        return [Action(Do.MARK_PAID), *actions] if facts.same_project else actions
+        return [Action(ActionType.MARK_PAID), *actions] if facts.same_project else actions
     if facts.worth is None:
-        return [Action(Do.MARK_PAID), Action(Do.FLAG, "worth")]
-    if facts.order is OrderState.GONE:
-        return [Action(Do.MARK_PAID), Action(Do.FLAG, "gone")]
-    actions = [Action(Do.MARK_PAID), Action(Do.BOOK)]
-    if facts.order is OrderState.PENDING:
-        actions.append(Action(Do.PAY_ORDER))
-    reason = _reason_to_look(facts, facts.worth)
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "worth")]
+    if facts.order is OrderStage.GONE:
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "gone")]
+    actions = [Action(ActionType.MARK_PAID), Action(ActionType.BOOK)]
+    if facts.order is OrderStage.PENDING:
+        actions.append(Action(ActionType.PAY_ORDER))
+    reason = _review_reason(facts, facts.worth)
     if reason:
-        actions.append(Action(Do.FLAG, reason))
+        actions.append(Action(ActionType.FLAG, reason))
     return actions
 
 
-def _reason_to_look(facts: Facts, worth: Decimal) -> str:
-    if facts.order is OrderState.CANCELLED:
+def _review_reason(facts: SettlementInput, worth: Decimal) -> str:
+    if facts.order is OrderStage.CANCELLED:
         return "late"
     if facts.paid_otherwise:
         return "second"
@@ -126,19 +126,19 @@ def _reason_to_look(facts: Facts, worth: Decimal) -> str:
     return ""
 
 
-def _decide_ended(facts: Facts) -> list[Action]:
+def _decide_ended(facts: SettlementInput) -> list[Action]:
     actions = []
     if facts.is_live:
-        ended = Do.EXPIRE if facts.told == schemas.EXPIRED else Do.CANCEL
+        ended = ActionType.EXPIRE if facts.told == schemas.EXPIRED else ActionType.CANCEL
         actions.append(Action(ended))
     if facts.has_payment and not facts.booked:
         # Whether such a payment counts is not documented: a person decides.
-        return [*actions, Action(Do.FLAG, "ended")]
+        return [*actions, Action(ActionType.FLAG, "ended")]
     if (
         facts.time_is_up
-        and facts.order is OrderState.PENDING
+        and facts.order is OrderStage.PENDING
         and not facts.paid_otherwise
         and not facts.others_open
     ):
-        actions.append(Action(Do.CANCEL_ORDER))
-    return actions or [Action(Do.WAIT)]
+        actions.append(Action(ActionType.CANCEL_ORDER))
+    return actions or [Action(ActionType.WAIT)]

@@ -20,29 +20,18 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.valuation import worth_of
+from oscar_bitsby.accounting.valuation import fiat_value_of
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import NAMELESS, BitsbyInvoice, BitsbyPayment, log_change
+from oscar_bitsby.models import PAID_WITHOUT_PAYMENT, BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.orders.stage import OrderState, order_state
+from oscar_bitsby.orders.stage import order_stage
 from oscar_bitsby.settlement import notifications
-from oscar_bitsby.settlement.payments import remember
-from oscar_bitsby.settlement.rules import Action, Do, Facts, decide
+from oscar_bitsby.settlement.payments import record_payment
+from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.clock import shared_now
+from oscar_bitsby.utils.clock import db_now
 
 T = TypeVar("T")
-
-__all__ = [
-    "Action",
-    "Do",
-    "Facts",
-    "OrderState",
-    "Outcome",
-    "decide",
-    "keep",
-    "settle",
-]
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -60,9 +49,9 @@ class Outcome:
     @property
     def is_final(self) -> bool:
         """Tell whether anything was decided but to wait."""
-        return self.actions != (Action(Do.WAIT),)
+        return self.actions != (Action(ActionType.WAIT),)
 
-    def did(self, do: Do) -> bool:
+    def did(self, do: ActionType) -> bool:
         return any(action.do is do for action in self.actions)
 
 
@@ -86,7 +75,7 @@ def settle(
         RuntimeError: called inside a transaction, where nothing would be settled until its end.
     """
     payment = payment or told.payment
-    return once_more_if_taken(lambda: _settle(invoice, told, payment, dry_run))
+    return retry_on_conflict(lambda: _settle(invoice, told, payment, dry_run))
 
 
 def _settle(
@@ -97,33 +86,33 @@ def _settle(
 ) -> Outcome:
     settings = conf.get()
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        order, invoice = lock(invoice.pk, invoice.order_id)
+        order, invoice = lock_order_and_invoice(invoice.pk, invoice.order_id)
         record = None
         # Of an invoice that may still be paid nothing is kept yet.
         if payment is not None and told.status != schemas.UNPAID:
-            record = remember(payment, invoice=invoice, told=told, save=not dry_run)
+            record = record_payment(payment, invoice=invoice, told=told, save=not dry_run)
         before = invoice.status, invoice.views
         if told.views is not None:
             invoice.views = told.views
         # Where this holds, and only there, a payment may be booked: see ``decide``.
         is_new = told.status == schemas.PAID and (record is None or record.booked_at is None)
         sources = ledger.lock_sources(order) if is_new and order is not None else []
-        facts = _facts(settings, order, invoice, told, payment, record, sources)
+        facts = _build_input(settings, order, invoice, told, payment, record, sources)
         actions = decide(facts)
         if not dry_run:
             for action in actions:
                 _apply(action, settings, order, invoice, record, sources)
             if invoice.views != before[1] and invoice.status == before[0]:
                 invoice.save(update_fields=["views"])
-            notifications.note_settled(actions, order, invoice, record)
-            if actions != (Action(Do.WAIT),):
-                _note_look(invoice)
+            notifications.enqueue_for_actions(actions, order, invoice, record)
+            if actions != (Action(ActionType.WAIT),):
+                _clear_pending_webhook(invoice)
             elif told.status == schemas.PAID and payment is None:
-                _note_nameless(invoice)
+                _mark_paid_without_payment(invoice)
     return Outcome(actions, told.status)
 
 
-def lock(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
+def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
     """Lock the order, then the invoice, and return both as they are now.
 
     Args:
@@ -136,7 +125,7 @@ def lock(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
     return order, invoice
 
 
-def _facts(
+def _build_input(
     settings: conf.Conf,
     order: Any,
     invoice: BitsbyInvoice,
@@ -144,18 +133,18 @@ def _facts(
     payment: schemas.Payment | None,
     record: BitsbyPayment | None,
     sources: list[Any],
-) -> Facts:
+) -> SettlementInput:
     booked = record is not None and record.booked_at is not None
     is_paid = told.status == schemas.PAID and not booked
-    received = ledger.money_in(sources)
+    received = ledger.amount_held(sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
-    return Facts(
+    return SettlementInput(
         told=told.status,
-        order=order_state(settings, order),
+        order=order_stage(settings, order),
         same_project=told.project_id in ("", invoice.project_id),
         same_money=invoice.asks(told.amount, told.currency),
         has_payment=record is not None,
-        worth=worth_of(payment, invoice) if payment is not None and is_paid else None,
+        worth=fiat_value_of(payment, invoice) if payment is not None and is_paid else None,
         owed=owed,
         booked=booked,
         dismissed=record is not None and record.resolution == BitsbyPayment.DISMISSED,
@@ -174,68 +163,68 @@ def _apply(
     record: BitsbyPayment | None,
     sources: list[Any],
 ) -> None:
-    if action.do is Do.MARK_PAID:
-        _end(invoice, BitsbyInvoice.PAID)
+    if action.do is ActionType.MARK_PAID:
+        _change_invoice_status(invoice, BitsbyInvoice.PAID)
         # Whatever comes of the money, want of payment no longer ends this order.
         BitsbyInvoice.objects.filter(order=order, holds_order=True).update(holds_order=False)
-    elif action.do is Do.EXPIRE:
-        _end(invoice, BitsbyInvoice.EXPIRED)
+    elif action.do is ActionType.EXPIRE:
+        _change_invoice_status(invoice, BitsbyInvoice.EXPIRED)
         signals.send_after_commit(
             signals.invoice_expired, BitsbyInvoice, invoice=invoice, order=order
         )
-    elif action.do is Do.CANCEL:
-        _end(invoice, BitsbyInvoice.CANCELED)
+    elif action.do is ActionType.CANCEL:
+        _change_invoice_status(invoice, BitsbyInvoice.CANCELED)
     elif record is None:
         return
-    elif action.do is Do.BOOK:
+    elif action.do is ActionType.BOOK:
         record.attention = ""
-        ledger.book(order, record, sources)
+        ledger.book_payment(order, record, sources)
         log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
-    elif action.do is Do.PAY_ORDER:
-        note = i18n.note(
+    elif action.do is ActionType.PAY_ORDER:
+        note = i18n.shop_text(
             gettext_noop("Bitsby payment %(id)s received: %(payment)s for invoice %(invoice)s."),
             id=record.bitsby_id,
             payment=record,
             invoice=invoice.uid,
         )
-        if transitions.move_order(order, settings.order_status_paid, note):
+        if transitions.change_order_status(order, settings.order_status_paid, note):
             log_change("order paid", invoice, status=order.status)
         else:
-            flag(record, BitsbyPayment.STATUS, order)
-    elif action.do is Do.FLAG:
-        flag(record, action.reason, order)
+            flag_for_review(record, BitsbyPayment.STATUS, order)
+    elif action.do is ActionType.FLAG:
+        flag_for_review(record, action.reason, order)
 
 
-def _end(invoice: BitsbyInvoice, status: str) -> None:
+def _change_invoice_status(invoice: BitsbyInvoice, status: str) -> None:
     if invoice.status == status:
         return
     before, invoice.status = invoice.status, status
     if status != BitsbyInvoice.PAID:
         # The end is when the time to pay was over, not when somebody noticed.
-        now = shared_now()
+        now = db_now()
         is_over = status == BitsbyInvoice.EXPIRED and invoice.expires_at is not None
         invoice.ended_at = min(now, invoice.expires_at) if is_over and invoice.expires_at else now
     invoice.save(update_fields=["status", "ended_at", "views"])
     log_change(f"invoice {status}", invoice, before=before)
 
 
-def _note_nameless(invoice: BitsbyInvoice) -> None:
+def _mark_paid_without_payment(invoice: BitsbyInvoice) -> None:
     """Let staff see that money is there which cannot be booked, for want of the payment's id."""
-    if invoice.error != NAMELESS:
-        invoice.error = NAMELESS
+    if invoice.error != PAID_WITHOUT_PAYMENT:
+        invoice.error = PAID_WITHOUT_PAYMENT
         invoice.save(update_fields=["error"])
-        logger.warning("%s: order=%s", NAMELESS, invoice.order_number)
+        logger.warning("%s: order=%s", PAID_WITHOUT_PAYMENT, invoice.order_number)
 
 
-def _note_look(invoice: BitsbyInvoice) -> None:
+def _clear_pending_webhook(invoice: BitsbyInvoice) -> None:
     """Forget the delivery that asked for this look: it was answered by it."""
     if invoice.hinted_at is not None:
         invoice.hinted_at = None
         invoice.save(update_fields=["hinted_at"])
 
 
-def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
+def flag_for_review(record: BitsbyPayment, reason: str, order: Any) -> None:
     """Put a payment into the money inbox, once for each reason."""
     if record.attention == reason:
         return
@@ -258,7 +247,7 @@ def flag(record: BitsbyPayment, reason: str, order: Any) -> None:
     )
 
 
-def keep(payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
+def record_unbound(payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
     """Remember a payment that is bound to none of our invoices.
 
     Args:
@@ -268,15 +257,15 @@ def keep(payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
 
     def work() -> BitsbyPayment:
         with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
-            record = remember(payment, told=payment.invoice, is_foreign=not reason)
+            record = record_payment(payment, told=payment.invoice, is_foreign=not reason)
             if reason and record.booked_at is None:
-                flag(record, reason, None)
+                flag_for_review(record, reason, None)
         return record
 
-    return once_more_if_taken(work)
+    return retry_on_conflict(work)
 
 
-def once_more_if_taken(work: Callable[[], T]) -> T:
+def retry_on_conflict(work: Callable[[], T]) -> T:
     """Run a transaction that remembers a payment, and once more if another one was quicker.
 
     Two processes may see a payment first at the same time. Its unique id lets one of them in; the

@@ -18,7 +18,7 @@ from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import binding
 from oscar_bitsby.staff.permissions import require_money_permission
-from oscar_bitsby.staff.review import Result
+from oscar_bitsby.staff.review import ActionResult
 
 
 class BindForm(forms.Form):
@@ -67,7 +67,7 @@ class BindForm(forms.Form):
         return data
 
 
-def cannot_bind(order: Any) -> str:
+def binding_error(order: Any) -> str:
     """Return why no payment can be bound to an order, or nothing."""
     invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
     text = ""
@@ -78,7 +78,7 @@ def cannot_bind(order: Any) -> str:
     return text % order.number if text else ""
 
 
-def bind_steps(
+def bind_view(
     request: HttpRequest, order: Any, template: str, context: dict[str, Any], done: str
 ) -> HttpResponse:
     """Show the step that the request is at, or bind.
@@ -91,11 +91,11 @@ def bind_steps(
     """
     require_money_permission(request.user)
     context = context | {"order": order}
-    reason = cannot_bind(order)
+    reason = binding_error(order)
     if reason:
-        return say(request, Result(False, reason), done)
+        return redirect_with_message(request, ActionResult(False, reason), done)
     if request.method != "POST":
-        problem = binding.read_live(order)
+        problem = binding.refresh_payments(order)
         context |= {"matches": _rows(order), "problem": problem, "form": BindForm()}
         return render(request, template, context)
     form = BindForm(request.POST)
@@ -104,7 +104,7 @@ def bind_steps(
     payment_id = form.cleaned_data["chosen"]
     found = _match_for(order, payment_id, form.cleaned_data.get("invoice"))
     if found is None:
-        return say(request, Result(False, cannot_bind(order)), done)
+        return redirect_with_message(request, ActionResult(False, binding_error(order)), done)
     if "confirm" not in request.POST:
         shown = {"found": found, "payment_id": payment_id, "form": form}
         return render(request, template, context | shown)
@@ -112,10 +112,10 @@ def bind_steps(
     if confirmed is not None and confirmed != found["invoice"].pk:
         # What was confirmed is not what would be done now: a second click, or a colleague.
         text = _("That invoice is not open any more. Look at the order before you try again.")
-        return say(request, Result(False, text), done)
+        return redirect_with_message(request, ActionResult(False, text), done)
     note = form.cleaned_data["note"]
     result = binding.bind(found["invoice"], payment_id, request.user, note)
-    return say(request, result, done)
+    return redirect_with_message(request, result, done)
 
 
 def _rows(order: Any) -> list[dict[str, Any]]:
@@ -147,7 +147,7 @@ def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str
     }
 
 
-def say(request: HttpRequest, result: Result, url: str) -> HttpResponse:
+def redirect_with_message(request: HttpRequest, result: ActionResult, url: str) -> HttpResponse:
     level = messages.SUCCESS if result.done else messages.ERROR
     messages.add_message(request, level, result.message)
     return redirect(url)

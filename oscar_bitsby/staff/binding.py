@@ -18,17 +18,17 @@ from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import invoice_refresh, payment_sync
-from oscar_bitsby.reconciliation.report import Report
+from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.staff import review
-from oscar_bitsby.staff.review import Result
+from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
 
 #: Seconds that a member of staff waits for a free slot.
-STAFF_PATIENCE = 8.0
+STAFF_MAX_WAIT = 8.0
 #: Pages of payments that are read live for one order.
-MOST_PAGES = 6
+MAX_PAGES = 6
 #: How far back that search goes at most.
 DAYS_BACK = 60
 #: Where a transaction can be looked up, by the codes of chains that Bitsby is seen to use.
@@ -46,28 +46,28 @@ def explorer_url(payment: BitsbyPayment) -> str:
     return pattern.format(payment.hash) if pattern and payment.hash.isalnum() else ""
 
 
-def read_live(order: Any) -> str:
+def refresh_payments(order: Any) -> str:
     """Ask Bitsby for the payments since the order was placed; return what went wrong, or nothing.
 
     Raises:
         RuntimeError: called inside a transaction.
     """
-    report = Report()
+    report = RunReport()
     start = max(order.date_placed, timezone.now() - dt.timedelta(days=DAYS_BACK))
 
     def enough(pages: int, payments: int) -> None:
-        if pages >= MOST_PAGES:
+        if pages >= MAX_PAGES:
             raise _Enough
 
     try:
-        payment_sync.take_in_payments(
-            factory.for_staff(STAFF_PATIENCE), report, start, stop_before=None, note=enough
+        payment_sync.sync_payments(
+            factory.for_staff(STAFF_MAX_WAIT), report, start, stop_before=None, note=enough
         )
     except _Enough:
         return ""
     except BitsbyError as error:
         logger.info("payments not read for order %s: %s", order.number, error)
-        return i18n.shown(str(error))
+        return i18n.translate_stored(str(error))
     return ""
 
 
@@ -92,7 +92,7 @@ def candidates(order: Any) -> list[Match]:
     return sorted(matches, key=lambda found: -found.score)
 
 
-def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") -> Result:
+def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") -> ActionResult:
     """Attach a payment to an invoice at Bitsby, then ask what is true and settle that.
 
     Args:
@@ -105,48 +105,50 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         RuntimeError: called inside a transaction.
     """
     if invoice.bitsby_id is None:
-        return Result(False, _("That attempt never became an invoice at Bitsby. Choose another."))
+        return ActionResult(
+            False, _("That attempt never became an invoice at Bitsby. Choose another.")
+        )
     # Written before it is asked: whatever happens then, it stands there who asked for it, and the
     # next pass looks at the invoice.
-    _note_question(invoice)
+    _request_refresh(invoice)
     asked = _("asked to bind payment %s") % payment_id
-    entry = review.write_log(user, invoice.order, invoice, _asked(asked, note))
+    entry = review.log_admin_entry(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
-        factory.for_buyer(STAFF_PATIENCE).bind_payment(invoice.bitsby_id, payment_id)
+        factory.for_buyer(STAFF_MAX_WAIT).bind_payment(invoice.bitsby_id, payment_id)
     except Refused as error:
         problem = _("Bitsby said no: %s") % error
     except BitsbyError as error:
-        problem = _("Bitsby gave no answer: %s") % i18n.shown(str(error))
+        problem = _("Bitsby gave no answer: %s") % i18n.translate_stored(str(error))
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
     try:
-        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_PATIENCE))
+        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_MAX_WAIT))
     except BitsbyError as error:
-        unclear = i18n.shown(str(error))
+        unclear = i18n.translate_stored(str(error))
     invoice.refresh_from_db()
     record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
     if record is not None and record.booked_at is not None:
-        review.mark_bound(record.pk, user, note)
+        review.resolve_as_bound(record.pk, user, note)
         message = _("Bound and booked: %(worth)s %(currency)s for order %(number)s.") % {
             "worth": localize(record.worth),
             "currency": record.currency,
             "number": invoice.order_number,
         }
-        result = Result(True, message)
+        result = ActionResult(True, message)
     elif record is not None and record.attention:
         why = record.get_attention_display()
-        result = Result(
+        result = ActionResult(
             False,
             _("Bound, but not booked (%s). It waits in the money inbox: decide there.") % why,
         )
     elif invoice.status == BitsbyInvoice.PAID:
         text = _("%s The invoice is paid, but by another payment: look at the order.")
-        result = Result(False, (text % (f"{problem}." if problem else "")).strip())
+        result = ActionResult(False, (text % (f"{problem}." if problem else "")).strip())
     elif problem:
-        result = Result(False, _("%s Nothing was booked.") % f"{problem}.")
+        result = ActionResult(False, _("%s Nothing was booked.") % f"{problem}.")
     elif unclear:
-        result = Result(
+        result = ActionResult(
             False,
             _(
                 "Bitsby took the binding, but could not be asked what came of it (%s). The next"
@@ -155,7 +157,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
             % unclear,
         )
     else:
-        result = Result(
+        result = ActionResult(
             False,
             _(
                 "Bitsby took the binding, but does not call the invoice paid by this payment yet."
@@ -174,33 +176,33 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     return result
 
 
-def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> Result:
+def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionResult:
     """Cancel an invoice at Bitsby: allowed while it is unpaid and nobody has opened its page."""
     if invoice.bitsby_id is None or invoice.status != BitsbyInvoice.UNPAID:
-        return Result(False, _("Only an unpaid invoice can be cancelled."))
-    _note_question(invoice)
+        return ActionResult(False, _("Only an unpaid invoice can be cancelled."))
+    _request_refresh(invoice)
     asked = _("asked to cancel invoice %s") % invoice.bitsby_id
-    entry = review.write_log(user, invoice.order, invoice, _asked(asked, note))
+    entry = review.log_admin_entry(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
-        factory.for_buyer(STAFF_PATIENCE).cancel_invoice(invoice.bitsby_id)
+        factory.for_buyer(STAFF_MAX_WAIT).cancel_invoice(invoice.bitsby_id)
     except BitsbyError as error:
-        problem = i18n.shown(str(error))
+        problem = i18n.translate_stored(str(error))
     try:
-        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_PATIENCE))
+        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_MAX_WAIT))
     except BitsbyError as error:
-        problem = problem or i18n.shown(str(error))
+        problem = problem or i18n.translate_stored(str(error))
     invoice.refresh_from_db()
     if invoice.status == BitsbyInvoice.CANCELED:
-        result = Result(True, _("The invoice is canceled."))
+        result = ActionResult(True, _("The invoice is canceled."))
     else:
         why = problem or _("Bitsby does not call it canceled")
-        result = Result(False, _("The invoice is not canceled: %s.") % why)
+        result = ActionResult(False, _("The invoice is not canceled: %s.") % why)
     _note_result(entry, result)
     return result
 
 
-def _note_question(invoice: BitsbyInvoice) -> None:
+def _request_refresh(invoice: BitsbyInvoice) -> None:
     """Have the next pass ask about an invoice; settling what was told takes the note away."""
     BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
 
@@ -209,7 +211,7 @@ def _asked(what: str, note: str) -> str:
     return f"{what}: {note}".strip(" :")
 
 
-def _note_result(entry: LogEntry, result: Result) -> None:
+def _note_result(entry: LogEntry, result: ActionResult) -> None:
     LogEntry.objects.filter(pk=entry.pk).update(
         change_message=f"{entry.change_message} — {result.message}"
     )

@@ -76,7 +76,7 @@ class OrderAdminMixin:
             "changelist_url": reverse("admin:order_order_changelist"),
             "change_url": change_url,
         }
-        return bind_flow.bind_steps(
+        return bind_flow.bind_view(
             request, order, "admin/oscar_bitsby/bind.html", context, change_url
         )
 
@@ -97,7 +97,7 @@ def bind_bitsby_payment(
             level=messages.ERROR,
         )
         return None
-    reason = bind_flow.cannot_bind(orders[0])
+    reason = bind_flow.binding_error(orders[0])
     if reason:
         modeladmin.message_user(request, reason, level=messages.ERROR)
         return None

@@ -8,7 +8,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 
 #: Counting a million rows takes longer than finding a page of them; more than this is "many".
-MOST_COUNTED = 10_000
+MAX_COUNT = 10_000
 
 
 class KeyedRows:
@@ -20,7 +20,7 @@ class KeyedRows:
     """
 
     def __init__(self, found: QuerySet[Any], rows: QuerySet[Any]) -> None:
-        self._keys = list(found.values_list("pk", flat=True)[:MOST_COUNTED])
+        self._keys = list(found.values_list("pk", flat=True)[:MAX_COUNT])
         self._rows = rows
 
     def __len__(self) -> int:
@@ -42,7 +42,5 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
             rows: Any = self.object_list
             is_query = isinstance(rows, QuerySet)
             # What was read already is counted as it is.
-            self._bounded = len(
-                rows.order_by().values_list("pk")[:MOST_COUNTED] if is_query else rows
-            )
+            self._bounded = len(rows.order_by().values_list("pk")[:MAX_COUNT] if is_query else rows)
         return self._bounded

@@ -27,8 +27,8 @@ from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.orders.stage import OrderState, order_state
-from oscar_bitsby.settlement.service import flag, lock
+from oscar_bitsby.orders.stage import OrderStage, order_stage
+from oscar_bitsby.settlement.service import flag_for_review, lock_order_and_invoice
 from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
@@ -38,7 +38,7 @@ DISMISSED = gettext_noop("its payment was dismissed by staff")
 
 
 @dataclass(frozen=True)
-class Result:
+class ActionResult:
     """What came of a decision: whether it was carried out, and what to tell who made it."""
 
     done: bool
@@ -62,14 +62,16 @@ def _locked(payment_pk: Any) -> Iterator[_Locked]:
     with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
         keys = BitsbyPayment.objects.values_list("invoice_id", "invoice__order_id")
         invoice_pk, order_pk = keys.get(pk=payment_pk)
-        order, invoice = lock(invoice_pk, order_pk) if invoice_pk else (None, None)
+        order, invoice = (
+            lock_order_and_invoice(invoice_pk, order_pk) if invoice_pk else (None, None)
+        )
         record = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
         if record.invoice_id != invoice_pk:
             raise ChangedMeanwhile(_("This payment has changed just now. Look at it again."))
         yield _Locked(order, invoice, record)
 
 
-def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) -> Result:
+def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) -> ActionResult:
     """Take a payment as it is: book it if it is not booked, and pay its order by it.
 
     Args:
@@ -83,20 +85,24 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
         if record.resolved_at is not None or not record.attention:
             return _already(record)
         if order is None or invoice is None:
-            return Result(False, _("This payment belongs to no order yet. Bind it to one first."))
+            return ActionResult(
+                False, _("This payment belongs to no order yet. Bind it to one first.")
+            )
         if record.booked_at is None:
             record.worth = record.worth if record.worth is not None else worth
             if record.worth is None:
-                return Result(False, _("Say what the payment is worth: no rate was locked for it."))
+                return ActionResult(
+                    False, _("Say what the payment is worth: no rate was locked for it.")
+                )
             record.save(update_fields=["worth"])
-            ledger.book(order, record, ledger.lock_sources(order))
+            ledger.book_payment(order, record, ledger.lock_sources(order))
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.PAID)
             signals.send_after_commit(
                 signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order
             )
         if not _pay(order, record):
-            flag(record, BitsbyPayment.STATUS, order)
-            return Result(
+            flag_for_review(record, BitsbyPayment.STATUS, order)
+            return ActionResult(
                 False,
                 _(
                     "The payment is booked, but the status of order %s could not be changed: its"
@@ -105,13 +111,13 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
                 % order.number,
             )
         _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
-        outbox.note(BuyerMail.PAID, order)
+        outbox.enqueue(BuyerMail.PAID, order)
         message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
         values = {"currency": record.currency, "number": order.number}
-        return Result(True, message % (values | {"worth": localize(record.worth)}))
+        return ActionResult(True, message % (values | {"worth": localize(record.worth)}))
 
 
-def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
+def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """Bring back the cancelled order of a late payment, if the shop's pipeline allows it.
 
     Otherwise the order gets a note, since its status is the shop's to decide.
@@ -121,16 +127,18 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
         if record.resolved_at is not None or not record.attention:
             return _already(record)
         if order is None or record.booked_at is None:
-            return Result(False, _("Only a booked payment can settle its order again."))
+            return ActionResult(False, _("Only a booked payment can settle its order again."))
         settings = conf.get()
-        if order_state(settings, order) is not OrderState.CANCELLED:
-            return Result(False, _("The order is not cancelled. Accept the payment instead."))
-        text = i18n.note(gettext_noop("Settled again by late payment %(payment)s."), payment=record)
-        if transitions.reopen(order, settings.order_status_paid, text):
+        if order_stage(settings, order) is not OrderStage.CANCELLED:
+            return ActionResult(False, _("The order is not cancelled. Accept the payment instead."))
+        text = i18n.shop_text(
+            gettext_noop("Settled again by late payment %(payment)s."), payment=record
+        )
+        if transitions.reopen_order(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
-            outbox.note(BuyerMail.PAID, order)
+            outbox.enqueue(BuyerMail.PAID, order)
         else:
-            text = i18n.note(
+            text = i18n.shop_text(
                 gettext_noop("Late payment %(payment)s accepted by staff: %(note)s"),
                 payment=record,
                 note=note,
@@ -141,19 +149,19 @@ def settle_again(payment_pk: Any, user: Any, note: str) -> Result:
                 " does not allow it). The order has a note: ship it, or refund by hand."
             )
         _resolve(record, BitsbyPayment.REOPENED, user, note, order)
-        return Result(True, message)
+        return ActionResult(True, message)
 
 
-def dismiss(payment_pk: Any, user: Any, note: str) -> Result:
+def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """Take a payment out of the inbox: refunded by hand, or not this shop's."""
     if not note.strip():
-        return Result(False, _("Say why, so that others can follow it later."))
+        return ActionResult(False, _("Say why, so that others can follow it later."))
     with _locked(payment_pk) as locked:
         if locked.record.resolved_at is not None or not locked.record.attention:
             return _already(locked.record)
         _resolve(locked.record, BitsbyPayment.DISMISSED, user, note, locked.order)
         message = _("Dismissed. You find it under “dealt with”, where it can be undone.")
-        if _free_the_order(locked):
+        if _unblock_cancellation(locked):
             message += (
                 " "
                 + _(
@@ -161,15 +169,15 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> Result:
                 )
                 % locked.order.number
             )
-        return Result(True, message)
+        return ActionResult(True, message)
 
 
-def _free_the_order(locked: _Locked) -> bool:
+def _unblock_cancellation(locked: _Locked) -> bool:
     """Let an order go on whose invoice was called paid by money that staff have just dismissed."""
     order, invoice, record = locked.order, locked.invoice, locked.record
     if order is None or invoice is None or record.booked_at is not None:
         return False
-    if order_state(conf.get(), order) is not OrderState.PENDING:
+    if order_stage(conf.get(), order) is not OrderStage.PENDING:
         return False
     if invoice.status == BitsbyInvoice.PAID:
         invoice.status, invoice.ended_at = BitsbyInvoice.CANCELED, timezone.now()
@@ -178,35 +186,37 @@ def _free_the_order(locked: _Locked) -> bool:
     return True
 
 
-def undo(payment_pk: Any, user: Any) -> Result:
+def undo(payment_pk: Any, user: Any) -> ActionResult:
     """Put a dismissed payment back into the inbox."""
     with _locked(payment_pk) as locked:
         record = locked.record
         if record.resolution != BitsbyPayment.DISMISSED or record.resolved_at is None:
-            return Result(False, _("Only a dismissal can be undone, and this is none any more."))
+            return ActionResult(
+                False, _("Only a dismissal can be undone, and this is none any more.")
+            )
         record.resolved_at, record.resolution = None, ""
         record.save(update_fields=["resolved_at", "resolution"])
-        write_log(user, locked.order, record, _("Dismissal undone"))
-        return Result(True, _("The payment is in the inbox again."))
+        log_admin_entry(user, locked.order, record, _("Dismissal undone"))
+        return ActionResult(True, _("The payment is in the inbox again."))
 
 
-def mark_bound(payment_pk: Any, user: Any, note: str) -> None:
+def resolve_as_bound(payment_pk: Any, user: Any, note: str) -> None:
     """Note that staff bound this payment knowing its amount: it needs nobody any more."""
     with _locked(payment_pk) as locked:
         # What else is strange about it (late, second, ...) is still for somebody to decide.
         knew = (BitsbyPayment.SHORT, BitsbyPayment.OVER)
         if locked.record.attention in knew and locked.record.resolved_at is None:
             _resolve(locked.record, BitsbyPayment.BOUND, user, note, locked.order, log=False)
-            outbox.note(BuyerMail.PAID, locked.order)
+            outbox.enqueue(BuyerMail.PAID, locked.order)
 
 
 def _pay(order: Any, record: BitsbyPayment) -> bool:
     settings = conf.get()
     order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
-    if order_state(settings, order) is not OrderState.PENDING:
+    if order_stage(settings, order) is not OrderStage.PENDING:
         return True
-    note = i18n.note(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
-    return transitions.move_order(order, settings.order_status_paid, note)
+    note = i18n.shop_text(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
+    return transitions.change_order_status(order, settings.order_status_paid, note)
 
 
 def _resolve(
@@ -225,16 +235,18 @@ def _resolve(
         user.pk,
     )
     if log:
-        write_log(user, order, record, f"{record.get_resolution_display()}: {note.strip()}")
+        log_admin_entry(user, order, record, f"{record.get_resolution_display()}: {note.strip()}")
 
 
-def _already(record: BitsbyPayment) -> Result:
+def _already(record: BitsbyPayment) -> ActionResult:
     by = record.resolved_by or (_("a former user") if record.resolved_at else _("the app"))
     how = record.get_resolution_display() or pgettext("of a payment", "settled")
-    return Result(False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by})
+    return ActionResult(
+        False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by}
+    )
 
 
-def write_log(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
+def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
     """Write who did what and why into Django's admin log, on the order where there is one.
 
     In that person's language: what was said and asked stands there as it was.

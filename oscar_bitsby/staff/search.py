@@ -14,29 +14,29 @@ from django.db.models import Q
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 #: Nobody looks through more.
-MOST_FOUND = 1_000
+MAX_RESULTS = 1_000
 
 
-def invoices_named(text: str) -> list[Any]:
+def find_invoices(text: str) -> list[Any]:
     """Return the keys of the invoices with this order number, id or short id, or paid by this
     payment or transaction hash."""
     found = BitsbyInvoice.objects.filter(_invoice_named(text)).order_by()
     paid_by = BitsbyPayment.objects.filter(_payment_named(text), invoice__isnull=False).order_by()
     return [
-        *found.values_list("pk", flat=True)[:MOST_FOUND],
-        *paid_by.values_list("invoice", flat=True)[:MOST_FOUND],
+        *found.values_list("pk", flat=True)[:MAX_RESULTS],
+        *paid_by.values_list("invoice", flat=True)[:MAX_RESULTS],
     ]
 
 
-def payments_named(text: str) -> list[Any]:
+def find_payments(text: str) -> list[Any]:
     """Return the keys of the payments with this id or hash, or of an invoice named so."""
     found = BitsbyPayment.objects.filter(_payment_named(text)).order_by()
     invoices = BitsbyInvoice.objects.filter(_invoice_named(text)).order_by()
-    keys = list(invoices.values_list("pk", flat=True)[:MOST_FOUND])
+    keys = list(invoices.values_list("pk", flat=True)[:MAX_RESULTS])
     for_them = BitsbyPayment.objects.filter(invoice__in=keys).order_by()
     return [
-        *found.values_list("pk", flat=True)[:MOST_FOUND],
-        *for_them.values_list("pk", flat=True)[:MOST_FOUND],
+        *found.values_list("pk", flat=True)[:MAX_RESULTS],
+        *for_them.values_list("pk", flat=True)[:MAX_RESULTS],
     ]
 
 

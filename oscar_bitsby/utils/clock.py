@@ -11,7 +11,7 @@ from django.utils import timezone
 from oscar_bitsby.models import GatewayState
 
 
-def shared_now() -> dt.datetime:
+def db_now() -> dt.datetime:
     """Return the present moment as all machines of the shop would, however far theirs are off.
 
     For moments that one machine stores and another one compares. It costs a small query, so what

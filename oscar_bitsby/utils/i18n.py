@@ -15,7 +15,7 @@ from django.conf import settings
 from django.utils import translation
 
 
-def note(text: str, **values: Any) -> str:
+def shop_text(text: str, **values: Any) -> str:
     """Return a note in the shop's language.
 
     Args:
@@ -31,6 +31,6 @@ def note(text: str, **values: Any) -> str:
         return text % values
 
 
-def shown(remark: str) -> str:
+def translate_stored(remark: str) -> str:
     """Return a stored remark in the reader's language; what is not ours stays as it is."""
     return translation.gettext(remark)

@@ -7,7 +7,7 @@ from typing import Any
 
 CENT = Decimal("0.01")
 #: The largest amount that is believed; what is larger is rubbish and fits no column.
-LARGEST = Decimal(10) ** 11
+MAX_AMOUNT = Decimal(10) ** 11
 #: Crypto amounts are kept with up to this many decimals (ether has 18).
 CRYPTO_PLACES = 18
 
@@ -16,7 +16,7 @@ def parse_amount(value: Any) -> Decimal:
     """Convert an amount of an answer, a string or a number, without loss.
 
     Raises:
-        ValueError: it is no finite number between zero and ``LARGEST``, or finer than
+        ValueError: it is no finite number between zero and ``MAX_AMOUNT``, or finer than
             ``CRYPTO_PLACES`` decimals.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
@@ -28,7 +28,7 @@ def parse_amount(value: Any) -> Decimal:
         amount = Decimal(text)
     except InvalidOperation:
         raise ValueError("an amount is not a number") from None
-    if not amount.is_finite() or not 0 <= amount <= LARGEST:
+    if not amount.is_finite() or not 0 <= amount <= MAX_AMOUNT:
         raise ValueError("an amount is out of range")
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and -exponent > CRYPTO_PLACES:

@@ -104,7 +104,7 @@ class Shop:
 
     def mailed_link(self):
         """The link to the order's page in the last mail; what waits is sent first, as passes do."""
-        sender.send_waiting()
+        sender.send_pending()
         return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
 
     def sold(self, product, client=None):

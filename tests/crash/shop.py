@@ -232,6 +232,6 @@ def _books():
 
 def prepare_process():
     """Make this process a shop that need not wait: neither for slots nor between tries."""
-    rate_limit.SPACING = rate_limit.BUYER_MARK = dt.timedelta(0)
+    rate_limit.MIN_INTERVAL = rate_limit.BUYER_PRIORITY = dt.timedelta(0)
     # One clock for everything, on PostgreSQL too.
     rate_limit.database_now = lease.database_now = clock.now

@@ -153,7 +153,7 @@ class Ways:
             "reconcile": self.reconcile,
             "bind": lambda: str(binding.bind(invoice, bitsby.new_id(), user).done),
             "cancel": lambda: str(binding.cancel_invoice(invoice, user).done),
-            "staff reads payments": lambda: binding.read_live(self.order) and "problem",
+            "staff reads payments": lambda: binding.refresh_payments(self.order) and "problem",
         }
 
     def page(self, path, allowed, **values):
@@ -291,7 +291,7 @@ class Lists:
 
 def test_a_list_that_never_ends_is_left(monkeypatch, clock):
     """After ``MOST_PAGES`` pages it is enough, and the memory that it took stays small."""
-    monkeypatch.setattr(client, "MOST_PAGES", 100)
+    monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [item(offset + n) for n in range(limit)])
     tracemalloc.start()
     try:
@@ -322,7 +322,7 @@ def test_pages_that_alternate_end_the_list(monkeypatch, clock):
 def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock):
     """A page on which nothing can be read, given again and again, does not take the account's
     one request a second for an hour."""
-    monkeypatch.setattr(client, "MOST_PAGES", 100)
+    monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [{"id": n} for n in range(50)])
     list(lists.api.payment_pages())
     assert lists.requests < 10
@@ -334,7 +334,7 @@ def test_a_huge_page_is_taken_in_within_bounds(monkeypatch, clock, invoice, unex
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
     with meter.one("500 payments"):
-        payment_sync.take_in_first_page(lists.api, timezone.now())
+        payment_sync.sync_first_page(lists.api, timezone.now())
     assert BitsbyPayment.objects.count() == 500
     meter.assert_bounded()
     assert unexpected == []

@@ -38,7 +38,7 @@ Transaction = get_model("payment", "Transaction")
 RATE = 200
 WORKERS = 6
 KNOWN = 8
-SPACING = invoice_refresh.ASK_AGAIN_AFTER.total_seconds()
+SPACING = invoice_refresh.REFRESH_INTERVAL.total_seconds()
 
 
 @pytest.fixture(scope="module")

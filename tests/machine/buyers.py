@@ -10,7 +10,7 @@ from hypothesis.stateful import precondition, rule
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.facade import payment_page, start_payment
-from oscar_bitsby.orders.payment_status import standing_of
+from oscar_bitsby.orders.payment_status import get_payment_status
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.state import PAID
 from oscar_bitsby.simulator.wallets import COINS
@@ -152,11 +152,11 @@ class Buyers:
     def look_at_order(self, number):
         """A buyer looks where the order stands, which may look at Bitsby."""
         order = self.order(number)
-        standing = standing_of(order)
+        standing = get_payment_status(order)
         if standing.invoice is not None:
-            invoice_refresh.glance(standing.invoice)
+            invoice_refresh.refresh_if_idle(standing.invoice)
             self.committed()
-        assert standing_of(Order.objects.get(pk=order.pk)).state
+        assert get_payment_status(Order.objects.get(pk=order.pk)).state
 
     @rule(number=pick, gives_back=st.booleans())
     def pay_by_card(self, number, gives_back):

@@ -39,7 +39,7 @@ def post(transport, path, fields):
 @pytest.fixture
 def wired(db, monkeypatch, product):
     """Give the machine its goods, its staff, its clock and its way to Bitsby."""
-    real_now, real_give_back = timezone.now, transitions.give_back
+    real_now, real_give_back = timezone.now, transitions.release_order
 
     def give_back(order):
         real_give_back(order)
@@ -59,7 +59,7 @@ def wired(db, monkeypatch, product):
     monkeypatch.setattr(lease, "database_now", now)
     monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", Time)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
-    monkeypatch.setattr(transitions, "give_back", give_back)
+    monkeypatch.setattr(transitions, "release_order", give_back)
     monkeypatch.setattr(Transport, "post", post)
     stock = product.stockrecords.get()
     StockRecord.objects.filter(pk=stock.pk).update(num_in_stock=STOCK)

@@ -22,7 +22,7 @@ from tests.machine.common import (
     pick,
 )
 
-ACTIONS = ("accept", "dismiss", "undo", "settle_again")
+ACTIONS = ("accept", "dismiss", "undo", "reinstate")
 
 
 class Keepers:
@@ -51,7 +51,7 @@ class Keepers:
     def open_binding(self, number):
         """Staff open the page of payments that may be meant for an order."""
         order = self.order(number)
-        binding.read_live(order)
+        binding.refresh_payments(order)
         binding.candidates(order)
         self.committed()
 
@@ -93,7 +93,7 @@ class Keepers:
             self.by_hand.add(order.pk)
             self.accepted.add(record.invoice_id)
             assert order.status != "Pending"
-        elif action == "settle_again":
+        elif action == "reinstate":
             self.by_hand.add(order.pk)
             if order.status != before:
                 self.holds[order.pk] = True

@@ -155,7 +155,7 @@ def check_found(payment, rows, project):
 
 def covered(is_far, now):
     """Return from when on a pass that begins now looks at payments; None when at none."""
-    began = cursor.began()
+    began = cursor.first_invoice_at()
     if began is None or not BitsbyInvoice.objects.watched(now - 30 * DAY).exists():
         return None
     return max(now - (30 * DAY if is_far else DAY), began)

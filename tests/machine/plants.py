@@ -13,14 +13,14 @@ from oscar_bitsby.gateway import factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import expiry, payment_sync
-from oscar_bitsby.reconciliation.report import Report
+from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.settlement import attempts, cancellation, service
 from oscar_bitsby.staff import review
 
 
 def books_twice(patch):
     """The second invoice's money is debited once more."""
-    book = ledger.book
+    book = ledger.book_payment
 
     def book_twice(order, record):
         book(order, record)
@@ -28,52 +28,54 @@ def books_twice(patch):
             source = order.sources.get(source_type__code="bitsby")
             source.debit(record.worth, reference=str(record.bitsby_id))
 
-    patch(ledger, "book", book_twice)
+    patch(ledger, "book_payment", book_twice)
 
 
 def forgets_that_it_booked(patch):
     """What was booked is not remembered as such."""
-    book = ledger.book
+    book = ledger.book_payment
 
     def book_and_forget(order, record):
         book(order, record)
         BitsbyPayment.objects.filter(pk=record.pk).update(booked_at=None)
 
-    patch(ledger, "book", book_and_forget)
+    patch(ledger, "book_payment", book_and_forget)
 
 
 def books_what_was_asked(patch):
     """The ledger gets the asked amount and not the worth of what came."""
-    patch("oscar_bitsby.accounting.valuation.worth_of", lambda payment, invoice: invoice.amount)
+    patch(
+        "oscar_bitsby.accounting.valuation.fiat_value_of", lambda payment, invoice: invoice.amount
+    )
     patch(service, "worth_of", lambda payment, invoice: invoice.amount)
 
 
 def ignores_the_project(patch):
     """An answer about another project is taken for one about ours."""
-    facts = settlement.Facts
-    patch(service, "Facts", lambda **known: facts(**{**known, "same_project": True}))
+    facts = settlement.SettlementInput
+    patch(service, "SettlementInput", lambda **known: facts(**{**known, "same_project": True}))
 
 
 def ignores_the_amount(patch):
     """It does not matter which amount Bitsby thinks it was asked for."""
-    facts = settlement.Facts
-    patch(service, "Facts", lambda **known: facts(**{**known, "same_money": True}))
+    facts = settlement.SettlementInput
+    patch(service, "SettlementInput", lambda **known: facts(**{**known, "same_money": True}))
 
 
 def books_what_was_dismissed(patch):
     """A payment that staff took out of the inbox is booked all the same."""
-    facts = settlement.Facts
-    patch(service, "Facts", lambda **known: facts(**{**known, "dismissed": False}))
+    facts = settlement.SettlementInput
+    patch(service, "SettlementInput", lambda **known: facts(**{**known, "dismissed": False}))
 
 
 def cancels_what_may_be_paid(patch):
     """An order is cancelled whatever Bitsby says of its invoices."""
-    patch(cancellation, "_may_be_open", lambda *known: False)
+    patch(cancellation, "_can_be_open", lambda *known: False)
 
 
 def cancels_over_waiting_money(patch):
     """An order is cancelled while its money waits in the inbox."""
-    patch(ledger, "has_waiting_money", lambda order: False)
+    patch(ledger, "has_unbooked_money", lambda order: False)
 
 
 def sees_no_money(patch):
@@ -83,12 +85,12 @@ def sees_no_money(patch):
 
 def keeps_the_stock(patch):
     """A cancelled order gives nothing back."""
-    patch(transitions, "give_back", lambda order: None)
+    patch(transitions, "release_order", lambda order: None)
 
 
 def gives_stock_back_twice(patch):
     """A cancelled order gives back more than it held."""
-    give_back = transitions.give_back
+    give_back = transitions.release_order
 
     def give_twice(order):
         lines = [(line.stockrecord, line.num_allocated) for line in order.lines.all()]
@@ -99,24 +101,24 @@ def gives_stock_back_twice(patch):
                     num_allocated=max(stock.num_allocated - 2 * number, 0)
                 )
 
-    patch(transitions, "give_back", give_twice)
+    patch(transitions, "release_order", give_twice)
 
 
 def knows_it_all(patch):
     """A payment that was seen once is never looked at again."""
-    patch(payment_sync, "_is_old_news", lambda *known: True)
+    patch(payment_sync, "_is_unchanged", lambda *known: True)
 
 
 def believes_in_newest_first(patch):
     """Every list is taken for one with the newest first."""
     always = property(lambda report: True, lambda report, value: None)
-    patch(Report, "newest_first", always)
-    patch(Report, "descends", always)
+    patch(RunReport, "newest_first", always)
+    patch(RunReport, "descends", always)
 
 
 def looks_near_only(patch):
     """No far look is ever made again."""
-    patch(payment_sync, "FAR_LOOK_EVERY", dt.timedelta(days=9999))
+    patch(payment_sync, "FULL_SYNC_INTERVAL", dt.timedelta(days=9999))
 
 
 def trusts_deliveries(patch):
@@ -126,12 +128,12 @@ def trusts_deliveries(patch):
         BitsbyInvoice.objects.filter(bitsby_id=invoice_id).update(status="paid")
         return webhook._answer(200, "settled")
 
-    patch(webhook, "_deal_with", deal_with)
+    patch(webhook, "_process", deal_with)
 
 
 def is_content_with_any_delivery(patch):
     """A delivery is answered well whether or not it could be checked."""
-    patch(webhook, "_deal_with", lambda *known: webhook._answer(200, "settled"))
+    patch(webhook, "_process", lambda *known: webhook._answer(200, "settled"))
 
 
 def ends_without_asking(patch):
@@ -141,7 +143,7 @@ def ends_without_asking(patch):
         overdue = BitsbyInvoice.objects.filter(status="unpaid", expires_at__lte=timezone.now())
         overdue.update(status="expired", ended_at=timezone.now())
 
-    patch(expiry, "last_words", last_words)
+    patch(expiry, "expire_overdue", last_words)
 
 
 def replaces_without_asking(patch):
@@ -152,12 +154,12 @@ def replaces_without_asking(patch):
             status="canceled", ended_at=timezone.now(), error="replaced by a newer invoice"
         )
 
-    patch(facade, "_retire", retire)
+    patch(facade, "_replace_invoice", retire)
 
 
 def never_gives_up(patch):
     """An attempt whose answer was lost stays for ever."""
-    patch(attempts, "give_up", lambda *known: None)
+    patch(attempts, "expire_attempt", lambda *known: None)
     patch(facade, "give_up", lambda *known: None)
 
 
@@ -185,12 +187,12 @@ def writes_in_a_dry_run(patch):
 
 def reopens_without_stock(patch):
     """An order that is settled again takes no stock."""
-    patch(transitions, "_take_again", lambda line: None)
+    patch(transitions, "_allocate_again", lambda line: None)
 
 
 def dismisses_for_good(patch):
     """An order whose money was dismissed is held by it for ever."""
-    patch(review, "_free_the_order", lambda locked: False)
+    patch(review, "_unblock_cancellation", lambda locked: False)
 
 
 #: Noticed at once, so that the machine's notice is tested in every run.

@@ -134,7 +134,7 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
     def _pass(self, dry_run):
         counts["passes"] += 1
         disturbed, changes, now = self.wire.disturbed, self.far.count, self.clock.now()
-        state = cursor.shared_state()
+        state = cursor.load()
         is_far = now - state.far_look_at >= dt.timedelta(days=1)
         since = model.covered(is_far, now)
         outer, self.pass_began = self.pass_began, self.pass_began or now

@@ -80,7 +80,7 @@ class Stories:
         wallet=wallets,
         binds=st.sampled_from(["nobody", "nobody", "staff", "merchant"]),
         hear=news,
-        then=st.sampled_from(["nothing", "accept", "dismiss", "settle_again", "settle_again"]),
+        then=st.sampled_from(["nothing", "accept", "dismiss", "reinstate", "reinstate"]),
     )
     def pay_late(self, seconds, is_noticed, wallet, binds, hear, then):
         """An invoice's time goes by, noticed or not, and its buyer pays all the same."""

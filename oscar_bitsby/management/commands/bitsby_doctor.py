@@ -26,10 +26,10 @@ class Command(BaseCommand):
         problems = 0
         styles = {
             doctor.OK: self.style.SUCCESS,
-            doctor.HINT: self.style.WARNING,
+            doctor.WARNING: self.style.WARNING,
             doctor.PROBLEM: self.style.ERROR,
         }
-        for found in doctor.examine(offline=options["offline"]):
+        for found in doctor.run_diagnostics(offline=options["offline"]):
             self.stdout.write(f"{styles[found.state](f'[{found.state}]')} {found.text}")
             if found.remedy:
                 self.stdout.write(f"    → {found.remedy}")

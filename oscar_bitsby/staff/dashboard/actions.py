@@ -22,7 +22,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
-from oscar_bitsby.staff.review import Result
+from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.money import parse_amount, to_cents
 
@@ -33,7 +33,7 @@ class PaymentAction:
 
     label: Any
     explanation: Any
-    do: Callable[[BitsbyPayment, Any, str, Decimal | None], Result]
+    do: Callable[[BitsbyPayment, Any, str, Decimal | None], ActionResult]
     needs_note: bool = False
 
 
@@ -52,7 +52,7 @@ ACTIONS = {
             "The cancelled order becomes paid again and its stock is taken, if there is enough and"
             " the shop's status pipeline allows it. Otherwise the order gets a note."
         ),
-        lambda payment, user, note, worth: review.settle_again(payment.pk, user, note),
+        lambda payment, user, note, worth: review.reinstate(payment.pk, user, note),
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
@@ -90,8 +90,10 @@ class PaymentActionView(DashboardMixin, View):
         try:
             result = chosen.do(payment, request.user, note, worth)
         except BitsbyError as error:
-            result = Result(False, str(error))
-        return bind_flow.say(request, result, reverse("oscar_bitsby:dashboard-inbox"))
+            result = ActionResult(False, str(error))
+        return bind_flow.redirect_with_message(
+            request, result, reverse("oscar_bitsby:dashboard-inbox")
+        )
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
         permissions.require_money_permission(request.user)
@@ -145,16 +147,18 @@ class InvoiceActionView(DashboardMixin, View):
             url = reverse("oscar_bitsby:dashboard-invoices")
         else:
             url = order_page(request.user, invoice.order_number)
-        return bind_flow.say(request, result, url)
+        return bind_flow.redirect_with_message(request, result, url)
 
 
-def _refresh(invoice: BitsbyInvoice) -> Result:
+def _refresh(invoice: BitsbyInvoice) -> ActionResult:
     try:
-        outcome = invoice_refresh.refresh(invoice, factory.for_buyer(binding.STAFF_PATIENCE))
+        outcome = invoice_refresh.refresh(invoice, factory.for_buyer(binding.STAFF_MAX_WAIT))
     except BitsbyError as error:
-        return Result(False, _("Bitsby could not be asked: %s.") % i18n.shown(str(error)))
+        return ActionResult(
+            False, _("Bitsby could not be asked: %s.") % i18n.translate_stored(str(error))
+        )
     if outcome is None:
-        return Result(False, _("Bitsby does not know this invoice."))
+        return ActionResult(False, _("Bitsby does not know this invoice."))
     invoice.refresh_from_db()
     status = invoice.get_status_display()
-    return Result(True, _("Bitsby was asked. The invoice is: %s.") % status)
+    return ActionResult(True, _("Bitsby was asked. The invoice is: %s.") % status)

@@ -18,7 +18,7 @@ from oscar_bitsby.staff import permissions
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 
 #: More than this many is "99+": the number is there to be noticed, not to be exact.
-MOST_SHOWN = 99
+MAX_COUNT = 99
 
 
 def extend_dashboard() -> None:
@@ -29,13 +29,13 @@ def extend_dashboard() -> None:
 
 def _label() -> str:
     try:
-        waiting = len(BitsbyPayment.objects.in_inbox().values_list("pk")[: MOST_SHOWN + 1])
+        waiting = len(BitsbyPayment.objects.in_inbox().values_list("pk")[: MAX_COUNT + 1])
     except Exception:
         # The navigation stands on every page of the dashboard; this must not take them down.
         waiting = 0
     if not waiting:
         return "Bitsby"
-    return f"Bitsby ({MOST_SHOWN}+)" if waiting > MOST_SHOWN else f"Bitsby ({waiting})"
+    return f"Bitsby ({MAX_COUNT}+)" if waiting > MAX_COUNT else f"Bitsby ({waiting})"
 
 
 def shown_to_staff(user: Any, *args: Any) -> bool:

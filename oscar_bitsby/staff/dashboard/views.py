@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
-from oscar_bitsby.accounting.matching import OFFERED, Suggestions, suggest
+from oscar_bitsby.accounting.matching import MAX_INVOICES, Suggestions, suggest_invoices
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import lease
@@ -28,7 +28,7 @@ from oscar_bitsby.staff.dashboard.access import (
     orders_for,
 )
 from oscar_bitsby.staff.pagination import BoundedPaginator, KeyedRows
-from oscar_bitsby.staff.search import invoices_named
+from oscar_bitsby.staff.search import find_invoices
 
 PAGE = 25
 DAY = dt.timedelta(days=1)
@@ -96,11 +96,11 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         found = whole.in_bulk([payment.pk for payment in context["payments"]])
         # One that was deleted in between is left out.
         payments = [found[row.pk] for row in context["payments"] if row.pk in found]
-        suggested = suggest(payments)
+        suggested = suggest_invoices(payments)
         context["rows"] = [self._row(payment, suggested) for payment in payments]
-        context["offered"] = OFFERED
+        context["offered"] = MAX_INVOICES
         context["is_done"] = self.is_done
-        context["last_pass"] = lease.last_one()
+        context["last_pass"] = lease.last_run()
         context["is_overdue"] = lease.is_overdue(context["last_pass"])
         context["may_bind"] = permissions.may_move_money(self.request.user)
         return context
@@ -202,7 +202,7 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
         invoices = invoices.filter(pk__in=wanted_keys)
     text = wanted["q"].strip()
     if text:
-        invoices = invoices.filter(pk__in=invoices_named(text))
+        invoices = invoices.filter(pk__in=find_invoices(text))
     return invoices
 
 
@@ -218,7 +218,7 @@ class BindView(DashboardMixin, View):
         permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
-        return bind_flow.bind_steps(
+        return bind_flow.bind_view(
             request, order, "oscar_bitsby/dashboard/bind.html", {"order_page": page}, page
         )
 
