@@ -685,11 +685,11 @@ def test_what_the_admin_shows_cannot_be_changed(boss, everything):
 # The documentation
 
 
-SECURITY = Path(__file__).parent.parent / "docs" / "security.md"
+SECURITY = Path(__file__).parent.parent / "docs" / "security.rst"
 
 
 def test_every_test_that_the_documentation_names_exists():
-    """The table of docs/security.md names tests; each of them stands where it says."""
+    """The table of docs/security.rst names tests; each of them stands where it says."""
     named = re.findall(r"`tests/([\w/]+\.py)::(\w+)`", SECURITY.read_text())
     assert len(named) > 25
     trees = {}
