@@ -27,7 +27,6 @@ release = version = oscar_bitsby.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "celery.contrib.sphinx",
 ]
 html_theme = "furo"
 html_title = f"{project} {release}"
