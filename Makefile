@@ -45,7 +45,7 @@ crash-test: $(VENV)/.installed-test ## kill the shop between any two effects, on
 fuzz: $(VENV)/.installed-test ## send 100,000 strange deliveries and 10,000 strange answers
 	@$(FUZZ) $(RUN_TESTS) tests/fuzz $(ARGS)
 
-# In copies of the project; what is known to survive stands in docs/mutation.md.
+# In copies of the project; what is known to survive stands in docs/mutation.rst.
 mutation-test: $(VENV)/.installed-test $(VENV)/.installed-mutation ## change the code in small ways, each of which a test has to notice
 	@$(BIN)/python -m tests.mutation $(ARGS)
 

@@ -94,7 +94,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Conf:
-    """The shop's settings for Bitsby, complete and converted; see the README for each."""
+    """The shop's settings for Bitsby, converted; see ``docs/settings.rst`` for each."""
 
     api_key: Secret
     project_id: str

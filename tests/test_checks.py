@@ -94,7 +94,7 @@ def test_w001_without_the_setting_at_all(settings):
 @pytest.mark.parametrize("key", ["API_KEY", "PROJECT_ID"])
 def test_e001_without_key_or_project(given, key):
     """A missing key or project is named."""
-    assert_one(given(**{key: None}), "E001", ERROR, says=f"'{key}'", hint="README")
+    assert_one(given(**{key: None}), "E001", ERROR, says=f"'{key}'", hint="documentation")
 
 
 def test_e001_for_a_value_that_cannot_be_used(given):
@@ -107,14 +107,14 @@ def test_e001_for_a_value_that_cannot_be_used(given):
 def test_e001_for_settings_that_are_no_dict(settings, value):
     """Settings that are no dict are an error of their own."""
     settings.OSCAR_BITSBY = value
-    assert_one(found(), "E001", ERROR, says="not a dict", hint="README")
+    assert_one(found(), "E001", ERROR, says="not a dict", hint="documentation")
 
 
 @pytest.mark.parametrize("value", [True, 5, [{"API_KEY": "x"}]])
 def test_e001_for_settings_that_are_not_even_a_list(settings, value):
     """What cannot be looked through is named too, and does not crash the checks."""
     settings.OSCAR_BITSBY = value
-    assert_one(found(), "E001", ERROR, says="not a dict", hint="README")
+    assert_one(found(), "E001", ERROR, says="not a dict", hint="documentation")
 
 
 @pytest.mark.parametrize("key", [f"{KEY} ", f" {KEY}", f"{KEY}\n", f"Token {KEY}", "ключ", "a\tb"])
@@ -172,6 +172,18 @@ def test_e006_for_a_status_that_the_pipeline_lacks(given, key):
     """A status that no order can have is named, with where to add it or name another."""
     messages = given(**{key: "Elsewhere"})
     assert_one(messages, "E006", ERROR, says="'Elsewhere'", hint=key)
+
+
+def test_e006_for_a_shop_without_an_initial_status(settings, monkeypatch):
+    """Where no order statuses are set, both settings are named, and no empty quotes."""
+    del settings.OSCAR_INITIAL_ORDER_STATUS
+    monkeypatch.setattr(Order, "pipeline", {})
+    first, second = found()
+    assert_one([first], "E006", ERROR, says="OSCAR_INITIAL_ORDER_STATUS", hint="'Pending'")
+    assert_one(
+        [second], "E006", ERROR, says="'Being processed', 'Cancelled'", hint="ORDER_STATUS_PAID"
+    )
+    assert "''" not in first.msg + second.msg
 
 
 def test_a_shop_that_never_cancels_needs_no_status_for_it(given):

@@ -1,21 +1,37 @@
-"""The README says what the code does."""
+"""The documentation says what the code does."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
 
 from oscar_bitsby import conf
 
-README = (Path(__file__).parent.parent / "README.rst").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text()
+PAGES = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.rst")}
+PACKAGE = Path(conf.__file__).parent
 
 
-def settings_in_readme():
-    table = README.split(".. settings-begin")[1].split(".. settings-end")[0]
+def documented_settings():
+    table = PAGES["settings"].split(".. settings-begin")[1].split(".. settings-end")[0]
     rows = re.findall(r"^``([A-Z_]+)`` +(\S.*?)(?:  |$|`` )", table, re.MULTILINE)
     return {key: default.strip("`") for key, default in rows}
+
+
+def documented_options(command):
+    """Return the options of the one line in the documentation that shows the command whole."""
+    [options] = re.findall(rf"^``{re.escape(command)} ?(.*)``$", PAGES["operations"], re.M)
+    return set(re.findall(r"--[a-z-]+", options))
+
+
+def options_of(parser):
+    return {option for action in parser._actions for option in action.option_strings}
 
 
 def written(key, value):
@@ -28,9 +44,25 @@ def written(key, value):
     return special.get(key, repr(value).replace("'", '"'))
 
 
+def test_the_readme_stays_short():
+    """The README leads to the pages: it has at most 900 words, and no role of Sphinx's."""
+    assert len(README.split()) <= 900
+    assert re.findall(r":\w+:`", README) == []
+
+
+def test_every_link_of_the_readme_leads_to_a_file():
+    """Pages and pictures that the README names exist, and it names every page."""
+    links = set(re.findall(r"<(\w[\w/.-]+)>`_|^\.\. image:: (\S+)", README, re.M))
+    named = {target for pair in links for target in pair if target}
+    assert {target for target in named if not (ROOT / target).is_file()} == set()
+    # The README itself is the first page, and leads to the changelog without another page.
+    pages = {f"docs/{name}.rst" for name in PAGES.keys() - {"index", "changelog", "contributing"}}
+    assert pages <= named
+
+
 def test_the_settings_table_has_every_setting_with_its_default():
-    """The README's table and ``conf.DEFAULTS`` name the same settings with the same defaults."""
-    assert settings_in_readme() == {
+    """The table of settings and ``conf.DEFAULTS`` name the same settings with the same defaults."""
+    assert documented_settings() == {
         key: written(key, value) for key, value in conf.DEFAULTS.items()
     }
 
@@ -41,20 +73,48 @@ def test_cancel_after_is_an_hour():
 
 
 def test_the_documented_commands_exist_with_their_options():
-    """Every option of a management command in the README is taken by the command."""
+    """Each management command is documented with all of its options, and no other."""
     ours = {name for name, app in get_commands().items() if app == "oscar_bitsby"}
     assert ours == {"bitsby_reconcile", "bitsby_prune", "bitsby_doctor"}
+    of_django = options_of(BaseCommand().create_parser("manage.py", "any"))
     for name in ours:
-        [(line, options)] = re.findall(rf"^(``python manage.py {name} ?(.*)``)$", README, re.M)
         parser = load_command_class("oscar_bitsby", name).create_parser("manage.py", name)
-        taken = {option for action in parser._actions for option in action.option_strings}
-        assert set(re.findall(r"--[a-z-]+", options)) <= taken, line
+        documented = documented_options(f"python manage.py {name}")
+        assert documented == options_of(parser) - of_django, name
+
+
+def test_the_documented_options_of_the_simulator_exist():
+    """Each option of the simulator is documented, and no other."""
+    command = [sys.executable, "-m", "oscar_bitsby.simulator", "--help"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    taken = set(re.findall(r"--[a-z][a-z-]+", printed)) - {"--help"}
+    assert documented_options("python -m oscar_bitsby.simulator") == taken
+
+
+def test_no_page_names_a_command_that_does_not_exist():
+    """Commands of ours and targets of make that any page names can be run."""
+    text = "\n".join([README, *PAGES.values()])
+    commands = set(re.findall(r"manage\.py (bitsby_\w+)", text))
+    assert commands <= set(get_commands())
+    targets = set(
+        re.findall(r"``make ([a-z-]+)|^ +make ([a-z-]+)$|=\w+ make ([a-z-]+)", text, re.M)
+    )
+    makefile = (ROOT / "Makefile").read_text()
+    for target in {name for names in targets for name in names if name}:
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_every_system_check_is_documented():
+    """The page on installation lists the id of each check in the code, and no other."""
+    ids = re.compile(r"\boscar_bitsby\.[EW]\d{3}\b")
+    in_code = {found for path in PACKAGE.rglob("*.py") for found in ids.findall(path.read_text())}
+    assert len(in_code) > 15
+    assert set(ids.findall(PAGES["installation"])) == in_code
 
 
 def test_every_module_says_what_it_owns():
     """Each module begins with a sentence, and none has grown beyond what one can read at once."""
-    package = Path(conf.__file__).parent
-    for path in package.rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         if "migrations" in path.parts or path.stat().st_size == 0:
             continue
         text = path.read_text()

@@ -6,7 +6,6 @@ import datetime as dt
 import io
 import threading
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -376,13 +375,6 @@ def test_without_usable_settings_nothing_is_deleted(delivery, settings):
     with pytest.raises(CommandError, match="OSCAR_BITSBY is not set"):
         prune()
     assert WebhookDelivery.objects.count() == 1
-
-
-def test_the_readme_names_the_options():
-    """The README has the command with all its options."""
-    readme = (Path(__file__).parent.parent / "README.rst").read_text()
-    command = "bitsby_prune [--deliveries DAYS] [--mails DAYS] [--dismissed DAYS] [--dry-run]"
-    assert command in readme
 
 
 # Beside other work

@@ -704,11 +704,11 @@ def test_what_the_admin_shows_cannot_be_changed(boss, everything):
 # The documentation
 
 
-SECURITY = Path(__file__).parent.parent / "docs" / "security.md"
+SECURITY = Path(__file__).parent.parent / "docs" / "security.rst"
 
 
 def test_every_test_that_the_documentation_names_exists():
-    """The table of docs/security.md names tests; each of them stands where it says."""
+    """The table of docs/security.rst names tests; each of them stands where it says."""
     named = re.findall(r"`tests/([\w/]+\.py)::(\w+)`", SECURITY.read_text())
     assert len(named) > 25
     trees = {}
@@ -721,12 +721,12 @@ def test_every_test_that_the_documentation_names_exists():
 
 
 def test_every_row_of_the_table_of_threats_is_complete():
-    """A threat without a test, or without what holds it, is not held."""
-    rows = [line for line in SECURITY.read_text().splitlines() if line.startswith("| ")]
-    threats = [row for row in rows[1:] if not row.startswith("| Threat")]
-    assert len(threats) > 15
-    for row in threats:
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
+    """Each threat stands with its measure and with a test of it."""
+    table = SECURITY.read_text().split(".. list-table::")[1].split("\n\n", 2)[1]
+    rows = table.split("* - ")[2:]
+    assert len(rows) > 15
+    for row in rows:
+        cells = [cell.strip() for cell in row.split("\n     - ")]
         assert len(cells) == 3, row
         assert all(cells), row
-        assert "`tests/" in cells[2], row
+        assert "``tests/" in cells[2], row

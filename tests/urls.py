@@ -1,4 +1,4 @@
-"""The URLs of a stock Oscar shop with the app mounted as the README says."""
+"""The URLs of a stock Oscar shop with the app mounted as the documentation says."""
 
 from django.apps import apps
 from django.contrib import admin

@@ -50,7 +50,7 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
         messages.append(
             Error(
                 f"{error}.",
-                hint="The README's table of settings says what each of them takes.",
+                hint="The table of settings in the documentation says what each of them takes.",
                 id="oscar_bitsby.E001",
             )
         )
@@ -215,13 +215,22 @@ def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
     if settings.cancel_after is not None:
         statuses.append(settings.order_status_cancelled)
     missing = [status for status in statuses if status not in pipeline]
-    if missing:
+    if pending in missing and not pending:
         yield Error(
-            f"OSCAR_ORDER_STATUS_PIPELINE does not have: {', '.join(map(repr, missing))}.",
+            "OSCAR_INITIAL_ORDER_STATUS is not set, so orders would have no status.",
+            hint="Set it to a status of OSCAR_ORDER_STATUS_PIPELINE, such as 'Pending', or set"
+            " ORDER_STATUS_PENDING of OSCAR_BITSBY.",
+            id="oscar_bitsby.E006",
+        )
+    named = [status for status in missing if status]
+    if named:
+        yield Error(
+            f"OSCAR_ORDER_STATUS_PIPELINE does not have: {', '.join(map(repr, named))}.",
             hint="Add them there, or name the shop's own statuses in ORDER_STATUS_PENDING,"
             " ORDER_STATUS_PAID and ORDER_STATUS_CANCELLED of OSCAR_BITSBY.",
             id="oscar_bitsby.E006",
         )
+    if missing:
         return
     for status in statuses[1:]:
         if status not in pipeline[pending]:

@@ -1,4 +1,4 @@
-"""Oscar's URLs and the app's, as the README says."""
+"""Oscar's URLs and the app's, as the documentation says."""
 
 from django.apps import apps
 from django.contrib import admin

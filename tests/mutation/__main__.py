@@ -2,7 +2,7 @@
 
 ``python -m tests.mutation [MODULE ...]`` changes one small thing at a time in a copy of a module
 and runs the tests that go through it; a change that no test notices is a survivor. What is known
-to survive, and why, stands in ``docs/mutation.md``.
+to survive, and why, stands in ``docs/mutation.rst``.
 """
 
 from __future__ import annotations
