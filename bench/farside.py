@@ -10,7 +10,7 @@ from typing import Any
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.gateway.transport import Answer, Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from tests.bitsby import KEY, seen, told, transfer, written
+from tests.bitsby import KEY, remote, seen, transfer, written
 
 #: What a list gives at most, as the documentation's example has it.
 PAGE = 50
@@ -55,7 +55,7 @@ class FarSide:
 
     def gets_paid(self, invoices: Sequence[BitsbyInvoice]) -> None:
         """Let exact payments for these invoices arrive, now."""
-        arrived = [seen(transfer(), told(invoice, "paid")) for invoice in invoices]
+        arrived = [seen(transfer(), remote(invoice, "paid")) for invoice in invoices]
         self.payments = [*arrived, *self.payments]
 
     def shuffle(self) -> None:
@@ -72,4 +72,4 @@ def _listed(row: BitsbyPayment) -> dict[str, Any]:
         hash=row.hash,
         transactionDatetime=written(row.transaction_at),
     )
-    return seen(payment, told(row.invoice, "paid") if row.invoice else None)
+    return seen(payment, remote(row.invoice, "paid") if row.invoice else None)

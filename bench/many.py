@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from bench import rows
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.staff.pagination import MAX_COUNT
 
@@ -40,11 +41,11 @@ def furnish(size: int) -> None:
         created_at=f"now() - {since}",
         expires_at=f"now() - {since} + interval '1 hour'",
         ended_at=f"CASE WHEN (n - 1) % 10 >= 7 THEN now() - {since} + interval '1 hour' END",
-        holds_order="false",
+        order_awaits_payment="false",
     )
     _add_payments(size * 7 // 10, size, apart)
     rows.add_deliveries(size)
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
     with connection.cursor() as cursor:
         # What autovacuum does in time: without it the first readers do it.
         cursor.execute("VACUUM ANALYZE")
@@ -55,8 +56,8 @@ def _add_payments(count: int, size: int, apart: str) -> None:
     invoice = "((n - 1) / 7 * 10 + (n - 1) % 7 + 1)"
     table = BitsbyInvoice._meta.db_table
     staff = get_user_model().objects.get().pk
-    in_inbox = 40 if size <= 1_000 else 2_000
-    step = max(2, count // in_inbox)
+    needs_review = 40 if size <= 1_000 else 2_000
+    step = max(2, count // needs_review)
     rows.add_payments(
         count,
         invoice_id=invoice,
@@ -64,7 +65,7 @@ def _add_payments(count: int, size: int, apart: str) -> None:
         transaction_at=f"now() - ({size} - {invoice}) * {apart}",
         seen_at=f"now() - ({size} - {invoice}) * {apart}",
         # One of `step` waits in the inbox, the next one was dealt with.
-        attention=f"CASE WHEN n % {step} < 2 THEN 'short' ELSE '' END",
+        review_reason=f"CASE WHEN n % {step} < 2 THEN 'short' ELSE '' END",
         resolved_at=f"CASE WHEN n % {step} = 1 THEN now() - n * interval '1 second' END",
         resolution=f"CASE WHEN n % {step} = 1 THEN 'accepted' ELSE '' END",
         resolved_by_id=f"CASE WHEN n % {step} = 1 THEN {staff} END",
@@ -74,10 +75,10 @@ def _add_payments(count: int, size: int, apart: str) -> None:
         id=f"{count} + n",
         invoice_id="NULL::bigint",
         bound_to="NULL::uuid",
-        worth="NULL::numeric",
+        fiat_value="NULL::numeric",
         hash="md5('unbound' || n)",
         booked_at="NULL::timestamptz",
-        attention="'unmatched'",
+        review_reason="'unmatched'",
         transaction_at="now() - n * interval '40 minutes'",
         seen_at="now() - n * interval '40 minutes'",
     )
@@ -89,7 +90,7 @@ def _facts(size: int) -> dict[str, str]:
     middle: Any = BitsbyInvoice.objects.get(pk=size // 20 * 10 + 1)
     payment = BitsbyPayment.objects.filter(invoice=middle).get()
     # Expired a day ago: what a buyer writes to the shop about.
-    last = BitsbyInvoice.objects.filter(status=BitsbyInvoice.EXPIRED).latest("pk")
+    last = BitsbyInvoice.objects.filter(status=InvoiceStatus.EXPIRED).latest("pk")
     day = timezone.localdate(middle.created_at)
     return {
         "session": client.cookies["sessionid"].value,

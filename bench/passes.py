@@ -44,7 +44,7 @@ def quiet(quick: bool) -> list[Row]:
         _empty()
         if count:
             rows.add_orders(count, status="'Being processed'")
-            rows.add_invoices(count, status=MIXED, ended_at=ENDED, holds_order="false")
+            rows.add_invoices(count, status=MIXED, ended_at=ENDED, order_awaits_payment="false")
             rows.add_payments(min(count, 20))
         far_side = FarSide()
         far_side.lists_known_payments()
@@ -174,10 +174,10 @@ class ExpiredInvoices:
     """The list of expired invoices, newest first, made page by page so that it takes no memory."""
 
     def __getitem__(self, part: slice) -> list[dict[str, object]]:
-        from tests.bitsby import told
+        from tests.bitsby import remote
 
         found = BitsbyInvoice.objects.order_by("-pk").defer("wallets", "reply")[part]
-        return [told(invoice, "expired") for invoice in found]
+        return [remote(invoice, "expired") for invoice in found]
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         raise NotImplementedError("asked for one by one, which the bench does not expect")

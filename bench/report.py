@@ -90,10 +90,10 @@ def as_markdown(rows: Sequence[Row], postgresql: str, quick: bool, notes: str = 
         cells = (row.key, row.work, row.goal, row.measured, verdict(row))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", "## How", ""]
-    told: set[str] = set()
+    remote: set[str] = set()
     for row in rows:
-        if row.how and row.how not in told:
-            told.add(row.how)
+        if row.how and row.how not in remote:
+            remote.add(row.how)
             lines.append(f"- **{row.key}**: {row.how}")
     return "\n".join([*lines, "", notes]).rstrip() + "\n"
 

@@ -90,7 +90,7 @@ def add_payments(count: int, **expressions: str) -> None:
         "bound_to": f'(SELECT i.bitsby_id FROM "{BitsbyInvoice._meta.db_table}" i WHERE i.id = n)',
         "project_id": f"'{PROJECT}'",
         "amount": "10",
-        "worth": "10",
+        "fiat_value": "10",
         "currency": "'USD'",
         "cryptocurrency": f"'{WALLET['cryptocurrency']}'",
         "blockchain": f"'{WALLET['blockchain']}'",

@@ -15,9 +15,10 @@ from oscar.core.loading import get_class, get_model
 from bench import counting, rows
 from bench.report import Row, spread
 from oscar_bitsby import conf, settlement
+from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.gateway import parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
-from tests.bitsby import seen, told, transfer
+from tests.bitsby import remote, seen, transfer
 
 EventHandler = get_class("order.processing", "EventHandler")
 OrderNote = get_model("order", "OrderNote")
@@ -49,7 +50,7 @@ def measure(piece: str, quick: bool) -> list[Row]:
     # Both find the type there, as all payments but a shop's first do.
     PaymentEventType.objects.get_or_create(code=conf.PAID_EVENT_CODE, defaults={"name": "Paid"})
     payments = [
-        parsing.parse_payment(seen(transfer(), told(invoice, "paid")))
+        parsing.parse_payment(seen(transfer(), remote(invoice, "paid")))
         for invoice in BitsbyInvoice.objects.order_by("pk")
     ]
     batches = iter([payments[start : start + batch] for start in range(0, count, batch)])
@@ -104,8 +105,8 @@ def _by_hand(payment: schemas.Payment) -> None:
     with transaction.atomic():
         invoice = BitsbyInvoice.objects.get(bitsby_id=payment.invoice.id)
         order: Any = invoice.order
-        invoice.status, invoice.views = BitsbyInvoice.PAID, payment.invoice.views
-        invoice.holds_order = False
+        invoice.status, invoice.page_views = InvoiceStatus.PAID, payment.invoice.views
+        invoice.order_awaits_payment = False
         invoice.save()
         BitsbyPayment.objects.create(
             bitsby_id=payment.id,
@@ -119,7 +120,7 @@ def _by_hand(payment: schemas.Payment) -> None:
             blockchain=payment.wallet.blockchain,
             wallet_id=payment.wallet.id,
             address=payment.wallet.address,
-            worth=invoice.amount,
+            fiat_value=invoice.amount,
             currency=invoice.currency,
             booked_at=timezone.now(),
         )
@@ -137,8 +138,8 @@ def _by_hand(payment: schemas.Payment) -> None:
         note = f"Bitsby payment {payment.id} received for invoice {invoice.uid}."
         EventHandler().handle_order_status_change(order, "Being processed", note_msg=note)
         BuyerMail.objects.create(
-            code=BuyerMail.PAID,
-            key=f"{BuyerMail.PAID}:{order.pk}::",
+            code=MailCode.PAID,
+            key=f"{MailCode.PAID}:{order.pk}::",
             order=order,
             order_number=order.number,
         )
@@ -153,9 +154,13 @@ def _compare(payments: Sequence[schemas.Payment]) -> None:
     assert {model: model.objects.count() for model in WRITTEN} == dict.fromkeys(
         WRITTEN, len(payments)
     )
-    statuses = Counter(BitsbyInvoice.objects.values_list("status", "holds_order", "order__status"))
+    statuses = Counter(
+        BitsbyInvoice.objects.values_list("status", "order_awaits_payment", "order__status")
+    )
     assert dict(statuses) == {("paid", False, "Being processed"): len(payments)}, statuses
-    assert not BitsbyPayment.objects.exclude(attention="", worth=10, booked_at__isnull=False)
+    assert not BitsbyPayment.objects.exclude(
+        review_reason="", fiat_value=10, booked_at__isnull=False
+    )
 
 
 def _queries() -> tuple[int, int]:
@@ -167,7 +172,7 @@ def _queries() -> tuple[int, int]:
         rows.add_lines_and_sources(1, order=key)
         rows.add_invoices(1, id=key, order_id=key)
         invoice = BitsbyInvoice.objects.get(pk=number)
-        payment = parsing.parse_payment(seen(transfer(), told(invoice, "paid")))
+        payment = parsing.parse_payment(seen(transfer(), remote(invoice, "paid")))
         counter = counting.Counter()
         with connection.execute_wrapper(counter):
             way(payment)

@@ -103,10 +103,10 @@ def _shops(*sizes: int) -> Iterator[list[Shop]]:
             name = f"bench_p7_{size}"
             stack.enter_context(databases.copy_of(databases.TEMPLATE, name))
             command = [sys.executable, "-c", FURNISH.format(size=size)]
-            told = subprocess.run(
+            remote = subprocess.run(
                 command, env=databases.environment(name), check=True, stdout=subprocess.PIPE
             )
-            shop = Shop(name, json.loads(told.stdout))
+            shop = Shop(name, json.loads(remote.stdout))
             more = {"BENCH_SIMULATOR": simulator.url}
             shop.servers = {
                 "timed": stack.enter_context(gunicorn(name, **more)),

@@ -87,7 +87,7 @@ def _rows(runs: Mapping[str, Sequence[float]], count: int, requests: int) -> lis
 def _furnish(count: int) -> list[Contender]:
     """Fill the tables of all of them, and say what each is sent."""
     rows.add_orders(count, status="'Being processed'")
-    rows.add_invoices(count, status="'paid'", holds_order="false")
+    rows.add_invoices(count, status="'paid'", order_awaits_payment="false")
     settled = BitsbyInvoice.objects.order_by("?")[0]
     return [
         Contender("bare", _bare(settled.bitsby_id)),

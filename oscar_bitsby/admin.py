@@ -97,11 +97,11 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     search_fields = ("=order_number", "=uid", "=bitsby_id")
     keys_named = staticmethod(find_invoices)
     raw_id_fields = ("order",)
-    shown_as = {"error": "remark"}
+    shown_as = {"failure": "remark"}
 
     @admin.display(description=gettext_lazy("What went wrong"))
     def remark(self, invoice: BitsbyInvoice) -> str:
-        return i18n.translate_stored(invoice.error)
+        return i18n.translate_stored(invoice.failure)
 
 
 @admin.register(BitsbyPayment)
@@ -110,14 +110,14 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
         "bitsby_id",
         "in_coin",
         "cryptocurrency",
-        "worth",
+        "fiat_value",
         "currency",
-        "attention",
+        "review_reason",
         "resolution",
         "booked_at",
         "transaction_at",
     )
-    list_filter = ("attention", "resolution", "is_foreign")
+    list_filter = ("review_reason", "resolution", "is_foreign")
     sortable_by = ("bitsby_id",)
     search_fields = ("=invoice__order_number", "=invoice__uid", "=bitsby_id", "=hash")
     keys_named = staticmethod(find_payments)

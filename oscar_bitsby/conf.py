@@ -64,22 +64,22 @@ class Secret:
         """Compare in constant time, so that nobody can find the secret out letter by letter."""
         return constant_time_compare(text, self.__text)
 
-    def clean(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return ``text`` with every occurrence of the secret replaced by ``***``."""
         return text.replace(self.__text, "***") if self.__text else text
 
-    def clean_within(self, value: Any) -> Any:
+    def redact_json(self, value: Any) -> Any:
         """Return decoded JSON with the secret replaced in all its texts, keys included.
 
         Raises:
             RecursionError: it is nested too deeply.
         """
         if isinstance(value, str):
-            return self.clean(value)
+            return self.redact(value)
         if isinstance(value, list):
-            return [self.clean_within(item) for item in value]
+            return [self.redact_json(item) for item in value]
         if isinstance(value, dict):
-            return {self.clean(key): self.clean_within(item) for key, item in value.items()}
+            return {self.redact(key): self.redact_json(item) for key, item in value.items()}
         return value
 
     def __bool__(self) -> bool:

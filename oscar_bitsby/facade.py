@@ -17,6 +17,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.ledger import has_unbooked_money
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
     NoSlot,
@@ -67,7 +68,7 @@ def start_payment(order: Any) -> BitsbyInvoice:
     settings = conf.get()
     for _ in range(2):
         found = _find_or_begin(order, settings)
-        if found.status != BitsbyInvoice.CREATING:
+        if found.status != InvoiceStatus.CREATING:
             if found.fits(found.order) and not found.is_over(db_now()):
                 return found
             # Its time is up, or the order has changed: Bitsby has the last word on it.
@@ -91,12 +92,12 @@ def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
             statuses = set(invoices.order_by().values_list("status", flat=True))
             # Money in the inbox is an order's by its invoice: where there is none, none can wait.
             has_money = ledger.has_money(order) or (statuses and has_unbooked_money(order))
-            if BitsbyInvoice.PAID in statuses or has_money:
+            if InvoiceStatus.PAID in statuses or has_money:
                 raise NotPayable(f"order {order.number} has a payment that is being looked at")
             live: BitsbyInvoice | None = None
             if statuses & set(BitsbyInvoice.LIVE):
                 live = invoices.live().select_for_update().first()
-            if live is not None and live.status == BitsbyInvoice.CREATING:
+            if live is not None and live.status == InvoiceStatus.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
                 expire_attempt(live, NO_ANSWER)
@@ -126,15 +127,15 @@ def _replace_invoice(invoice: BitsbyInvoice) -> None:
     """
     outcome = invoice_refresh.refresh(invoice, factory.for_buyer())
     invoice.refresh_from_db()
-    if invoice.status == BitsbyInvoice.PAID or (outcome and outcome.told == schemas.PAID):
+    if invoice.status == InvoiceStatus.PAID or (outcome and outcome.remote_status == schemas.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
-    if invoice.status == BitsbyInvoice.UNPAID:
+    if invoice.status == InvoiceStatus.UNPAID:
         now = db_now()
         if invoice.fits(invoice.order) and not invoice.is_over(now - CLOCK_SKEW):
             raise PaymentInProgress("the invoice is about to expire; try again")
         # Still payable at Bitsby, so it stays watched; money on it will be found.
-        rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=BitsbyInvoice.UNPAID)
-        if rows.update(status=BitsbyInvoice.CANCELED, ended_at=now, error=REPLACED):
+        rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=InvoiceStatus.UNPAID)
+        if rows.update(status=InvoiceStatus.CANCELED, ended_at=now, failure=REPLACED):
             log_change("invoice replaced", invoice)
 
 
@@ -189,7 +190,7 @@ def _store(
     except IntegrityError:
         expire_attempt(attempt, TAKEN)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
-    if invoice.status != BitsbyInvoice.UNPAID:
+    if invoice.status != InvoiceStatus.UNPAID:
         raise PaymentInProgress("the answer came too late; another attempt may have begun")
     return invoice
 
@@ -212,8 +213,8 @@ def _save_created(
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
         # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
         # status. The invoice is kept and watched, but nobody is sent there.
-        is_ours = rows.filter(status=BitsbyInvoice.CREATING).update(
-            **values, status=BitsbyInvoice.UNPAID
+        is_ours = rows.filter(status=InvoiceStatus.CREATING).update(
+            **values, status=InvoiceStatus.UNPAID
         )
         if not is_ours:
             rows.update(**values)
@@ -223,7 +224,7 @@ def _save_created(
                 signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
             )
     if is_ours:
-        for name, value in (values | {"status": BitsbyInvoice.UNPAID}).items():
+        for name, value in (values | {"status": InvoiceStatus.UNPAID}).items():
             setattr(attempt, name, value)
     else:
         attempt.refresh_from_db()

@@ -17,6 +17,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from oscar_bitsby import conf
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
@@ -87,7 +88,7 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
     invoices = BitsbyInvoice.objects.filter(bitsby_id=invoice_id)
     # Most deliveries are about one of these, and a whole row is much to read for them.
     status = invoices.values_list("status", flat=True).first()
-    if status == BitsbyInvoice.PAID:
+    if status == InvoiceStatus.PAID:
         return _answer(200, "settled")
     invoice = invoices.first() if status is not None else None
     if invoice is None:
@@ -98,8 +99,8 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
         outcome = ASKED if asked else NOT_ASKED
     except BitsbyError as error:
         outcome = str(error)
-    invoice.refresh_from_db(fields=["status", "hinted_at", "checked_at"])
-    if invoice.status == BitsbyInvoice.PAID:
+    invoice.refresh_from_db(fields=["status", "webhook_pending_since", "last_refreshed_at"])
+    if invoice.status == InvoiceStatus.PAID:
         status, outcome = 200, SETTLED
     else:
         status = 503
@@ -107,7 +108,7 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
         delivery.answered, delivery.outcome = status, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
         # With the same claim as the row: of a flood one in a while is handed on.
-        if invoice.hinted_at is not None and conf.get().celery:
+        if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
     return _answer(status, "settled" if status == 200 else "try again")
 
@@ -128,9 +129,9 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
     now = db_now()
     # Taken by one UPDATE, so that of deliveries which overlap only one is kept.
     due = BitsbyInvoice.objects.filter(
-        pk=invoice.pk, delivery_kept_at__lte=now - invoice_refresh.REFRESH_INTERVAL
+        pk=invoice.pk, last_delivery_stored_at__lte=now - invoice_refresh.REFRESH_INTERVAL
     )
-    if not due.update(delivery_kept_at=now):
+    if not due.update(last_delivery_stored_at=now):
         return None
     delivery: WebhookDelivery = WebhookDelivery.objects.create(
         invoice=invoice,

@@ -71,7 +71,7 @@ def transfer(amount="10.00000000", **values):
     } | values
 
 
-def told(invoice, status="unpaid", payment=None, **values):
+def invoice_item(invoice, status="unpaid", payment=None, **values):
     """An item of ``invoices/list`` about one of our invoices."""
     item = {
         "id": str(invoice.bitsby_id),
@@ -91,7 +91,7 @@ def told(invoice, status="unpaid", payment=None, **values):
     return item | values
 
 
-def seen(payment=None, invoice=None, **values):
+def payment_item(payment=None, invoice=None, **values):
     """An item of ``payments/list``; ``invoice`` is an item of ``invoices/list``."""
     item = {**(payment or transfer()), "wallet": wallet()}
     if invoice is not None:

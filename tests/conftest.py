@@ -16,6 +16,7 @@ from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from tests import bitsby
 
@@ -183,7 +184,7 @@ def order(place):
 def invoice_for(db):
     """Return a function that stores an invoice as the facade does after Bitsby's answer."""
 
-    def make(order, status=BitsbyInvoice.UNPAID, **values):
+    def make(order, status=InvoiceStatus.UNPAID, **values):
         now = timezone.now()
         defaults = {
             "order": order,

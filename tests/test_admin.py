@@ -361,7 +361,7 @@ def test_the_lists_cost_the_same_however_long_they_are(
     for number in range(20):
         invoice = invoice_for(order, "expired", order_number=f"n{number}")
         BitsbyPayment.objects.create(
-            bitsby_id=bitsby.new_id(), amount=1, invoice=invoice, attention="short"
+            bitsby_id=bitsby.new_id(), amount=1, invoice=invoice, review_reason="short"
         )
         WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=503)
     for model in ("bitsbyinvoice", "bitsbypayment", "webhookdelivery"):
@@ -374,7 +374,7 @@ def test_hostile_words_are_text_on_the_records_pages(fake, invoice, keeper):
     """Errors, names and hashes from outside do not become markup."""
     evil = "<script>alert(1)</script>"
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(
-        uid=evil, error=evil, reply={"x": evil}, wallets=[{"name": evil}]
+        uid=evil, failure=evil, reply={"x": evil}, wallets=[{"name": evil}]
     )
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(),
@@ -444,7 +444,7 @@ def test_any_words_can_be_searched_for_in_every_list(admin_client, invoice, mode
 def test_a_search_finds_whole_values_of_every_kind(admin_client, invoice):
     """Order number, short id, Bitsby's id and a transaction's hash lead to the records."""
     payment = BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, hash="ab12", attention=""
+        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, hash="ab12", review_reason=""
     )
     words = (invoice.order_number, invoice.uid, str(invoice.bitsby_id))
     for name, more in (

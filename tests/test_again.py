@@ -33,7 +33,7 @@ def in_basket():
     return list(lines.values_list("product__title", "quantity"))
 
 
-def told(response):
+def remote(response):
     return " ".join(str(message) for message in get_messages(response.wsgi_request))
 
 
@@ -43,7 +43,7 @@ def test_the_basket_holds_the_same_lines(cancelled):
 
     assert response["Location"] == reverse("basket:summary")
     assert in_basket() == [("Mug", 3)]
-    assert cancelled.number in told(response)
+    assert cancelled.number in remote(response)
 
 
 def test_a_double_click_does_not_double_it(cancelled):
@@ -72,7 +72,7 @@ def test_what_is_out_of_stock_is_told(cancelled):
     response = again(Client(), cancelled)
 
     assert in_basket() == []
-    assert "Mug: " in told(response)
+    assert "Mug: " in remote(response)
 
 
 @pytest.mark.parametrize("gone", ["product", "stock record"])
@@ -86,7 +86,7 @@ def test_what_the_shop_no_longer_sells_is_told(cancelled, product, gone):
     response = again(Client(), cancelled)
 
     assert in_basket() == []
-    assert "“Mug” is no longer available." in told(response)
+    assert "“Mug” is no longer available." in remote(response)
 
 
 @pytest.mark.parametrize("status", ["Pending", "Being processed"])

@@ -138,8 +138,10 @@ def test_what_is_bound_booked_or_dismissed_is_not_offered(fake, place, invoice_f
     invoice_for(order)
     theirs = arrive(fake, invoice_for(other))
     stranger = bitsby.new_id()
-    foreign = bitsby.told(other.bitsby_invoices.get(), "paid", id=str(stranger), uid="elsewhere")
-    elsewhere = bitsby.seen(bitsby.transfer("7.00000000"), foreign)
+    foreign = bitsby.invoice_item(
+        other.bitsby_invoices.get(), "paid", id=str(stranger), uid="elsewhere"
+    )
+    elsewhere = bitsby.payment_item(bitsby.transfer("7.00000000"), foreign)
     fake.payments.append(elsewhere)
     dismissed = arrive(fake, amount="6.00000000")
     BitsbyPayment.objects.filter(pk=dismissed.pk).update(
@@ -223,7 +225,7 @@ def test_a_hash_is_linked_only_to_an_explorer_that_is_known(
 def test_hostile_words_from_bitsby_are_shown_as_text(fake, invoice, keeper, way):
     """Names, addresses and errors from outside do not become markup on any step."""
     evil = "<script>alert(1)</script>"
-    BitsbyInvoice.objects.filter(pk=invoice.pk).update(uid=evil, error=evil)
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(uid=evil, failure=evil)
     item = unbound(
         fake,
         wallet=bitsby.wallet(
@@ -232,7 +234,7 @@ def test_hostile_words_from_bitsby_are_shown_as_text(fake, invoice, keeper, way)
         hash=evil,
     )
     fake.on(BIND, bitsby.error(evil))
-    fake.invoices.append(bitsby.told(invoice))
+    fake.invoices.append(bitsby.invoice_item(invoice))
     url = bind_url(way, invoice.order)
 
     listed = keeper.get(url)
@@ -397,7 +399,7 @@ def test_the_invoice_that_fits_best_is_taken(fake, order, invoice_for, keeper, w
 def test_binding_books_the_payments_own_worth_and_pays_the_order(fake, invoice, keeper, way):
     """Bitsby is told once, asked what is true, and the money is booked at its worth, not asked."""
     payment = arrive(fake, amount="8.00000000")
-    assert payment.attention == "unmatched"
+    assert payment.review_reason == "unmatched"
     item = fake.payments[0]
     takes_bindings(fake, invoice)
 
@@ -413,7 +415,7 @@ def test_binding_books_the_payments_own_worth_and_pays_the_order(fake, invoice, 
     payment.refresh_from_db()
     assert (payment.resolution, payment.resolved_by) == ("bound", keeper.user)
     assert payment.resolution_note == "he wrote that it is his"
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
     (entry,) = logged(keeper.user)
     assert item["id"] in entry
     assert "he wrote that it is his" in entry
@@ -422,7 +424,7 @@ def test_binding_books_the_payments_own_worth_and_pays_the_order(fake, invoice, 
 
     reconciliation.reconcile()
     assert booked(order) == [(item["id"], "8.00")]
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
 
 
 def test_the_admin_log_of_the_order_says_who_bound_and_why(fake, invoice, way):
@@ -451,7 +453,7 @@ def test_an_id_typed_by_hand_is_bound(fake, invoice, keeper, way):
 
     assert "Bound and booked: 12.00 USD" in text
     assert booked(invoice.order) == [(item["id"], "12.00")]
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
 
 
 def test_the_typed_id_goes_before_the_chosen_one(fake, invoice, keeper, way):
@@ -504,7 +506,7 @@ def test_a_payment_bound_to_a_cancelled_order_still_needs_somebody(
 
     assert booked(order) == [(item["id"], "8.00")]
     assert status_of(order) == "Cancelled"
-    waiting = BitsbyPayment.objects.in_inbox().values_list("attention", flat=True)
+    waiting = BitsbyPayment.objects.needs_review().values_list("review_reason", flat=True)
     assert list(waiting) == ["late"]
 
 
@@ -521,7 +523,7 @@ def test_a_second_payment_that_is_bound_stays_in_the_inbox_as_a_refund_to_make(
     confirm(keeper, bind_url(way, order), payment_id=item["id"])
 
     assert [amount for _, amount in booked(order)] == ["10.00", "10.00"]
-    waiting = BitsbyPayment.objects.in_inbox().values_list("attention", flat=True)
+    waiting = BitsbyPayment.objects.needs_review().values_list("review_reason", flat=True)
     assert list(waiting) == ["second"]
 
 
@@ -537,7 +539,7 @@ def test_an_order_whose_status_could_not_be_changed_stays_in_the_inbox(
 
     assert booked(invoice.order) == [(item["id"], "10.00")]
     assert status_of(invoice.order) == "Pending"
-    waiting = BitsbyPayment.objects.in_inbox().values_list("attention", flat=True)
+    waiting = BitsbyPayment.objects.needs_review().values_list("review_reason", flat=True)
     assert list(waiting) == ["status"]
 
 
@@ -551,7 +553,7 @@ def test_a_bound_payment_of_unknown_worth_waits_in_the_inbox_and_staff_are_told(
     text = confirm(keeper, bind_url(way, invoice.order), payment_id=item["id"])
 
     assert booked(invoice.order) == []
-    assert BitsbyPayment.objects.in_inbox().get().attention == "worth"
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "fiat_value"
     assert "does not call the invoice paid" not in text
     assert "the next pass" not in text
 
@@ -594,7 +596,7 @@ def test_the_page_works_without_bitsbys_list(fake, invoice, keeper, way, answer)
 def test_a_refusal_is_shown_and_nothing_booked(fake, invoice, keeper, way):
     """When Bitsby says no, its words are shown, the order stays, and the log keeps the attempt."""
     payment = arrive(fake, amount="8.00000000")
-    fake.invoices.append(bitsby.told(invoice))
+    fake.invoices.append(bitsby.invoice_item(invoice))
     fake.on(BIND, bitsby.error("This payment is too old"))
 
     url = bind_url(way, invoice.order)
@@ -606,7 +608,7 @@ def test_a_refusal_is_shown_and_nothing_booked(fake, invoice, keeper, way):
     assert booked(invoice.order) == []
     assert status_of(invoice.order) == "Pending"
     payment.refresh_from_db()
-    assert (payment.attention, payment.resolved_at) == ("unmatched", None)
+    assert (payment.review_reason, payment.resolved_at) == ("unmatched", None)
     (entry,) = logged(keeper.user)
     assert "too old" in entry
 
@@ -623,7 +625,7 @@ def test_a_lost_answer_to_a_binding_that_was_done_is_found_out(fake, invoice, ke
     assert "Bound and booked: 8.00 USD" in text
     assert booked(invoice.order) == [(item["id"], "8.00")]
     assert status_of(invoice.order) == "Being processed"
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
 
 
 @pytest.mark.parametrize("answer", SILENT, ids=SILENT_IDS)
@@ -632,7 +634,7 @@ def test_a_lost_answer_to_a_binding_that_was_not_done_books_nothing(
 ):
     """When the request never reached Bitsby, nothing is booked and the page says so."""
     item = unbound(fake)
-    fake.invoices.append(bitsby.told(invoice))
+    fake.invoices.append(bitsby.invoice_item(invoice))
     fake.on(BIND, answer)
 
     text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
@@ -672,7 +674,7 @@ def test_when_the_refresh_fails_the_next_pass_books(fake, invoice, keeper, way, 
 def test_a_yes_that_the_list_does_not_know_yet_books_nothing(fake, invoice, keeper, way):
     """When Bitsby says bound but still calls the invoice unpaid, nothing is booked on its word."""
     item = unbound(fake)
-    fake.invoices.append(bitsby.told(invoice))
+    fake.invoices.append(bitsby.invoice_item(invoice))
     fake.on(BIND, bitsby.success("Invoice binded to payment"))
 
     text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
@@ -701,7 +703,7 @@ def test_money_that_the_refresh_found_is_not_denied(fake, invoice, keeper, way):
     url = bind_url(way, invoice.order)
     fields, _ = Page(choose(keeper, url, payment=item["id"])).form_with("confirm")
     own = bitsby.transfer("10.00000000")
-    fake.invoices.append(bitsby.told(invoice, "paid", payment=own))
+    fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=own))
     fake.on(BIND, bitsby.error("Invoice is already paid"))
 
     text = said(keeper, keeper.post(url, fields))

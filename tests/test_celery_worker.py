@@ -184,6 +184,6 @@ def test_a_delivery_without_a_free_slot_is_settled_by_the_worker(
     until(worker.read_text, is_settled)
 
     assert Transaction.objects.count() == 1
-    assert BitsbyInvoice.objects.get().hinted_at is None
+    assert BitsbyInvoice.objects.get().webhook_pending_since is None
     assert len(simulator.control("state")["requests"]) == asked + 1
     assert_spaced(simulator)

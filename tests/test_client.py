@@ -538,8 +538,8 @@ def test_a_whole_life_of_an_invoice(far):
     client = BitsbyClient(KEY, api_url=far.url)
     seeded = far.control("seed", {"invoices": 23})["ids"]
     created = WRITES["/invoices/create"](client)
-    told = {"invoiceId": str(created.id), "amount": "9.00000000"}
-    payment_id = uuid.UUID(far.control("pay", told)["paymentId"])
+    remote = {"invoiceId": str(created.id), "amount": "9.00000000"}
+    payment_id = uuid.UUID(far.control("pay", remote)["paymentId"])
 
     (payment,) = client.list_payments()
     assert (payment.id, payment.amount, payment.invoice) == (payment_id, Decimal(9), None)

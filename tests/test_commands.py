@@ -40,7 +40,7 @@ def run(*args, stream=io.StringIO):
 @pytest.fixture
 def paid(invoice, fake):
     """An invoice that Bitsby calls paid."""
-    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
     return invoice
 
 
@@ -135,8 +135,8 @@ def test_the_key_is_in_no_message(paid, fake):
 
 def test_standing_back_is_no_error(paid):
     """Beside another pass it ends well and says why it did nothing."""
-    GatewayState.create_only()
-    GatewayState.objects.update(pass_until=database_now() + LEASE_DURATION, pass_token="another")
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_until=database_now() + LEASE_DURATION, lease_token="another")
 
     out, _ = run()
 
@@ -191,14 +191,14 @@ def test_the_loop_outlives_bitsbys_errors(order, paid, fake, passes):
 def test_the_loop_outlives_our_own_errors(order, paid, passes, monkeypatch, caplog):
     """A bug, or a database that restarts, is logged; the loop goes on."""
     failures = iter([RuntimeError("the database restarts")])
-    create = GatewayState.create_only
+    create = GatewayState.ensure_exists
 
     def fail_once():
         for failure in failures:
             raise failure
         create()
 
-    monkeypatch.setattr(GatewayState, "create_only", fail_once)
+    monkeypatch.setattr(GatewayState, "ensure_exists", fail_once)
     passes(2)
 
     out, _ = run("--loop", "1")

@@ -20,6 +20,7 @@ from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
 from oscar_bitsby import reconciliation
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.mails import event_types, outbox, sender
@@ -39,7 +40,7 @@ Dispatcher = get_class("communication.utils", "Dispatcher")
 Order = get_model("order", "Order")
 
 BACKENDS = "tests.checkout.mail_backends"
-ALL = [code for code, _ in BuyerMail.CODES]
+ALL = [code for code, _ in MailCode.choices]
 
 pytestmark = pytest.mark.django_db
 
@@ -180,7 +181,7 @@ def sent_codes():
 
 def paid(invoice, amount="10.00000000"):
     """Return what the list of payments says of an invoice paid by that amount of USDT."""
-    return bitsby.seen(bitsby.transfer(amount), bitsby.told(invoice, "paid"))
+    return bitsby.payment_item(bitsby.transfer(amount), bitsby.invoice_item(invoice, "paid"))
 
 
 # What is told, and when
@@ -197,7 +198,7 @@ def test_a_placed_order_waits_for_payment_and_is_not_processed(buy_and_hear):
     assert "waiting for your payment" in message.subject
     assert "processed shortly" not in message.body
     row = order.bitsby_mails.get()
-    assert (row.code, row.status, row.tries) == (BuyerMail.PLACED, "sent", 1)
+    assert (row.code, row.status, row.tries) == (MailCode.PLACED, "sent", 1)
 
 
 def test_a_registered_buyer_is_written_to_as_well(buy_and_hear, registered):
@@ -222,12 +223,12 @@ def test_who_may_have_paid_is_told_until_when_the_page_is_open_and_no_other_end(
     """While an invoice is live nobody knows when the order ends, whatever else was seen."""
     order = buy()
     invoice = start_payment(order)
-    fake.payments = [bitsby.seen(bitsby.transfer("8.00000000"))]
+    fake.payments = [bitsby.payment_item(bitsby.transfer("8.00000000"))]
     reconciliation.reconcile()
 
     the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
     context = build_context(order.bitsby_mails.get())
-    assert context["standing"].state == "unsure"
+    assert context["payment_status"].state == "possible_mismatch"
     assert (context["until"], context["kept_until"]) == (invoice.expires_at, None)
 
 
@@ -250,7 +251,7 @@ def test_received_money_is_told_once(order, invoice, fake):
     the_mail(order, "received your payment of $10.00", "You need not do anything else")
     assert report.mails == 1
     assert "1 mails sent" in str(report)
-    assert sent_codes() == [BuyerMail.PAID]
+    assert sent_codes() == [MailCode.PAID]
 
 
 def test_no_page_and_no_delivery_waits_for_a_mail_server(
@@ -258,7 +259,7 @@ def test_no_page_and_no_delivery_waits_for_a_mail_server(
 ):
     """Whoever settles a payment only notes the mail; the next pass sends it."""
     mail_server("Refusing")
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
     committed(refresh, invoice)
     row = order.bitsby_mails.get()
     assert (row.status, row.tries) == ("waiting", 0)
@@ -284,7 +285,7 @@ def test_another_amount_is_told_with_what_happens_next(order, invoice, fake, amo
     reconciliation.reconcile()
 
     the_mail(order, *words, "do not pay again", "write to you about what happens next")
-    assert sent_codes() == [BuyerMail.AMOUNT]
+    assert sent_codes() == [MailCode.OTHER_AMOUNT]
 
 
 def test_late_money_is_not_lost(place, invoice_for, fake):
@@ -313,7 +314,7 @@ def test_a_second_payment_is_told_as_one_too_many(order, invoice_for, fake):
 def test_money_on_an_expired_invoice_is_told_as_being_looked_at(order, ended, fake):
     """A payment that does not count by itself is told of, and nobody is asked to pay again."""
     payment = bitsby.transfer()
-    fake.invoices = [bitsby.told(ended, "expired", payment)]
+    fake.invoices = [bitsby.invoice_item(ended, "expired", payment)]
 
     reconciliation.reconcile()
 
@@ -322,11 +323,11 @@ def test_money_on_an_expired_invoice_is_told_as_being_looked_at(order, ended, fa
 
 def test_strangers_money_is_told_to_nobody(order, invoice, fake):
     """A payment that is bound to no order leads to no mail."""
-    fake.payments = [bitsby.seen(bitsby.transfer("9.99"))]
+    fake.payments = [bitsby.payment_item(bitsby.transfer("9.99"))]
 
     reconciliation.reconcile()
 
-    assert BitsbyPayment.objects.get().attention == "unmatched"
+    assert BitsbyPayment.objects.get().review_reason == "unmatched"
     assert mail.outbox == []
 
 
@@ -334,13 +335,13 @@ def test_a_wrong_amount_that_staff_knew_of_is_thanked_for(
     order, invoice, fake, staff_user, committed
 ):
     """When staff bind a payment of another amount, its buyer hears that it is received."""
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer("8.00000000"))]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer("8.00000000"))]
     refresh(invoice)
     committed(review.resolve_as_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
     reconciliation.reconcile()
 
     the_mail(order, "received your payment of $8.00")
-    assert order.bitsby_mails.get(code=BuyerMail.AMOUNT).status == "dropped"
+    assert order.bitsby_mails.get(code=MailCode.OTHER_AMOUNT).status == "dropped"
 
 
 def test_a_wrong_amount_that_staff_accept_later_is_thanked_for(order, invoice, fake, staff_user):
@@ -362,11 +363,11 @@ def test_an_order_that_staff_settle_again_is_told_as_paid(
     pipeline = {**settings.OSCAR_ORDER_STATUS_PIPELINE, "Cancelled": ("Being processed",)}
     order = place()
     invoice = invoice_for(order, "expired", ended_at=timezone.now() - dt.timedelta(hours=2))
-    fake.invoices = [bitsby.told(invoice, "expired")]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     reconciliation.reconcile()
     fake.payments = [paid(invoice)]
     reconciliation.reconcile()
-    assert sent_codes() == [BuyerMail.CANCELLED, BuyerMail.AMOUNT]
+    assert sent_codes() == [MailCode.CANCELLED, MailCode.OTHER_AMOUNT]
     mail.outbox.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Order, "pipeline", pipeline)
@@ -390,7 +391,7 @@ def test_a_long_time_to_pay_is_reminded_of_once(order, invoice_for, fake, minute
         "still waiting for your payment of $10.00",
         f"until {shown(invoice.expires_at)} (Europe/Berlin)",
     )
-    assert sent_codes() == [BuyerMail.REMINDER]
+    assert sent_codes() == [MailCode.REMINDER]
 
 
 @pytest.mark.parametrize(("minutes", "hours"), [(10, 1), (61, 12), (50, 3), (4, 12)])
@@ -411,13 +412,13 @@ def test_who_has_paid_is_not_reminded(order, long_invoice, fake):
 
     reconciliation.reconcile()
 
-    assert sent_codes() == [BuyerMail.PAID]
+    assert sent_codes() == [MailCode.PAID]
 
 
 @pytest.mark.parametrize("amount", ["9.50000000", "5.50000000", "19.00000000"])
 def test_who_may_have_paid_a_wrong_amount_is_not_reminded(order, long_invoice, fake, amount):
     """While an unbound payment waits that may be this buyer's, nobody asks the buyer to pay."""
-    fake.payments = [bitsby.seen(bitsby.transfer(amount))]
+    fake.payments = [bitsby.payment_item(bitsby.transfer(amount))]
 
     reconciliation.reconcile()
 
@@ -427,7 +428,7 @@ def test_who_may_have_paid_a_wrong_amount_is_not_reminded(order, long_invoice, f
 def test_who_has_money_waiting_is_not_reminded(order, long_invoice, fake):
     """A payment of this order that staff must look at keeps the reminder back."""
     BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), amount=10, invoice=long_invoice, attention="worth"
+        bitsby_id=bitsby.new_id(), amount=10, invoice=long_invoice, review_reason="fiat_value"
     )
 
     reconciliation.reconcile()
@@ -437,7 +438,7 @@ def test_who_has_money_waiting_is_not_reminded(order, long_invoice, fake):
 
 def test_an_invoice_that_ran_out_is_told_with_the_way_to_pay_again(order, ended, fake):
     """The buyer learns once that the time is over, how long the order is kept, and where to pay."""
-    fake.invoices = [bitsby.told(ended, "expired")]
+    fake.invoices = [bitsby.invoice_item(ended, "expired")]
 
     reconciliation.reconcile()
     reconciliation.reconcile()
@@ -448,24 +449,24 @@ def test_an_invoice_that_ran_out_is_told_with_the_way_to_pay_again(order, ended,
         "To pay $10.00, get a new amount",
         "do not pay again",
     )
-    assert sent_codes() == [BuyerMail.EXPIRED]
+    assert sent_codes() == [MailCode.EXPIRED]
 
 
 def test_each_invoice_of_an_order_runs_out_for_itself(order, ended, invoice_for, fake, move_time):
     """Who asked for a new amount and let that expire as well is told again."""
-    fake.invoices = [bitsby.told(ended, "expired")]
+    fake.invoices = [bitsby.invoice_item(ended, "expired")]
     reconciliation.reconcile()
     second = invoice_for(order, expires_at=timezone.now() + dt.timedelta(minutes=1))
-    fake.invoices.append(bitsby.told(second, "expired"))
+    fake.invoices.append(bitsby.invoice_item(second, "expired"))
     move_time(minutes=2)
     reconciliation.reconcile()
 
-    assert sent_codes() == [BuyerMail.EXPIRED] * 2
+    assert sent_codes() == [MailCode.EXPIRED] * 2
 
 
 def test_who_pays_again_already_is_not_told_that_the_time_is_over(order, ended, fake):
     """A buyer who found the end out and has a new invoice gets no mail about the old one."""
-    fake.invoices = [bitsby.told(ended, "expired")]
+    fake.invoices = [bitsby.invoice_item(ended, "expired")]
     start_payment(order)
     reconciliation.reconcile()
 
@@ -479,7 +480,7 @@ def test_of_two_ends_that_wait_to_be_told_the_newer_is(order, invoice_for, fake)
     for minutes in (10, 0):
         at = ended - dt.timedelta(minutes=minutes)
         invoice = invoice_for(order, "expired", expires_at=at, ended_at=at)
-        outbox.enqueue(BuyerMail.EXPIRED, order, invoice=invoice)
+        outbox.enqueue(MailCode.EXPIRED, order, invoice=invoice)
 
     sender.send_pending()
 
@@ -493,21 +494,21 @@ def test_an_order_that_is_cancelled_at_once_is_not_offered_again(
 ):
     """Without time to pay again, the buyer hears only that the order is cancelled."""
     configure(CANCEL_AFTER=patience)
-    fake.invoices = [bitsby.told(ended, "expired")]
+    fake.invoices = [bitsby.invoice_item(ended, "expired")]
 
     reconciliation.reconcile()
-    assert BuyerMail.EXPIRED not in sent_codes()
+    assert MailCode.EXPIRED not in sent_codes()
     with pytest.MonkeyPatch.context() as patch:
         later = timezone.now() + dt.timedelta(minutes=5)
         patch.setattr("django.utils.timezone.now", lambda: later)
         reconciliation.reconcile()
 
-    assert sent_codes() == [BuyerMail.CANCELLED]
+    assert sent_codes() == [MailCode.CANCELLED]
 
 
 def test_a_cancelled_order_is_told_with_what_to_do(order, ended, fake, move_time):
     """The buyer learns that nothing is owed, that sent money is not lost, and how to order."""
-    fake.invoices = [bitsby.told(ended, "expired")]
+    fake.invoices = [bitsby.invoice_item(ended, "expired")]
     reconciliation.reconcile()
     mail.outbox.clear()
     move_time(hours=2)
@@ -540,7 +541,7 @@ def test_a_shop_can_keep_oscars_mail(configure, buy, fake, move_time):
     configure(MAILS=False)
     order = buy()
     invoice = start_payment(order)
-    fake.invoices = [bitsby.told(invoice, "expired")]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     for hours in (1, 2):
         move_time(hours=hours)
         reconciliation.reconcile()
@@ -554,7 +555,7 @@ def test_a_shop_can_keep_oscars_mail(configure, buy, fake, move_time):
 
 def test_mails_that_wait_when_they_are_switched_off_are_dropped(configure, order, fake):
     """What was noted before ``MAILS`` became False is not sent after."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     configure(MAILS=False)
     reconciliation.reconcile()
 
@@ -582,7 +583,7 @@ def test_the_language_of_all_mails_is_the_one_of_placing(buy_and_hear, guest, fa
 
 def test_a_language_that_the_shop_gave_up_is_replaced(order, invoice, fake):
     """A mail in a language that is no more is written in the shop's own."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     BuyerMail.objects.update(language="tlh")
     sender.send_pending()
 
@@ -632,7 +633,7 @@ def test_the_mails_stand_in_oscars_dashboard_and_can_be_edited_there(
     page = admin_client.get(reverse("dashboard:comms-list")).content.decode()
     assert all(code in page for code in ALL)
     admin_client.post(
-        reverse("dashboard:comms-update", args=[BuyerMail.PAID]),
+        reverse("dashboard:comms-update", args=[MailCode.PAID]),
         {
             "name": "Paid",
             "email_subject_template": "Thanks for {{ order.number }}",
@@ -654,21 +655,21 @@ def test_the_order_notes_which_mails_were_sent(order, invoice, fake):
     reconciliation.reconcile()
 
     event = CommunicationEvent.objects.get(order=order)
-    assert event.event_type.code == BuyerMail.PAID
+    assert event.event_type.code == MailCode.PAID
 
 
 def test_event_types_are_made_by_migrating_and_not_twice():
     """``migrate`` makes what is missing and leaves what staff have written."""
     CommunicationEventType.objects.filter(code__in=ALL).delete()
     CommunicationEventType.objects.create(
-        code=BuyerMail.PAID, name="Ours", email_subject_template="Thanks"
+        code=MailCode.PAID, name="Ours", email_subject_template="Thanks"
     )
     for _ in range(2):
         emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
 
     rows = CommunicationEventType.objects.filter(code__startswith="BITSBY_")
     assert sorted(rows.values_list("code", flat=True)) == sorted(ALL)
-    assert rows.get(code=BuyerMail.PAID).email_subject_template == "Thanks"
+    assert rows.get(code=MailCode.PAID).email_subject_template == "Thanks"
 
 
 def test_a_shop_that_does_not_use_the_app_has_no_event_types(settings):
@@ -684,7 +685,7 @@ def test_a_shop_that_does_not_use_the_app_has_no_event_types(settings):
 def test_a_broken_text_of_staff_is_tried_again_when_it_is_mended(order, invoice, fake):
     """A template that cannot be rendered breaks nothing, and its mail goes out later."""
     event_types.ensure_all_exist()
-    broken = CommunicationEventType.objects.filter(code=BuyerMail.PAID)
+    broken = CommunicationEventType.objects.filter(code=MailCode.PAID)
     broken.update(email_body_template="{% broken %}")
     fake.payments = [paid(invoice)]
     assert reconciliation.reconcile().booked == 1
@@ -698,7 +699,7 @@ def test_a_broken_text_of_staff_is_tried_again_when_it_is_mended(order, invoice,
 def test_an_empty_text_switches_its_mail_off(order, invoice, fake):
     """A mail whose subject is empty is not sent."""
     event_types.ensure_all_exist()
-    CommunicationEventType.objects.filter(code=BuyerMail.PAID).update(email_subject_template="")
+    CommunicationEventType.objects.filter(code=MailCode.PAID).update(email_subject_template="")
     fake.payments = [paid(invoice)]
     reconciliation.reconcile()
 
@@ -735,7 +736,7 @@ def test_settling_and_cancelling_do_not_need_a_mail_server(mail_server, place, i
     old = timezone.now() - dt.timedelta(hours=3)
     invoices = [invoice_for(orders[0]), invoice_for(orders[1], expires_at=old, created_at=old)]
     fake.payments = [paid(invoices[0])]
-    fake.invoices = [bitsby.told(invoices[1], "expired")]
+    fake.invoices = [bitsby.invoice_item(invoices[1], "expired")]
 
     report = reconciliation.reconcile()
 
@@ -761,7 +762,7 @@ def test_a_server_that_stays_down_is_asked_a_few_times_only(
         lambda backend, messages: tries.append(timezone.now()) or refuse(backend, messages),
     )
     start = timezone.now()
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     Order.objects.update(date_placed=start + dt.timedelta(days=2))
     for _ in range(24 * 6):
         sender.send_pending()
@@ -775,7 +776,7 @@ def test_a_server_that_stays_down_is_asked_a_few_times_only(
 
 def test_old_news_is_not_sent(order, move_time):
     """What could not be sent within a day is given up."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     move_time(hours=25)
     sender.send_pending()
 
@@ -788,7 +789,7 @@ def test_a_process_that_dies_while_sending_is_not_repeated(
 ):
     """Where nobody knows whether a mail went out, it is not sent again, and staff see why."""
     mail_server("Dying")
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     with pytest.raises(SystemExit):
         sender.send_pending()
     mail_server()
@@ -806,7 +807,7 @@ def test_a_process_that_dies_while_sending_is_not_repeated(
 def test_a_connection_that_broke_while_sending_is_not_repeated(mail_server, order):
     """A server that hangs up may have taken the mail, so it is not given it again."""
     mail_server("HangingUp")
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     sender.send_pending()
     mail_server()
     sender.send_pending()
@@ -825,7 +826,7 @@ def test_what_fails_after_a_mail_has_left_does_not_send_it_again(
 
     monkeypatch.setattr(Dispatcher, "create_email", fail)
     order = place(user=factories.UserFactory(email="ada@example.com"))
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     sender.send_pending()
     sender.send_pending()
 
@@ -852,7 +853,7 @@ def test_who_is_gone_is_not_written_to(place, gone):
     """A deleted order or user, or one without an address, ends the mail and nothing else."""
     user = factories.UserFactory(email="" if gone == "address" else "ada@example.com")
     order = place(user=user)
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     if gone == "user":
         user.delete()
     elif gone == "order":
@@ -871,12 +872,12 @@ TAKEN_OVER = "the shop deals with the order in another way"
 @pytest.mark.parametrize(
     ("code", "status", "why"),
     [
-        (BuyerMail.PLACED, "Being processed", TAKEN_OVER),
-        (BuyerMail.PLACED, "Cancelled", "the order is cancelled"),
-        (BuyerMail.PAID, "Cancelled", "the order is cancelled"),
-        (BuyerMail.EXPIRED, "Being processed", TAKEN_OVER),
-        (BuyerMail.CANCELLED, "Being processed", TAKEN_OVER),
-        (BuyerMail.CANCELLED, "Pending", "the order is expired"),
+        (MailCode.PLACED, "Being processed", TAKEN_OVER),
+        (MailCode.PLACED, "Cancelled", "the order is cancelled"),
+        (MailCode.PAID, "Cancelled", "the order is cancelled"),
+        (MailCode.EXPIRED, "Being processed", TAKEN_OVER),
+        (MailCode.CANCELLED, "Being processed", TAKEN_OVER),
+        (MailCode.CANCELLED, "Pending", "the order is expired"),
     ],
 )
 def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status, why):
@@ -895,7 +896,7 @@ def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status,
 def test_what_was_noted_before_is_noted_once_and_is_no_error(order, caplog):
     """Passes, pages and deliveries note the same; the second one finds it there."""
     for _ in range(2):
-        outbox.enqueue(BuyerMail.PAID, order)
+        outbox.enqueue(MailCode.PAID, order)
 
     assert BuyerMail.objects.count() == 1
     assert caplog.records == []
@@ -903,11 +904,11 @@ def test_what_was_noted_before_is_noted_once_and_is_no_error(order, caplog):
 
 def test_an_expiry_is_not_told_to_who_has_paid_meanwhile(order, ended, fake):
     """Money that comes between noting and sending makes the mail about the end untrue."""
-    outbox.enqueue(BuyerMail.EXPIRED, order, invoice=ended)
+    outbox.enqueue(MailCode.EXPIRED, order, invoice=ended)
     fake.payments = [paid(ended)]
     reconciliation.reconcile()
 
-    assert sent_codes() == [BuyerMail.PAID]
+    assert sent_codes() == [MailCode.PAID]
 
 
 @pytest.mark.parametrize("word", ["paid", "expired"])
@@ -917,12 +918,12 @@ def test_a_cancelled_order_that_money_came_for_is_not_told_that_none_did(
     """Between cancelling and its mail a payment came: the buyer hears of that instead."""
     Order.objects.update(status="Cancelled")
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
-    outbox.enqueue(BuyerMail.CANCELLED, order)
-    told = bitsby.told(invoice, word)
-    fake.payments = [bitsby.seen(bitsby.transfer(), told)]
+    outbox.enqueue(MailCode.CANCELLED, order)
+    remote = bitsby.invoice_item(invoice, word)
+    fake.payments = [bitsby.payment_item(bitsby.transfer(), remote)]
     reconciliation.reconcile()
 
-    assert sent_codes() == [BuyerMail.AMOUNT]
+    assert sent_codes() == [MailCode.OTHER_AMOUNT]
 
 
 # Passes
@@ -961,7 +962,7 @@ def test_a_slow_mail_server_gets_a_few_seconds_of_a_pass(monkeypatch, mail_serve
         sender, "send", lambda pk: setattr(clock, "now", clock.now + 15) or send_mail(pk)
     )
     for _ in range(4):
-        outbox.enqueue(BuyerMail.PLACED, place())
+        outbox.enqueue(MailCode.PLACED, place())
 
     assert sender.send_pending() == 2
     assert sender.send_pending() == 2
@@ -971,22 +972,22 @@ def test_a_slow_mail_server_gets_a_few_seconds_of_a_pass(monkeypatch, mail_serve
 def test_a_pass_says_between_mails_that_it_runs_and_stops_when_it_was_replaced(place):
     """A pass whose lease was lost sends no more mails."""
     for _ in range(3):
-        outbox.enqueue(BuyerMail.PLACED, place())
+        outbox.enqueue(MailCode.PLACED, place())
     calls = []
 
-    def keep_alive():
+    def renew_lease():
         calls.append(1)
         if len(calls) == 2:
             raise run.PassLost("another pass has taken over")
 
-    sender.send_pending_safely(keep_alive)
+    sender.send_pending_safely(renew_lease)
 
     assert len(mail.outbox) == 1
 
 
 def test_mails_go_out_while_bitsby_is_down(order, invoice, fake):
     """A gateway that does not answer keeps no mail back."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     fake.on("/payments/list", (500, {}, "down"))
     with pytest.raises(GatewayError):
         reconciliation.reconcile()
@@ -996,7 +997,7 @@ def test_mails_go_out_while_bitsby_is_down(order, invoice, fake):
 
 def test_mails_go_out_when_something_unforeseen_ends_a_pass(order, fake, monkeypatch):
     """Whatever breaks a pass, buyers do not wait for it to be mended."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
 
     def fail(*args, **kwargs):
         raise RuntimeError("unforeseen")
@@ -1010,11 +1011,11 @@ def test_mails_go_out_when_something_unforeseen_ends_a_pass(order, fake, monkeyp
 
 def test_who_may_have_paid_is_not_told_that_nothing_was_seen(order, ended, fake):
     """The mail about the end says what the page says: perhaps it was you, do not pay again."""
-    fake.invoices = [bitsby.told(ended, "expired")]
+    fake.invoices = [bitsby.invoice_item(ended, "expired")]
     wallet = bitsby.wallet()
     seen_at = timezone.now() - dt.timedelta(minutes=30)
     payment = bitsby.transfer("8.00000000", transactionDatetime=bitsby.written(seen_at))
-    fake.payments = [bitsby.seen(payment, wallet=wallet)]
+    fake.payments = [bitsby.payment_item(payment, wallet=wallet)]
 
     reconciliation.reconcile()
 
@@ -1024,7 +1025,7 @@ def test_who_may_have_paid_is_not_told_that_nothing_was_seen(order, ended, fake)
 
 def test_a_dry_run_sends_nothing(order, long_invoice, fake):
     """``--dry-run`` neither notes nor sends."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     reconciliation.reconcile(dry_run=True)
 
     assert mail.outbox == []
@@ -1036,7 +1037,7 @@ def test_a_dry_run_sends_nothing(order, long_invoice, fake):
 def test_two_processes_never_send_the_same_mail(place, turn):
     """Of senders that find the same mails at the same moment, one sends each."""
     for _ in range(3):
-        outbox.enqueue(BuyerMail.PLACED, place())
+        outbox.enqueue(MailCode.PLACED, place())
     results = at_once(*[sender.send_pending] * 4)
 
     assert failures(results) == []
@@ -1048,8 +1049,8 @@ def test_two_processes_never_send_the_same_mail(place, turn):
 @pytest.mark.parametrize("turn", range(4))
 def test_passes_and_pages_that_settle_at_once_send_one_mail(order, invoice, fake, turn):
     """Whoever settles first, the buyer is thanked once."""
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    fake.payments = [bitsby.seen(invoice=fake.invoices[0], **fake.invoices[0]["payment"])]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
+    fake.payments = [bitsby.payment_item(invoice=fake.invoices[0], **fake.invoices[0]["payment"])]
 
     results = at_once(
         reconciliation.reconcile,
@@ -1059,7 +1060,7 @@ def test_passes_and_pages_that_settle_at_once_send_one_mail(order, invoice, fake
     reconciliation.reconcile()
 
     assert failures(results) == []
-    assert sent_codes() == [BuyerMail.PAID]
+    assert sent_codes() == [MailCode.PAID]
     assert order.sources.get().amount_debited == Decimal("10.00")
 
 
@@ -1069,7 +1070,7 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
     inside = []
     mail_server("Slow")
     mail_backends.Slow.meanwhile = lambda: inside.append(connection.in_atomic_block)
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
     refresh(invoice)
     reconciliation.reconcile()
 
@@ -1078,7 +1079,7 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
 
 def test_staff_see_the_mails_in_the_admin(admin_client, order):
     """The admin lists what was sent to whom, and why something was not."""
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     order.user = factories.UserFactory(email="")
     order.save()
     sender.send_pending()
@@ -1152,7 +1153,7 @@ def test_the_key_is_in_no_mail_and_no_row(mail_server, order, monkeypatch):
 
     mail_server("Refusing")
     monkeypatch.setattr(mail_backends.Refusing, "send_messages", refuse)
-    outbox.enqueue(BuyerMail.PLACED, order)
+    outbox.enqueue(MailCode.PLACED, order)
     sender.send_pending()
 
     row = BuyerMail.objects.get()

@@ -54,7 +54,7 @@ def given(settings):
 
 def test_the_defaults_are_as_designed():
     """Each documented key has its documented default, and there are no others."""
-    assert {key: told for key, (told, _) in DEFAULTS.items()} == conf.DEFAULTS
+    assert {key: remote for key, (remote, _) in DEFAULTS.items()} == conf.DEFAULTS
 
 
 def test_each_setting_is_a_field():
@@ -349,8 +349,8 @@ def test_a_secret_is_compared(text, same):
 
 def test_a_text_is_cleaned_of_a_secret():
     """Every occurrence becomes stars; an empty secret changes nothing."""
-    assert Secret("hush").clean("a hush, ahush") == "a ***, a***"
-    assert Secret("").clean("abc") == "abc"
+    assert Secret("hush").redact("a hush, ahush") == "a ***, a***"
+    assert Secret("").redact("abc") == "abc"
 
 
 def test_a_secret_may_be_empty():

@@ -100,7 +100,7 @@ def rows(number, **values):
                 "hash": f"hash{count:04}",
                 "transaction_at": now,
                 "seen_at": now + dt.timedelta(seconds=count),
-                "attention": "unmatched",
+                "review_reason": "unmatched",
             }
             | values
         )
@@ -170,7 +170,7 @@ def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
 def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoice_for, keeper):
     """Every link of a row leads somewhere, also where the payment's own order is gone."""
     gone, right = invoice_for(place()), invoice_for(place())
-    (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON, invoice=gone, attention="short")
+    (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON, invoice=gone, review_reason="short")
     gone.order.delete()
 
     card = card_of(keeper, payment)
@@ -266,12 +266,12 @@ def elsewhere(fake, place, invoice_for):
     """Money bound to an invoice that we do not know, and an open invoice that it would fit."""
     ago = timezone.now() - dt.timedelta(minutes=10)
     invoice = invoice_for(place(), created_at=ago)
-    stranger = bitsby.told(invoice, "paid", id=str(bitsby.new_id()), uid="elsewhere")
-    item = bitsby.seen(bitsby.transfer("9.90000000"), stranger)
+    stranger = bitsby.invoice_item(invoice, "paid", id=str(bitsby.new_id()), uid="elsewhere")
+    item = bitsby.payment_item(bitsby.transfer("9.90000000"), stranger)
     fake.payments.append(item)
     arrive(fake, amount="1.00000000")
     payment = BitsbyPayment.objects.get(bitsby_id=item["id"])
-    assert payment.attention == "unknown"
+    assert payment.review_reason == "unknown"
     return payment
 
 
@@ -324,8 +324,10 @@ def test_money_of_a_deleted_order_stays_visible(fake, invoice, keeper):
 
 def test_payments_of_other_projects_are_kept_apart(fake, waiting, keeper):
     """Money of another project of the account never reaches this shop's inbox or number."""
-    foreign = bitsby.told(waiting, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id()))
-    fake.payments.append(bitsby.seen(bitsby.transfer("7.77000000"), foreign))
+    foreign = bitsby.invoice_item(
+        waiting, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id())
+    )
+    fake.payments.append(bitsby.payment_item(bitsby.transfer("7.77000000"), foreign))
     arrive(fake, waiting, "500.00000000", wallet=bitsby.wallet())
 
     response = keeper.get(reverse(INBOX))
@@ -409,7 +411,10 @@ def test_the_inbox_costs_the_same_however_long_it_is(
     def add(number):
         for count in range(number):
             invoice = invoice_for(place(), "paid")
-            kinds = [{"invoice": invoice, "worth": 8, "currency": "USD", "attention": "short"}, {}]
+            kinds = [
+                {"invoice": invoice, "fiat_value": 8, "currency": "USD", "review_reason": "short"},
+                {},
+            ]
             for values in kinds:
                 resolved = {
                     "resolved_at": timezone.now(),
@@ -458,7 +463,7 @@ def test_the_navigation_shows_how_many_payments_wait(keeper):
     assert {reverse(INBOX), reverse(INVOICES)} <= set(Page(keeper.get(index)).links)
     rows(7)
     rows(2, resolved_at=timezone.now())
-    rows(2, attention="")
+    rows(2, review_reason="")
     assert "Bitsby (7)" in Page(keeper.get(index)).text
     rows(92)
     assert "Bitsby (99)" in Page(keeper.get(index)).text
@@ -556,9 +561,9 @@ def test_invoices_are_narrowed_by_each_filter(invoices, keeper):
     assert listed(keeper, date_to=week) == ["uid-old"]
     assert listed(keeper, date_from=week) == ["uid-short", "uid-euro", "uid-unpaid"]
     assert len(listed(keeper, date_from=today.isoformat(), date_to=today.isoformat())) == 3
-    assert listed(keeper, attention="on") == ["uid-short"]
-    assert listed(keeper, attention="on", currency="EUR") == []
-    assert listed(keeper, status="paid", currency="USD", attention="on") == ["uid-short"]
+    assert listed(keeper, review_reason="on") == ["uid-short"]
+    assert listed(keeper, review_reason="on", currency="EUR") == []
+    assert listed(keeper, status="paid", currency="USD", review_reason="on") == ["uid-short"]
 
 
 def test_invoices_are_found_by_number_uid_id_and_hash(invoices, keeper):
@@ -667,7 +672,7 @@ def test_the_list_costs_the_same_however_long_it_is(
 
 def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, keeper):
     """Asked, received and difference, invoices, payments, decisions, deliveries, buyer's link."""
-    old = invoice_for(order, "expired", uid="uid-old", error="it did not last")
+    old = invoice_for(order, "expired", uid="uid-old", failure="it did not last")
     newer = invoice_for(order, uid="uid-new")
     payment = arrive(fake, newer)
     WebhookDelivery.objects.create(invoice=newer, body="{}", answered=503, outcome="no slot free")
@@ -736,7 +741,7 @@ def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, keeper):
             rows(
                 1,
                 invoice=invoice,
-                worth=8,
+                fiat_value=8,
                 currency="USD",
                 resolved_at=timezone.now(),
                 resolved_by=colleagues[count % 3],
@@ -759,7 +764,7 @@ def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, keeper):
 def test_refreshing_asks_bitsby_and_settles_what_it_says(fake, invoice, keeper):
     """The button asks about this invoice alone; money that came is booked, and staff are told."""
     payment = bitsby.transfer("10.00000000")
-    fake.invoices.append(bitsby.told(invoice, "paid", payment=payment))
+    fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
     (url,) = button(tab_of(keeper, invoice.order), "/refresh/")
 
     text = said(keeper, keeper.post(url))
@@ -806,9 +811,9 @@ def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, k
 
 def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, keeper):
     """Bitsby cancels, says so in its list, and the invoice, the page and the log say it too."""
-    told = bitsby.told(invoice, views=0)
-    fake.invoices.append(told)
-    fake.on(CANCEL, lambda fields: told.update(status="canceled") or bitsby.success("canceled"))
+    remote = bitsby.invoice_item(invoice, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
     assert "The invoice is canceled." in said(keeper, keeper.post(url, {"note": "he asked me to"}))
@@ -835,7 +840,7 @@ def test_a_cancellation_that_bitsby_does_not_make_is_told(
     fake, invoice, keeper, answer, views, text
 ):
     """Only what the list says counts: the invoice stays open, and the page says why."""
-    fake.invoices.append(bitsby.told(invoice, views=views))
+    fake.invoices.append(bitsby.invoice_item(invoice, views=views))
     fake.on(CANCEL, answer)
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
@@ -851,9 +856,9 @@ def test_a_cancellation_that_bitsby_does_not_make_is_told(
 
 def test_a_lost_answer_to_a_cancellation_is_found_out(fake, invoice, keeper):
     """When Bitsby cancelled but its answer was lost, the list tells the truth."""
-    told = bitsby.told(invoice, views=0)
-    fake.invoices.append(told)
-    fake.on(CANCEL, lambda fields: told.update(status="canceled") or (502, {}, ""))
+    remote = bitsby.invoice_item(invoice, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or (502, {}, ""))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
     assert "The invoice is canceled." in said(keeper, keeper.post(url))
@@ -874,7 +879,7 @@ def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, keeper):
 def test_cancelling_what_was_paid_in_between_books_the_money(fake, invoice, keeper):
     """The buyer was quicker: the cancellation fails, and his money is booked."""
     payment = bitsby.transfer("10.00000000")
-    fake.invoices.append(bitsby.told(invoice, "paid", payment=payment))
+    fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
     fake.on(CANCEL, bitsby.error("Only an unpaid invoice can be canceled"))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
@@ -885,9 +890,9 @@ def test_cancelling_what_was_paid_in_between_books_the_money(fake, invoice, keep
 
 def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invoice, keeper):
     """Without an order, the actions lead back to the list of invoices."""
-    told = bitsby.told(invoice, views=0)
-    fake.invoices.append(told)
-    fake.on(CANCEL, lambda fields: told.update(status="canceled") or bitsby.success("canceled"))
+    remote = bitsby.invoice_item(invoice, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
     invoice.order.sources.all().delete()
     Order.objects.filter(pk=invoice.order.pk).delete()
 
@@ -901,7 +906,7 @@ def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invo
 
 def test_hostile_words_are_text_on_every_page(place, invoice_for, keeper):
     """Hashes, addresses, names, ids, errors and reasons do not become markup anywhere."""
-    invoice = invoice_for(place(), "expired", uid=EVIL, error=EVIL)
+    invoice = invoice_for(place(), "expired", uid=EVIL, failure=EVIL)
     WebhookDelivery.objects.create(invoice=invoice, body=EVIL, answered=400, outcome=EVIL)
     hostile = {
         "hash": EVIL,
@@ -910,7 +915,9 @@ def test_hostile_words_are_text_on_every_page(place, invoice_for, keeper):
         "cryptocurrency": EVIL,
         "resolution_note": EVIL,
     }
-    (bound,) = rows(1, invoice=invoice, worth=8, currency="USD", attention="short", **hostile)
+    (bound,) = rows(
+        1, invoice=invoice, fiat_value=8, currency="USD", review_reason="short", **hostile
+    )
     rows(1, **hostile)
     rows(1, resolved_at=timezone.now(), resolution="dismissed", **hostile)
     for url in (
@@ -948,7 +955,7 @@ def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, ke
         for number in range(27)
     ]
     for invoice in invoices[:26]:
-        rows(1, invoice=invoice, hash=f"of{invoice.pk}", attention="mismatch")
+        rows(1, invoice=invoice, hash=f"of{invoice.pk}", review_reason="mismatch")
 
     pages = [
         Page(keeper.get(f"{reverse(INVOICES)}?attention=on&page={number}")) for number in (1, 2)

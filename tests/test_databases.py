@@ -8,6 +8,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import settlement
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
@@ -78,15 +79,15 @@ def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch,
 
 def test_settling_locks_where_the_invoices_are(opened, order, invoice):
     """Invoices are locked in the database that keeps them."""
-    told = parsing.parse_invoice(bitsby.told(invoice, "expired"))
-    settlement.settle(invoice, told)
+    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "expired"))
+    settlement.settle(invoice, remote)
 
     assert set(opened) == {"elsewhere"}
 
 
 def test_unbound_payments_are_kept_where_payments_are(opened):
     """A payment that fits nothing is written in one transaction of its database."""
-    settlement.record_unbound(parsing.parse_payment(bitsby.seen()), reason="unmatched")
+    settlement.record_unbound(parsing.parse_payment(bitsby.payment_item()), reason="unmatched")
 
     assert set(opened) == {"elsewhere"}
 
@@ -116,11 +117,11 @@ def test_noting_on_many_invoices_locks_where_they_are_written(
     monkeypatch.setattr(transaction, "atomic", lambda using: (used.append(using), atomic(using))[1])
     now = timezone.now()
 
-    BitsbyInvoice.objects.filter(pk=invoice.pk).note_on(checked_at=now)
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update_unlocked(last_refreshed_at=now)
 
     del connections["copy"]
     assert used == ["elsewhere"]
-    assert BitsbyInvoice.objects.using("default").get().checked_at == now
+    assert BitsbyInvoice.objects.using("default").get().last_refreshed_at == now
 
 
 class Behind:
@@ -158,7 +159,7 @@ def test_a_replica_is_not_asked_whether_an_order_can_be_paid(order, fake, behind
 
     invoice = start_payment(order.number)
 
-    assert invoice.status == BitsbyInvoice.UNPAID
+    assert invoice.status == InvoiceStatus.UNPAID
     assert start_payment(order.number) == invoice
 
 
@@ -171,11 +172,11 @@ def test_what_a_replica_does_not_know_is_not_asked_for_twice(
         kind = SourceType.objects.create(code="other", name="Other")
         Source.objects.create(order=order, source_type=kind, amount_debited=1)
     else:
-        status = BitsbyInvoice.PAID if known == "a paid invoice" else BitsbyInvoice.EXPIRED
+        status = InvoiceStatus.PAID if known == "a paid invoice" else InvoiceStatus.EXPIRED
         invoice = invoice_for(order, status)
         if known == "money in the inbox":
             BitsbyPayment.objects.create(
-                bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, attention="mismatch"
+                bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="mismatch"
             )
     behind()
 

@@ -7,15 +7,21 @@ from itertools import product
 
 import pytest
 
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.orders.stage import OrderStage
 from oscar_bitsby.settlement import Action, ActionType, SettlementInput, decide
 
 PENDING, CANCELLED = OrderStage.PENDING, OrderStage.CANCELLED
 OTHER, GONE = OrderStage.OTHER, OrderStage.GONE
 TEN = Decimal("10.00")
-PAID = {"told": "paid", "has_payment": True, "worth": TEN, "owed": TEN, "order": PENDING}
-ENDED = {"told": "expired", "order": PENDING, "is_live": False, "time_is_up": True}
+PAID = {
+    "remote_status": "paid",
+    "has_payment": True,
+    "fiat_value": TEN,
+    "owed": TEN,
+    "order": PENDING,
+}
+ENDED = {"remote_status": "expired", "order": PENDING, "is_live": False, "time_is_up": True}
 
 WAIT = (ActionType.WAIT,)
 SETTLE = (ActionType.MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
@@ -23,11 +29,11 @@ BOOK_ONLY = (ActionType.MARK_PAID, ActionType.BOOK)
 
 TABLE = [
     # What Bitsby calls unpaid, or by a word that is not documented.
-    ({"told": "unpaid", "order": PENDING}, WAIT),
-    ({"told": "unpaid", "order": PENDING, "time_is_up": True}, WAIT),
-    ({"told": "unpaid", "order": PENDING, "has_payment": True, "worth": TEN}, WAIT),
-    ({"told": "", "order": PENDING, "time_is_up": True}, WAIT),
-    ({"told": "confirming", "order": PENDING, "time_is_up": True}, WAIT),
+    ({"remote_status": "unpaid", "order": PENDING}, WAIT),
+    ({"remote_status": "unpaid", "order": PENDING, "time_is_up": True}, WAIT),
+    ({"remote_status": "unpaid", "order": PENDING, "has_payment": True, "fiat_value": TEN}, WAIT),
+    ({"remote_status": "", "order": PENDING, "time_is_up": True}, WAIT),
+    ({"remote_status": "confirming", "order": PENDING, "time_is_up": True}, WAIT),
     # Paid, and the payment is what was asked for.
     (PAID, SETTLE),
     (PAID | {"is_live": False}, SETTLE),
@@ -35,38 +41,41 @@ TABLE = [
     (PAID | {"others_open": True}, SETTLE),
     (PAID | {"order": OTHER}, BOOK_ONLY),
     # Paid, but without what makes a payment bookable once.
-    (PAID | {"has_payment": False, "worth": None}, WAIT),
+    (PAID | {"has_payment": False, "fiat_value": None}, WAIT),
     (PAID | {"booked": True}, (ActionType.MARK_PAID,)),
     (PAID | {"booked": True, "same_money": False}, (ActionType.MARK_PAID,)),
     (PAID | {"booked": True, "order": CANCELLED}, (ActionType.MARK_PAID,)),
     (PAID | {"booked": True, "booked_elsewhere": True}, (ActionType.MARK_PAID, "rebound")),
     # Paid, and something for a person to look at.
-    (PAID | {"worth": Decimal("9.99")}, (*SETTLE, "short")),
-    (PAID | {"worth": Decimal("0.00")}, (*SETTLE, "short")),
-    (PAID | {"worth": Decimal("10.01")}, (*SETTLE, "over")),
+    (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, "short")),
+    (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, "short")),
+    (PAID | {"fiat_value": Decimal("10.01")}, (*SETTLE, "over")),
     (PAID | {"order": CANCELLED}, (*BOOK_ONLY, "late")),
-    (PAID | {"order": CANCELLED, "worth": Decimal(1)}, (*BOOK_ONLY, "late")),
+    (PAID | {"order": CANCELLED, "fiat_value": Decimal(1)}, (*BOOK_ONLY, "late")),
     (PAID | {"order": CANCELLED, "paid_otherwise": True}, (*BOOK_ONLY, "late")),
     (PAID | {"paid_otherwise": True}, (*SETTLE, "second")),
     (PAID | {"order": OTHER, "paid_otherwise": True}, (*BOOK_ONLY, "second")),
-    (PAID | {"order": OTHER, "worth": Decimal(1)}, (*BOOK_ONLY, "short")),
-    (PAID | {"order": OTHER, "worth": Decimal(11)}, (*BOOK_ONLY, "over")),
+    (PAID | {"order": OTHER, "fiat_value": Decimal(1)}, (*BOOK_ONLY, "short")),
+    (PAID | {"order": OTHER, "fiat_value": Decimal(11)}, (*BOOK_ONLY, "over")),
     # Paid, but not to be booked.
     (PAID | {"same_money": False}, (ActionType.MARK_PAID, "mismatch")),
     (PAID | {"same_project": False}, ("mismatch",)),
     (PAID | {"same_project": False, "same_money": False}, ("mismatch",)),
     (PAID | {"same_money": False, "order": CANCELLED}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"same_money": False, "worth": None}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"worth": None}, (ActionType.MARK_PAID, "worth")),
-    (PAID | {"worth": None, "order": GONE}, (ActionType.MARK_PAID, "worth")),
+    (PAID | {"same_money": False, "fiat_value": None}, (ActionType.MARK_PAID, "mismatch")),
+    (PAID | {"fiat_value": None}, (ActionType.MARK_PAID, "fiat_value")),
+    (PAID | {"fiat_value": None, "order": GONE}, (ActionType.MARK_PAID, "fiat_value")),
     (PAID | {"order": GONE}, (ActionType.MARK_PAID, "gone")),
     # Ended without money.
     (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),
-    (ENDED | {"told": "canceled", "is_live": True, "time_is_up": False}, (ActionType.CANCEL,)),
+    (
+        ENDED | {"remote_status": "canceled", "is_live": True, "time_is_up": False},
+        (ActionType.CANCEL,),
+    ),
     (ENDED | {"is_live": True}, (ActionType.EXPIRE, ActionType.CANCEL_ORDER)),
     (ENDED | {"is_live": True, "order": GONE}, (ActionType.EXPIRE,)),
     (ENDED, (ActionType.CANCEL_ORDER,)),
-    (ENDED | {"told": "canceled"}, (ActionType.CANCEL_ORDER,)),
+    (ENDED | {"remote_status": "canceled"}, (ActionType.CANCEL_ORDER,)),
     (ENDED | {"time_is_up": False}, WAIT),
     (ENDED | {"order": OTHER}, WAIT),
     (ENDED | {"order": CANCELLED}, WAIT),
@@ -74,12 +83,12 @@ TABLE = [
     (ENDED | {"paid_otherwise": True}, WAIT),
     (ENDED | {"others_open": True}, WAIT),
     (ENDED | {"same_project": False, "is_live": True}, WAIT),
-    (ENDED | {"same_project": False, "told": "canceled", "is_live": True}, WAIT),
+    (ENDED | {"same_project": False, "remote_status": "canceled", "is_live": True}, WAIT),
     # Ended, with money bound to it.
     (ENDED | {"has_payment": True}, ("ended",)),
     (ENDED | {"has_payment": True, "is_live": True}, (ActionType.EXPIRE, "ended")),
     (
-        ENDED | {"has_payment": True, "told": "canceled", "is_live": True},
+        ENDED | {"has_payment": True, "remote_status": "canceled", "is_live": True},
         (ActionType.CANCEL, "ended"),
     ),
     (ENDED | {"has_payment": True, "booked": True, "paid_otherwise": True}, WAIT),
@@ -102,10 +111,12 @@ def every_facts():
     flags += ("paid_otherwise", "is_live", "others_open", "time_is_up")
     words = ("unpaid", "paid", "expired", "canceled", "strange")
     worths = (None, Decimal(9), TEN, Decimal(11))
-    for told, order, worth in product(words, OrderStage, worths):
+    for remote, order, fiat_value in product(words, OrderStage, worths):
         for values in product((True, False), repeat=len(flags)):
             named = dict(zip(flags, values, strict=True))
-            yield SettlementInput(told=told, order=order, worth=worth, owed=TEN, **named)
+            yield SettlementInput(
+                remote_status=remote, order=order, fiat_value=fiat_value, owed=TEN, **named
+            )
 
 
 def did(facts):
@@ -116,10 +127,10 @@ def test_nothing_is_booked_without_every_proof():
     """Money is booked only for a payment that is paid, new, ours, as asked and of known worth."""
     for facts in every_facts():
         if ActionType.BOOK in did(facts):
-            assert (facts.told, facts.has_payment, facts.booked) == ("paid", True, False)
+            assert (facts.remote_status, facts.has_payment, facts.booked) == ("paid", True, False)
             assert facts.same_project
             assert facts.same_money
-            assert facts.worth is not None
+            assert facts.fiat_value is not None
             assert facts.order is not OrderStage.GONE
 
 
@@ -137,7 +148,7 @@ def test_an_order_is_cancelled_only_when_nothing_speaks_for_it():
 
     assert cancelled
     for facts in cancelled:
-        assert facts.told in ("expired", "canceled")
+        assert facts.remote_status in ("expired", "canceled")
         assert facts.order is OrderStage.PENDING
         assert facts.time_is_up
         assert facts.booked or not facts.has_payment
@@ -148,14 +159,18 @@ def test_an_order_is_cancelled_only_when_nothing_speaks_for_it():
 def test_every_new_payment_of_a_paid_invoice_is_booked_or_shown_to_staff():
     """Money that Bitsby calls paid never ends in silence, whatever else is true."""
     for facts in every_facts():
-        if facts.told == "paid" and facts.has_payment and not facts.booked:
+        if facts.remote_status == "paid" and facts.has_payment and not facts.booked:
             assert did(facts) & {ActionType.BOOK, ActionType.FLAG}, facts
 
 
 def test_every_new_payment_of_an_ended_invoice_is_shown_to_staff():
     """Money on an expired or canceled invoice stands in the inbox, of whatever project it is."""
     for facts in every_facts():
-        if facts.told in ("expired", "canceled") and facts.has_payment and not facts.booked:
+        if (
+            facts.remote_status in ("expired", "canceled")
+            and facts.has_payment
+            and not facts.booked
+        ):
             assert ActionType.FLAG in did(facts), facts
 
 
@@ -168,7 +183,7 @@ def test_a_payment_that_is_booked_is_never_booked_again():
 
 def test_only_known_reasons_are_given():
     """Each flag carries a reason that staff are told in words, and nothing else carries one."""
-    known = {reason for reason, _ in BitsbyPayment.REASONS}
+    known = {reason for reason, _ in ReviewReason.choices}
     for facts in every_facts():
         for action in decide(facts):
             assert (action.reason in known) == (action.do is ActionType.FLAG)

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from oscar_bitsby import models, reconciliation
+from oscar_bitsby.choices import MailCode, MailStatus, ReviewReason
 from oscar_bitsby.models import BitsbyPayment, BuyerMail, GatewayState, WebhookDelivery
 from tests import bitsby
 
@@ -150,7 +151,9 @@ def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
 ):
     """Bitsby calls it paid and names no payment: people look at it, and passes do not help."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
-    invoice_for(order, created_at=long_ago, expires_at=long_ago, error=models.PAID_WITHOUT_PAYMENT)
+    invoice_for(
+        order, created_at=long_ago, expires_at=long_ago, failure=models.PAID_WITHOUT_PAYMENT
+    )
     said, error = doctor("--offline")
     assert "1 invoices are paid at Bitsby, which does not say by what payment" in said
     assert "still count as unpaid" not in said
@@ -245,9 +248,9 @@ def test_waiting_money_overdue_invoices_and_failed_mails_are_told(
     long_ago = timezone.now() - dt.timedelta(hours=2)
     invoice_for(order, created_at=long_ago, expires_at=long_ago)
     BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), amount=1, attention=BitsbyPayment.UNMATCHED
+        bitsby_id=bitsby.new_id(), amount=1, review_reason=ReviewReason.UNMATCHED
     )
-    BuyerMail.objects.create(order=order, code=BuyerMail.PAID, key="x", status=BuyerMail.FAILED)
+    BuyerMail.objects.create(order=order, code=MailCode.PAID, key="x", status=MailStatus.FAILED)
     said, error = doctor()
     assert "1 payments wait for staff" in said
     assert "1 invoices are over for more than an hour" in said

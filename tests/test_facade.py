@@ -134,7 +134,7 @@ def test_a_first_payment_asks_the_database_little(
     order, fake, real_time, django_assert_max_num_queries
 ):
     """Six statements where the throttle has its row, and on PostgreSQL two more for the time."""
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
 
     with django_assert_max_num_queries(20) as many:
         start_payment(order.number)
@@ -220,7 +220,7 @@ def test_a_live_invoice_is_given_again(order, fake):
 def test_what_changed_since_the_order_was_read_is_noticed(order, fake):
     """A caller's stale order does not bring back an invoice over the old total."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
 
     second = start_payment(order)
@@ -233,7 +233,7 @@ def test_what_changed_since_the_order_was_read_is_noticed(order, fake):
 def test_an_invoice_that_no_longer_fits_is_replaced(order, fake, change):
     """After the last word on the old one, a new one is made; the old one stays watched."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(**change)
     order.refresh_from_db()
 
@@ -251,22 +251,22 @@ def test_an_invoice_that_no_longer_fits_is_replaced(order, fake, change):
 def test_money_on_a_replaced_invoice_is_still_booked(order, fake):
     """Who pays the old page after all has paid: booked at its worth, and shown to staff."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
     order.refresh_from_db()
     start_payment(order)
-    fake.payments = [bitsby.seen(invoice=bitsby.told(first, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(first, "paid"))]
 
     reconciliation.reconcile()
 
     assert Transaction.objects.get().amount == Decimal("10.00")
-    assert BitsbyPayment.objects.get().attention == "short"
+    assert BitsbyPayment.objects.get().review_reason == "short"
 
 
 def test_an_expired_invoice_is_followed_by_a_new_one(order, fake, move_time):
     """Pay again after the time was over: the old one is expired, the new one live."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first, "expired")]
+    fake.invoices = [bitsby.invoice_item(first, "expired")]
     move_time(minutes=61)
 
     second = start_payment(order)
@@ -278,7 +278,7 @@ def test_an_expired_invoice_is_followed_by_a_new_one(order, fake, move_time):
 def test_a_buyer_who_has_just_paid_is_not_asked_again(order, fake, move_time):
     """The last word on the old invoice may be paid: then there is nothing to pay."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
     move_time(minutes=61)
 
     with pytest.raises(NotPayable):
@@ -292,7 +292,7 @@ def test_a_buyer_who_has_just_paid_is_not_asked_again(order, fake, move_time):
 def test_paid_without_a_known_payment_is_not_asked_for_again(order, fake, move_time):
     """An invoice that Bitsby calls paid is never replaced by one to pay, whatever is missing."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first, "paid")]
+    fake.invoices = [bitsby.invoice_item(first, "paid")]
     move_time(minutes=61)
 
     with pytest.raises(BitsbyError):
@@ -304,24 +304,24 @@ def test_paid_without_a_known_payment_is_not_asked_for_again(order, fake, move_t
 def test_paid_for_another_project_is_not_asked_for_again(order, fake, move_time):
     """Money that waits for staff is not asked for a second time."""
     first = start_payment(order)
-    told = {"payment": bitsby.transfer(), "projectId": str(bitsby.new_id())}
-    fake.invoices = [bitsby.told(first, "paid", **told)]
+    remote = {"payment": bitsby.transfer(), "projectId": str(bitsby.new_id())}
+    fake.invoices = [bitsby.invoice_item(first, "paid", **remote)]
     move_time(minutes=61)
 
     with pytest.raises(BitsbyError):
         start_payment(order)
 
-    assert BitsbyPayment.objects.get().attention == "mismatch"
+    assert BitsbyPayment.objects.get().review_reason == "mismatch"
     assert len(created(fake)) == 1
 
 
 def test_money_that_waits_for_staff_is_not_asked_for_again(order, fake, move_time):
     """While a payment of the order stands in the inbox, its buyer cannot pay twice."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first, "expired", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(first, "expired", payment=bitsby.transfer())]
     move_time(minutes=61)
     reconciliation.reconcile()
-    assert BitsbyPayment.objects.get().attention == "ended"
+    assert BitsbyPayment.objects.get().review_reason == "ended"
 
     with pytest.raises(NotPayable):
         start_payment(order)
@@ -345,7 +345,7 @@ def test_an_invoice_that_bitsby_forgot_does_not_lock_the_buyer_out(order, fake, 
 def test_an_invoice_about_to_expire_is_neither_given_nor_replaced(order, fake, move_time):
     """In the minute when the clocks may disagree, the buyer is told to try again."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     move_time(seconds=3610)
     with pytest.raises(PaymentInProgress):
         start_payment(order)
@@ -422,7 +422,7 @@ def test_a_failed_attempt_is_given_up_and_the_next_click_works(order, fake, answ
         start_payment(order)
     assert len(created(fake)) == 1
     assert statuses(order) == ["expired"]
-    assert order.bitsby_invoices.get().error
+    assert order.bitsby_invoices.get().failure
     assert Order.objects.get().status == "Pending"
 
     fake.on("/invoices/create", bitsby.success(bitsby.created()))
@@ -432,7 +432,7 @@ def test_a_failed_attempt_is_given_up_and_the_next_click_works(order, fake, answ
 
 def test_without_a_slot_nothing_is_sent_and_nothing_remains(order, fake, clock):
     """A buyer who could not be served leaves no attempt behind."""
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=8))
     with pytest.raises(NoSlot):
         start_payment(order)
@@ -492,7 +492,7 @@ def test_an_answer_that_comes_too_late_is_kept_but_not_given(order, fake, move_t
     assert start_payment(order) == second
     since = timezone.now() - dt.timedelta(days=1)
     assert first in BitsbyInvoice.objects.watched(since)
-    fake.payments = [bitsby.seen(invoice=bitsby.told(first, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(first, "paid"))]
     reconciliation.reconcile()
     assert Transaction.objects.count() == 1
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import facade, signals
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConnectionFailed,
@@ -90,7 +91,7 @@ def test_two_attempts_in_one_moment_are_kept_apart_by_the_database(order, fake, 
 def test_what_turns_out_to_be_paid_is_said_to_be(order, fake, move_time):
     """The last word on an old invoice is what the buyer hears."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
     move_time(minutes=61)
 
     assert refusal(order, NotPayable) == f"order {order.number} is paid"
@@ -98,7 +99,7 @@ def test_what_turns_out_to_be_paid_is_said_to_be(order, fake, move_time):
 
 def test_an_invoice_in_its_last_minute_is_said_to_expire(order, fake, move_time):
     """Between the end by our clock and the end by Bitsby's the buyer is to try again."""
-    fake.invoices = [bitsby.told(start_payment(order))]
+    fake.invoices = [bitsby.invoice_item(start_payment(order))]
     move_time(seconds=3605)
 
     assert refusal(order, PaymentInProgress) == "the invoice is about to expire; try again"
@@ -138,7 +139,7 @@ def test_an_id_that_is_known_is_refused_by_name(place, fake):
     other = place()
 
     assert refusal(other, ReplyNotUnderstood) == f"invoice {answer['id']} exists already"
-    error = other.bitsby_invoices.get().error
+    error = other.bitsby_invoices.get().failure
     assert error == "Bitsby answered with the id of an earlier invoice"
 
 
@@ -148,7 +149,7 @@ def test_an_id_that_is_known_is_refused_by_name(place, fake):
 def test_an_invoice_is_given_until_its_last_moment(order, fake, stop_time):
     """Up to the end of its time by our clock it is given, from then on it is asked about."""
     invoice = start_payment(order)
-    fake.invoices = [bitsby.told(invoice, "expired")]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     end = BitsbyInvoice.objects.get().expires_at
     for moment, is_same in ((end - dt.timedelta(seconds=1), True), (end, False)):
         stop_time(moment)
@@ -161,7 +162,7 @@ def test_an_invoice_is_replaced_a_minute_after_its_time(
 ):
     """An invoice that Bitsby still calls unpaid is waited for during one minute."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     moment = BitsbyInvoice.objects.get().expires_at + dt.timedelta(seconds=seconds)
     stop_time(moment)
     if is_replaced:
@@ -173,14 +174,14 @@ def test_an_invoice_is_replaced_a_minute_after_its_time(
 def test_a_replaced_invoice_says_what_became_of_it(order, fake, caplog):
     """Its row has the end, the reason and the log line by which staff find it."""
     first = start_payment(order)
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
     before = timezone.now()
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         second = start_payment(order)
 
     first.refresh_from_db()
-    assert (first.status, first.error) == ("canceled", "replaced by a newer invoice")
+    assert (first.status, first.failure) == ("canceled", "replaced by a newer invoice")
     assert before <= first.ended_at <= timezone.now()
     assert caplog.messages == [
         f"invoice replaced: order={order.number} invoice={first.bitsby_id}",
@@ -204,14 +205,14 @@ def test_an_invoice_that_was_paid_while_it_was_replaced_stays_paid(order, fake, 
 
     assert refusal(order, NotPayable)
     first.refresh_from_db()
-    assert (first.status, first.error) == ("paid", "")
+    assert (first.status, first.failure) == ("paid", "")
 
 
 def test_replacing_leaves_other_orders_alone(place, invoice_for, order, fake):
     """The invoice of another order stays as live as it was."""
     first = start_payment(order)
     other = invoice_for(place())
-    fake.invoices = [bitsby.told(first)]
+    fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
 
     start_payment(order)
@@ -228,7 +229,7 @@ def test_a_dead_attempt_says_that_no_answer_came(order, invoice_for, fake, move_
     assert start_payment(order).status == "unpaid"
 
     dead.refresh_from_db()
-    assert (dead.status, dead.error) == ("expired", "no answer came")
+    assert (dead.status, dead.failure) == ("expired", "no answer came")
 
 
 def test_an_attempt_is_waited_for_up_to_its_last_moment(order, invoice_for, fake, stop_time):
@@ -250,7 +251,7 @@ def test_a_failed_attempt_is_logged_and_kept_with_its_reason(order, fake, caplog
 
     said = refusal(order, Refused)
 
-    assert order.bitsby_invoices.get().error == said == "/invoices/create: You have a debt"
+    assert order.bitsby_invoices.get().failure == said == "/invoices/create: You have a debt"
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert lines == [f"no invoice for order {order.number}: {said}"]
 
@@ -469,7 +470,7 @@ def test_money_that_waits_for_staff_is_not_paid_again(order, invoice_for, fake):
     """A payment in the inbox is reason enough, even on an invoice that has ended."""
     invoice = invoice_for(order, "expired")
     BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, attention="ended"
+        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="ended"
     )
 
     assert refusal(order, NotPayable)
@@ -495,7 +496,7 @@ def test_an_answer_that_writes_about_nul_is_stored(order, fake):
 
     invoice = facade.start_payment(order)
 
-    assert invoice.status == BitsbyInvoice.UNPAID
+    assert invoice.status == InvoiceStatus.UNPAID
     assert (invoice.reply["note"], invoice.reply["other"]) == ("a\\u0000b", "cd\\e")
 
 

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests.shopping import buy
@@ -53,8 +53,8 @@ def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, produ
         0,
     )
     invoice = order.bitsby_invoices.get()
-    told = shop.control("state")["invoices"][0]
-    assert told["serviceData"] == f'{{"orderId":"{order.number}","userId":null}}'
+    remote = shop.control("state")["invoices"][0]
+    assert remote["serviceData"] == f'{{"orderId":"{order.number}","userId":null}}'
 
     payment = shop.control("pay", {"invoiceId": str(invoice.bitsby_id)})["paymentId"]
     call_command("bitsby_reconcile")
@@ -92,7 +92,7 @@ def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
     reconciliation.reconcile()
     invoice = order.bitsby_invoices.get()
     order.refresh_from_db()
-    assert (invoice.status, order.status) == (BitsbyInvoice.EXPIRED, "Pending")
+    assert (invoice.status, order.status) == (InvoiceStatus.EXPIRED, "Pending")
 
     move_time(hours=1)
     reconciliation.reconcile()

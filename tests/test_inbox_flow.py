@@ -104,9 +104,9 @@ def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, in
     assert "Bound and booked" in done
     payment = BitsbyPayment.objects.get()
     ((reference, amount),) = booked(order)
-    assert (reference, amount) == (payment_id, str(payment.worth))
-    assert 8 < payment.worth < order.total_incl_tax
-    assert f"${payment.worth}" in asked
+    assert (reference, amount) == (payment_id, str(payment.fiat_value))
+    assert 8 < payment.fiat_value < order.total_incl_tax
+    assert f"${payment.fiat_value}" in asked
     assert status_of(order) == "Being processed"
     assert shop.control("state")["invoices"][0]["status"] == "paid"
     assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
@@ -116,7 +116,7 @@ def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, in
     assert Transaction.objects.count() == 1
     assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
     tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number]))).text
-    assert f"received ${payment.worth}" in tab
+    assert f"received ${payment.fiat_value}" in tab
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
@@ -167,7 +167,7 @@ def test_late_money_for_a_cancelled_order_is_accepted(
     payment_id = pay(shop, invoice, amount)
     call_command("bitsby_reconcile")
     payment = BitsbyPayment.objects.get()
-    assert payment.attention == "unmatched"
+    assert payment.review_reason == "unmatched"
     bind_from(keeper, bind_url("dashboard", order), payment=payment_id, note="late exchange")
 
     assert [reference for reference, _ in booked(order)] == [payment_id]
@@ -208,10 +208,10 @@ def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
     call_command("bitsby_reconcile")
 
     payment = BitsbyPayment.objects.get()
-    assert payment.attention == "late"
+    assert payment.review_reason == "late"
     assert "is paid again" in act(keeper, payment, "settle", note="goods are here")
     assert status_of(order) == "Being processed"
-    assert booked(order) == [(payment_id, str(payment.worth))]
+    assert booked(order) == [(payment_id, str(payment.fiat_value))]
 
 
 def test_an_invoice_that_nobody_opened_is_cancelled(shop, invoice, keeper):
@@ -236,5 +236,5 @@ def test_an_opened_invoice_is_not_cancelled(shop, invoice, keeper):
     assert "has been viewed" in said(keeper, keeper.post(url))
 
     invoice.refresh_from_db()
-    assert (invoice.status, invoice.views) == ("unpaid", 1)
+    assert (invoice.status, invoice.page_views) == ("unpaid", 1)
     assert url not in [form["action"] for form in Page(keeper.get(tab)).forms]

@@ -14,7 +14,7 @@ from oscar.test import factories
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.choices import InvoiceStatus
 from tests import bitsby
 
 Applicator = get_class("offer.applicator", "Applicator")
@@ -59,8 +59,8 @@ def give_up(invoice_for, fake):
 
     def cancel(order):
         ended = timezone.now() - dt.timedelta(hours=3)
-        invoice = invoice_for(order, BitsbyInvoice.EXPIRED, expires_at=ended, ended_at=ended)
-        fake.invoices = [bitsby.told(invoice, "expired")]
+        invoice = invoice_for(order, InvoiceStatus.EXPIRED, expires_at=ended, ended_at=ended)
+        fake.invoices = [bitsby.invoice_item(invoice, "expired")]
         report = reconciliation.reconcile()
         order.refresh_from_db()
         return report
@@ -173,7 +173,7 @@ def test_paying_leaves_the_allocations_alone(place_many, invoice_for, fake, prod
     """Stock stays allocated for a paid order: consuming it belongs to shipping."""
     order = place_many({product: 2})
     invoice = invoice_for(order)
-    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
     before = order.total_incl_tax
 
     reconciliation.reconcile()
@@ -187,7 +187,7 @@ def test_a_payment_event_covers_every_line(place_many, invoice_for, fake, produc
     """The event names all lines with their whole quantities."""
     order = place_many({product: 2, another_product(): 3})
     invoice = invoice_for(order)
-    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
 
     reconciliation.reconcile()
 
@@ -288,7 +288,7 @@ def test_a_paid_order_keeps_its_voucher(place_many, invoice_for, fake, product, 
     """Only cancelling gives a voucher back."""
     order = place_many({product: 1}, voucher)
     invoice = invoice_for(order)
-    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
 
     reconciliation.reconcile()
 

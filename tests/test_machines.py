@@ -240,7 +240,7 @@ def test_what_another_machine_asked_about_is_asked_again_in_its_time(
     invoice, fake, own_clock, minutes, seconds, asks
 ):
     """The ten seconds between two looks for deliveries are ten for a machine that is off, too."""
-    BitsbyInvoice.objects.update(checked_at=ago(seconds=seconds))
+    BitsbyInvoice.objects.update(last_refreshed_at=ago(seconds=seconds))
     own_clock(minutes)
 
     assert invoice_refresh.refresh_for_delivery(invoice) is asks
@@ -253,7 +253,7 @@ def test_of_a_flood_over_machines_one_row_is_kept(
     invoice, fake, client, own_clock, minutes, seconds, kept
 ):
     """Whether a delivery is stored does not depend on the machine that it comes to."""
-    BitsbyInvoice.objects.update(delivery_kept_at=ago(seconds=seconds))
+    BitsbyInvoice.objects.update(last_delivery_stored_at=ago(seconds=seconds))
     own_clock(minutes)
     body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}})
     client.post(reverse("oscar_bitsby:webhook"), body, content_type="application/json")
@@ -302,7 +302,7 @@ def test_an_order_is_cancelled_in_its_time(
     """With an hour's patience, a machine that is off gives up no order early, and none late."""
     ended = ago(minutes=passed)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    fake.invoices = [bitsby.told(invoice, "expired")]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     own_clock(minutes)
 
     reconciliation.reconcile()
@@ -312,8 +312,8 @@ def test_an_order_is_cancelled_in_its_time(
 @CLOCKS
 def test_one_far_look_a_day_is_enough_for_all(invoice, fake, own_clock, minutes):
     """A machine that is behind does not take the far look of another one for a future one."""
-    GatewayState.create_only()
-    GatewayState.objects.update(far_look_at=ago(minutes=1))
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(last_full_sync_at=ago(minutes=1))
     BitsbyInvoice.objects.update(created_at=ago(days=20), expires_at=ago(days=-1))
     own_clock(minutes)
 

@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
+from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import EPOCH, BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from tests import bitsby
 
@@ -129,19 +130,19 @@ def test_time_is_over_at_its_end(invoice):
 
 def test_the_inbox_holds_what_needs_a_person_and_was_not_dealt_with():
     """A reason puts a payment in, a decision takes it out."""
-    for attention, resolved in (("", None), ("late", None), ("late", timezone.now())):
+    for review_reason, resolved in (("", None), ("late", None), ("late", timezone.now())):
         BitsbyPayment.objects.create(
-            bitsby_id=bitsby.new_id(), amount=1, attention=attention, resolved_at=resolved
+            bitsby_id=bitsby.new_id(), amount=1, review_reason=review_reason, resolved_at=resolved
         )
 
-    assert [row.attention for row in BitsbyPayment.objects.in_inbox()] == ["late"]
-    assert BitsbyPayment.objects.in_inbox().get().resolved_at is None
+    assert [row.review_reason for row in BitsbyPayment.objects.needs_review()] == ["late"]
+    assert BitsbyPayment.objects.needs_review().get().resolved_at is None
 
 
 def test_every_reason_fits_its_column():
     """Each reason of the table can be stored, and says something to people."""
-    field = BitsbyPayment._meta.get_field("attention")
-    for reason, text in BitsbyPayment.REASONS:
+    field = BitsbyPayment._meta.get_field("review_reason")
+    for reason, text in ReviewReason.choices:
         assert len(reason) <= field.max_length
         assert str(text)
 
@@ -156,18 +157,18 @@ def test_crypto_amounts_are_kept_as_they_are(amount):
 
 def test_the_shared_row_is_created_once():
     """Creating it again changes nothing, so any process may."""
-    GatewayState.create_only()
-    GatewayState.objects.update(pass_token="mine")
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_token="mine")
+    GatewayState.ensure_exists()
 
-    assert GatewayState.objects.get().pass_token == "mine"
+    assert GatewayState.objects.get().lease_token == "mine"
 
 
 def test_texts_for_people(order, invoice):
     """Rows name themselves in the admin by what staff search for."""
     payment = BitsbyPayment(amount=Decimal("10.50000000"), cryptocurrency="usdt")
     delivery = WebhookDelivery(invoice=invoice)
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
 
     assert str(invoice) == f"{order.number}/{invoice.uid}"
     assert str(payment) == "10.5 usdt"

@@ -40,9 +40,9 @@ def days_asked(fake):
     return [(one["startDate"], one["endDate"]) for one in fake.asked("/payments/list")]
 
 
-def look_at(far_look_at, **values):
-    GatewayState.create_only()
-    GatewayState.objects.update(far_look_at=far_look_at, **values)
+def look_at(last_full_sync_at, **values):
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(last_full_sync_at=last_full_sync_at, **values)
 
 
 # Near and far
@@ -96,7 +96,7 @@ def test_a_far_look_is_due_after_a_day(watched, fake, ago, is_far):
     reconciliation.reconcile(progress=words.append)
 
     assert words[0].startswith("far" if is_far else "near")
-    noted = GatewayState.objects.get().far_look_at
+    noted = GatewayState.objects.get().last_full_sync_at
     assert noted == (NOON if is_far else NOON - ago)
 
 
@@ -115,11 +115,11 @@ def test_an_invoice_that_ended_long_ago_is_not_looked_for(at, order, invoice_for
     assert len(days_asked(fake)) == 1
 
 
-@pytest.mark.parametrize(("far_look_at", "pages"), [(NOON - HOUR, 1), (NOON - 25 * HOUR, 2)])
-def test_only_a_near_look_stops_at_what_is_known(watched, fake, far_look_at, pages):
+@pytest.mark.parametrize(("last_full_sync_at", "pages"), [(NOON - HOUR, 1), (NOON - 25 * HOUR, 2)])
+def test_only_a_near_look_stops_at_what_is_known(watched, fake, last_full_sync_at, pages):
     """A far look reads the list to its end, although all that is new stands at its beginning."""
     fake.payments = [
-        bitsby.seen(
+        bitsby.payment_item(
             bitsby.transfer(transactionDatetime=bitsby.written(NOON - HOUR - number * SECOND))
         )
         for number in range(60)
@@ -127,7 +127,7 @@ def test_only_a_near_look_stops_at_what_is_known(watched, fake, far_look_at, pag
     look_at(NOON - 25 * HOUR)
     reconciliation.reconcile()
     fake.requests.clear()
-    look_at(far_look_at, newest_first=True)
+    look_at(last_full_sync_at, newest_first=True)
 
     reconciliation.reconcile()
 
@@ -138,33 +138,38 @@ def test_only_a_near_look_stops_at_what_is_known(watched, fake, far_look_at, pag
 def test_how_far_the_list_was_read_is_noted(watched, fake):
     """The next near look may stop where this one began."""
     seen = NOON - 3 * HOUR
-    fake.payments = [bitsby.seen(bitsby.transfer(transactionDatetime=bitsby.written(seen)))]
+    fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(seen)))]
     look_at(NOON - HOUR)
 
     reconciliation.reconcile()
 
-    assert GatewayState.objects.get().read_to == seen
+    assert GatewayState.objects.get().sync_cursor == seen
 
 
 def test_a_dry_run_notes_no_look(watched, fake):
     """Neither how far was read nor that a far look was taken."""
     look_at(NOON - 25 * HOUR)
-    fake.payments = [bitsby.seen(bitsby.transfer(transactionDatetime=bitsby.written(NOON)))]
-    before = GatewayState.objects.values("far_look_at", "read_to", "newest_first").get()
+    fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(NOON)))]
+    before = GatewayState.objects.values(
+        "last_full_sync_at", "sync_cursor", "lists_newest_first"
+    ).get()
 
     reconciliation.reconcile(dry_run=True)
 
-    assert GatewayState.objects.values("far_look_at", "read_to", "newest_first").get() == before
+    assert (
+        GatewayState.objects.values("last_full_sync_at", "sync_cursor", "lists_newest_first").get()
+        == before
+    )
 
 
 def test_a_pass_renews_its_lease_with_each_page(watched, fake, at):
     """A pass that reads many pages is not taken for a dead one."""
     leases = []
-    items = [bitsby.seen() for _ in range(120)]
+    items = [bitsby.payment_item() for _ in range(120)]
 
     def answer(fields):
         at(NOON + dt.timedelta(seconds=10 * len(leases)))
-        leases.append(GatewayState.objects.get().pass_until)
+        leases.append(GatewayState.objects.get().lease_until)
         return bitsby.success(fake._page(items, fields))
 
     fake.on("/payments/list", answer)
@@ -188,7 +193,7 @@ def test_another_client_may_make_a_pass(watched, fake, clock):
 
 def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
     """``refresh`` asks with another client than the shop's own where there is one."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     client = BitsbyClient(bitsby.KEY)
 
     refresh(invoice, client)
@@ -198,12 +203,12 @@ def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
 
 def test_standing_back_is_logged(watched, fake, caplog):
     """Operators see that a pass did nothing because another one was running."""
-    GatewayState.create_only()
-    GatewayState.objects.update(pass_until=NOON + LEASE_DURATION, pass_token="another")
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_until=NOON + LEASE_DURATION, lease_token="another")
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         report = reconciliation.reconcile()
 
-    assert report.stood_back is True
+    assert report.skipped is True
     assert caplog.messages == ["another pass is running; this one stands back"]
 
 
@@ -211,30 +216,30 @@ def test_standing_back_is_logged(watched, fake, caplog):
 
 
 @pytest.fixture
-def hinted(at, place, invoice_for):
+def flagged(at, place, invoice_for):
     """Five invoices whose deliveries were noted, the last one first."""
     return [
-        invoice_for(place(), expires_at=NOON + DAY, hinted_at=NOON - number * HOUR)
+        invoice_for(place(), expires_at=NOON + DAY, webhook_pending_since=NOON - number * HOUR)
         for number in range(5)
     ]
 
 
 def waiting():
-    return set(BitsbyInvoice.objects.filter(hinted_at__isnull=False))
+    return set(BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False))
 
 
-def test_the_oldest_three_deliveries_are_asked_about_first(hinted, fake):
+def test_the_oldest_three_deliveries_are_asked_about_first(flagged, fake):
     """Three of them in a pass, and the others stay noted for the next."""
-    fake.invoices = [bitsby.told(invoice) for invoice in hinted]
+    fake.invoices = [bitsby.invoice_item(invoice) for invoice in flagged]
 
     reconciliation.reconcile()
 
     asked = [fields["invoiceId"] for fields in fake.asked("/invoices/list")]
-    assert asked == [str(invoice.bitsby_id) for invoice in hinted[:1:-1]]
-    assert waiting() == set(hinted[:2])
+    assert asked == [str(invoice.bitsby_id) for invoice in flagged[:1:-1]]
+    assert waiting() == set(flagged[:2])
 
 
-def test_a_delivery_about_what_bitsby_does_not_know_is_forgotten(hinted, fake):
+def test_a_delivery_about_what_bitsby_does_not_know_is_forgotten(flagged, fake):
     """An invoice without a word is not asked about in each further pass."""
     for _ in range(3):
         reconciliation.reconcile()
@@ -243,19 +248,19 @@ def test_a_delivery_about_what_bitsby_does_not_know_is_forgotten(hinted, fake):
     assert waiting() == set()
 
 
-def test_what_a_delivery_led_to_is_counted(hinted, fake):
+def test_what_a_delivery_led_to_is_counted(flagged, fake):
     """What is booked because a delivery was noted stands in the report."""
-    paid = hinted[4]
-    fake.invoices = [bitsby.told(paid, "paid", payment=bitsby.transfer())]
+    paid = flagged[4]
+    fake.invoices = [bitsby.invoice_item(paid, "paid", payment=bitsby.transfer())]
 
     report = reconciliation.reconcile()
 
     assert (report.booked, report.failures) == (1, 0)
 
 
-def test_what_fails_with_a_delivery_is_logged_by_its_invoice(hinted, fake, caplog, monkeypatch):
+def test_what_fails_with_a_delivery_is_logged_by_its_invoice(flagged, fake, caplog, monkeypatch):
     """Operators find the invoice, and the others are dealt with."""
-    fake.invoices = [bitsby.told(hinted[4], "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(flagged[4], "paid", payment=bitsby.transfer())]
 
     def fail(*args, **options):
         raise ZeroDivisionError
@@ -265,21 +270,21 @@ def test_what_fails_with_a_delivery_is_logged_by_its_invoice(hinted, fake, caplo
     report = reconciliation.reconcile()
 
     assert report.failures == 1
-    assert f"could not deal with {hinted[4].bitsby_id}" in caplog.messages
+    assert f"could not deal with {flagged[4].bitsby_id}" in caplog.messages
 
 
-def test_a_dry_run_asks_about_no_delivery(hinted, fake):
+def test_a_dry_run_asks_about_no_delivery(flagged, fake):
     """Noted deliveries stay for a pass that may answer them."""
     reconciliation.reconcile(dry_run=True)
 
     assert fake.asked("/invoices/list") == []
-    assert waiting() == set(hinted)
+    assert waiting() == set(flagged)
 
 
-def test_a_delivery_about_an_invoice_told_without_its_payment_is_settled(hinted, fake):
+def test_a_delivery_about_an_invoice_told_without_its_payment_is_settled(flagged, fake):
     """The list of payments is asked for the payment that Bitsby's word on the invoice lacks."""
-    told, payment = bitsby.told(hinted[4], "paid"), bitsby.transfer()
-    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    remote, payment = bitsby.invoice_item(flagged[4], "paid"), bitsby.transfer()
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
     # Too old for the near look, so that the payment is found by the delivery alone.
     fake.on(
         "/payments/list",

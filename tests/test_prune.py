@@ -15,6 +15,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, settlement
+from oscar_bitsby.choices import MailCode, MailStatus, Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.ops import pruning
@@ -66,8 +67,8 @@ def dismissed(payment):
         defaults = {
             "bound_to": None,
             "is_foreign": False,
-            "attention": BitsbyPayment.UNMATCHED,
-            "resolution": BitsbyPayment.DISMISSED,
+            "review_reason": ReviewReason.UNMATCHED,
+            "resolution": Resolution.DISMISSED,
             "resolved_at": days_ago(days),
         }
         return payment(days, **(defaults | values))
@@ -139,8 +140,8 @@ def test_a_longer_watch_keeps_them_longer(payment, settings):
     "values",
     [
         {"is_foreign": False},
-        {"is_foreign": False, "attention": "unmatched"},
-        {"attention": "unknown"},
+        {"is_foreign": False, "review_reason": "unmatched"},
+        {"review_reason": "unknown"},
         {"booked_at": timezone.now()},
         {"resolution": "accepted", "resolved_at": timezone.now()},
         {"transaction_at": None},
@@ -169,7 +170,7 @@ def test_what_is_bound_to_an_invoice_of_ours_stays(payment, dismissed, invoice, 
 
 def test_invoices_and_booked_money_stay(order, invoice, move_time):
     """Years later the invoice, its payment and the books are there."""
-    news = parsing.parse_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    news = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer()))
     settlement.settle(invoice, news)
     move_time(days=3000)
 
@@ -218,7 +219,7 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
     order = place()
     invoice_for(order)
     transfer = bitsby.transfer()
-    foreign = bitsby.seen(
+    foreign = bitsby.payment_item(
         transfer,
         {
             "id": str(bitsby.new_id()),
@@ -230,12 +231,12 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
             "status": "paid",
         },
     )
-    unbound = bitsby.seen()
+    unbound = bitsby.payment_item()
     fake.payments = [foreign, unbound]
     answer_by_day(fake)
     assert reconciliation.reconcile().payments == 2
     BitsbyPayment.objects.filter(bitsby_id=unbound["id"]).update(
-        resolution=BitsbyPayment.DISMISSED, resolved_at=timezone.now()
+        resolution=Resolution.DISMISSED, resolved_at=timezone.now()
     )
     assert set(BitsbyPayment.objects.values_list("is_foreign", flat=True)) == {True, False}
 
@@ -265,9 +266,9 @@ def mail(order):
     def make(days, **values):
         defaults = {
             "order": order,
-            "code": BuyerMail.AMOUNT,
+            "code": MailCode.OTHER_AMOUNT,
             "key": f"{bitsby.new_id()}",
-            "status": BuyerMail.SENT,
+            "status": MailStatus.SENT,
             "created_at": days_ago(days),
         }
         return BuyerMail.objects.create(**(defaults | values))
@@ -278,7 +279,7 @@ def mail(order):
 def test_what_is_noted_of_mails_goes_after_half_a_year(mail):
     """Sent or not, what is over goes after 180 days; ``--mails 100`` keeps a hundred."""
     young, middle = mail(99).pk, mail(179).pk
-    mail(181), mail(400, status=BuyerMail.DROPPED), mail(400, status=BuyerMail.FAILED)
+    mail(181), mail(400, status=MailStatus.DROPPED), mail(400, status=MailStatus.FAILED)
 
     assert "deliveries, 3 mails," in prune()
     assert kept(BuyerMail) == {young, middle}
@@ -286,14 +287,14 @@ def test_what_is_noted_of_mails_goes_after_half_a_year(mail):
     assert kept(BuyerMail) == {young}
 
 
-@pytest.mark.parametrize("status", [BuyerMail.WAITING, BuyerMail.SENDING])
+@pytest.mark.parametrize("status", [MailStatus.WAITING, MailStatus.SENDING])
 def test_a_mail_that_nobody_has_given_up_stays(mail, status):
     """However old: what becomes of it is a pass's to say."""
     mail(400, status=status)
     assert "deliveries, 0 mails," in prune()
 
 
-@pytest.mark.parametrize("code", [BuyerMail.PLACED, BuyerMail.PAID])
+@pytest.mark.parametrize("code", [MailCode.PLACED, MailCode.PAID])
 def test_what_later_mails_of_an_order_rest_on_stays(mail, code):
     """The first mail tells an order's language, and who was thanked is not thanked again."""
     mail(400, code=code)
@@ -317,12 +318,12 @@ def test_a_dry_run_counts_and_deletes_nothing(delivery, payment, dismissed):
     """``--dry-run`` says what would go, which is what then goes."""
     delivery(100), payment(), dismissed(200)
 
-    told = prune("--dry-run", "--dismissed", "100")
-    assert told == (
+    remote = prune("--dry-run", "--dismissed", "100")
+    assert remote == (
         "would delete: 1 deliveries, 0 mails, 1 payments of other projects, 1 dismissed payments\n"
     )
     assert (WebhookDelivery.objects.count(), BitsbyPayment.objects.count()) == (1, 2)
-    assert prune("--dismissed", "100") == told.replace("would delete", "deleted")
+    assert prune("--dismissed", "100") == remote.replace("would delete", "deleted")
 
 
 def test_many_rows_go_in_short_transactions(delivery, payment, monkeypatch):
@@ -422,8 +423,8 @@ def test_it_can_be_run_while_a_pass_runs(order, invoice, fake, payment, delivery
     delivery(400)
     for _ in range(5):
         payment()
-    news = bitsby.told(invoice, "paid")
-    fake.payments = [bitsby.seen(invoice=news)]
+    news = bitsby.invoice_item(invoice, "paid")
+    fake.payments = [bitsby.payment_item(invoice=news)]
     pruned = []
 
     def answer(fields):

@@ -60,8 +60,8 @@ def at_once(*jobs):
     return results
 
 
-def told(invoice, word="paid", payment=None):
-    return parsing.parse_invoice(bitsby.told(invoice, word, payment=payment))
+def remote(invoice, word="paid", payment=None):
+    return parsing.parse_invoice(bitsby.invoice_item(invoice, word, payment=payment))
 
 
 def failures(results, *allowed):
@@ -77,7 +77,7 @@ def booked(order):
 def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, turn):
     """Four workers that heard the same news at the same moment book it once."""
     payment = bitsby.transfer()
-    news = told(invoice, payment=payment)
+    news = remote(invoice, payment=payment)
 
     results = at_once(*[lambda: settlement.settle(invoice, news)] * 4)
 
@@ -95,7 +95,7 @@ def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
     """Both payments are booked to one source, and exactly one of them is the second."""
     invoices = [invoice_for(order), invoice_for(order, "expired")]
     payments = [bitsby.transfer(), bitsby.transfer()]
-    news = [told(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
+    news = [remote(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
 
     results = at_once(
         lambda: settlement.settle(invoices[0], news[0]),
@@ -107,7 +107,7 @@ def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
     assert failures(results) == []
     assert booked(order) == sorted((one["id"], Decimal("10.00")) for one in payments)
     assert order.sources.get().amount_debited == Decimal("20.00")
-    flags = sorted(BitsbyPayment.objects.values_list("attention", flat=True))
+    flags = sorted(BitsbyPayment.objects.values_list("review_reason", flat=True))
     assert flags == ["", "second"]
     assert order.status_changes.count() == 1
 
@@ -117,8 +117,8 @@ def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
     """The order ends paid with its stock held, or cancelled with late money; never in between."""
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    news = told(invoice, payment=bitsby.transfer())
-    words = {invoice.bitsby_id: told(invoice, "expired")}
+    news = remote(invoice, payment=bitsby.transfer())
+    words = {invoice.bitsby_id: remote(invoice, "expired")}
 
     results = at_once(
         lambda: settlement.settle(invoice, news),
@@ -128,7 +128,7 @@ def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
     assert failures(results) == []
     assert len(booked(order)) == 1
     status, held = Order.objects.get().status, product.stockrecords.get().num_allocated
-    flag = BitsbyPayment.objects.get().attention
+    flag = BitsbyPayment.objects.get().review_reason
     expected = ("Cancelled", 0, "late") if results[1] else ("Being processed", 1, "")
     assert (status, held, flag) == expected
     assert order.status_changes.count() == 1
@@ -140,7 +140,7 @@ def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn
     place()
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    words = {invoice.bitsby_id: told(invoice, "expired")}
+    words = {invoice.bitsby_id: remote(invoice, "expired")}
 
     results = at_once(*[lambda: cancellation.cancel_unpaid_order(order.pk, words)] * 3)
 
@@ -164,7 +164,7 @@ def test_clicks_at_once_make_one_live_invoice(order, fake, turn):
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
     """An outdated invoice that two clicks want replaced is replaced by one new one."""
-    fake.invoices = [bitsby.told(start_payment(order))]
+    fake.invoices = [bitsby.invoice_item(start_payment(order))]
     Order.objects.update(total_incl_tax=Decimal("12.00"))
 
     results = at_once(*[lambda: start_payment(order)] * 2)
@@ -178,7 +178,7 @@ def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
 def test_paying_again_and_settling_at_once(order, invoice_for, fake, turn):
     """Late money that arrives while its buyer pays again is booked, and the order is paid."""
     old = invoice_for(order, "expired", ended_at=timezone.now())
-    news = told(old, payment=bitsby.transfer())
+    news = remote(old, payment=bitsby.transfer())
 
     results = at_once(lambda: settlement.settle(old, news), lambda: start_payment(order))
 
@@ -194,7 +194,7 @@ def test_paying_again_and_cancelling_at_once(order, invoice_for, fake, turn):
     """A buyer who comes back in the last second has a live invoice, or a cancelled order."""
     ended = timezone.now() - dt.timedelta(hours=2)
     old = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    words = {old.bitsby_id: told(old, "expired")}
+    words = {old.bitsby_id: remote(old, "expired")}
 
     results = at_once(
         lambda: start_payment(order), lambda: cancellation.cancel_unpaid_order(order.pk, words)
@@ -212,9 +212,11 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
     """Whatever Bitsby says, one transfer never pays two orders, seen before or not."""
     payment = bitsby.transfer()
     if is_known:
-        settlement.record_unbound(parsing.parse_payment(bitsby.seen(payment)), reason="unmatched")
+        settlement.record_unbound(
+            parsing.parse_payment(bitsby.payment_item(payment)), reason="unmatched"
+        )
     invoices = [invoice_for(place()), invoice_for(place())]
-    news = [told(row, payment=payment) for row in invoices]
+    news = [remote(row, payment=payment) for row in invoices]
 
     results = at_once(
         lambda: settlement.settle(invoices[0], news[0]),
@@ -229,18 +231,18 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_a_strange_payment_seen_twice_at_once_is_one_row(turn):
     """Two passes that see the same unbound payment keep it once."""
-    payment = parsing.parse_payment(bitsby.seen())
+    payment = parsing.parse_payment(bitsby.payment_item())
 
     results = at_once(*[lambda: settlement.record_unbound(payment, reason="unmatched")] * 4)
 
     assert failures(results) == []
-    assert BitsbyPayment.objects.get().attention == "unmatched"
+    assert BitsbyPayment.objects.get().review_reason == "unmatched"
 
 
 def test_of_two_passes_one_stands_back(order, invoice, fake):
     """While one pass waits for Bitsby's answer, another one does not ask at all."""
     fake_answer = fake.payments_list
-    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
     others = []
 
     def answer(fields):
@@ -251,16 +253,16 @@ def test_of_two_passes_one_stands_back(order, invoice, fake):
 
     report = reconciliation.reconcile()
 
-    assert [other.stood_back for other in others] == [True, True]
-    assert (report.stood_back, report.booked) == (False, 1)
+    assert [other.skipped for other in others] == [True, True]
+    assert (report.skipped, report.booked) == (False, 1)
     assert len(fake.requests) == 1
-    assert not reconciliation.reconcile().stood_back
+    assert not reconciliation.reconcile().skipped
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_passes_that_begin_at_once_settle_once(order, invoice, fake, turn):
     """Four passes in the same moment: the payment is booked once, nobody fails."""
-    fake.payments = [bitsby.seen(invoice=bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
 
     results = at_once(*[reconciliation.reconcile] * 4)
 
@@ -272,8 +274,8 @@ def test_passes_that_begin_at_once_settle_once(order, invoice, fake, turn):
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
     """Of four glances in the same moment one asks Bitsby; the others do not wait."""
-    fake.invoices = [bitsby.told(invoice)]
-    GatewayState.create_only()
+    fake.invoices = [bitsby.invoice_item(invoice)]
+    GatewayState.ensure_exists()
 
     results = at_once(*[lambda: invoice_refresh.refresh_if_idle(invoice)] * 4)
 
@@ -299,7 +301,7 @@ def test_settling_keeps_no_checkout_waiting(invoice):
     order_status_changed.connect(refer)
     try:
         payment = bitsby.transfer()
-        settlement.settle(invoice, told(invoice, payment=payment))
+        settlement.settle(invoice, remote(invoice, payment=payment))
     finally:
         order_status_changed.disconnect(refer)
     assert held == [["bitsby"]]

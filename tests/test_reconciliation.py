@@ -44,7 +44,7 @@ class Books:
     def add(self, payment=None, invoice=None, at=None, **values):
         payment = {**(payment or bitsby.transfer())}
         payment["transactionDatetime"] = bitsby.written(at or timezone.now())
-        self.items.append(bitsby.seen(payment, invoice, **values))
+        self.items.append(bitsby.payment_item(payment, invoice, **values))
         return payment
 
     def add_strangers(self, count, newest=None):
@@ -123,7 +123,7 @@ def ended_ago(**delta):
 
 def test_a_pass_settles_a_paid_invoice(order, watched, books):
     """The near look sees a payment of one of our invoices, and its order is paid."""
-    payment = books.add(invoice=bitsby.told(watched, "paid"))
+    payment = books.add(invoice=bitsby.invoice_item(watched, "paid"))
 
     report = reconciliation.reconcile()
 
@@ -139,15 +139,15 @@ def test_an_unbound_payment_is_shown_and_then_settled_when_bound(order, watched,
     for _ in range(3):
         reconciliation.reconcile()
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.invoice, record.booked_at) == ("unmatched", None, None)
+    assert (record.review_reason, record.invoice, record.booked_at) == ("unmatched", None, None)
     assert not Transaction.objects.exists()
 
-    books.bind(payment, bitsby.told(watched, "paid"))
+    books.bind(payment, bitsby.invoice_item(watched, "paid"))
     for _ in range(3):
         reconciliation.reconcile()
 
     record.refresh_from_db()
-    assert (record.attention, record.invoice) == ("short", watched)
+    assert (record.review_reason, record.invoice) == ("short", watched)
     assert Transaction.objects.get().amount == Decimal("8.00")
     assert status_of(order) == "Being processed"
 
@@ -163,16 +163,16 @@ def test_an_unbound_payment_is_shown_and_then_settled_when_bound(order, watched,
 )
 def test_money_that_is_bound_to_nothing_of_ours(watched, books, invoice, reason, is_foreign):
     """Unbound and unknown is for staff; what belongs to another project is only remembered."""
-    told = None
+    remote = None
     if invoice is not None:
-        told = bitsby.told(watched, "paid", id=str(bitsby.new_id()), **invoice)
-        told["createDatetime"] = bitsby.written(timezone.now())
-    books.add(invoice=told)
+        remote = bitsby.invoice_item(watched, "paid", id=str(bitsby.new_id()), **invoice)
+        remote["createDatetime"] = bitsby.written(timezone.now())
+    books.add(invoice=remote)
     for _ in range(2):
         reconciliation.reconcile()
 
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.is_foreign) == (reason, is_foreign)
+    assert (record.review_reason, record.is_foreign) == (reason, is_foreign)
     assert not Transaction.objects.exists()
 
 
@@ -180,23 +180,23 @@ def test_the_history_from_before_the_shop_is_not_for_staff(watched, books):
     """Payments and invoices older than the first invoice fill no inbox."""
     old = timezone.now() - 2 * DAY
     books.add(at=old)
-    told = bitsby.told(watched, "paid", id=str(bitsby.new_id()))
-    books.add(invoice=told | {"createDatetime": bitsby.written(old)}, at=old)
+    remote = bitsby.invoice_item(watched, "paid", id=str(bitsby.new_id()))
+    books.add(invoice=remote | {"createDatetime": bitsby.written(old)}, at=old)
 
     reconciliation.reconcile()
 
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
 
 
 def test_late_money_is_found_on_an_expired_invoice(place, invoice_for, books):
     """An expired invoice is watched: money that comes weeks later is booked and flagged."""
     order = place(status="Cancelled")
     invoice = invoice_for(order, **ended_ago(days=20))
-    books.add(invoice=bitsby.told(invoice, "paid"))
+    books.add(invoice=bitsby.invoice_item(invoice, "paid"))
 
     reconciliation.reconcile()
 
-    assert BitsbyPayment.objects.get().attention == "late"
+    assert BitsbyPayment.objects.get().review_reason == "late"
     assert Transaction.objects.count() == 1
     assert status_of(order) == "Cancelled"
 
@@ -206,7 +206,7 @@ def test_money_first_told_by_another_word_is_booked_when_it_counts(order, watche
     """A payment that was seen before its invoice was called paid is not taken for old news."""
     payment = books.add()
     for word in words:
-        books.bind(payment, bitsby.told(watched, word))
+        books.bind(payment, bitsby.invoice_item(watched, word))
         reconciliation.reconcile()
 
     assert Transaction.objects.count() == 1
@@ -217,21 +217,21 @@ def test_money_on_an_ended_invoice_is_booked_when_it_counts_after_all(order, wat
     """A payment of an expired invoice waits, and is booked once Bitsby calls that one paid."""
     payment = books.add()
     for word in ("expired", "expired", "paid", "paid"):
-        books.bind(payment, bitsby.told(watched, word))
+        books.bind(payment, bitsby.invoice_item(watched, word))
         reconciliation.reconcile()
 
     assert Transaction.objects.count() == 1
     assert status_of(order) == "Being processed"
-    assert BitsbyPayment.objects.get().attention == ""
+    assert BitsbyPayment.objects.get().review_reason == ""
 
 
 def test_a_payment_bound_to_another_invoice_is_settled_there(place, invoice_for, books):
     """Staff who bind a payment elsewhere at Bitsby move it: the last word counts."""
     one, other = place(), place()
     first, second = invoice_for(one), invoice_for(other)
-    payment = books.add(invoice=bitsby.told(first, "expired"))
+    payment = books.add(invoice=bitsby.invoice_item(first, "expired"))
     reconciliation.reconcile()
-    books.bind(payment, bitsby.told(second, "paid"))
+    books.bind(payment, bitsby.invoice_item(second, "paid"))
     reconciliation.reconcile()
 
     assert Transaction.objects.get().source.order == other
@@ -282,8 +282,8 @@ def thousand(place):
 def test_a_near_look_in_which_nothing_happened_costs_two_requests(thousand, books, known):
     """However many invoices are watched and payments known, at most two requests are sent."""
     for number in range(known):
-        told = bitsby.told(thousand[number], "paid")
-        books.add(invoice=told, at=timezone.now() - dt.timedelta(minutes=number))
+        remote = bitsby.invoice_item(thousand[number], "paid")
+        books.add(invoice=remote, at=timezone.now() - dt.timedelta(minutes=number))
     reconciliation.reconcile()
     reconciliation.reconcile()
 
@@ -308,14 +308,14 @@ def test_nothing_is_asked_when_nothing_is_watched(place, invoice_for, books):
 def test_what_was_sent_before_the_right_amount_is_found(order, watched, books):
     """A wrong amount followed by the right one, settled by a delivery, is not overlooked."""
     books.add(amount="9.00000000")
-    right = bitsby.told(watched, "paid", payment=bitsby.transfer())
+    right = bitsby.invoice_item(watched, "paid", payment=bitsby.transfer())
     books.fake.invoices = [right]
     refresh(watched)
     assert status_of(order) == "Being processed"
 
     reconciliation.reconcile()
 
-    assert BitsbyPayment.objects.in_inbox().get().amount == 9
+    assert BitsbyPayment.objects.needs_review().get().amount == 9
 
 
 def test_an_order_that_has_still_time_costs_no_request(place, invoice_for, books):
@@ -335,7 +335,7 @@ def test_an_order_that_has_still_time_costs_no_request(place, invoice_for, books
 def test_many_overdue_invoices_are_asked_about_in_bulk(place, invoice_for, books):
     """The last word on 120 invoices costs three pages, not 120 questions."""
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(120)]
-    books.fake.invoices = [bitsby.told(invoice, "expired") for invoice in invoices]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices]
 
     report = reconciliation.reconcile()
 
@@ -349,7 +349,7 @@ def test_what_the_bulk_look_does_not_show_is_asked_about_singly(place, invoice_f
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(12)]
     words = ["expired"] * 6 + ["canceled"] * 3 + ["paid"] * 3
     books.fake.invoices = [
-        bitsby.told(row, word, payment=bitsby.transfer() if word == "paid" else None)
+        bitsby.invoice_item(row, word, payment=bitsby.transfer() if word == "paid" else None)
         for row, word in zip(invoices, words, strict=True)
     ]
     for _ in range(3):
@@ -387,13 +387,13 @@ def test_a_far_look_finds_an_old_payment_that_was_bound_by_hand(order, invoice_f
     )
     payment = books.add(at=timezone.now() - 10 * DAY)
     reconciliation.reconcile()
-    assert BitsbyPayment.objects.get().attention == "unmatched"
+    assert BitsbyPayment.objects.get().review_reason == "unmatched"
 
-    books.bind(payment, bitsby.told(invoice, "paid"))
+    books.bind(payment, bitsby.invoice_item(invoice, "paid"))
     reconciliation.reconcile()
     near = books.fake.asked("/payments/list")[-1]
     assert status_of(order) == "Pending"
-    GatewayState.objects.update(far_look_at=timezone.now() - DAY)
+    GatewayState.objects.update(last_full_sync_at=timezone.now() - DAY)
     reconciliation.reconcile()
     far = books.fake.asked("/payments/list")[-1]
 
@@ -440,12 +440,12 @@ def test_a_far_look_that_broke_off_is_taken_again(watched, books):
 
 def test_a_clock_that_was_put_back_does_not_stop_far_looks(watched, books):
     """A far look noted in the future is not believed."""
-    GatewayState.create_only()
-    GatewayState.objects.update(far_look_at=timezone.now() + 100 * DAY)
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(last_full_sync_at=timezone.now() + 100 * DAY)
 
     reconciliation.reconcile()
 
-    assert GatewayState.objects.get().far_look_at <= timezone.now()
+    assert GatewayState.objects.get().last_full_sync_at <= timezone.now()
 
 
 @pytest.mark.parametrize("page_size", [10, 50])
@@ -464,7 +464,7 @@ def test_nothing_is_lost_whatever_the_order_and_page_size(
     paid = [invoice_for(place()) for _ in range(15)]
     for number, invoice in enumerate(paid):
         at = now - dt.timedelta(minutes=number)
-        books.add(invoice=bitsby.told(invoice, "paid"), at=at)
+        books.add(invoice=bitsby.invoice_item(invoice, "paid"), at=at)
 
     reconciliation.reconcile()
 
@@ -511,7 +511,7 @@ def test_payments_of_one_moment_say_nothing_about_the_order_of_the_list(
     for _ in range(12):
         books.add(at=now - HOUR)
     reconciliation.reconcile()
-    books.add(invoice=bitsby.told(invoice_for(place()), "paid"), at=now)
+    books.add(invoice=bitsby.invoice_item(invoice_for(place()), "paid"), at=now)
 
     reconciliation.reconcile()
 
@@ -539,7 +539,7 @@ def test_an_order_that_changes_is_noticed(place, invoice_for, fake, watched, lis
     books.add_strangers(120, newest=timezone.now() - HOUR)
     reconciliation.reconcile()
     books.order = listing
-    books.add(invoice=bitsby.told(invoice_for(place()), "paid"))
+    books.add(invoice=bitsby.invoice_item(invoice_for(place()), "paid"))
 
     reconciliation.reconcile()
 
@@ -548,7 +548,7 @@ def test_an_order_that_changes_is_noticed(place, invoice_for, fake, watched, lis
 
 def test_a_list_that_ignores_the_offset_ends(watched, fake):
     """A server that gives the same page for ever does not keep a pass for ever."""
-    items = [bitsby.seen() for _ in range(50)]
+    items = [bitsby.payment_item() for _ in range(50)]
     fake.on("/payments/list", bitsby.success(items))
 
     report = reconciliation.reconcile()
@@ -563,7 +563,7 @@ def test_a_strange_item_does_not_hide_the_others(order, watched, books):
         {"id": "?", "transactionDatetime": bitsby.written(timezone.now())},
         {"amount": [], "transactionDatetime": bitsby.written(timezone.now())},
     ]
-    books.add(invoice=bitsby.told(watched, "paid"))
+    books.add(invoice=bitsby.invoice_item(watched, "paid"))
 
     reconciliation.reconcile()
 
@@ -599,22 +599,22 @@ def test_what_a_burst_of_deliveries_left_unread_is_found_by_the_next_pass(
     reconciliation.reconcile()
     paid = [invoice_for(place()) for _ in range(10)]
     for invoice in paid:
-        books.add(invoice=bitsby.told(invoice, "paid"))
+        books.add(invoice=bitsby.invoice_item(invoice, "paid"))
     books.add_strangers(5, newest=timezone.now() - HOUR / 2)
-    BitsbyInvoice.objects.filter(pk=paid[0].pk).update(hinted_at=timezone.now())
+    BitsbyInvoice.objects.filter(pk=paid[0].pk).update(webhook_pending_since=timezone.now())
     clock.sleep(2)
     assert invoice_refresh.refresh_for_delivery(paid[1])
     assert BitsbyInvoice.objects.filter(status="paid").count() == 10
 
     reconciliation.reconcile()
 
-    assert BitsbyPayment.objects.in_inbox().count() == 8
+    assert BitsbyPayment.objects.needs_review().count() == 8
 
 
 def test_what_was_settled_before_a_failure_stays_settled(order, watched, books, place, invoice_for):
     """An API that fails in the middle raises, keeps what was done, and is asked again."""
     invoice_for(place())
-    books.add(invoice=bitsby.told(watched, "paid"))
+    books.add(invoice=bitsby.invoice_item(watched, "paid"))
     books.add_strangers(80, newest=timezone.now() - HOUR)
     books.failing = {50}
 
@@ -624,14 +624,14 @@ def test_what_was_settled_before_a_failure_stays_settled(order, watched, books, 
 
     books.failing = set()
     report = reconciliation.reconcile()
-    assert not report.stood_back
+    assert not report.skipped
     assert BitsbyPayment.objects.count() == 81
     assert Transaction.objects.count() == 1
 
 
 def test_a_broken_connection_is_tried_again_within_the_pass(order, watched, books, clock):
     """One lost answer does not fail a pass."""
-    books.add(invoice=bitsby.told(watched, "paid"))
+    books.add(invoice=bitsby.invoice_item(watched, "paid"))
     answers = iter([ConnectionError("broken pipe")])
     books.fake.on("/payments/list", lambda fields: next(answers, None) or books.answer(fields))
 
@@ -649,13 +649,13 @@ def test_nonsense_from_bitsby_is_an_error_and_changes_nothing(order, watched, fa
         reconciliation.reconcile()
 
     assert status_of(order) == "Pending"
-    assert not GatewayState.objects.get().pass_token
+    assert not GatewayState.objects.get().lease_token
 
 
 def test_one_failing_payment_does_not_stop_the_others(place, invoice_for, books, failing_save):
     """A payment that cannot be recorded is counted; the others are settled, and it is retried."""
     invoices = [invoice_for(place()) for _ in range(3)]
-    payments = [books.add(invoice=bitsby.told(invoice, "paid")) for invoice in invoices]
+    payments = [books.add(invoice=bitsby.invoice_item(invoice, "paid")) for invoice in invoices]
     broken = {payments[1]["id"]}
     failing_save(BitsbyPayment, lambda row: str(row.bitsby_id) in broken)
 
@@ -673,7 +673,7 @@ def test_one_failing_invoice_does_not_stop_the_others_last_word(
 ):
     """An invoice that cannot be ended does not keep others from ending."""
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(4)]
-    books.fake.invoices = [bitsby.told(invoice, "expired") for invoice in invoices]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices]
     failing_save(BitsbyInvoice, lambda row: row.pk == invoices[1].pk)
 
     report = reconciliation.reconcile()
@@ -687,7 +687,7 @@ def test_one_failing_order_does_not_stop_the_others_cancelling(
     """An order that cannot be cancelled is left as it was, the others are cancelled."""
     orders = [place() for _ in range(3)]
     books.fake.invoices = [
-        bitsby.told(invoice_for(order, **ended_ago(hours=2)), "expired") for order in orders
+        bitsby.invoice_item(invoice_for(order, **ended_ago(hours=2)), "expired") for order in orders
     ]
     Note = get_model("order", "OrderNote")
     failing_save(Note, lambda row: row.order_id == orders[1].pk)
@@ -700,13 +700,13 @@ def test_one_failing_order_does_not_stop_the_others_cancelling(
 
 def test_a_failing_delivery_does_not_stop_the_pass(place, invoice_for, books, failing_save):
     """A noted delivery whose invoice fails does not keep others from their last word."""
-    hinted = invoice_for(place(), hinted_at=timezone.now())
+    flagged = invoice_for(place(), webhook_pending_since=timezone.now())
     overdue = invoice_for(place(), expires_at=timezone.now() - HOUR / 6)
     books.fake.invoices = [
-        bitsby.told(hinted, "paid", payment=bitsby.transfer()),
-        bitsby.told(overdue, "expired"),
+        bitsby.invoice_item(flagged, "paid", payment=bitsby.transfer()),
+        bitsby.invoice_item(overdue, "expired"),
     ]
-    failing_save(BitsbyInvoice, lambda row: row.pk == hinted.pk)
+    failing_save(BitsbyInvoice, lambda row: row.pk == flagged.pk)
 
     report = reconciliation.reconcile()
 
@@ -720,20 +720,20 @@ def test_a_failing_delivery_does_not_stop_the_pass(place, invoice_for, books, fa
 
 def test_a_noted_delivery_is_looked_into(order, invoice, books):
     """A delivery that found no free slot is dealt with by the next pass."""
-    BitsbyInvoice.objects.update(hinted_at=timezone.now())
-    books.fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    BitsbyInvoice.objects.update(webhook_pending_since=timezone.now())
+    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     reconciliation.reconcile()
 
     assert status_of(order) == "Being processed"
     invoice.refresh_from_db()
-    assert invoice.hinted_at is None
+    assert invoice.webhook_pending_since is None
 
 
 def test_a_delivery_that_was_wrong_is_asked_about_once(order, invoice, books):
     """An invoice that Bitsby calls unpaid is not asked about in every further pass."""
-    BitsbyInvoice.objects.update(hinted_at=timezone.now())
-    books.fake.invoices = [bitsby.told(invoice)]
+    BitsbyInvoice.objects.update(webhook_pending_since=timezone.now())
+    books.fake.invoices = [bitsby.invoice_item(invoice)]
     for _ in range(4):
         reconciliation.reconcile()
 
@@ -744,8 +744,8 @@ def test_a_delivery_that_was_wrong_is_asked_about_once(order, invoice, books):
 def test_a_flood_of_wrong_deliveries_costs_a_pass_little(place, invoice_for, books):
     """Noted deliveries are asked about a few at a time."""
     for _ in range(30):
-        invoice_for(place(), hinted_at=timezone.now())
-    books.fake.invoices = [bitsby.told(row) for row in BitsbyInvoice.objects.all()]
+        invoice_for(place(), webhook_pending_since=timezone.now())
+    books.fake.invoices = [bitsby.invoice_item(row) for row in BitsbyInvoice.objects.all()]
 
     report = reconciliation.reconcile()
 
@@ -758,7 +758,7 @@ def test_a_flood_of_wrong_deliveries_costs_a_pass_little(place, invoice_for, boo
 def test_the_last_word_may_be_paid(order, invoice_for, books):
     """An overdue invoice that Bitsby calls paid is settled instead of expired."""
     invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
-    books.fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     reconciliation.reconcile()
 
@@ -770,7 +770,7 @@ def test_the_last_word_may_be_paid(order, invoice_for, books):
 def test_an_overdue_invoice_that_bitsby_does_not_end_stays(order, invoice_for, books, word):
     """Our clock ends nothing: what Bitsby does not call ended stays live."""
     invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
-    books.fake.invoices = [bitsby.told(invoice, word)]
+    books.fake.invoices = [bitsby.invoice_item(invoice, word)]
 
     reconciliation.reconcile()
 
@@ -781,7 +781,7 @@ def test_an_overdue_invoice_that_bitsby_does_not_end_stays(order, invoice_for, b
 def test_paid_found_by_the_last_look_before_cancelling_is_settled(order, invoice_for, books):
     """An order about to be cancelled whose expired invoice turns out paid is paid instead."""
     invoice = invoice_for(order, **ended_ago(hours=2))
-    books.fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     report = reconciliation.reconcile()
 
@@ -792,7 +792,7 @@ def test_paid_found_by_the_last_look_before_cancelling_is_settled(order, invoice
 def test_an_unpaid_order_is_cancelled_after_its_time_only(order, invoice_for, books, move_time):
     """Expired by one pass, cancelled ``CANCEL_AFTER`` after the end of its invoice."""
     invoice = invoice_for(order, expires_at=timezone.now() + HOUR)
-    books.fake.invoices = [bitsby.told(invoice, "expired")]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     move_time(minutes=61)
     assert (reconciliation.reconcile().ended, status_of(order)) == (1, "Pending")
     move_time(minutes=58)
@@ -808,7 +808,7 @@ def test_with_cancel_after_zero_one_pass_does_both(order, invoice_for, books, se
     """``timedelta(0)``: expired and cancelled by the same pass, after a last look each."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": dt.timedelta(0)}
     invoice = invoice_for(order, expires_at=timezone.now() - dt.timedelta(seconds=1))
-    books.fake.invoices = [bitsby.told(invoice, "expired")]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
 
     report = reconciliation.reconcile()
 
@@ -824,7 +824,7 @@ def test_with_cancel_after_none_no_order_is_cancelled(
     order = place()
     place()
     invoice = invoice_for(order, **ended_ago(hours=2))
-    books.fake.invoices = [bitsby.told(invoice, "expired")]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     move_time(days=3)
 
     assert reconciliation.reconcile().cancelled == 0
@@ -880,7 +880,7 @@ def test_a_young_attempt_is_left_alone(order, invoice_for, books, move_time):
 def test_an_order_that_was_paid_by_card_is_never_cancelled(order, invoice_for, books):
     """The expired invoice of an order that another source paid cancels nothing."""
     invoice = invoice_for(order, **ended_ago(hours=2))
-    books.fake.invoices = [bitsby.told(invoice, "expired")]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     card = SourceType.objects.create(name="Card", code="card")
     Source.objects.create(order=order, source_type=card, amount_debited=10)
     for _ in range(2):
@@ -895,12 +895,12 @@ def test_an_order_whose_money_was_dismissed_is_cancelled_in_the_end(
     """Once staff have sent the money back, a pass gives the order up and releases its stock."""
     staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
     invoice = invoice_for(order, **ended_ago(hours=2))
-    books.fake.invoices = [bitsby.told(invoice, "expired", payment=bitsby.transfer())]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired", payment=bitsby.transfer())]
     reconciliation.reconcile()
     assert status_of(order) == "Pending"
 
     assert review.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
-    BitsbyInvoice.objects.update(checked_at=timezone.now() - HOUR)
+    BitsbyInvoice.objects.update(last_refreshed_at=timezone.now() - HOUR)
     reconciliation.reconcile()
 
     assert status_of(order) == "Cancelled"
@@ -931,43 +931,48 @@ def dump(*, but=()):
 
 def test_a_dry_run_reports_and_writes_nothing(place, invoice_for, books):
     """``dry_run`` counts what would be done; all tables stay as they are, and so do the looks."""
-    paid, overdue, ended, hinted = place(), place(), place(), place()
+    paid, overdue, ended, flagged = place(), place(), place(), place()
     invoices = [
         invoice_for(paid),
         invoice_for(overdue, expires_at=timezone.now() - HOUR / 6),
         invoice_for(ended, **ended_ago(hours=2)),
-        invoice_for(hinted, hinted_at=timezone.now()),
+        invoice_for(flagged, webhook_pending_since=timezone.now()),
     ]
     invoice_for(place(), "creating", bitsby_id=None, created_at=timezone.now() - HOUR)
-    books.add(invoice=bitsby.told(invoices[0], "paid"))
+    books.add(invoice=bitsby.invoice_item(invoices[0], "paid"))
     books.add(bitsby.transfer("1.00000000"))
-    books.fake.invoices = [bitsby.told(invoice, "expired") for invoice in invoices[1:3]]
-    GatewayState.create_only()
-    looks = GatewayState.objects.values("far_look_at", "newest_first", "passed_at").get()
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices[1:3]]
+    GatewayState.ensure_exists()
+    looks = GatewayState.objects.values(
+        "last_full_sync_at", "lists_newest_first", "last_run_at"
+    ).get()
     before = dump()
 
     report = reconciliation.reconcile(dry_run=True)
 
     assert dump() == before
-    assert GatewayState.objects.values("far_look_at", "newest_first", "passed_at").get() == looks
+    assert (
+        GatewayState.objects.values("last_full_sync_at", "lists_newest_first", "last_run_at").get()
+        == looks
+    )
     assert (report.booked, report.flagged) == (1, 1)
     assert (report.ended, report.cancelled) == (1, 1)
     real = reconciliation.reconcile()
     assert (real.booked, real.flagged, real.ended, real.cancelled) == (1, 1, 1, 1)
-    assert GatewayState.objects.get().passed_at > looks["passed_at"]
+    assert GatewayState.objects.get().last_run_at > looks["last_run_at"]
 
 
 def test_a_pass_stands_back_while_another_runs(watched, books):
     """The second pass asks nothing and says that it stood back."""
-    GatewayState.create_only()
-    GatewayState.objects.update(pass_until=timezone.now() + LEASE_DURATION, pass_token="another")
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_until=timezone.now() + LEASE_DURATION, lease_token="another")
 
     report = reconciliation.reconcile()
 
-    assert report.stood_back
+    assert report.skipped
     assert "stood back" in str(report)
     assert books.fake.requests == []
-    assert GatewayState.objects.get().pass_token == "another"
+    assert GatewayState.objects.get().lease_token == "another"
 
 
 def test_the_lease_of_a_dead_pass_ends(order, watched, books):
@@ -975,27 +980,27 @@ def test_the_lease_of_a_dead_pass_ends(order, watched, books):
     leases = []
 
     def answer(fields):
-        leases.append(GatewayState.objects.get().pass_until)
+        leases.append(GatewayState.objects.get().lease_until)
         return books.answer(fields)
 
     books.fake.on("/payments/list", answer)
     reconciliation.reconcile()
     assert leases[0] <= timezone.now() + dt.timedelta(minutes=10)
 
-    books.add(invoice=bitsby.told(watched, "paid"))
+    books.add(invoice=bitsby.invoice_item(watched, "paid"))
     second = dt.timedelta(seconds=1)
-    GatewayState.objects.update(pass_until=timezone.now() - second, pass_token="dead")
+    GatewayState.objects.update(lease_until=timezone.now() - second, lease_token="dead")
 
-    assert not reconciliation.reconcile().stood_back
+    assert not reconciliation.reconcile().skipped
     assert status_of(order) == "Being processed"
 
 
 def test_a_lease_from_a_wrong_clock_ends(order, watched, books):
     """A lease that ends in a year was given by a clock that has been put back."""
-    GatewayState.create_only()
-    GatewayState.objects.update(pass_until=timezone.now() + 365 * DAY, pass_token="wrong")
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_until=timezone.now() + 365 * DAY, lease_token="wrong")
 
-    assert not reconciliation.reconcile().stood_back
+    assert not reconciliation.reconcile().skipped
 
 
 def test_a_pass_that_was_overtaken_ends(watched, books):
@@ -1003,20 +1008,20 @@ def test_a_pass_that_was_overtaken_ends(watched, books):
     books.add_strangers(70)
 
     def overtake(fields):
-        GatewayState.objects.update(pass_token="another")
+        GatewayState.objects.update(lease_token="another")
         return books.answer(fields)
 
     books.fake.on("/payments/list", overtake)
 
     with pytest.raises(BitsbyError, match="taken over"):
         reconciliation.reconcile()
-    assert GatewayState.objects.get().pass_token == "another"
+    assert GatewayState.objects.get().lease_token == "another"
 
 
 def test_a_finished_pass_frees_the_lease(watched, books):
     """One pass after the other runs at once."""
-    assert not reconciliation.reconcile().stood_back
-    assert not reconciliation.reconcile().stood_back
+    assert not reconciliation.reconcile().skipped
+    assert not reconciliation.reconcile().skipped
 
 
 def test_progress_is_told_in_words(watched, books):
@@ -1036,7 +1041,7 @@ def test_progress_is_told_in_words(watched, books):
 
 def test_refresh_settles_what_bitsby_says(order, invoice, fake):
     """One question about one invoice settles it."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     outcome = refresh(invoice)
 
@@ -1046,7 +1051,7 @@ def test_refresh_settles_what_bitsby_says(order, invoice, fake):
 
 def test_refresh_of_an_invoice_that_bitsby_does_not_know_does_nothing(order, invoice, fake):
     """No answer about it is no outcome, even when the server answers with others."""
-    other = bitsby.told(invoice, "paid", payment=bitsby.transfer(), id=str(bitsby.new_id()))
+    other = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), id=str(bitsby.new_id()))
     fake.on("/invoices/list", bitsby.success([other]))
 
     assert refresh(invoice) is None
@@ -1062,8 +1067,8 @@ def test_refresh_of_an_attempt_asks_nothing(order, invoice_for, fake):
 def test_a_paid_answer_without_its_payment_is_completed(order, invoice, fake):
     """Where the invoice does not name its payment, the list of payments does."""
     payment = bitsby.transfer()
-    told = bitsby.told(invoice, "paid")
-    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    remote = bitsby.invoice_item(invoice, "paid")
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
 
     refresh(invoice)
 
@@ -1072,9 +1077,12 @@ def test_a_paid_answer_without_its_payment_is_completed(order, invoice, fake):
 
 def test_another_invoices_payment_completes_nothing(order, invoice, fake):
     """A server that does not heed the filter cannot lend one invoice another's payment."""
-    other = bitsby.told(invoice, "paid", id=str(bitsby.new_id()))
-    fake.invoices = [bitsby.told(invoice, "paid")]
-    fake.on("/payments/list", bitsby.success([bitsby.seen(invoice=other), bitsby.seen()]))
+    other = bitsby.invoice_item(invoice, "paid", id=str(bitsby.new_id()))
+    fake.invoices = [bitsby.invoice_item(invoice, "paid")]
+    fake.on(
+        "/payments/list",
+        bitsby.success([bitsby.payment_item(invoice=other), bitsby.payment_item()]),
+    )
 
     refresh(invoice)
 
@@ -1094,7 +1102,7 @@ def test_refresh_raises_ours_and_changes_nothing(order, invoice, fake, answer):
 
 def test_a_glance_is_taken_at_most_once_in_ten_seconds(invoice, fake, clock, move_time):
     """A buyer who reloads the page does not cost a request each time."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     looked = []
     for _ in range(12):
         invoice.refresh_from_db()
@@ -1108,7 +1116,7 @@ def test_a_glance_is_taken_at_most_once_in_ten_seconds(invoice, fake, clock, mov
 
 def test_a_glance_does_not_wait_and_never_raises(invoice, fake, clock):
     """Without a free slot, or without Bitsby, the buyer's page goes on at once."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     refresh(invoice)
     slept = clock.slept
     assert invoice_refresh.refresh_if_idle(invoice) is False
@@ -1128,8 +1136,8 @@ def test_a_glance_is_for_live_invoices_only(order, invoice_for, fake, status):
 
 def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fake, clock):
     """A look whose answer lacks the payment does not send a second request at once."""
-    payment, told = bitsby.transfer(), bitsby.told(invoice, "paid")
-    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    payment, remote = bitsby.transfer(), bitsby.invoice_item(invoice, "paid")
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
 
     with pytest.raises(NoSlot):
         invoice_refresh.refresh_for_delivery(invoice)
@@ -1147,7 +1155,7 @@ def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fak
 @pytest.mark.parametrize("call", [refresh, invoice_refresh.refresh_for_delivery])
 def test_asking_inside_a_transaction_is_refused(invoice, fake, call):
     """A lock held while Bitsby answers would stop the shop: nothing is sent, it raises."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     with transaction.atomic(), pytest.raises(RuntimeError):
         call(invoice)
@@ -1171,7 +1179,7 @@ def test_an_order_that_is_long_overdue_is_cancelled_in_the_pass_that_ends_its_in
     """After a night without passes, one is enough: nothing that was answered is held up."""
     BitsbyInvoice.objects.update(expires_at=timezone.now() - 24 * HOUR)
     watched.refresh_from_db()
-    books.fake.invoices = [bitsby.told(watched, "expired")]
+    books.fake.invoices = [bitsby.invoice_item(watched, "expired")]
 
     reconciliation.reconcile()
 

@@ -16,8 +16,8 @@ from tests import bitsby
 pytestmark = pytest.mark.django_db
 
 
-def checked_at(invoice):
-    return BitsbyInvoice.objects.get(pk=invoice.pk).checked_at
+def last_refreshed_at(invoice):
+    return BitsbyInvoice.objects.get(pk=invoice.pk).last_refreshed_at
 
 
 # Glances
@@ -25,7 +25,7 @@ def checked_at(invoice):
 
 def test_a_glance_that_asks_waits_for_nothing(invoice, fake, clock):
     """The one request of a glance is sent in the slot that was free."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
 
     assert invoice_refresh.refresh_if_idle(invoice) is True
     assert (len(fake.requests), clock.slept) == (1, 0)
@@ -45,11 +45,14 @@ def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, f
     """The right to ask is given back unused, to this invoice alone, as it was before."""
     now = timezone.now()
     before = now - dt.timedelta(minutes=1)
-    invoice, other = invoice_for(place(), checked_at=before), invoice_for(place(), checked_at=now)
+    invoice, other = (
+        invoice_for(place(), last_refreshed_at=before),
+        invoice_for(place(), last_refreshed_at=now),
+    )
     factory.without_waiting()
 
     assert look(invoice) is False
-    assert (checked_at(invoice), checked_at(other)) == (before, now)
+    assert (last_refreshed_at(invoice), last_refreshed_at(other)) == (before, now)
     assert fake.requests == []
 
 
@@ -60,18 +63,18 @@ def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
     invoice_for, place, fake, look, monkeypatch, move_time
 ):
     """Who finds no slot does not give back what another process has claimed since."""
-    invoice = invoice_for(place(), checked_at=EPOCH)
+    invoice = invoice_for(place(), last_refreshed_at=EPOCH)
     real, later = factory.without_waiting, timezone.now() + dt.timedelta(seconds=30)
     real()
 
     def overtaken(**options):
-        BitsbyInvoice.objects.filter(pk=invoice.pk).update(checked_at=later)
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(last_refreshed_at=later)
         return real(**options)
 
     monkeypatch.setattr(factory, "without_waiting", overtaken)
 
     assert look(invoice) is False
-    assert checked_at(invoice) == later
+    assert last_refreshed_at(invoice) == later
 
 
 @pytest.mark.parametrize(
@@ -83,11 +86,11 @@ def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
     """Two invoices that are looked at in the same moment do not lose each other's claims."""
     now = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
-    invoice, other = invoice_for(place()), invoice_for(place(), checked_at=now)
+    invoice, other = invoice_for(place()), invoice_for(place(), last_refreshed_at=now)
     factory.without_waiting()
 
     assert look(invoice) is False
-    assert (checked_at(invoice), checked_at(other)) == (EPOCH, now)
+    assert (last_refreshed_at(invoice), last_refreshed_at(other)) == (EPOCH, now)
 
 
 @pytest.mark.parametrize("seconds", [9.999, 10])
@@ -95,9 +98,9 @@ def test_an_invoice_may_be_asked_about_again_after_ten_seconds(
     invoice, fake, clock, stop_time, seconds
 ):
     """Ten seconds after the last look the next one is due, and not a moment before."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     now = timezone.now()
-    BitsbyInvoice.objects.update(checked_at=now - dt.timedelta(seconds=seconds))
+    BitsbyInvoice.objects.update(last_refreshed_at=now - dt.timedelta(seconds=seconds))
     stop_time(now)
     assert invoice_refresh.refresh_if_idle(invoice) is (seconds == 10)
 
@@ -121,7 +124,7 @@ def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
 
 def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog, monkeypatch):
     """Whatever is wrong, the page goes on, and the log has the traceback and the invoice."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
 
     def fail(*args, **options):
         raise ZeroDivisionError
@@ -141,13 +144,13 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
 def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
     """A delivery that cannot be looked into is noted once, at its first time, and nowhere else."""
     first = timezone.now() - dt.timedelta(minutes=5)
-    noted = invoice_for(place(), hinted_at=first)
+    noted = invoice_for(place(), webhook_pending_since=first)
     fresh, other = invoice_for(place()), invoice_for(place())
     factory.without_waiting()
     for invoice in (noted, fresh):
         assert invoice_refresh.refresh_for_delivery(invoice) is False
 
-    hints = dict(BitsbyInvoice.objects.values_list("pk", "hinted_at"))
+    hints = dict(BitsbyInvoice.objects.values_list("pk", "webhook_pending_since"))
     assert hints[noted.pk] == first
     assert hints[fresh.pk] is not None
     assert hints[other.pk] is None
@@ -155,7 +158,7 @@ def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
 
 def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
     """The second look of a moment is none, and says so."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
 
     looks = [invoice_refresh.refresh_for_delivery(invoice) for _ in range(2)]
 
@@ -176,7 +179,7 @@ def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, f
 def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fake):
     """The payments of the last day are asked for, and all that wait count as looked at now."""
     now = timezone.now()
-    waiting = invoice_for(place(), hinted_at=now)
+    waiting = invoice_for(place(), webhook_pending_since=now)
     invoice, other = invoice_for(place()), invoice_for(place())
 
     assert invoice_refresh.refresh_for_delivery(invoice) is True
@@ -186,14 +189,17 @@ def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fa
     days = (question[1]["startDate"], question[1]["endDate"])
     assert question[0] == "/payments/list"
     assert days == tuple((now + dt.timedelta(days=by)).date().isoformat() for by in (-3, 2))
-    assert checked_at(waiting) >= now
-    assert checked_at(invoice) >= now
-    assert checked_at(other) == EPOCH
+    assert last_refreshed_at(waiting) >= now
+    assert last_refreshed_at(invoice) >= now
+    assert last_refreshed_at(other) == EPOCH
 
 
 def test_a_worker_asks_about_the_delivery_it_was_told_of_and_no_other(invoice_for, place, fake):
     """When somebody has dealt with it already, another delivery that waits is not its business."""
-    done, _waiting = invoice_for(place()), invoice_for(place(), hinted_at=timezone.now())
+    done, _waiting = (
+        invoice_for(place()),
+        invoice_for(place(), webhook_pending_since=timezone.now()),
+    )
 
     assert invoice_refresh.refresh_flagged(done) is False
 

@@ -201,10 +201,12 @@ def test_an_unknown_status_is_kept(canceled):
     assert parsing.parse_invoice(canceled | {"status": "frozen"}).status == "frozen"
 
 
-@pytest.mark.parametrize(("told", "views"), [("3", 3), (7, 7), ("x", None), (-1, None), ([], None)])
-def test_views_are_a_number_or_unknown(canceled, told, views):
+@pytest.mark.parametrize(
+    ("remote", "views"), [("3", 3), (7, 7), ("x", None), (-1, None), ([], None)]
+)
+def test_views_are_a_number_or_unknown(canceled, remote, views):
     """The number of page views is read from numbers and texts; rubbish is as good as nothing."""
-    assert parsing.parse_invoice(canceled | {"views": told}).views == views
+    assert parsing.parse_invoice(canceled | {"views": remote}).views == views
 
 
 def test_views_fit_their_column(canceled):
@@ -268,20 +270,20 @@ def test_a_creation_may_lack_its_times_and_short_id(made, name):
 
 
 @pytest.mark.parametrize(
-    ("told", "internal"),
+    ("remote", "internal"),
     [("100.00", "100.00"), ("-12.34", "-12.34"), (-5, "-5"), (0, "0"), ("-0.00", "0")],
 )
-def test_balances_keep_their_sign(payload, told, internal):
+def test_balances_keep_their_sign(payload, remote, internal):
     """A negative internal balance, which blocks creating invoices, is read as such."""
-    balances = parsing.parse_balances(payload("billing_balances")["data"] | {"internal": told})
+    balances = parsing.parse_balances(payload("billing_balances")["data"] | {"internal": remote})
     assert (balances.internal, balances.partner) == (Decimal(internal), Decimal(0))
 
 
-@pytest.mark.parametrize("told", [None, "", "--5", "much", [], {}])
-def test_unreadable_balances_are_refused(payload, told):
+@pytest.mark.parametrize("remote", [None, "", "--5", "much", [], {}])
+def test_unreadable_balances_are_refused(payload, remote):
     """A balance that is not a number is a ``ValueError``, not zero."""
     with pytest.raises(ValueError, match=r"amount|text"):
-        parsing.parse_balances(payload("billing_balances")["data"] | {"internal": told})
+        parsing.parse_balances(payload("billing_balances")["data"] | {"internal": remote})
 
 
 def test_tariffs_are_read():

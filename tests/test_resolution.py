@@ -11,7 +11,8 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, signals
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 from tests.test_staff import (
@@ -53,7 +54,7 @@ def colleague(db):
 def short(fake, invoice):
     """A bound payment of less than was asked; it is booked and its order paid."""
     payment = arrive(fake, invoice)
-    assert payment.attention == "short"
+    assert payment.review_reason == "short"
     return payment
 
 
@@ -61,7 +62,7 @@ def short(fake, invoice):
 def mismatch(fake, invoice):
     """A payment of an invoice that at Bitsby asks for something else; not booked."""
     payment = arrive(fake, invoice, amountFiat="8.00")
-    assert (payment.attention, payment.booked_at) == ("mismatch", None)
+    assert (payment.review_reason, payment.booked_at) == ("mismatch", None)
     return payment
 
 
@@ -69,7 +70,7 @@ def mismatch(fake, invoice):
 def no_worth(fake, invoice):
     """A bound payment in a coin without a locked rate; not booked."""
     payment = arrive(fake, invoice, wallet=bitsby.wallet(**ETHER))
-    assert (payment.attention, payment.booked_at) == ("worth", None)
+    assert (payment.review_reason, payment.booked_at) == ("fiat_value", None)
     return payment
 
 
@@ -79,7 +80,7 @@ def make_late(fake, order, invoice_for):
 
     def make(amount="10.00000000"):
         payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for), amount)
-        assert payment.attention == "late"
+        assert payment.review_reason == "late"
         return payment
 
     return make
@@ -119,7 +120,7 @@ def test_accepting_a_short_payment_ends_the_question_and_keeps_the_difference(sh
     assert booked(order) == [(str(short.bitsby_id), "8.00")]
     assert status_of(order) == "Being processed"
     assert resolved(short) == ("accepted", "keeper")
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
     (entry,) = logged(keeper.user)
     assert "close enough" in entry
     tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
@@ -140,7 +141,7 @@ def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, keeper):
     assert status_of(order) == "Being processed"
     assert resolved(mismatch) == ("accepted", "keeper")
     mismatch.invoice.refresh_from_db()
-    assert mismatch.invoice.status == BitsbyInvoice.PAID
+    assert mismatch.invoice.status == InvoiceStatus.PAID
 
 
 def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, keeper):
@@ -152,7 +153,7 @@ def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, keeper)
     refresh(mismatch.invoice)
 
     assert booked(mismatch.invoice.order) == [(str(mismatch.bitsby_id), "8.00")]
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
 
 
 def test_a_shop_hears_of_money_that_staff_accepted(
@@ -179,21 +180,21 @@ def test_unknown_worth_must_be_said_before_accepting(no_worth, keeper):
     order = no_worth.invoice.order
     url = act_url(no_worth, "accept")
     page = Page(keeper.get(url))
-    assert "worth" in page.form_with("note")[0]
+    assert "fiat_value" in page.form_with("note")[0]
     assert "Worth in USD" in page.text
 
     assert "Say what the payment is worth" in said(keeper, keeper.post(url, {"note": "x"}))
     assert booked(order) == []
     assert resolved(no_worth) == ("", None)
 
-    text = act(keeper, no_worth, "accept", worth=" 9.50 ", note="rate of the day")
+    text = act(keeper, no_worth, "accept", fiat_value=" 9.50 ", note="rate of the day")
     assert "Accepted: 9.50 USD" in text
     assert booked(order) == [(str(no_worth.bitsby_id), "9.50")]
     assert status_of(order) == "Being processed"
 
 
 @pytest.mark.parametrize(
-    "worth",
+    "fiat_value",
     [
         *("NaN", "sNaN", "-NaN", "nan123", "Infinity", "-Infinity", "1e400", "1e-400"),
         *("-1", "0", "0.00", "0.001", "1000000000", "9" * 40, "9" * 5000),
@@ -213,9 +214,9 @@ def test_unknown_worth_must_be_said_before_accepting(no_worth, keeper):
         ),
     ],
 )
-def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, keeper, worth):
+def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, keeper, fiat_value):
     """NaN, infinities, zero, negative, absurd and garbled worths come back with a message."""
-    response = keeper.post(act_url(no_worth, "accept"), {"worth": worth, "note": "x"})
+    response = keeper.post(act_url(no_worth, "accept"), {"fiat_value": fiat_value, "note": "x"})
 
     assert response.status_code == 200
     assert "The worth is not an amount of money." in Page(response).text
@@ -223,20 +224,22 @@ def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, keeper, wo
     assert resolved(no_worth) == ("", None)
 
 
-@pytest.mark.parametrize(("worth", "cents"), [("7", "7.00"), ("9,5", "9.50"), ("9.05", "9.05")])
-def test_a_worth_is_booked_to_the_cent(no_worth, keeper, worth, cents):
+@pytest.mark.parametrize(
+    ("fiat_value", "cents"), [("7", "7.00"), ("9,5", "9.50"), ("9.05", "9.05")]
+)
+def test_a_worth_is_booked_to_the_cent(no_worth, keeper, fiat_value, cents):
     """What is booked has cents, and all records agree on it."""
-    act(keeper, no_worth, "accept", worth=worth, note="x")
+    act(keeper, no_worth, "accept", fiat_value=fiat_value, note="x")
 
     order = no_worth.invoice.order
     no_worth.refresh_from_db()
     assert booked(order) == [(str(no_worth.bitsby_id), cents)]
-    assert no_worth.worth == order.sources.get().amount_debited == Decimal(cents)
+    assert no_worth.fiat_value == order.sources.get().amount_debited == Decimal(cents)
 
 
 def test_a_worth_sent_twice_books_once(no_worth, keeper):
     """Two worths in one form lead to one booking, of one of them."""
-    keeper.post(act_url(no_worth, "accept"), {"worth": ["3.00", "4.00"], "note": "x"})
+    keeper.post(act_url(no_worth, "accept"), {"fiat_value": ["3.00", "4.00"], "note": "x"})
 
     (entry,) = booked(no_worth.invoice.order)
     assert entry[1] in ("3.00", "4.00")
@@ -247,23 +250,23 @@ def test_a_known_worth_cannot_be_overruled(request, name, keeper):
     """A worth that is forged into the form of a payment whose worth is known is not heeded."""
     payment = request.getfixturevalue(name)
     url = act_url(payment, "accept")
-    assert "worth" not in Page(keeper.get(url)).form_with("note")[0]
+    assert "fiat_value" not in Page(keeper.get(url)).form_with("note")[0]
 
-    keeper.post(url, {"worth": "999.00", "note": "x"})
+    keeper.post(url, {"fiat_value": "999.00", "note": "x"})
 
     assert booked(payment.invoice.order) == [(str(payment.bitsby_id), "8.00")]
     payment.refresh_from_db()
-    assert payment.worth == 8
+    assert payment.fiat_value == 8
 
 
 def test_a_payment_of_no_order_cannot_be_accepted(fake, invoice, keeper):
     """Unmatched money has to be bound first; the answer says so."""
     payment = arrive(fake)
 
-    assert "Bind it to one first" in act(keeper, payment, "accept", note="x", worth="8")
+    assert "Bind it to one first" in act(keeper, payment, "accept", note="x", fiat_value="8")
 
     assert resolved(payment) == ("", None)
-    assert BitsbyPayment.objects.in_inbox().count() == 1
+    assert BitsbyPayment.objects.needs_review().count() == 1
 
 
 def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, keeper, settings):
@@ -276,7 +279,7 @@ def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, keeper, 
     text = act(keeper, mismatch, "accept", note="x")
 
     assert status_of(mismatch.invoice.order) == "Pending"
-    assert BitsbyPayment.objects.in_inbox().exists() or "status" in text
+    assert BitsbyPayment.objects.needs_review().exists() or "status" in text
 
 
 # Settle again
@@ -310,7 +313,7 @@ def assert_noted(order, late, text):
     assert status_of(order) == "Cancelled"
     assert [note for note in order.notes.all() if "she waited" in note.message]
     assert booked(order) == [(str(late.bitsby_id), "10.00")]
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
     for line in order.lines.all():
         assert (line.num_allocated, line.allocation_cancelled) == (0, True)
 
@@ -374,7 +377,7 @@ def test_stock_that_was_never_given_back_is_not_taken_twice(fake, order, invoice
     order.set_status("Cancelled")
     before = stock_of(product)
     late = arrive(fake, invoice, "10.00000000")
-    assert late.attention == "late"
+    assert late.review_reason == "late"
 
     assert "is paid again" in act(keeper, late, "settle", note="x")
 
@@ -421,7 +424,7 @@ def test_dismissing_needs_a_reason(short, keeper, note):
     assert response.status_code == 200
     assert "Say why" in Page(response).text
     assert resolved(short) == ("", None)
-    assert BitsbyPayment.objects.in_inbox().count() == 1
+    assert BitsbyPayment.objects.needs_review().count() == 1
 
 
 @pytest.mark.parametrize("name", ["short", "mismatch", "no_worth"])
@@ -452,7 +455,7 @@ def test_a_dismissed_payment_stays_dismissed_when_a_pass_sees_it_again(fake, inv
     reconciliation.reconcile()
 
     assert resolved(payment)[0] == "dismissed"
-    assert not BitsbyPayment.objects.in_inbox().exists()
+    assert not BitsbyPayment.objects.needs_review().exists()
 
 
 def test_a_dismissal_can_be_undone(fake, invoice, keeper, colleague):
@@ -526,13 +529,13 @@ def test_undoing_twice_is_harmless(short, keeper, colleague):
 
     assert "Only a dismissal can be undone" in act(colleague, short, "undo")
 
-    assert BitsbyPayment.objects.in_inbox().count() == 1
+    assert BitsbyPayment.objects.needs_review().count() == 1
 
 
 def test_a_payment_that_needs_nobody_is_not_decided_on(fake, invoice, keeper):
     """An exact payment that was settled by itself cannot be accepted, settled or dismissed."""
     payment = arrive(fake, invoice, "10.00000000")
-    assert payment.attention == ""
+    assert payment.review_reason == ""
 
     for action in ("accept", "settle", "dismiss"):
         assert "Already dealt with: settled, by the app." in act(keeper, payment, action, note="x")

@@ -113,7 +113,7 @@ def everything(place, invoice_for):
     orders = []
     for status in ("unpaid", "expired", "creating"):
         order = place()
-        row = invoice_for(order, status, error="/invoices/list: Refused", expires_at=now)
+        row = invoice_for(order, status, failure="/invoices/list: Refused", expires_at=now)
         WebhookDelivery.objects.create(invoice=row, body="{}", outcome="asked", answered=503)
         BitsbyPayment.objects.create(
             bitsby_id=bitsby.new_id(),
@@ -122,7 +122,7 @@ def everything(place, invoice_for):
             cryptocurrency="usdt",
             hash=f"hash-{status}",
             transaction_at=now,
-            attention="short" if status == "unpaid" else "unmatched",
+            review_reason="short" if status == "unpaid" else "unmatched",
         )
         orders.append(order)
     return orders
@@ -656,7 +656,10 @@ def test_the_table_of_permissions_has_every_page():
 def test_pages_open_for_whom_they_are(persons, order, invoice, fake, clock, name, method):
     """Each page and each action answers the persons of the table, and refuses all others."""
     payment = BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), amount=1, attention="unmatched", transaction_at=timezone.now()
+        bitsby_id=bitsby.new_id(),
+        amount=1,
+        review_reason="unmatched",
+        transaction_at=timezone.now(),
     )
     args = {
         "webhook": [],

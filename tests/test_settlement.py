@@ -15,6 +15,7 @@ from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, settlement, signals
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
@@ -35,7 +36,7 @@ OUR_SIGNALS = {
     "created": signals.invoice_created,
     "paid": signals.invoice_paid,
     "expired": signals.invoice_expired,
-    "attention": signals.payment_needs_attention,
+    "review_reason": signals.payment_needs_attention,
 }
 
 
@@ -61,9 +62,11 @@ def settle(django_capture_on_commit_callbacks):
     """Return a function that settles what Bitsby says of an invoice, up to the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
-        told = parsing.parse_invoice(bitsby.told(invoice, status, payment=payment, **values))
+        remote = parsing.parse_invoice(
+            bitsby.invoice_item(invoice, status, payment=payment, **values)
+        )
         with django_capture_on_commit_callbacks(execute=True):
-            return settlement.settle(invoice, told)
+            return settlement.settle(invoice, remote)
 
     return run
 
@@ -73,12 +76,12 @@ def cancel(django_capture_on_commit_callbacks):
     """Return a function that tries to cancel an order, told what Bitsby says of its invoices."""
 
     def run(order, status="expired", **options):
-        told = {
-            invoice.bitsby_id: parsing.parse_invoice(bitsby.told(invoice, status))
+        remote = {
+            invoice.bitsby_id: parsing.parse_invoice(bitsby.invoice_item(invoice, status))
             for invoice in order.bitsby_invoices.exclude(bitsby_id=None)
         }
         with django_capture_on_commit_callbacks(execute=True):
-            return cancellation.cancel_unpaid_order(order.pk, told, **options)
+            return cancellation.cancel_unpaid_order(order.pk, remote, **options)
 
     return run
 
@@ -88,12 +91,12 @@ def ended(order, invoice_for):
     """An invoice of ``order`` that ended two hours ago, so that the order's time is up."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
     return invoice_for(
-        order, BitsbyInvoice.EXPIRED, expires_at=long_ago, ended_at=long_ago, created_at=long_ago
+        order, InvoiceStatus.EXPIRED, expires_at=long_ago, ended_at=long_ago, created_at=long_ago
     )
 
 
 def reasons(heard):
-    return [payload["reason"] for name, payload in heard if name == "attention"]
+    return [payload["reason"] for name, payload in heard if name == "review_reason"]
 
 
 def status_of(order):
@@ -135,10 +138,14 @@ def test_an_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, h
     invoice.refresh_from_db()
     said = f"Bitsby payment {payment['id']} received: 10 usdt for invoice {invoice.uid}."
     assert order.notes.get().message == said
-    assert (invoice.status, invoice.holds_order) == ("paid", False)
+    assert (invoice.status, invoice.order_awaits_payment) == ("paid", False)
     record = BitsbyPayment.objects.get()
-    assert (record.invoice, record.worth, record.currency) == (invoice, Decimal("10.00"), "USD")
-    assert (record.attention, record.booked_at is None) == ("", False)
+    assert (record.invoice, record.fiat_value, record.currency) == (
+        invoice,
+        Decimal("10.00"),
+        "USD",
+    )
+    assert (record.review_reason, record.booked_at is None) == ("", False)
     assert (record.hash, record.cryptocurrency) == (payment["hash"], "usdt")
     assert [name for name, _ in heard] == ["paid"]
     assert (heard[0][1]["invoice"], heard[0][1]["order"]) == (invoice, order)
@@ -167,8 +174,8 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
 ):
     """Webhook, reconcile, refresh and page book one payment once, in any order and repeated."""
     payment = bitsby.transfer()
-    told = bitsby.told(invoice, "paid", payment=payment)
-    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    remote = bitsby.invoice_item(invoice, "paid", payment=payment)
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
     delivery = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}, "payment": payment})
     ways = {
         "webhook": lambda: client.post(
@@ -209,7 +216,7 @@ def test_an_order_without_its_source_gets_one(order, invoice, settle):
 
 
 @pytest.mark.parametrize(
-    ("coins", "worth", "reason"),
+    ("coins", "fiat_value", "reason"),
     [
         ("9.99000000", "9.99", "short"),
         ("4.00000000", "4.00", "short"),
@@ -222,24 +229,24 @@ def test_an_order_without_its_source_gets_one(order, invoice, settle):
     ],
 )
 def test_the_ledger_gets_the_worth_and_not_the_asked_amount(
-    order, invoice, settle, heard, coins, worth, reason
+    order, invoice, settle, heard, coins, fiat_value, reason
 ):
     """What was transferred is booked at its worth in cents, and a difference is shown to staff."""
     payment = bitsby.transfer(coins)
     for _ in range(2):
         settle(invoice, payment=payment)
 
-    assert booked(order) == [(payment["id"], Decimal(worth))]
-    assert order.sources.get().amount_debited == Decimal(worth)
-    assert order.payment_events.get().amount == Decimal(worth)
+    assert booked(order) == [(payment["id"], Decimal(fiat_value))]
+    assert order.sources.get().amount_debited == Decimal(fiat_value)
+    assert order.payment_events.get().amount == Decimal(fiat_value)
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.worth) == (reason, Decimal(worth))
+    assert (record.review_reason, record.fiat_value) == (reason, Decimal(fiat_value))
     assert reasons(heard) == ([reason] if reason else [])
     assert status_of(order) == "Being processed"
 
 
 @pytest.mark.parametrize(
-    ("wallet", "coins", "worth"),
+    ("wallet", "coins", "fiat_value"),
     [
         (bitsby.wallet(), "5.00000000", "5.00"),
         # The reserved wallet's own rate: 10 dollars are 0.0002 BTC there.
@@ -252,13 +259,13 @@ def test_the_ledger_gets_the_worth_and_not_the_asked_amount(
     ],
 )
 def test_worth_is_told_by_the_rate_that_the_wallet_locked(
-    order, invoice, settle, wallet, coins, worth
+    order, invoice, settle, wallet, coins, fiat_value
 ):
     """The worth is ``amountFiat`` x amount / reserved, by wallet, else by coin."""
     settle(invoice, payment=bitsby.transfer(coins), wallet=wallet)
 
-    assert BitsbyPayment.objects.get().worth == Decimal(worth)
-    assert [amount for _, amount in booked(order)] == [Decimal(worth)]
+    assert BitsbyPayment.objects.get().fiat_value == Decimal(fiat_value)
+    assert [amount for _, amount in booked(order)] == [Decimal(fiat_value)]
 
 
 @pytest.mark.parametrize(
@@ -276,8 +283,8 @@ def test_money_of_unknown_worth_is_kept_for_staff(order, invoice, settle, heard,
         settle(invoice, payment=payment, wallet=wallet)
 
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.worth, record.booked_at) == ("worth", None, None)
-    assert reasons(heard) == ["worth"]
+    assert (record.review_reason, record.fiat_value, record.booked_at) == ("fiat_value", None, None)
+    assert reasons(heard) == ["fiat_value"]
     assert booked(order) == []
     assert status_of(order) == "Pending"
     invoice.refresh_from_db()
@@ -293,7 +300,7 @@ def test_worth_that_becomes_known_later_is_what_is_booked(order, invoice, settle
     assert booked(order) == [(payment["id"], Decimal("4.00"))]
     assert order.sources.get().amount_debited == Decimal("4.00")
     record = BitsbyPayment.objects.get()
-    assert (record.worth, record.attention) == (Decimal("4.00"), "short")
+    assert (record.fiat_value, record.review_reason) == (Decimal("4.00"), "short")
 
 
 @pytest.mark.parametrize("amount", ["100000000000", "99999999999.99999999"])
@@ -301,28 +308,28 @@ def test_an_absurd_amount_is_kept_for_staff(order, invoice, settle, amount):
     """A worth that fits no column of Oscar's is flagged instead of failing for ever."""
     settle(invoice, payment=bitsby.transfer(amount))
 
-    assert BitsbyPayment.objects.get().attention == "worth"
+    assert BitsbyPayment.objects.get().review_reason == "fiat_value"
     assert booked(order) == []
 
 
 def test_late_money_is_booked_and_the_order_stays_cancelled(place, invoice_for, settle, heard):
     """Money on a cancelled order stands in the books and the inbox; the goods are gone."""
     order = place(status="Cancelled")
-    invoice = invoice_for(order, BitsbyInvoice.EXPIRED)
+    invoice = invoice_for(order, InvoiceStatus.EXPIRED)
     payment = bitsby.transfer()
     for _ in range(3):
         settle(invoice, payment=payment)
 
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
     assert status_of(order) == "Cancelled"
-    assert BitsbyPayment.objects.get().attention == "late"
+    assert BitsbyPayment.objects.get().review_reason == "late"
     assert reasons(heard) == ["late"]
 
 
 def test_a_second_payment_is_booked_and_flagged(order, invoice_for, settle, heard):
     """Two invoices of an order that are both paid give two transactions and one alarm."""
     first, second = bitsby.transfer(), bitsby.transfer()
-    old = invoice_for(order, BitsbyInvoice.EXPIRED)
+    old = invoice_for(order, InvoiceStatus.EXPIRED)
     new = invoice_for(order)
     settle(new, payment=first)
     for _ in range(2):
@@ -332,7 +339,7 @@ def test_a_second_payment_is_booked_and_flagged(order, invoice_for, settle, hear
     assert order.sources.get().amount_debited == Decimal(20)
     assert order.payment_events.count() == 2
     assert reasons(heard) == ["second"]
-    assert BitsbyPayment.objects.get(bitsby_id=second["id"]).attention == "second"
+    assert BitsbyPayment.objects.get(bitsby_id=second["id"]).review_reason == "second"
     assert order.status_changes.count() == 1
 
 
@@ -388,7 +395,7 @@ def test_an_invoice_that_is_not_what_was_asked_for_is_not_booked(
         settle(invoice, payment=payment, **values)
 
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.invoice, record.booked_at) == ("mismatch", invoice, None)
+    assert (record.review_reason, record.invoice, record.booked_at) == ("mismatch", invoice, None)
     assert reasons(heard) == ["mismatch"]
     assert booked(order) == []
     assert order.sources.get().amount_debited == 0
@@ -419,7 +426,7 @@ def test_money_for_a_deleted_order_is_kept_for_staff(order, invoice, settle, hea
         settle(invoice, payment=payment)
 
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.booked_at) == ("gone", None)
+    assert (record.review_reason, record.booked_at) == ("gone", None)
     assert record.invoice.order_number == number
     assert reasons(heard) == ["gone"]
     assert heard[0][1]["order"] is None
@@ -435,7 +442,7 @@ def test_money_bound_to_an_ended_invoice_waits_for_staff(
     for _ in range(3):
         settle(invoice, word, payment=payment)
 
-    assert BitsbyPayment.objects.get().attention == "ended"
+    assert BitsbyPayment.objects.get().review_reason == "ended"
     assert reasons(heard) == ["ended"]
     assert booked(order) == []
     invoice.refresh_from_db()
@@ -452,7 +459,7 @@ def test_money_on_an_ended_invoice_counts_once_bitsby_calls_it_paid(order, invoi
     settle(invoice, "paid", payment=payment)
 
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
-    assert BitsbyPayment.objects.get().attention == ""
+    assert BitsbyPayment.objects.get().review_reason == ""
     assert status_of(order) == "Being processed"
 
 
@@ -462,7 +469,7 @@ def test_money_on_an_ended_invoice_of_another_project_stands_in_the_inbox(
     """Money is never just a row that nobody is shown, even where two things are strange."""
     settle(invoice, "expired", payment=bitsby.transfer(), projectId=str(bitsby.new_id()))
 
-    assert BitsbyPayment.objects.in_inbox().count() == 1
+    assert BitsbyPayment.objects.needs_review().count() == 1
 
 
 @pytest.mark.parametrize(
@@ -484,7 +491,7 @@ def test_money_under_an_unknown_word_stands_in_the_inbox(order, invoice, settle,
     """A payment of an invoice whose word is not documented is shown to staff and not booked."""
     settle(invoice, word, payment=bitsby.transfer())
 
-    assert BitsbyPayment.objects.in_inbox().get().attention == "ended"
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "ended"
     assert (booked(order), status_of(order)) == ([], "Pending")
 
 
@@ -500,8 +507,8 @@ def test_dismissing_what_an_invoice_was_called_paid_by_frees_its_order(
     settle(invoice, payment=payment, amountFiat="99.00")
 
     invoice.refresh_from_db()
-    assert (invoice.status, invoice.holds_order) == ("canceled", True)
-    assert BitsbyPayment.objects.in_inbox().count() == 0
+    assert (invoice.status, invoice.order_awaits_payment) == ("canceled", True)
+    assert BitsbyPayment.objects.needs_review().count() == 0
 
 
 def test_an_order_is_not_paid_by_nothing(order, invoice, settle):
@@ -509,7 +516,7 @@ def test_an_order_is_not_paid_by_nothing(order, invoice, settle):
     settle(invoice, payment=bitsby.transfer("0.00000000"))
 
     assert status_of(order) == "Pending"
-    assert BitsbyPayment.objects.in_inbox().get().attention == "worth"
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "fiat_value"
 
 
 def test_two_payments_that_make_up_the_total_need_nobody(order, invoice_for, settle):
@@ -517,7 +524,7 @@ def test_two_payments_that_make_up_the_total_need_nobody(order, invoice_for, set
     settle(invoice_for(order, "expired"), payment=bitsby.transfer("6.00000000"))
     settle(invoice_for(order), payment=bitsby.transfer("4.00000000"))
 
-    assert [row.attention for row in BitsbyPayment.objects.order_by("pk")] == ["short", ""]
+    assert [row.review_reason for row in BitsbyPayment.objects.order_by("pk")] == ["short", ""]
 
 
 def test_paid_without_its_payment_waits(order, invoice, settle):
@@ -540,7 +547,7 @@ def test_a_payment_that_is_booked_elsewhere_does_not_leave_an_order_waiting_unse
 
     assert Transaction.objects.count() == 1
     assert status_of(other) == "Pending"
-    assert BitsbyPayment.objects.in_inbox().count() == 1
+    assert BitsbyPayment.objects.needs_review().count() == 1
 
 
 # Statuses, receivers and handlers of the shop
@@ -555,7 +562,7 @@ def test_a_status_that_the_pipeline_forbids_is_flagged(order, invoice, settle, h
 
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
     assert status_of(order) == "Pending"
-    assert BitsbyPayment.objects.get().attention == "status"
+    assert BitsbyPayment.objects.get().review_reason == "status"
     assert reasons(heard) == ["status"]
     assert order.status_changes.count() == 0
 
@@ -611,7 +618,7 @@ def test_raising_receivers_of_our_signals_stop_nothing(order, invoice, settle, r
     settle(invoice, payment=bitsby.transfer("11.00000000"))
 
     assert [amount for _, amount in booked(order)] == [Decimal("11.00")]
-    assert sorted(name for name, _ in heard) == ["attention", "paid"]
+    assert sorted(name for name, _ in heard) == ["review_reason", "paid"]
 
 
 def test_an_event_handler_that_raises_does_not_undo_the_payment(
@@ -683,9 +690,9 @@ def test_a_paid_invoice_never_ends(order, invoice, settle):
 
 def test_a_dry_run_decides_and_writes_nothing(order, invoice, heard):
     """``dry_run`` names the steps and takes none."""
-    told = parsing.parse_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer()))
 
-    outcome = settlement.settle(invoice, told, dry_run=True)
+    outcome = settlement.settle(invoice, remote, dry_run=True)
 
     assert outcome.did(ActionType.BOOK)
     assert not BitsbyPayment.objects.exists()
@@ -708,7 +715,7 @@ def test_an_unpaid_order_is_cancelled_and_its_stock_released(order, ended, cance
     assert (status_of(order), stock.num_allocated) == ("Cancelled", 0)
     assert order.status_changes.get().new_status == "Cancelled"
     assert "Cancelled" in order.notes.get().message
-    assert not BitsbyInvoice.objects.filter(holds_order=True).exists()
+    assert not BitsbyInvoice.objects.filter(order_awaits_payment=True).exists()
 
 
 def test_cancelling_twice_gives_back_once(order, ended, cancel, place, product):
@@ -735,15 +742,15 @@ def test_an_order_whose_invoice_bitsby_does_not_know_is_not_cancelled(order, end
 
 def test_each_of_an_orders_invoices_must_be_known_to_be_over(order, ended, invoice_for, cancel):
     """One invoice without Bitsby's word keeps the order, whatever is said of the others."""
-    other = invoice_for(order, BitsbyInvoice.CANCELED, ended_at=ended.ended_at)
-    told = {ended.bitsby_id: parsing.parse_invoice(bitsby.told(ended, "expired"))}
-    assert not cancellation.cancel_unpaid_order(order.pk, told)
+    other = invoice_for(order, InvoiceStatus.CANCELED, ended_at=ended.ended_at)
+    remote = {ended.bitsby_id: parsing.parse_invoice(bitsby.invoice_item(ended, "expired"))}
+    assert not cancellation.cancel_unpaid_order(order.pk, remote)
 
-    told[other.bitsby_id] = parsing.parse_invoice(bitsby.told(other, "canceled"))
-    assert cancellation.cancel_unpaid_order(order.pk, told)
+    remote[other.bitsby_id] = parsing.parse_invoice(bitsby.invoice_item(other, "canceled"))
+    assert cancellation.cancel_unpaid_order(order.pk, remote)
 
 
-@pytest.mark.parametrize("status", [BitsbyInvoice.UNPAID, BitsbyInvoice.CREATING])
+@pytest.mark.parametrize("status", [InvoiceStatus.UNPAID, InvoiceStatus.CREATING])
 def test_an_order_with_another_live_invoice_is_not_cancelled(
     order, ended, invoice_for, cancel, status
 ):
@@ -755,7 +762,7 @@ def test_an_order_with_another_live_invoice_is_not_cancelled(
 
 def test_an_order_with_a_paid_invoice_is_not_cancelled(order, ended, invoice_for, cancel):
     """An invoice that our own records call paid keeps its order."""
-    invoice_for(order, BitsbyInvoice.PAID)
+    invoice_for(order, InvoiceStatus.PAID)
 
     assert not cancel(order)
 
@@ -765,7 +772,7 @@ def test_an_order_in_another_status_is_left_alone(place, invoice_for, cancel, pr
     """Staff's word is not overruled, and nothing of that order is given back."""
     order = place(status=status)
     long_ago = timezone.now() - dt.timedelta(days=1)
-    invoice_for(order, BitsbyInvoice.EXPIRED, ended_at=long_ago)
+    invoice_for(order, InvoiceStatus.EXPIRED, ended_at=long_ago)
 
     assert not cancel(order)
     assert status_of(order) == status
@@ -798,8 +805,8 @@ def test_an_order_partly_paid_is_not_cancelled(order, ended, cancel):
 def test_an_order_is_not_cancelled_before_its_time(order, invoice_for, cancel, move_time):
     """``CANCEL_AFTER`` counts from the end of the last invoice."""
     now = timezone.now()
-    invoice_for(order, BitsbyInvoice.EXPIRED, ended_at=now - dt.timedelta(hours=9))
-    invoice_for(order, BitsbyInvoice.EXPIRED, ended_at=now - dt.timedelta(minutes=50))
+    invoice_for(order, InvoiceStatus.EXPIRED, ended_at=now - dt.timedelta(hours=9))
+    invoice_for(order, InvoiceStatus.EXPIRED, ended_at=now - dt.timedelta(minutes=50))
 
     assert not cancel(order)
     move_time(minutes=11)
@@ -809,7 +816,7 @@ def test_an_order_is_not_cancelled_before_its_time(order, invoice_for, cancel, m
 def test_cancel_after_zero_waits_for_nothing(order, invoice_for, cancel, settings):
     """``timedelta(0)`` cancels as soon as the last invoice has ended."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": dt.timedelta(0)}
-    invoice_for(order, BitsbyInvoice.EXPIRED, ended_at=timezone.now())
+    invoice_for(order, InvoiceStatus.EXPIRED, ended_at=timezone.now())
 
     assert cancel(order)
 
@@ -827,7 +834,7 @@ def test_an_attempt_without_an_answer_does_not_keep_its_order(order, invoice_for
     """An attempt that never got an invoice was shown to nobody, so no money can come for it."""
     invoice_for(
         order,
-        BitsbyInvoice.EXPIRED,
+        InvoiceStatus.EXPIRED,
         bitsby_id=None,
         uid="",
         ended_at=timezone.now() - dt.timedelta(hours=2),
@@ -863,7 +870,7 @@ def test_a_dry_run_cancels_nothing(order, ended, cancel, product):
     assert status_of(order) == "Pending"
     assert product.stockrecords.get().num_allocated == 1
     ended.refresh_from_db()
-    assert ended.holds_order
+    assert ended.order_awaits_payment
 
 
 def test_a_deleted_order_is_no_error(order, ended):
@@ -879,13 +886,13 @@ def test_a_deleted_order_is_no_error(order, ended):
 
 def test_an_unbound_payment_is_kept_and_announced_once(heard, django_capture_on_commit_callbacks):
     """``keep`` records a payment that fits nothing, and sends its signal a single time."""
-    payment = parsing.parse_payment(bitsby.seen())
+    payment = parsing.parse_payment(bitsby.payment_item())
     for _ in range(3):
         with django_capture_on_commit_callbacks(execute=True):
             settlement.record_unbound(payment, reason="unmatched")
 
     record = BitsbyPayment.objects.get()
-    assert (record.bitsby_id, record.attention) == (payment.id, "unmatched")
+    assert (record.bitsby_id, record.review_reason) == (payment.id, "unmatched")
     assert reasons(heard) == ["unmatched"]
     assert heard[0][1]["payment"] == record
 
@@ -897,10 +904,12 @@ def test_a_booked_payment_is_not_flagged_when_it_is_told_unbound(
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
     with django_capture_on_commit_callbacks(execute=True):
-        settlement.record_unbound(parsing.parse_payment(bitsby.seen(payment)), reason="unmatched")
+        settlement.record_unbound(
+            parsing.parse_payment(bitsby.payment_item(payment)), reason="unmatched"
+        )
 
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.invoice) == ("", invoice)
+    assert (record.review_reason, record.invoice) == ("", invoice)
     assert reasons(heard) == []
 
 
@@ -911,12 +920,12 @@ def test_a_booked_payment_is_not_flagged_when_it_is_told_unbound(
 @pytest.mark.parametrize("call", ["settle", "cancel_order", "keep"])
 def test_settling_inside_a_transaction_is_refused(order, invoice, call):
     """A transaction around settling could undo it, so it raises and writes nothing."""
-    told = parsing.parse_invoice(bitsby.told(invoice, "paid", payment=bitsby.transfer()))
+    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer()))
     calls = {
-        "settle": lambda: settlement.settle(invoice, told),
+        "settle": lambda: settlement.settle(invoice, remote),
         "cancel_order": lambda: cancellation.cancel_unpaid_order(order.pk, {}),
         "keep": lambda: settlement.record_unbound(
-            parsing.parse_payment(bitsby.seen()), reason="unmatched"
+            parsing.parse_payment(bitsby.payment_item()), reason="unmatched"
         ),
     }
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import settlement, signals
+from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import Action, ActionType, Outcome, service
@@ -25,9 +26,11 @@ def settle(django_capture_on_commit_callbacks):
     """Return a function that settles what Bitsby says of an invoice, up to the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
-        told = parsing.parse_invoice(bitsby.told(invoice, status, payment=payment, **values))
+        remote = parsing.parse_invoice(
+            bitsby.invoice_item(invoice, status, payment=payment, **values)
+        )
         with django_capture_on_commit_callbacks(execute=True):
-            return settlement.settle(invoice, told)
+            return settlement.settle(invoice, remote)
 
     return run
 
@@ -121,16 +124,16 @@ def test_paid_without_its_payment_is_shown_to_staff_once(invoice, settle, caplog
     for _ in range(3):
         settle(invoice)
 
-    told = "Bitsby calls it paid without naming the payment"
-    assert as_now(invoice).error == told
-    assert caplog.messages == [f"{told}: order={invoice.order_number}"]
+    remote = "Bitsby calls it paid without naming the payment"
+    assert as_now(invoice).error == remote
+    assert caplog.messages == [f"{remote}: order={invoice.order_number}"]
 
 
 def test_a_dry_run_shows_nothing_to_staff(invoice, caplog):
     """Deciding alone leaves an invoice that is paid without its payment as it was."""
-    told = parsing.parse_invoice(bitsby.told(invoice, "paid"))
+    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid"))
 
-    settlement.settle(invoice, told, dry_run=True)
+    settlement.settle(invoice, remote, dry_run=True)
 
     assert (as_now(invoice).error, caplog.messages) == ("", [])
 
@@ -142,30 +145,30 @@ def test_an_order_that_did_not_move_is_told_before_all_else(order, invoice, sett
     """That the order is not paid although its money is there is what staff see, short or not."""
     settle(invoice, payment=bitsby.transfer("9.00000000"))
 
-    assert BitsbyPayment.objects.get().attention == "status"
+    assert BitsbyPayment.objects.get().review_reason == "status"
 
 
 def test_a_new_reason_asks_staff_again(order, invoice, settle, stuck, django_user_model):
     """What staff decided about one reason says nothing about the next."""
     settle(invoice, payment=bitsby.transfer())
-    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.ACCEPTED)
+    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.ACCEPTED)
 
-    service.flag_for_review(BitsbyPayment.objects.get(), BitsbyPayment.REBOUND, order)
+    service.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.REBOUND, order)
 
-    record = BitsbyPayment.objects.in_inbox().get()
-    assert (record.attention, record.resolution, record.resolved_at) == ("rebound", "", None)
+    record = BitsbyPayment.objects.needs_review().get()
+    assert (record.review_reason, record.resolution, record.resolved_at) == ("rebound", "", None)
 
 
 def test_the_same_reason_does_not_ask_staff_again(order, invoice, settle):
     """What staff have dealt with stays dealt with, however often it is told."""
     payment = bitsby.transfer("9.00000000")
     settle(invoice, payment=payment)
-    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.ACCEPTED)
+    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.ACCEPTED)
 
-    service.flag_for_review(BitsbyPayment.objects.get(), BitsbyPayment.SHORT, order)
+    service.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.SHORT, order)
 
-    assert not BitsbyPayment.objects.in_inbox().exists()
-    assert BitsbyPayment.objects.get().resolution == BitsbyPayment.ACCEPTED
+    assert not BitsbyPayment.objects.needs_review().exists()
+    assert BitsbyPayment.objects.get().resolution == Resolution.ACCEPTED
 
 
 def test_a_flag_is_logged_with_all_that_is_needed_to_find_it(order, invoice, settle, caplog):
@@ -181,7 +184,7 @@ def test_a_flag_is_logged_with_all_that_is_needed_to_find_it(order, invoice, set
 
 def test_a_flag_without_an_order_is_logged_as_well(caplog):
     """Money that is bound to nothing has no order's number."""
-    payment = parsing.parse_payment(bitsby.seen())
+    payment = parsing.parse_payment(bitsby.payment_item())
     settlement.record_unbound(payment, reason="unmatched")
 
     assert caplog.messages == [
@@ -221,22 +224,26 @@ def test_what_becomes_of_an_invoice_is_announced_by_its_class(
 
 def test_another_projects_payment_is_remembered_with_what_it_is_bound_to(invoice):
     """Without a reason for staff it is somebody else's: kept, and in nobody's inbox."""
-    told = bitsby.told(invoice, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id()))
-    payment = parsing.parse_payment(bitsby.seen(invoice=told))
+    remote = bitsby.invoice_item(
+        invoice, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id())
+    )
+    payment = parsing.parse_payment(bitsby.payment_item(invoice=remote))
 
     record = settlement.record_unbound(payment)
 
     assert record == BitsbyPayment.objects.get()
-    assert (record.is_foreign, record.attention) == (True, "")
-    assert (str(record.bound_to), record.project_id) == (told["id"], told["projectId"])
+    assert (record.is_foreign, record.review_reason) == (True, "")
+    assert (str(record.bound_to), record.project_id) == (remote["id"], remote["projectId"])
 
 
 def test_a_payment_that_staff_shall_see_is_nobody_elses():
     """With a reason it stands in the inbox and is not taken for another project's."""
-    record = settlement.record_unbound(parsing.parse_payment(bitsby.seen()), reason="unmatched")
+    record = settlement.record_unbound(
+        parsing.parse_payment(bitsby.payment_item()), reason="unmatched"
+    )
 
     assert as_now(record).is_foreign is False
-    assert list(BitsbyPayment.objects.in_inbox()) == [record]
+    assert list(BitsbyPayment.objects.needs_review()) == [record]
 
 
 # What is logged of the way of an order
@@ -265,7 +272,7 @@ def test_what_is_owed_is_what_the_order_costs_now(order, invoice, settle):
 
     settle(invoice, payment=bitsby.transfer("10.00000000"))
 
-    assert BitsbyPayment.objects.get().attention == "short"
+    assert BitsbyPayment.objects.get().review_reason == "short"
 
 
 def test_an_order_that_costs_nothing_any_more_is_overpaid(order, invoice, settle):
@@ -274,7 +281,7 @@ def test_an_order_that_costs_nothing_any_more_is_overpaid(order, invoice, settle
 
     settle(invoice, payment=bitsby.transfer("10.00000000"))
 
-    assert BitsbyPayment.objects.get().attention == "over"
+    assert BitsbyPayment.objects.get().review_reason == "over"
 
 
 def test_an_order_of_cents_may_be_paid_twice_as_well(place, invoice_for, settle):
@@ -284,7 +291,7 @@ def test_an_order_of_cents_may_be_paid_twice_as_well(place, invoice_for, settle)
 
     settle(invoice_for(order), payment=bitsby.transfer("10.00000000"))
 
-    assert BitsbyPayment.objects.get().attention == "second"
+    assert BitsbyPayment.objects.get().review_reason == "second"
 
 
 def test_a_payment_frees_its_own_order_only(order, invoice, invoice_for, place, settle):
@@ -293,7 +300,10 @@ def test_a_payment_frees_its_own_order_only(order, invoice, invoice_for, place, 
 
     settle(invoice, payment=bitsby.transfer())
 
-    assert (as_now(invoice).holds_order, as_now(other).holds_order) == (False, True)
+    assert (as_now(invoice).order_awaits_payment, as_now(other).order_awaits_payment) == (
+        False,
+        True,
+    )
 
 
 def test_an_order_that_did_not_move_is_announced_with_it(order, invoice, settle, heard, stuck):
@@ -307,21 +317,21 @@ def test_an_order_that_did_not_move_is_announced_with_it(order, invoice, settle,
 # What else is noted of an answer
 
 
-@pytest.mark.parametrize(("told", "kept"), [(3, 3), (0, 0), (None, 7)])
-def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, told, kept):
+@pytest.mark.parametrize(("remote", "kept"), [(3, 3), (0, 0), (None, 7)])
+def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, remote, kept):
     """How often the page was seen is kept, and an answer without it takes nothing back."""
-    BitsbyInvoice.objects.update(views=7)
+    BitsbyInvoice.objects.update(page_views=7)
 
-    settle(invoice, "unpaid", views=told)
+    settle(invoice, "unpaid", views=remote)
 
     assert as_now(invoice).views == kept
 
 
 def test_a_dry_run_keeps_no_views(invoice):
     """Deciding alone writes nothing, views neither."""
-    told = parsing.parse_invoice(bitsby.told(invoice, "unpaid", views=9))
+    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "unpaid", views=9))
 
-    settlement.settle(invoice, told, dry_run=True)
+    settlement.settle(invoice, remote, dry_run=True)
 
     assert as_now(invoice).views == 0
 
@@ -340,22 +350,28 @@ def test_views_that_are_told_again_are_not_written_again(
 def test_a_delivery_is_answered_by_a_decision_about_its_invoice(invoice_for, place, settle):
     """What is decided answers the delivery that asked, and not those of other invoices."""
     now = timezone.now()
-    invoice, other = invoice_for(place(), hinted_at=now), invoice_for(place(), hinted_at=now)
+    invoice, other = (
+        invoice_for(place(), webhook_pending_since=now),
+        invoice_for(place(), webhook_pending_since=now),
+    )
 
     settle(invoice, "expired")
 
-    assert (as_now(invoice).hinted_at, as_now(other).hinted_at) == (None, now)
+    assert (as_now(invoice).webhook_pending_since, as_now(other).webhook_pending_since) == (
+        None,
+        now,
+    )
 
 
 @pytest.mark.parametrize("word", ["unpaid", "paid", "confirming"])
 def test_a_delivery_is_not_answered_by_waiting(invoice_for, place, settle, word):
     """Where nothing could be decided the delivery stays noted for the next look."""
     now = timezone.now()
-    invoice = invoice_for(place(), hinted_at=now)
+    invoice = invoice_for(place(), webhook_pending_since=now)
 
     settle(invoice, word)
 
-    assert as_now(invoice).hinted_at == now
+    assert as_now(invoice).webhook_pending_since == now
 
 
 @pytest.mark.parametrize("word", ["unpaid", "confirming"])
@@ -372,7 +388,7 @@ def test_paid_by_what_staff_have_dismissed_is_not_nameless(
     """A payment that staff have sent back is known by its name."""
     payment = bitsby.transfer()
     settle(invoice, payment=payment, wallet=None)
-    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.DISMISSED)
+    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.DISMISSED)
     caplog.clear()
 
     outcome = settle(invoice, payment=payment, wallet=None)
@@ -383,4 +399,4 @@ def test_paid_by_what_staff_have_dismissed_is_not_nameless(
 
 def test_an_outcome_tells_bitsbys_word(invoice, settle):
     """Whoever asked learns what was said as well as what was done."""
-    assert settle(invoice, "expired").told == "expired"
+    assert settle(invoice, "expired").remote == "expired"

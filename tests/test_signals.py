@@ -52,7 +52,7 @@ def test_a_created_invoice_is_announced(order, fake, heard):
 
 def test_a_paid_invoice_is_announced(order, invoice, fake, heard):
     """``invoice_paid`` carries invoice and order, once, whatever is repeated."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     for _ in range(3):
         refresh(invoice)
 
@@ -64,7 +64,7 @@ def test_a_paid_invoice_is_announced(order, invoice, fake, heard):
 
 def test_an_expired_invoice_is_announced(order, invoice, fake, heard):
     """``invoice_expired`` carries invoice and order, once."""
-    fake.invoices = [bitsby.told(invoice, "expired")]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     for _ in range(3):
         refresh(invoice)
 
@@ -75,8 +75,8 @@ def test_an_expired_invoice_is_announced(order, invoice, fake, heard):
 
 def test_money_that_needs_a_person_is_announced(order, invoice, fake, heard):
     """``payment_needs_attention`` carries payment, reason and order, once for each payment."""
-    told = bitsby.told(invoice, "paid", payment=bitsby.transfer(), amountFiat="99.00")
-    fake.invoices = [told]
+    remote = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), amountFiat="99.00")
+    fake.invoices = [remote]
     for _ in range(3):
         refresh(invoice)
 
@@ -86,7 +86,7 @@ def test_money_that_needs_a_person_is_announced(order, invoice, fake, heard):
 
 def test_money_without_an_order_is_announced_without_one(invoice, fake, heard):
     """For an unbound payment ``order`` is None."""
-    fake.payments = [bitsby.seen()]
+    fake.payments = [bitsby.payment_item()]
     for _ in range(3):
         reconciliation.reconcile()
 
@@ -121,7 +121,7 @@ def test_a_receiver_that_raises_is_logged_and_stops_nothing(order, invoice, fake
     def fail(**kwargs):
         raise ValueError("the shop's receiver is broken")
 
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     signals.invoice_paid.connect(fail)
     try:
         with caplog.at_level(logging.ERROR):
@@ -144,7 +144,7 @@ def test_an_order_that_is_given_up_is_told_by_oscar(order, invoice_for, fake, he
 
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    fake.invoices = [bitsby.told(invoice, "expired")]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     order_status_changed.connect(listen)
     try:
         reconciliation.reconcile()

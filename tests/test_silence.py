@@ -17,8 +17,9 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import facade, reconciliation
+from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.exceptions import Refused
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 
@@ -47,7 +48,7 @@ def deliver(invoice, payload, *, encode=str.encode, content_type="application/js
 @pytest.fixture
 def paid(invoice, fake):
     """An invoice that Bitsby calls paid."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     return invoice
 
 
@@ -115,8 +116,8 @@ def test_a_delivery_counts_from_everywhere(order, paid, payload, extra):
 
 def test_a_compressed_delivery_is_no_delivery_and_its_money_is_found(order, invoice, fake, payload):
     """What cannot be read is refused, and the next pass does without it."""
-    item = bitsby.told(invoice, "paid")
-    fake.payments = [bitsby.seen(invoice=item)]
+    item = bitsby.invoice_item(invoice, "paid")
+    fake.payments = [bitsby.payment_item(invoice=item)]
 
     answer = deliver(invoice, payload, encode=lambda text: b"\x1f\x8b\x08" + text.encode())
     reconciliation.reconcile()
@@ -160,7 +161,7 @@ ZONES = [Zone(hours, ends) for hours in (-12, -5, 0, 3, 14) for ends in (True, F
 def find_paid(order, invoice_for, fake, zone, now):
     invoice = invoice_for(order, created_at=now - HOUR, expires_at=now + HOUR)
     paid = bitsby.transfer(transactionDatetime=bitsby.written(now - HOUR / 2))
-    fake.payments = [bitsby.seen(paid, bitsby.told(invoice, "paid"))]
+    fake.payments = [bitsby.payment_item(paid, bitsby.invoice_item(invoice, "paid"))]
     zone.heed(fake)
     reconciliation.reconcile()
     return status_of(order)
@@ -200,12 +201,12 @@ def test_a_blocked_account_is_told_and_the_next_click_works(order, fake, caplog,
 
     assert f"no invoice for order {order.number}: /invoices/create: {text}" in caplog.text
     assert status_of(order) == "Pending"
-    assert facade.start_payment(order).status == BitsbyInvoice.UNPAID
+    assert facade.start_payment(order).status == InvoiceStatus.UNPAID
 
 
 def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid, fake):
     """A refusal that we take for another one is not repeated; the next pass finds the money."""
-    fake.payments = [bitsby.seen(fake.invoices[0]["payment"], fake.invoices[0])]
+    fake.payments = [bitsby.payment_item(fake.invoices[0]["payment"], fake.invoices[0])]
     fake.on("/payments/list", bitsby.error("Slow down"))
     with pytest.raises(Refused):
         reconciliation.reconcile()
@@ -223,7 +224,7 @@ def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid
 def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(order, paid, fake, move_time):
     """Where Bitsby shows transfers before they are final, one may be gone: that is for people."""
     refresh(paid)
-    fake.invoices = [bitsby.told(paid, "unpaid")]
+    fake.invoices = [bitsby.invoice_item(paid, "unpaid")]
 
     for _ in range(2):
         reconciliation.reconcile()
@@ -233,16 +234,16 @@ def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(order, paid,
     assert status_of(order) == "Being processed"
     assert Transaction.objects.count() == 1
     paid.refresh_from_db()
-    assert paid.status == BitsbyInvoice.PAID
+    assert paid.status == InvoiceStatus.PAID
 
 
 def test_an_amount_that_fits_exactly_is_not_bound_by_us(order, invoice, fake):
     """Which amounts tell invoices apart is Bitsby's secret: only what it binds is settled."""
-    fake.payments = [bitsby.seen(bitsby.transfer(invoice.wallets[0]["amount"]))]
+    fake.payments = [bitsby.payment_item(bitsby.transfer(invoice.wallets[0]["amount"]))]
 
     reconciliation.reconcile()
 
-    assert BitsbyPayment.objects.get().attention == BitsbyPayment.UNMATCHED
+    assert BitsbyPayment.objects.get().review_reason == ReviewReason.UNMATCHED
     assert status_of(order) == "Pending"
 
 
@@ -262,7 +263,7 @@ def test_the_smallest_and_the_largest_amount_are_bitsbys_to_refuse(place, fake):
         facade.start_payment(small)
 
     assert status_of(small) == "Pending"
-    assert facade.start_payment(place("5.00")).status == BitsbyInvoice.UNPAID
+    assert facade.start_payment(place("5.00")).status == InvoiceStatus.UNPAID
 
 
 # Examples that contradict each other

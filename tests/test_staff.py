@@ -18,6 +18,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests import bitsby
 
@@ -124,19 +125,19 @@ def act(client, payment, action, **values):
 
 def unbound(fake, amount="8.00000000", **values):
     """Bitsby sees a transfer that it binds to nothing."""
-    item = bitsby.seen(bitsby.transfer(amount), **values)
+    item = bitsby.payment_item(bitsby.transfer(amount), **values)
     fake.payments.append(item)
     return item
 
 
-def arrive(fake, invoice=None, amount="8.00000000", wallet=None, **told):
+def arrive(fake, invoice=None, amount="8.00000000", wallet=None, **remote):
     """Bitsby sees a transfer, bound or not, and a pass takes it in; return its row."""
     wallet = wallet or bitsby.wallet()
     payment, item = bitsby.transfer(amount), None
     if invoice is not None:
-        item = bitsby.told(invoice, "paid", payment=payment) | {"wallet": wallet} | told
+        item = bitsby.invoice_item(invoice, "paid", payment=payment) | {"wallet": wallet} | remote
         fake.invoices = [one for one in fake.invoices if one["id"] != item["id"]] + [item]
-    fake.payments.append(bitsby.seen(payment, item, wallet=wallet))
+    fake.payments.append(bitsby.payment_item(payment, item, wallet=wallet))
     reconciliation.reconcile()
     return BitsbyPayment.objects.get(bitsby_id=payment["id"])
 
@@ -144,7 +145,9 @@ def arrive(fake, invoice=None, amount="8.00000000", wallet=None, **told):
 def takes_bindings(fake, *invoices, before=lambda fields: None, answer=None):
     """Let Bitsby bind as it says it does; ``answer`` is what reaches the shop of its yes."""
     known = {one["id"] for one in fake.invoices}
-    fake.invoices += [bitsby.told(one) for one in invoices if str(one.bitsby_id) not in known]
+    fake.invoices += [
+        bitsby.invoice_item(one) for one in invoices if str(one.bitsby_id) not in known
+    ]
     one_by_one = threading.Lock()
 
     def bind(fields):
@@ -153,16 +156,16 @@ def takes_bindings(fake, *invoices, before=lambda fields: None, answer=None):
             return attach(fields)
 
     def attach(fields):
-        told = next(one for one in fake.invoices if one["id"] == fields["invoiceId"])
+        remote = next(one for one in fake.invoices if one["id"] == fields["invoiceId"])
         item = next((one for one in fake.payments if one["id"] == fields["paymentId"]), None)
         if item is None:
             return bitsby.error("Payment not found")
-        if told["status"] == "paid" or item.get("invoice"):
+        if remote["status"] == "paid" or item.get("invoice"):
             return bitsby.error("Already bound")
         transfer = {k: item[k] for k in ("id", "amount", "hash", "transactionDatetime")}
-        bound = {**told, "status": "paid"}
+        bound = {**remote, "status": "paid"}
         item["invoice"] = bound
-        told.update(bound | {"payment": transfer, "wallet": item["wallet"]})
+        remote.update(bound | {"payment": transfer, "wallet": item["wallet"]})
         return answer or bitsby.success("Invoice binded to payment")
 
     fake.on(BIND, bind)
@@ -173,12 +176,12 @@ def cancelled_for_want_of_payment(fake, order, invoice_for):
     ago = timezone.now() - dt.timedelta(hours=3)
     invoice = invoice_for(
         order,
-        BitsbyInvoice.EXPIRED,
+        InvoiceStatus.EXPIRED,
         created_at=ago - dt.timedelta(hours=1),
         expires_at=ago,
         ended_at=ago,
     )
-    fake.invoices.append(bitsby.told(invoice, "expired"))
+    fake.invoices.append(bitsby.invoice_item(invoice, "expired"))
     reconciliation.reconcile()
     order.refresh_from_db()
     assert order.status == "Cancelled"
@@ -210,7 +213,7 @@ ACTIONS = ["accept", "settle", "dismiss", "undo"]
 def late(fake, order, invoice_for):
     """A payment of a cancelled order, which every action can be tried on."""
     payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for))
-    assert payment.attention == "late"
+    assert payment.review_reason == "late"
     return payment
 
 
@@ -251,7 +254,7 @@ def nothing_happens(fake, late, unpaid):
     assert fake.requests == []
 
 
-FORM = {"note": "mine", "worth": "999", "confirm": "1"}
+FORM = {"note": "mine", "fiat_value": "999", "confirm": "1"}
 
 
 @pytest.mark.usefixtures("nothing_happens")
@@ -340,7 +343,7 @@ def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
 def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
     """Oscar shows orders by a permission of its own: without it, each link leads to our list."""
     staff = member("cashier", "oscar_bitsby.bind_payment")
-    fake.invoices.append(bitsby.told(unpaid))
+    fake.invoices.append(bitsby.invoice_item(unpaid))
     ours, other = (
         f"{reverse(INVOICES)}?q={invoice.order_number}" for invoice in (late.invoice, unpaid)
     )
@@ -474,7 +477,7 @@ def test_the_other_forms_carry_their_token_too(fake, late, unpaid):
     keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
     assert "Dismissed" in act(keeper, late, "dismiss", note="refunded")
 
-    fake.invoices.append(bitsby.told(unpaid, views=0))
+    fake.invoices.append(bitsby.invoice_item(unpaid, views=0))
     page = Page(keeper.get(reverse("dashboard:order-detail", args=[unpaid.order_number])))
     buttons = [f for f in page.forms if f["action"] and "/bitsby/dashboard/" in f["action"]]
     assert len(buttons) == 2
@@ -505,9 +508,9 @@ def test_all_other_actions_run_outside_a_requests_transaction(fake, late, unpaid
     """Under ATOMIC_REQUESTS dismissing, undoing, settling, refreshing and cancelling work."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     keeper = member("keeper", *MAY_BIND)
-    told = bitsby.told(unpaid, views=0)
-    fake.invoices.append(told)
-    fake.on(CANCEL, lambda fields: told.update(status="canceled") or bitsby.success("canceled"))
+    remote = bitsby.invoice_item(unpaid, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
 
     assert "Dismissed" in act(keeper, late, "dismiss", note="refunded")
     assert "in the inbox again" in act(keeper, late, "undo")

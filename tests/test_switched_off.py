@@ -143,8 +143,8 @@ def test_what_was_paid_in_the_meantime_is_settled_afterwards(off, waiting, setti
     settings.OSCAR_BITSBY = before
     invoice = waiting.bitsby_invoices.get()
     payment = bitsby.transfer()
-    fake.invoices = [bitsby.told(invoice, "paid", payment)]
-    fake.payments = [bitsby.seen(payment, fake.invoices[0])]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment)]
+    fake.payments = [bitsby.payment_item(payment, fake.invoices[0])]
     call_command("bitsby_reconcile")
 
     waiting.refresh_from_db()

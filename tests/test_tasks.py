@@ -76,14 +76,14 @@ def deliver(client):
 def paid(invoice, fake):
     """An invoice that Bitsby calls paid."""
     payment = bitsby.transfer()
-    told = bitsby.told(invoice, "paid", payment=payment)
-    fake.invoices, fake.payments = [told], [bitsby.seen(payment, told)]
+    remote = bitsby.invoice_item(invoice, "paid", payment=payment)
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
     return invoice
 
 
 def take_slot():
     """Let another process send a request right now."""
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
     acquire(0)
 
 
@@ -105,20 +105,20 @@ def test_a_delivery_that_finds_no_slot_is_handed_to_a_worker(order, paid, delive
 
     assert tasks.look_into_delivery(*args) == "asked"
     assert status_of(order) == "Being processed"
-    assert BitsbyInvoice.objects.get().hinted_at is None
+    assert BitsbyInvoice.objects.get().webhook_pending_since is None
 
 
 def test_a_delivery_before_bitsby_calls_it_paid_is_looked_into_ten_seconds_later(
     order, invoice, deliver, queued, fake, clock, move_time
 ):
     """The worker asks when it may be asked about again, and settles it then."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
 
     assert deliver(invoice).status_code == 503
     ((args, options),) = queued
     assert 9 < options["countdown"] <= 10
 
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     move_time(seconds=10)
     assert tasks.look_into_delivery(*args) == "asked"
     assert status_of(order) == "Being processed"
@@ -140,7 +140,7 @@ def test_what_is_settled_at_once_is_not_queued(paid, deliver, queued):
 
 def test_a_flood_queues_one_task_in_ten_seconds(invoice, deliver, queued, fake, clock, move_time):
     """Deliveries about one invoice, however many, keep workers busy once in ten seconds."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     for _ in range(19):
         assert deliver(invoice).status_code == 503
         move_time(milliseconds=500)
@@ -155,7 +155,7 @@ def test_a_flood_queues_one_task_in_ten_seconds(invoice, deliver, queued, fake, 
 def test_with_the_setting_off_nothing_is_queued(invoice, deliver, queued, fake, settings):
     """Without ``CELERY`` the delivery waits for Bitsby to come again, or for the next pass."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CELERY": False}
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
 
     assert deliver(invoice).status_code == 503
     assert queued == []
@@ -166,12 +166,12 @@ def test_it_is_queued_after_commit(invoice, deliver, fake, monkeypatch, is_atomi
     """When a worker is told, no transaction is open that could hide the note from it."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", is_atomic)
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", is_atomic)
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     seen = []
 
     def note(task, args, **options):
-        hinted = BitsbyInvoice.objects.get().hinted_at is not None
-        seen.append((connections["default"].in_atomic_block, hinted))
+        flagged = BitsbyInvoice.objects.get().webhook_pending_since is not None
+        seen.append((connections["default"].in_atomic_block, flagged))
 
     monkeypatch.setattr(celery.Task, "apply_async", note)
     deliver(invoice)
@@ -239,7 +239,7 @@ def test_a_task_for_what_is_settled_asks_nothing(paid, deliver, queued, fake, cl
 
 def test_a_task_given_twice_asks_once(invoice, deliver, queued, fake, clock):
     """A broker that delivers a task twice costs one request, as long as Bitsby says "unpaid"."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     take_slot()
     deliver(invoice)
 
@@ -251,13 +251,13 @@ def test_a_task_given_twice_asks_once(invoice, deliver, queued, fake, clock):
 
 def test_the_note_stays_until_a_look_decides(order, invoice, deliver, queued, fake, clock):
     """A worker that hears "unpaid" leaves the note, and the next pass asks a last time."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     take_slot()
     deliver(invoice)
     tasks.look_into_delivery(invoice.pk)
-    assert BitsbyInvoice.objects.get().hinted_at is not None
+    assert BitsbyInvoice.objects.get().webhook_pending_since is not None
 
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     reconciliation.reconcile()
     assert status_of(order) == "Being processed"
 
@@ -267,9 +267,9 @@ def test_tasks_of_a_burst_share_a_look(place, invoice_for, deliver, queued, fake
     invoices = [invoice_for(place()) for _ in range(30)]
     for row in invoices:
         payment = bitsby.transfer()
-        told = bitsby.told(row, "paid", payment=payment)
-        fake.invoices.append(told)
-        fake.payments.append(bitsby.seen(payment, told))
+        remote = bitsby.invoice_item(row, "paid", payment=payment)
+        fake.invoices.append(remote)
+        fake.payments.append(bitsby.payment_item(payment, remote))
     for row in invoices:
         deliver(row)
     for args, _ in queued:
@@ -293,7 +293,7 @@ def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
     with monkeypatch.context() as patch:
         patch.setattr("oscar_bitsby.gateway.factory.wait_for_slot", none_free)
         assert tasks.look_into_delivery(invoice.pk).startswith("not asked")
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     assert tasks.look_into_delivery(invoice.pk) == "asked"
     assert BitsbyInvoice.objects.get().status == "paid"
@@ -309,7 +309,7 @@ def test_bitsbys_failure_is_a_line_in_the_log(invoice, deliver, queued, fake, cl
         assert "Account blocked" in tasks.look_into_delivery(invoice.pk)
 
     assert [(one.levelname, one.exc_info) for one in caplog.records] == [("WARNING", None)]
-    assert BitsbyInvoice.objects.get().hinted_at is not None
+    assert BitsbyInvoice.objects.get().webhook_pending_since is not None
 
 
 def test_a_task_for_an_invoice_that_is_gone_ends_well(fake):
@@ -333,8 +333,8 @@ def test_reconcile_makes_a_pass_and_tells_of_it(order, paid, caplog):
 
 def test_a_second_reconcile_stands_back(order, paid, fake):
     """While a pass runs elsewhere, the task says so and asks nothing."""
-    GatewayState.create_only()
-    GatewayState.objects.update(pass_until=database_now() + LEASE_DURATION, pass_token="another")
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_until=database_now() + LEASE_DURATION, lease_token="another")
 
     assert tasks.reconcile() == "another pass is running; this one stood back"
     assert fake.requests == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import oscar_bitsby
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.mails import context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
@@ -39,7 +40,7 @@ def test_the_page_names_every_template_and_no_other():
             names.add(name)
     named = set(re.findall(r"``((?:oscar_bitsby|admin)/[a-z_/]+\.(?:html|txt))``", PAGE))
     assert named == names
-    assert mails == {code.removeprefix("BITSBY_").lower() for code, _ in BuyerMail.CODES}
+    assert mails == {code.removeprefix("BITSBY_").lower() for code, _ in MailCode.choices}
     for name in mails:
         assert f"``{name}``" in PAGE
 
@@ -54,13 +55,13 @@ def test_the_page_names_every_block():
 
 
 def test_the_page_names_what_templates_can_use(client, order, invoice):
-    """The context of the order's page, what ``standing`` says, and the context of the mails."""
+    """The context of the order's page, ``payment_status``, and the context of the mails."""
     response = client.get(signed_urls.order_url(order))
     of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
     given = {name for part in response.context for name in part.flatten()} - of_oscar
-    of_standing = [f"standing.{name}" for name in PaymentStatus.__dataclass_fields__]
-    mail = BuyerMail(code=BuyerMail.PLACED, order=order)
-    assert {"standing", "pay_url"} <= given
+    of_standing = [f"status.{name}" for name in PaymentStatus.__dataclass_fields__]
+    mail = BuyerMail(code=MailCode.PLACED, order=order)
+    assert {"payment_status", "pay_url"} <= given
     for name in {*given, *of_standing, *context.build_context(mail)} - {"user"}:
         assert f"``{name}``" in PAGE, name
 
@@ -92,7 +93,7 @@ def test_a_theme_changes_one_text_of_every_page(client, order, settings, tmp_pat
     """A small template that pages share is replaced alone."""
     folder = tmp_path / "oscar_bitsby" / "partials"
     folder.mkdir(parents=True)
-    (folder / "state_title.html").write_text("{{ standing.state }} it is")
+    (folder / "state_title.html").write_text("{{ status.state }} it is")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
 
     page = client.get(signed_urls.order_url(order)).content.decode()

@@ -209,7 +209,7 @@ def test_a_missing_row_is_created(at, clock, buyer):
     """Without the row, as after a flush, the request goes at once and the next one is spaced."""
     GatewayState.objects.all().delete()
     acquire(0, buyer=buyer)
-    assert GatewayState.objects.get().pk == GatewayState.ONLY
+    assert GatewayState.objects.get().pk == GatewayState.SINGLETON_PK
     with pytest.raises(NoSlot):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
@@ -218,12 +218,14 @@ def test_a_missing_row_is_created(at, clock, buyer):
 def test_taking_a_slot_leaves_the_rest_of_the_row_alone(at):
     """The state of passes, which shares the row, is not touched."""
     GatewayState.objects.all().delete()
-    GatewayState.objects.create(pk=GatewayState.ONLY, pass_token="mine", newest_first=True)
+    GatewayState.objects.create(
+        pk=GatewayState.SINGLETON_PK, lease_token="mine", lists_newest_first=True
+    )
     acquire(0)
     with pytest.raises(NoSlot):
         acquire(0, buyer=True)
     state = GatewayState.objects.get()
-    assert (state.pass_token, state.newest_first) == ("mine", True)
+    assert (state.lease_token, state.lists_newest_first) == ("mine", True)
 
 
 @pytest.mark.django_db(transaction=True)

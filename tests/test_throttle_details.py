@@ -90,7 +90,7 @@ def test_who_stands_back_for_a_buyer_sleeps_meanwhile(looks, clock):
 
 def test_a_buyers_later_turn_is_not_taken_back(looks, clock):
     """Another buyer's wait, noted by a clock that is a little ahead, stays as it is."""
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
     later = MOMENT + dt.timedelta(seconds=5)
     GatewayState.objects.update(
         next_request_at=MOMENT + dt.timedelta(seconds=1), buyer_waits_until=later

@@ -15,6 +15,7 @@ from django.utils import formats, timezone, translation
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import matching
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.facade import describe
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.mails import context, event_types
@@ -189,18 +190,18 @@ def messages_of(language):
 
 
 MAILS = [
-    (BuyerMail.PLACED, "", "If you have paid already, you need not do anything: we write to you"
+    (MailCode.PLACED, "", "If you have paid already, you need not do anything: we write to you"
         " when the payment has arrived."),
-    (BuyerMail.PAID, "", "You need not do anything else. On this page you see where your order"
+    (MailCode.PAID, "", "You need not do anything else. On this page you see where your order"
         " stands:"),
-    (BuyerMail.AMOUNT, "late", "The order had been cancelled before your payment came."),
-    (BuyerMail.AMOUNT, "short", "Your money is not lost. Please do not pay again: we look at it and"
+    (MailCode.OTHER_AMOUNT, "late", "The order had been cancelled before your payment came."),
+    (MailCode.OTHER_AMOUNT, "short", "Your money is not lost. Please do not pay again: we look at it and"
         " write to you about what happens next. On this page you see where your order stands:"),
-    (BuyerMail.AMOUNT, "worth", "We have to look at it before it counts for your order."),
-    (BuyerMail.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
+    (MailCode.OTHER_AMOUNT, "fiat_value", "We have to look at it before it counts for your order."),
+    (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
         " minutes, so please send it in good time:"),
-    (BuyerMail.EXPIRED, "", ""),
-    (BuyerMail.CANCELLED, "", "If you still want the goods, you are welcome to order again:"),
+    (MailCode.EXPIRED, "", ""),
+    (MailCode.CANCELLED, "", "If you still want the goods, you are welcome to order again:"),
 ]  # fmt: skip
 
 
@@ -216,15 +217,15 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
         invoice=invoice,
         amount=Decimal("1234.500012"),
         cryptocurrency="usdt",
-        worth=None if reason == "worth" else Decimal("1234.50"),
+        fiat_value=None if reason == "fiat_value" else Decimal("1234.50"),
         currency="USD",
-        attention=reason,
+        review_reason=reason,
     )
     row = BuyerMail.objects.create(
         order=order,
         order_number=order.number,
         invoice=invoice,
-        payment=payment if code in (BuyerMail.AMOUNT, BuyerMail.PAID) else None,
+        payment=payment if code in (MailCode.OTHER_AMOUNT, MailCode.PAID) else None,
         code=code,
         key=code,
         language=language,
@@ -237,9 +238,9 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
     for name in ("subject", "body", "html"):
         assert_speaks(language, texts[name], *([source] if source and name != "subject" else []))
         assert order.number in texts[name]
-    if code == BuyerMail.AMOUNT:
+    if code == MailCode.OTHER_AMOUNT:
         assert "1234.500012 USDT" in texts["body"]
-    if code in (BuyerMail.PLACED, BuyerMail.PAID):
+    if code in (MailCode.PLACED, MailCode.PAID):
         amount = {"de": "1.234,50\xa0$", "ru": "1\xa0234,50\xa0$", "es": "1.234,50\xa0US$"}[
             language
         ]
@@ -303,7 +304,7 @@ def test_binding(fake, invoice, keeper, language, way):
 @languages
 def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, language):
     """What the app has noted of an invoice is stored in English and shown in the reader's words."""
-    invoice = invoice_for(order, "canceled", error="replaced by a newer invoice")
+    invoice = invoice_for(order, "canceled", failure="replaced by a newer invoice")
     speaking(keeper, language)
     detail = reverse("admin:oscar_bitsby_bitsbyinvoice_change", args=[invoice.pk])
     for url in (
@@ -345,7 +346,7 @@ def of_unknown_worth(fake, invoice):
 @pytest.mark.parametrize("grouping", [False, True])
 @pytest.mark.parametrize("language", ["en", "de", "ru"])
 @pytest.mark.parametrize(
-    ("typed", "worth"),
+    ("typed", "fiat_value"),
     [
         ("10.50", "10.50"),
         ("10,50", "10.50"),
@@ -355,14 +356,14 @@ def of_unknown_worth(fake, invoice):
     ],
 )
 def test_a_worth_is_typed_with_a_comma_or_a_point(
-    settings, of_unknown_worth, keeper, language, grouping, typed, worth
+    settings, of_unknown_worth, keeper, language, grouping, typed, fiat_value
 ):
     """Whatever the language of the page, the same text is the same amount."""
     settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "worth": typed})
+    keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "fiat_value": typed})
     of_unknown_worth.refresh_from_db()
-    assert of_unknown_worth.worth == Decimal(worth)
+    assert of_unknown_worth.fiat_value == Decimal(fiat_value)
 
 
 @pytest.mark.parametrize("grouping", [False, True])
@@ -376,10 +377,10 @@ def test_a_worth_that_can_be_read_in_two_ways_is_asked_for_again(
     """Separators of thousands are not guessed at: nothing is booked."""
     settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    page = keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "worth": typed})
+    page = keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "fiat_value": typed})
     assert page.status_code == 200
     of_unknown_worth.refresh_from_db()
-    assert (of_unknown_worth.worth, of_unknown_worth.booked_at) == (None, None)
+    assert (of_unknown_worth.fiat_value, of_unknown_worth.booked_at) == (None, None)
 
 
 def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
@@ -412,7 +413,7 @@ def test_a_note_on_an_order_is_in_the_shops_language(
     settings.LANGUAGE_CODE = "ru"
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
     move_time(hours=2)
-    word = bitsby.told(invoice, "expired")
+    word = bitsby.invoice_item(invoice, "expired")
     with translation.override(reader):
         assert cancellation.cancel_unpaid_order(
             order.pk, {invoice.bitsby_id: parsing.parse_invoice(word)}

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.orders import signed_urls
 from tests import bitsby
@@ -90,7 +91,7 @@ def test_the_buyers_first_get_creates_one_invoice(fake, buyer, bought):
 
     invoice = bought.bitsby_invoices.get()
     assert location == invoice.url
-    assert invoice.status == BitsbyInvoice.UNPAID
+    assert invoice.status == InvoiceStatus.UNPAID
     (asked,) = fake.asked(CREATE)
     assert asked["projectId"] == bitsby.PROJECT
     assert (asked["amountFiat"], asked["currencyFiat"]) == ("10.00", "USD")
@@ -198,7 +199,7 @@ def test_a_changed_order_gets_a_new_invoice(fake, order, change):
     client = Client()
     first = leave(client.post(signed_urls.pay_url(order)))
     old = order.bitsby_invoices.get()
-    fake.invoices = [bitsby.told(old)]
+    fake.invoices = [bitsby.invoice_item(old)]
     Order.objects.filter(pk=order.pk).update(**change)
     order.refresh_from_db()
 
@@ -212,7 +213,7 @@ def test_a_changed_order_gets_a_new_invoice(fake, order, change):
     assert asked["amountFiat"] == str(order.total_incl_tax)
     assert asked["currencyFiat"] == order.currency
     old.refresh_from_db()
-    assert old.status == BitsbyInvoice.CANCELED
+    assert old.status == InvoiceStatus.CANCELED
     assert order.bitsby_invoices.live().get().url == second
 
 
@@ -220,7 +221,7 @@ def test_the_last_look_may_find_the_payment(fake, order):
     """A payment that arrived before the order was changed is booked, and no new invoice made."""
     client = Client()
     client.post(signed_urls.pay_url(order))
-    fake.invoices = [bitsby.told(order.bitsby_invoices.get(), "paid", bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(order.bitsby_invoices.get(), "paid", bitsby.transfer())]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.50"))
 
     response = client.post(signed_urls.pay_url(order))
@@ -254,7 +255,7 @@ def test_a_crash_leaves_an_attempt_that_the_next_click_replaces(fake, order, mov
     with pytest.raises(SystemExit):
         client.post(signed_urls.pay_url(order))
     crashed = order.bitsby_invoices.get()
-    assert crashed.status == BitsbyInvoice.CREATING
+    assert crashed.status == InvoiceStatus.CREATING
     fake.on(CREATE, fake.invoices_create)
 
     assert_waits(client.post(signed_urls.pay_url(order)), order)
@@ -266,8 +267,8 @@ def test_a_crash_leaves_an_attempt_that_the_next_click_replaces(fake, order, mov
     leave(client.post(signed_urls.pay_url(order)))
 
     crashed.refresh_from_db()
-    assert crashed.status == BitsbyInvoice.EXPIRED
-    assert order.bitsby_invoices.live().get().status == BitsbyInvoice.UNPAID
+    assert crashed.status == InvoiceStatus.EXPIRED
+    assert order.bitsby_invoices.live().get().status == InvoiceStatus.UNPAID
 
 
 def test_a_click_while_bitsby_is_being_asked_waits(fake, buyer, bought):
@@ -333,7 +334,7 @@ def test_a_connection_lost_while_bitsby_answers_does_not_lose_the_answer(fake, o
     location = leave(Client().post(signed_urls.pay_url(order)))
 
     invoice = order.bitsby_invoices.get()
-    assert (invoice.status, invoice.url) == (BitsbyInvoice.UNPAID, location)
+    assert (invoice.status, invoice.url) == (InvoiceStatus.UNPAID, location)
 
 
 def trouble(kind):
@@ -396,7 +397,7 @@ def test_trouble_with_bitsby_makes_the_buyer_wait(fake, buyer, bought, kind):
 
     fake.on(CREATE, fake.invoices_create)
     leave(buyer.get(refresh_of(again)[1]))
-    assert bought.bitsby_invoices.live().get().status == BitsbyInvoice.UNPAID
+    assert bought.bitsby_invoices.live().get().status == InvoiceStatus.UNPAID
     assert bitsby.KEY not in response.content.decode()
 
 
@@ -412,7 +413,7 @@ def test_waiting_goes_on_for_whoever_clicked(fake, order):
 
 def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
     """Without a free slot nothing is sent and nothing is left behind, and the next try succeeds."""
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=clock.now() + dt.timedelta(seconds=8))
 
     response = buyer.get(buyer.pay_url)
@@ -528,7 +529,7 @@ def test_a_strangers_get_never_creates_even_after_a_refused_page(fake, order, in
     invoice = invoice_for(order, url="https://evil.example/a")
     stranger = Client()
     stranger.get(signed_urls.pay_url(order))
-    BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.EXPIRED)
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=InvoiceStatus.EXPIRED)
 
     stranger.get(signed_urls.pay_url(order))
 
@@ -564,7 +565,7 @@ def test_a_paid_order_is_not_payable_whatever_its_status(fake, order):
 
 def test_an_order_whose_payment_is_looked_at_is_not_payable(fake, order, invoice_for):
     """While staff look at a payment on the order's invoice, the buyer is not asked to pay again."""
-    invoice_for(order, status=BitsbyInvoice.PAID)
+    invoice_for(order, status=InvoiceStatus.PAID)
 
     response = Client().post(signed_urls.pay_url(order))
 
@@ -579,30 +580,30 @@ def remember(invoice, **values):
 
 
 def be_waiting(order, invoice_for):
-    invoice_for(order, checked_at=timezone.now())
+    invoice_for(order, last_refreshed_at=timezone.now())
 
 
 def be_checking_paid(order, invoice_for):
-    invoice_for(order, status=BitsbyInvoice.PAID)
+    invoice_for(order, status=InvoiceStatus.PAID)
 
 
 def be_checking_flagged(order, invoice_for):
-    remember(invoice_for(order, status=BitsbyInvoice.EXPIRED), attention=BitsbyPayment.ENDED)
+    remember(invoice_for(order, status=InvoiceStatus.EXPIRED), review_reason=ReviewReason.NOT_PAID)
 
 
 def be_paid(order, invoice_for):
-    invoice_for(order, status=BitsbyInvoice.PAID)
+    invoice_for(order, status=InvoiceStatus.PAID)
     order.sources.get().debit(order.total_incl_tax, reference="x")
     order.set_status("Being processed")
 
 
 def be_expired(order, invoice_for):
-    invoice_for(order, status=BitsbyInvoice.EXPIRED)
+    invoice_for(order, status=InvoiceStatus.EXPIRED)
 
 
 def be_overdue(order, invoice_for):
     past = timezone.now() - dt.timedelta(minutes=1)
-    invoice_for(order, expires_at=past, checked_at=timezone.now())
+    invoice_for(order, expires_at=past, last_refreshed_at=timezone.now())
 
 
 def send_another_amount(amount="8"):
@@ -614,22 +615,22 @@ def send_another_amount(amount="8"):
         cryptocurrency="usdt",
         transaction_at=timezone.now(),
         seen_at=timezone.now(),
-        attention=BitsbyPayment.UNMATCHED,
+        review_reason=ReviewReason.UNMATCHED,
     )
 
 
 def be_unsure(order, invoice_for):
-    invoice_for(order, checked_at=timezone.now())
+    invoice_for(order, last_refreshed_at=timezone.now())
     send_another_amount()
 
 
 def be_unsure_and_over(order, invoice_for):
-    invoice_for(order, status=BitsbyInvoice.EXPIRED)
+    invoice_for(order, status=InvoiceStatus.EXPIRED)
     send_another_amount("12.5")
 
 
 def be_cancelled(order, invoice_for):
-    invoice_for(order, status=BitsbyInvoice.EXPIRED)
+    invoice_for(order, status=InvoiceStatus.EXPIRED)
     order.set_status("Cancelled")
 
 
@@ -638,7 +639,7 @@ def be_taken_over(order, invoice_for):
 
 
 def be_attempted(order, invoice_for):
-    invoice_for(order, status=BitsbyInvoice.CREATING, bitsby_id=None, url="")
+    invoice_for(order, status=InvoiceStatus.CREATING, bitsby_id=None, url="")
 
 
 STATES = [
@@ -646,11 +647,17 @@ STATES = [
     (lambda order, invoice_for: None, "new", "This order is not paid yet", "Pay now", False),
     (be_attempted, "new", "This order is not paid yet", "Pay now", False),
     (be_waiting, "waiting", "Waiting for your payment", "Open the payment page", False),
-    (be_checking_paid, "checking", "Your payment was seen", None, False),
-    (be_checking_flagged, "checking", "Your payment was seen", None, False),
+    (be_checking_paid, "under_review", "Your payment was seen", None, False),
+    (be_checking_flagged, "under_review", "Your payment was seen", None, False),
     (be_paid, "paid", "Thank you, your payment has arrived", None, True),
-    (be_unsure, "unsure", "Have you paid already?", "I have not paid yet", False),
-    (be_unsure_and_over, "unsure", "Have you paid already?", "I have not paid yet", False),
+    (be_unsure, "possible_mismatch", "Have you paid already?", "I have not paid yet", False),
+    (
+        be_unsure_and_over,
+        "possible_mismatch",
+        "Have you paid already?",
+        "I have not paid yet",
+        False,
+    ),
     (be_expired, "expired", "The time to pay is over", "Pay with a new amount", False),
     (be_overdue, "expired", "The time to pay is over", "Pay with a new amount", False),
     (be_cancelled, "cancelled", "This order is cancelled", None, True),
@@ -691,10 +698,10 @@ def test_the_state_is_told_as_json(
     response = Client().get(state_url(order))
 
     assert response["Content-Type"] == "application/json"
-    told = response.json()
-    left = told.pop("secondsLeft")
-    assert told.pop("version").startswith(state)
-    assert told == {"state": state, "final": is_final}
+    remote = response.json()
+    left = remote.pop("secondsLeft")
+    assert remote.pop("version").startswith(state)
+    assert remote == {"state": state, "final": is_final}
     assert 3500 < left <= 3600 if arrange in (be_waiting, be_unsure) else left is None
 
 
@@ -720,7 +727,7 @@ def test_a_payment_of_another_time_unsettles_nobody(fake, order, invoice_for, at
     now = timezone.now()
     invoice_for(
         order,
-        checked_at=now,
+        last_refreshed_at=now,
         created_at=now + created,
         expires_at=now + created + dt.timedelta(hours=1),
     )
@@ -736,13 +743,13 @@ def test_a_payment_whose_time_is_not_exact_may_be_meant(fake, order, invoice_for
     be_unsure(order, invoice_for)
     BitsbyPayment.objects.update(transaction_at=None if at is None else timezone.now() + at)
 
-    assert Client().get(state_url(order)).json()["state"] == "unsure"
+    assert Client().get(state_url(order)).json()["state"] == "possible_mismatch"
 
 
 def test_a_payment_that_staff_have_dealt_with_unsettles_nobody(fake, order, invoice_for):
     """Once it is known to be another's, the order waits as before."""
     be_unsure(order, invoice_for)
-    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=BitsbyPayment.DISMISSED)
+    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.DISMISSED)
 
     assert Client().get(state_url(order)).json()["state"] == "waiting"
 
@@ -756,17 +763,17 @@ def test_whoever_may_have_paid_already_is_not_sent_on_by_a_link(fake, order, inv
     assert paying.startswith("https://dash.bitsby.app/")
 
 
-@pytest.mark.parametrize("state", ["paid", "checking", "cancelled"])
+@pytest.mark.parametrize("state", ["paid", "under_review", "cancelled"])
 def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
     """Where paying again would be wrong, the page offers no way to do it and says so."""
-    arrange = {"paid": be_paid, "checking": be_checking_paid, "cancelled": be_cancelled}[state]
+    arrange = {"paid": be_paid, "under_review": be_checking_paid, "cancelled": be_cancelled}[state]
     arrange(order, invoice_for)
 
     shown = Client().get(signed_urls.order_url(order)).content.decode()
 
     texts = {
         "paid": "You need not do anything else.",
-        "checking": "Please do not pay again",
+        "under_review": "Please do not pay again",
         "cancelled": "Please do not pay for it any more.",
     }
     assert texts[state] in shown
@@ -776,7 +783,7 @@ def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
 @pytest.mark.parametrize("page", ["order", "state"])
 def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
     """Opening the page asks Bitsby, settles what it says, and shows the new state at once."""
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
 
     if page == "order":
         shown = Client().get(signed_urls.order_url(order)).content.decode()
@@ -791,7 +798,7 @@ def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
 
 def test_the_buyers_look_asks_at_most_once_in_ten_seconds(fake, order, invoice, clock, move_time):
     """However often the page and its script ask, Bitsby is asked once in ten seconds."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     client = Client()
 
     def look():
@@ -812,8 +819,8 @@ def test_the_buyers_look_asks_at_most_once_in_ten_seconds(fake, order, invoice, 
 
 def test_the_buyers_look_waits_for_no_slot(fake, order, invoice, clock):
     """Without a free slot the page shows what is known, at once, and asks nothing."""
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    GatewayState.create_only()
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
+    GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=clock.now() + dt.timedelta(seconds=1))
 
     assert Client().get(state_url(order)).json()["state"] == "waiting"
@@ -925,8 +932,8 @@ def test_bitsby_is_never_asked_inside_a_transaction(
     invoice = bought.bitsby_invoices.get()
     clock.sleep(2)
     assert buyer.get(state_url(bought)).json()["state"] == "waiting"
-    fake.invoices = [bitsby.told(invoice, "paid", bitsby.transfer())]
-    BitsbyInvoice.objects.update(checked_at=invoice.created_at - dt.timedelta(minutes=1))
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
+    BitsbyInvoice.objects.update(last_refreshed_at=invoice.created_at - dt.timedelta(minutes=1))
     clock.sleep(2)
     page = buyer.get(signed_urls.order_url(bought))
 
@@ -942,7 +949,7 @@ def test_trouble_under_atomic_requests_makes_the_buyer_wait(monkeypatch, fake, b
     fake.on(CREATE, requests.ReadTimeout("too slow"))
     waiting = buyer.get(buyer.pay_url)
     assert_waits(waiting, bought)
-    assert bought.bitsby_invoices.get().status == BitsbyInvoice.EXPIRED
+    assert bought.bitsby_invoices.get().status == InvoiceStatus.EXPIRED
     fake.on(CREATE, fake.invoices_create)
 
     leave(buyer.get(refresh_of(waiting)[1]))
@@ -964,7 +971,7 @@ def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monke
 
 def test_a_database_that_fails_under_a_look_is_no_error_page(order, invoice, fake, monkeypatch):
     """The order's page shows what is known when looking at Bitsby's word breaks on our side."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
 
     def fail(*args, **kwargs):
         raise OperationalError("database is locked")

@@ -39,7 +39,7 @@ def deliver(client, payload):
 @pytest.fixture
 def paid(invoice, fake):
     """An invoice that Bitsby calls paid."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     return invoice
 
 
@@ -61,7 +61,7 @@ def test_a_delivery_settles_its_order(order, paid, deliver, fake):
     delivery = WebhookDelivery.objects.get()
     assert (delivery.invoice, delivery.answered, delivery.outcome) == (paid, 200, "settled")
     paid.refresh_from_db()
-    assert paid.hinted_at is None
+    assert paid.webhook_pending_since is None
 
 
 def test_a_delivery_that_comes_again_is_told_that_all_is_settled(order, paid, deliver, fake):
@@ -84,16 +84,16 @@ def test_an_unknown_invoice_costs_nothing(invoice, deliver, fake):
     assert not WebhookDelivery.objects.exists()
 
 
-@pytest.mark.parametrize("reason", ["mismatch", "worth"])
+@pytest.mark.parametrize("reason", ["mismatch", "fiat_value"])
 def test_paid_but_strange_is_settled_for_bitsby(order, invoice, deliver, fake, reason):
     """What only staff can decide is no reason for Bitsby to come again."""
     values = {"amountFiat": "1.00"} if reason == "mismatch" else {"wallet": bitsby.wallet(id="x")}
-    if reason == "worth":
+    if reason == "fiat_value":
         values["wallet"]["cryptocurrency"] = "doge"
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer(), **values)]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), **values)]
 
     assert deliver(invoice).status_code == 200
-    assert BitsbyPayment.objects.get().attention == reason
+    assert BitsbyPayment.objects.get().review_reason == reason
     assert status_of(order) == "Pending"
 
 
@@ -103,7 +103,7 @@ def test_a_delivery_about_an_ended_invoice_is_looked_into(
 ):
     """An ended invoice is looked into as well, whatever our own records call it."""
     invoice = invoice_for(order, status)
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
     assert deliver(invoice).status_code == 200
     assert status_of(order) == "Being processed"
@@ -111,7 +111,7 @@ def test_a_delivery_about_an_ended_invoice_is_looked_into(
 
 def test_only_the_id_of_a_delivery_is_used(order, invoice, deliver, fake):
     """Amounts, states and payments that a delivery claims are never booked."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer("5.00000000"))]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer("5.00000000"))]
     claim = {
         "invoice": {"id": str(invoice.bitsby_id), "status": "paid", "calcAmountFiat": "1000.00"},
         "payment": bitsby.transfer("1000.00000000"),
@@ -129,7 +129,7 @@ def test_only_the_id_of_a_delivery_is_used(order, invoice, deliver, fake):
 @pytest.mark.parametrize("word", ["unpaid", "expired", "canceled", "confirming"])
 def test_a_delivery_that_lies_is_asked_to_come_again(order, invoice, deliver, fake, word):
     """What the API does not call paid: 503, nothing booked, and a reconcile clears it up."""
-    fake.invoices = [bitsby.told(invoice, word)]
+    fake.invoices = [bitsby.invoice_item(invoice, word)]
 
     response = deliver(invoice)
 
@@ -139,15 +139,15 @@ def test_a_delivery_that_lies_is_asked_to_come_again(order, invoice, deliver, fa
     assert not Transaction.objects.exists()
     reconciliation.reconcile()
     invoice.refresh_from_db()
-    assert invoice.hinted_at is None
+    assert invoice.webhook_pending_since is None
 
 
 def test_a_delivery_that_was_too_early_is_settled_by_the_next_pass(order, invoice, deliver, fake):
     """Bitsby's own list lagging behind its delivery loses nothing."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     assert deliver(invoice).status_code == 503
 
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     reconciliation.reconcile()
 
     assert status_of(order) == "Being processed"
@@ -164,7 +164,7 @@ def test_an_api_that_fails_is_a_503(order, invoice, deliver, fake, answer):
 
     assert WebhookDelivery.objects.get().outcome
     invoice.refresh_from_db()
-    assert invoice.hinted_at is not None
+    assert invoice.webhook_pending_since is not None
     assert status_of(order) == "Pending"
 
 
@@ -190,7 +190,7 @@ def test_an_invoice_is_asked_about_at_most_once_in_ten_seconds(
     invoice, deliver, fake, clock, move_time
 ):
     """A flood of deliveries about one invoice costs one request and one row in ten seconds."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     for _ in range(19):
         assert deliver(invoice).status_code == 503
         move_time(milliseconds=500)
@@ -351,7 +351,7 @@ def test_a_delivery_is_kept_with_its_headers_but_without_secrets(paid, deliver):
 
 def test_strange_texts_can_be_kept(invoice, deliver, fake):
     """NUL and broken UTF-8 in a delivery are no reason to fail, on PostgreSQL neither."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}, "x": "a\\u0000b\u0000"})
 
     assert deliver(body=body).status_code == 200
@@ -391,9 +391,9 @@ def test_a_burst_of_deliveries_costs_few_requests(place, invoice_for, deliver, f
     invoices = [invoice_for(place()) for _ in range(50)]
     for row in invoices:
         payment = bitsby.transfer()
-        told = bitsby.told(row, "paid", payment=payment)
-        fake.invoices.append(told)
-        fake.payments.append(bitsby.seen(payment, told))
+        remote = bitsby.invoice_item(row, "paid", payment=payment)
+        fake.invoices.append(remote)
+        fake.payments.append(bitsby.payment_item(payment, remote))
     for row in invoices:
         deliver(row)
     first = len(fake.requests)
@@ -413,9 +413,9 @@ def test_a_delivery_still_finds_its_invoice_beside_one_that_was_wrong(
     """A delivery that lied before does not keep the next true one from being settled."""
     lied, true = invoice_for(place()), invoice_for(place())
     payment = bitsby.transfer()
-    told = bitsby.told(true, "paid", payment=payment)
-    fake.invoices = [bitsby.told(lied), told]
-    fake.payments = [bitsby.seen(payment, told)]
+    remote = bitsby.invoice_item(true, "paid", payment=payment)
+    fake.invoices = [bitsby.invoice_item(lied), remote]
+    fake.payments = [bitsby.payment_item(payment, remote)]
     assert deliver(lied).status_code == 503
     clock.sleep(2)
 

@@ -9,6 +9,7 @@ import pytest
 from django.test import RequestFactory
 from django.urls import reverse
 
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.webhook import MAX_BODY_BYTES, webhook
@@ -37,14 +38,14 @@ def deliver(client):
 @pytest.fixture
 def paid(invoice, fake):
     """An invoice that Bitsby calls paid."""
-    fake.invoices = [bitsby.told(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     return invoice
 
 
 @pytest.fixture
 def unpaid(invoice, fake):
     """An invoice that Bitsby does not call paid."""
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     return invoice
 
 
@@ -238,9 +239,9 @@ def test_a_body_in_another_encoding_is_a_delivery(paid, deliver):
 def test_a_delivery_that_was_not_kept_is_dealt_with_all_the_same(unpaid, deliver, fake, clock):
     """The second delivery of a moment leaves no row, and is settled when Bitsby now says so."""
     deliver(unpaid)
-    BitsbyInvoice.objects.update(checked_at=EPOCH)
+    BitsbyInvoice.objects.update(last_refreshed_at=EPOCH)
     clock.sleep(2)
-    fake.invoices = [bitsby.told(unpaid, "paid", payment=bitsby.transfer())]
+    fake.invoices = [bitsby.invoice_item(unpaid, "paid", payment=bitsby.transfer())]
 
     assert deliver(unpaid).status_code == 200
     assert WebhookDelivery.objects.count() == 1
@@ -250,7 +251,7 @@ def test_a_delivery_about_a_settled_invoice_costs_one_question_to_the_database(
     invoice, deliver, fake, django_assert_num_queries
 ):
     """It is answered at once: Bitsby is not asked, and no row is kept."""
-    BitsbyInvoice.objects.update(status=BitsbyInvoice.PAID)
+    BitsbyInvoice.objects.update(status=InvoiceStatus.PAID)
 
     with django_assert_num_queries(1):
         answer = deliver(invoice)

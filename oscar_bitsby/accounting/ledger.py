@@ -68,16 +68,16 @@ def book_payment(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
     Args:
         sources: all of the order's, as ``lock_sources`` gives them.
     """
-    if record.worth is None:
+    if record.fiat_value is None:
         # Oscar would take no amount for all that is open.
         raise ValueError("a payment of unknown worth cannot be booked")
     had_money = any(one.amount_debited > one.amount_refunded for one in sources)
     source = next((one for one in sources if one.is_bitsby), None)
     if source is None:
         source = Source(order=order, source_type=source_type(), currency=record.currency)
-    source.debit(record.worth, reference=str(record.bitsby_id), status="paid")
+    source.debit(record.fiat_value, reference=str(record.bitsby_id), status="paid")
     record.booked_at = timezone.now()
-    record.save(update_fields=["booked_at", "attention"])
+    record.save(update_fields=["booked_at", "review_reason"])
     # The money stands; a shop's own event handler must not be able to undo that.
     try:
         with transaction.atomic():
@@ -95,7 +95,7 @@ def _record_event(order: Any, record: BitsbyPayment, *, with_lines: bool) -> Non
     EventHandler().handle_payment_event(
         order,
         event_type,
-        record.worth,
+        record.fiat_value,
         lines=lines,
         line_quantities=[line.quantity for line in lines],
         reference=str(record.bitsby_id),
@@ -107,5 +107,5 @@ def has_unbooked_money(order: Any) -> bool:
 
     It is looked for where it is written, as booked money is.
     """
-    inbox = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).in_inbox()
+    inbox = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).needs_review()
     return bool(inbox.filter(invoice__order=order, booked_at__isnull=True).exists())

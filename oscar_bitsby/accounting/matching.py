@@ -15,6 +15,7 @@ from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from oscar_bitsby.accounting.valuation import convert_at_locked_rate, fiat_value_of_recorded
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
 #: How long after its time an invoice is still likely what a payment was meant for.
@@ -45,15 +46,15 @@ class Match:
 
     payment: BitsbyPayment
     invoice: BitsbyInvoice
-    worth: Decimal | None
-    off: Decimal | None
+    fiat_value: Decimal | None
+    deviation_percent: Decimal | None
     score: int
     reasons: tuple[str | Promise, ...]
 
     @property
     def difference(self) -> Decimal | None:
         """Worth less what was asked, in the invoice's currency."""
-        return None if self.worth is None else self.worth - self.invoice.amount
+        return None if self.fiat_value is None else self.fiat_value - self.invoice.amount
 
 
 class ReservedAmounts:
@@ -93,14 +94,24 @@ class ReservedAmounts:
                 score -= 5
                 reasons.append(_("older than the invoice"))
         reserved = (wallet and self.wallets.get(wallet)) or (coin and self.coins.get(coin))
-        worth = convert_at_locked_rate(payment.amount, reserved or None, invoice.amount)
-        off = None
-        if worth is not None and invoice.amount:
-            off = (worth - invoice.amount) / invoice.amount * 100
-            score += 4 if abs(off) <= 2 else 2 if abs(off) <= 20 else 0 if abs(off) <= 50 else -2
+        fiat_value = convert_at_locked_rate(payment.amount, reserved or None, invoice.amount)
+        deviation_percent = None
+        if fiat_value is not None and invoice.amount:
+            deviation_percent = (fiat_value - invoice.amount) / invoice.amount * 100
+            score += (
+                4
+                if abs(deviation_percent) <= 2
+                else 2
+                if abs(deviation_percent) <= 20
+                else 0
+                if abs(deviation_percent) <= 50
+                else -2
+            )
             # Put into words only where it is shown.
-            reasons.append(format_lazy(_("amount off by {off} %"), off=_percentage(off)))
-        return Match(payment, invoice, worth, off, score, tuple(reasons))
+            reasons.append(
+                format_lazy(_("amount off by {off} %"), off=_percentage(deviation_percent))
+            )
+        return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))
 
 
 def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
@@ -128,7 +139,7 @@ class Suggestions:
     found: dict[Any, Match]
     since: dt.datetime | None = None
 
-    def has_seen_all(self, payment: BitsbyPayment) -> bool:
+    def is_exhaustive(self, payment: BitsbyPayment) -> bool:
         """Tell whether every invoice was compared that the payment can be meant for."""
         at = payment.transaction_at
         return self.since is None or (at is not None and at - MAX_INVOICE_AGE >= self.since)
@@ -146,7 +157,7 @@ def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
             order__isnull=False,
             created_at__range=(min(times) - MAX_INVOICE_AGE, max(times) + CLOCK_SKEW),
         )
-        .exclude(status=BitsbyInvoice.PAID)
+        .exclude(status=InvoiceStatus.PAID)
         .defer("reply")
         .order_by("-created_at", "-pk")[:MAX_INVOICES]
     )
@@ -169,7 +180,7 @@ def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
     """
     since = invoice.created_at - CLOCK_SKEW
     until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
-    unbound = BitsbyPayment.objects.in_inbox().filter(
+    unbound = BitsbyPayment.objects.needs_review().filter(
         Q(transaction_at__range=(since, until)) | Q(transaction_at=None, seen_at__lte=until),
         bound_to=None,
         booked_at=None,
@@ -177,7 +188,7 @@ def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
     )
     worths = (fiat_value_of_recorded(payment, invoice) for payment in unbound[:MAX_PAYMENTS])
     return any(
-        worth is not None
-        and invoice.amount / PLAUSIBLE_FACTOR <= worth <= invoice.amount * PLAUSIBLE_FACTOR
-        for worth in worths
+        fiat_value is not None
+        and invoice.amount / PLAUSIBLE_FACTOR <= fiat_value <= invoice.amount * PLAUSIBLE_FACTOR
+        for fiat_value in worths
     )

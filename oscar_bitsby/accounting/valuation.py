@@ -49,9 +49,11 @@ def convert_at_locked_rate(
     """
     if not reserved:
         return None
-    worth = asked * amount / reserved
+    fiat_value = asked * amount / reserved
     # Nothing, or nearly, pays for no order by itself: a person decides.
-    return to_cents(worth) if worth < MAX_FIAT_VALUE and to_cents(worth) > 0 else None
+    return (
+        to_cents(fiat_value) if fiat_value < MAX_FIAT_VALUE and to_cents(fiat_value) > 0 else None
+    )
 
 
 def _reserved_amount(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:

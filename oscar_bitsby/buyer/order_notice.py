@@ -53,8 +53,8 @@ def _notice(order: Any) -> dict[str, Any] | None:
     if not conf.is_configured() or not order.sources.filter(source_type__code=METHOD_CODE).exists():
         return None
     try:
-        standing: PaymentStatus = get_payment_status(order)
-        return {"standing": standing, "url": signed_urls.order_url(order)}
+        status: PaymentStatus = get_payment_status(order)
+        return {"payment_status": status, "url": signed_urls.order_url(order)}
     except Exception:
         # The shop's own page does not depend on us.
         logger.exception("no notice on the page of order %s", order.number)

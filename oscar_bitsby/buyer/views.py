@@ -74,9 +74,9 @@ class PayView(OrderPageView):
         if request.method == "GET" and request.session.get(SESSION_KEY) == number:
             return self._start(request, number)
         order = signed_urls.order_of(number)
-        standing = get_payment_status(order)
-        live = standing.invoice
-        if standing.state == WAITING and live is not None and live.fits(order):
+        status = get_payment_status(order)
+        live = status.invoice
+        if status.state == WAITING and live is not None and live.fits(order):
             return self._redirect(live, order)
         return SeeOther(signed_urls.order_url(order))
 
@@ -144,16 +144,16 @@ class OrderView(OrderPageView):
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
         order = signed_urls.order_from_token(token)
-        standing = _refresh(order)
+        status = _refresh(order)
         context = {
             "order": order,
-            "standing": standing,
+            "payment_status": status,
             "settings": conf.get(),
             "pay_url": signed_urls.pay_url(order),
             "state_url": signed_urls.state_url(order),
-            "again_url": signed_urls.reorder_url(order),
+            "reorder_url": signed_urls.reorder_url(order),
             "shop_url": signed_urls.shop_url(order),
-            "reload_after": None if standing.is_final else RELOAD_AFTER,
+            "reload_after": None if status.is_final else RELOAD_AFTER,
         }
         return render(request, "oscar_bitsby/order.html", context)
 
@@ -162,22 +162,22 @@ class StateView(OrderPageView):
     """The same as JSON, for the page to renew itself."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        standing = _refresh(signed_urls.order_from_token(token))
+        status = _refresh(signed_urls.order_from_token(token))
         return JsonResponse(
             {
-                "state": standing.state,
-                "final": standing.is_final,
-                "version": standing.version,
-                "secondsLeft": standing.seconds_left,
+                "state": status.state,
+                "final": status.is_final,
+                "version": status.version,
+                "secondsLeft": status.seconds_left,
             }
         )
 
 
 def _refresh(order: Any) -> Any:
-    """Return the order's standing, after a glance at Bitsby if that costs nobody anything."""
-    standing = get_payment_status(order)
-    invoice = standing.invoice
-    if standing.is_final or invoice is None or not invoice_refresh.refresh_if_idle(invoice):
-        return standing
+    """Return the order's status, after a glance at Bitsby if that costs nobody anything."""
+    status = get_payment_status(order)
+    invoice = status.invoice
+    if status.is_final or invoice is None or not invoice_refresh.refresh_if_idle(invoice):
+        return status
     order.refresh_from_db()
     return get_payment_status(order)

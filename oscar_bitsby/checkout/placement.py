@@ -19,8 +19,8 @@ from oscar.core.loading import get_class, get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.mails import outbox
-from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders.signed_urls import pay_url
 
 logger = logging.getLogger("oscar_bitsby")
@@ -133,7 +133,7 @@ class OrderPlacementMixin:
         if self._bitsby_phase == "placing":
             # Not yet: mails and receivers come when the order is committed.
             self._bitsby_order = order
-            outbox.enqueue(BuyerMail.PLACED, order)
+            outbox.enqueue(MailCode.PLACED, order)
             return HttpResponse()
         if self._bitsby_order is None:
             response: HttpResponse = parent.handle_successful_order(order)

@@ -61,13 +61,13 @@ def _take(buyer: bool) -> float | None:
             free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + MAX_FUTURE)
         # One statement that compares and sets: whoever changes the row has the slot.
         # A replica that is behind would have it asked for all the time.
-        rows = GatewayState.objects.using(database).filter(pk=GatewayState.ONLY)
+        rows = GatewayState.objects.using(database).filter(pk=GatewayState.SINGLETON_PK)
         if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
             return None
         state: GatewayState | None = rows.first()
         if state is None:
             # The shop's first request: the row is new, and so is its slot.
-            GatewayState.create_only()
+            GatewayState.ensure_exists()
             if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
                 return None
             return 0

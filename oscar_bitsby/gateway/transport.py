@@ -98,7 +98,7 @@ class Transport:
                 # Somebody ends this process, or this wait: that goes on, without those frames.
                 error.__context__ = error.__cause__ = None
                 return error.with_traceback(None)
-            problem = self._api_key.clean(f"{type(error).__name__}: {error}")[:300]
+            problem = self._api_key.redact(f"{type(error).__name__}: {error}")[:300]
             return ConnectionFailed(f"{path}: no answer from {self._api_url} ({problem})")
         return self._unpack(path, status, body)
 
@@ -130,11 +130,11 @@ class Transport:
         Neither holds the key, whatever of the request the answer repeats.
         """
         # Cleaned before it is cut: half a key is too much as well.
-        excerpt = self._api_key.clean(body[:5000].decode("utf-8", "replace"))[:500]
+        excerpt = self._api_key.redact(body[:5000].decode("utf-8", "replace"))[:500]
         try:
             # NaN and Infinity are no JSON, and no database takes them for it.
             decoded = json.loads(body, parse_float=Decimal, parse_constant=lambda _: None)
-            reply = self._api_key.clean_within(decoded)
+            reply = self._api_key.redact_json(decoded)
             if reply != decoded:
                 # JSON may have written the key with escapes.
                 excerpt = json.dumps(reply, ensure_ascii=False, default=str)[:500]

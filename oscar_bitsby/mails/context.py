@@ -1,7 +1,7 @@
 """What a mail says, and whether that is still true when it is about to be sent.
 
 The templates are Oscar's communication templates of the mail's code. Beside Oscar's ``site`` they
-get: ``order``; ``standing``, where it stands; ``order_url``, absolute; ``received``, the money in
+get: ``order``; its ``payment_status``; ``order_url``, absolute; ``received``, the money in
 the order's currency; ``coins``, the transfer as it was made; ``reason``, one of
 ``BitsbyPayment``'s; ``until`` when an invoice can be paid; ``kept_until``, when an unpaid order is
 cancelled, if it ever is; ``time_zone``, which all times are in; ``invoice`` and ``payment``.
@@ -21,6 +21,7 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status, signed_urls, stage
 from oscar_bitsby.orders.payment_status import PaymentStatus
@@ -41,30 +42,30 @@ def skip_reason(mail: BuyerMail) -> str:
     if not address_of(order):
         return gettext_noop("the buyer has no address")
     now = payment_status.get_payment_status(order)
-    if mail.code == BuyerMail.AMOUNT:
+    if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
-        is_open = payment is not None and payment.attention and payment.resolved_at is None
+        is_open = payment is not None and payment.review_reason and payment.resolved_at is None
         return "" if is_open else gettext_noop("the payment was dealt with")
     if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
-    if mail.code == BuyerMail.CANCELLED and has_money:
+    if mail.code == MailCode.CANCELLED and has_money:
         return gettext_noop("money came after all")
-    if mail.code in (BuyerMail.REMINDER, BuyerMail.EXPIRED):
+    if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
         return _skip_payment_reason(mail, now)
     return ""
 
 
 VALID_STATUSES = {
-    BuyerMail.PLACED: (
+    MailCode.PLACED: (
         payment_status.NEW,
         payment_status.WAITING,
         payment_status.POSSIBLE_MISMATCH,
     ),
-    BuyerMail.PAID: (payment_status.PAID,),
-    BuyerMail.REMINDER: (payment_status.WAITING,),
-    BuyerMail.EXPIRED: (payment_status.EXPIRED, payment_status.POSSIBLE_MISMATCH),
-    BuyerMail.CANCELLED: (payment_status.CANCELLED,),
+    MailCode.PAID: (payment_status.PAID,),
+    MailCode.REMINDER: (payment_status.WAITING,),
+    MailCode.EXPIRED: (payment_status.EXPIRED, payment_status.POSSIBLE_MISMATCH),
+    MailCode.CANCELLED: (payment_status.CANCELLED,),
 }
 
 
@@ -87,7 +88,7 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
         return gettext_noop("there is a newer invoice")
-    end = now.until if mail.code == BuyerMail.REMINDER else _kept_until(mail.order, now)
+    end = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
     if end is not None and end - timezone.now() < MIN_TIME_LEFT:
         return gettext_noop("there is not enough time left")
     return ""
@@ -126,14 +127,14 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
     path = signed_urls.order_url(order)
     return {
         "order": order,
-        "standing": now,
+        "payment_status": now,
         "user": order.user,
         "order_url": absolute_url(Site.objects.get_current().domain, path),
-        "received": payment.worth
+        "received": payment.fiat_value
         if payment is not None
         else ledger.amount_held(list(order.sources.all())),
         "coins": str(payment).upper() if payment is not None else "",
-        "reason": payment.attention if payment is not None else "",
+        "reason": payment.review_reason if payment is not None else "",
         "until": now.until,
         "kept_until": _kept_until(order, now),
         "time_zone": timezone.get_current_timezone_name(),

@@ -15,14 +15,14 @@ from django.utils import translation
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.models import BuyerMail
+from oscar_bitsby.choices import MailCode
 
 
 def ensure_exists(*codes: str, using: str | None = None) -> None:
     """Make the event types of these codes that are missing."""
     types = get_model("communication", "CommunicationEventType")._default_manager.using(using)
     missing = set(codes) - set(types.filter(code__in=codes).values_list("code", flat=True))
-    for code, name in BuyerMail.CODES:
+    for code, name in MailCode.choices:
         if code in missing:
             with translation.override(django_settings.LANGUAGE_CODE):
                 types.get_or_create(code=code, defaults={"name": str(name)})
@@ -34,7 +34,7 @@ def ensure_all_exist(using: str = "default", **kwargs: Any) -> None:
         return
     try:
         with transaction.atomic(using=using):
-            ensure_exists(*(code for code, _ in BuyerMail.CODES), using=using)
+            ensure_exists(*(code for code, _ in MailCode.choices), using=using)
     except DatabaseError:
         # Oscar's own tables are not there yet, or are elsewhere; the first mail makes its own.
         return

@@ -14,6 +14,7 @@ from django.db import router, transaction
 from django.utils import translation
 
 from oscar_bitsby import conf
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
@@ -33,7 +34,7 @@ def enqueue(
     """Note that the buyer of ``order`` is to be told, unless that was noted before.
 
     Args:
-        code: one of ``BuyerMail.CODES``.
+        code: one of ``MailCode.choices``.
         order: the order; None when it is gone, and then nobody can be told.
         invoice: what it is about; with it, each invoice of the order is told of once.
         payment: the same for a payment.
@@ -50,7 +51,7 @@ def enqueue(
             invoice=invoice,
             payment=payment,
             # Of the others it is looked up when they are sent: nobody waits for that.
-            language=_language() if code == BuyerMail.PLACED else "",
+            language=_language() if code == MailCode.PLACED else "",
         )
         # What fails here must not take the money's transaction with it.
         with transaction.atomic(using=router.db_for_write(BuyerMail)):

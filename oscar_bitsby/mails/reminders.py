@@ -7,8 +7,9 @@ import datetime as dt
 from django.db.models import F
 from django.utils import timezone
 
+from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.mails import outbox
-from oscar_bitsby.models import BitsbyInvoice, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice
 
 REMINDERS_PER_RUN = 500
 
@@ -29,13 +30,13 @@ def enqueue_reminders() -> None:
     now = timezone.now()
     ending = (
         BitsbyInvoice.objects.filter(
-            status=BitsbyInvoice.UNPAID,
+            status=InvoiceStatus.UNPAID,
             expires_at__gt=now + CLOCK_SKEW,
             expires_at__lte=now + REMIND_BEFORE,
             created_at__lte=F("expires_at") - MIN_TIME_TO_PAY + CLOCK_SKEW,
             order__isnull=False,
         )
-        .exclude(mails__code=BuyerMail.REMINDER)
+        .exclude(mails__code=MailCode.REMINDER)
         .select_related("order")
     )
     for invoice in ending.order_by("expires_at")[:REMINDERS_PER_RUN]:
@@ -43,4 +44,4 @@ def enqueue_reminders() -> None:
             continue
         left, whole = invoice.expires_at - now, invoice.expires_at - invoice.created_at
         if left <= whole / 4:
-            outbox.enqueue(BuyerMail.REMINDER, invoice.order, invoice=invoice)
+            outbox.enqueue(MailCode.REMINDER, invoice.order, invoice=invoice)

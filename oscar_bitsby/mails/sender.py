@@ -21,6 +21,7 @@ from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 
 from oscar_bitsby import conf
+from oscar_bitsby.choices import MailStatus
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mails import context, event_types
 from oscar_bitsby.models import MAX_AGE, BuyerMail
@@ -62,7 +63,7 @@ def send(mail_pk: Any) -> bool:
     """
     try:
         mails = BuyerMail.objects.select_related("order__user", "invoice", "payment")
-        mail = mails.filter(pk=mail_pk, status=BuyerMail.WAITING).first()
+        mail = mails.filter(pk=mail_pk, status=MailStatus.WAITING).first()
         return mail is not None and _send(mail)
     except Exception:
         logger.exception("mail not sent: mail=%s", mail_pk)
@@ -70,7 +71,7 @@ def send(mail_pk: Any) -> bool:
 
 
 def _send(mail: BuyerMail) -> bool:
-    waiting = BuyerMail.objects.filter(pk=mail.pk, status=BuyerMail.WAITING, tries=mail.tries)
+    waiting = BuyerMail.objects.filter(pk=mail.pk, status=MailStatus.WAITING, tries=mail.tries)
     try:
         reason = context.skip_reason(mail)
         mail.language = context.language_of(mail)
@@ -83,11 +84,11 @@ def _send(mail: BuyerMail) -> bool:
     if not reason and not (messages["subject"] and (messages["body"] or messages["html"])):
         reason = gettext_noop("its template is empty")
     if reason:
-        waiting.update(status=BuyerMail.DROPPED, error=reason[:300])
+        waiting.update(status=MailStatus.DROPPED, error=reason[:300])
         logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
         return False
     claimed = waiting.update(
-        status=BuyerMail.SENDING,
+        status=MailStatus.SENDING,
         sending_since=timezone.now(),
         tries=F("tries") + 1,
         language=mail.language,
@@ -106,12 +107,12 @@ def _post(mail: BuyerMail, messages: dict[str, str]) -> bool:
         logger.exception("sending failed: order=%s mail=%s", mail.order_number, mail.code)
         if not post.has_left:
             if isinstance(error, SMTPServerDisconnected):
-                mine.update(status=BuyerMail.FAILED, error=_text(error, "may have gone out"))
+                mine.update(status=MailStatus.FAILED, error=_text(error, "may have gone out"))
             else:
                 _schedule_retry(mine, mail, error)
             return False
         # Only Oscar's records of it failed, and those are no reason to send it again.
-    mine.update(status=BuyerMail.SENT, sent_at=timezone.now(), error="")
+    mine.update(status=MailStatus.SENT, sent_at=timezone.now(), error="")
     logger.info("mail sent: order=%s mail=%s", mail.order_number, mail.code)
     return True
 
@@ -120,7 +121,7 @@ def _schedule_retry(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception
     tries = mail.tries + 1
     is_last = tries > len(RETRY_AFTER)
     rows.update(
-        status=BuyerMail.FAILED if is_last else BuyerMail.WAITING,
+        status=MailStatus.FAILED if is_last else MailStatus.WAITING,
         tries=tries,
         try_after=timezone.now() + (dt.timedelta() if is_last else RETRY_AFTER[tries - 1]),
         error=_text(error),
@@ -130,10 +131,10 @@ def _schedule_retry(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception
 def _text(error: Exception, note: str = "") -> str:
     text = f"{note + ': ' if note else ''}{type(error).__name__}: {error}"
     # A mail server's words are a stranger's; PostgreSQL refuses NUL in texts.
-    return conf.get().api_key.clean(text).replace("\x00", "")[:300]
+    return conf.get().api_key.redact(text).replace("\x00", "")[:300]
 
 
-def send_pending(keep_alive: Callable[[], None] = lambda: None) -> int:
+def send_pending(renew_lease: Callable[[], None] = lambda: None) -> int:
     """Send what was left unsent, within bounds; return how many went out.
 
     Args:
@@ -141,11 +142,11 @@ def send_pending(keep_alive: Callable[[], None] = lambda: None) -> int:
     """
     now = timezone.now()
     rows = BuyerMail.objects
-    rows.filter(status=BuyerMail.WAITING, created_at__lte=now - MAX_AGE).update(
-        status=BuyerMail.FAILED, error=gettext_noop("could not be sent within a day")
+    rows.filter(status=MailStatus.WAITING, created_at__lte=now - MAX_AGE).update(
+        status=MailStatus.FAILED, error=gettext_noop("could not be sent within a day")
     )
-    rows.filter(status=BuyerMail.SENDING, sending_since__lte=now - MAX_SENDING_TIME).update(
-        status=BuyerMail.FAILED,
+    rows.filter(status=MailStatus.SENDING, sending_since__lte=now - MAX_SENDING_TIME).update(
+        status=MailStatus.FAILED,
         error=gettext_noop("who was sending it ended; it may have gone out"),
     )
     sent, start = 0, time.monotonic()
@@ -154,15 +155,15 @@ def send_pending(keep_alive: Callable[[], None] = lambda: None) -> int:
         if time.monotonic() - start > SECONDS_PER_RUN:
             logger.warning("sending mails takes long; the next pass goes on")
             break
-        keep_alive()
+        renew_lease()
         sent += send(mail_pk)
     return sent
 
 
-def send_pending_safely(keep_alive: Callable[[], None]) -> int:
+def send_pending_safely(renew_lease: Callable[[], None]) -> int:
     """Send what waits at the end of a pass; whatever goes wrong is no failure of the pass."""
     try:
-        return send_pending(keep_alive)
+        return send_pending(renew_lease)
     except BitsbyError as error:
         logger.info("mails are left to another pass: %s", error)
     except Exception:

@@ -15,20 +15,20 @@ class GatewayState(models.Model):
     """The one row that all processes of the shop share: when the next request may be sent, and
     which pass is running."""
 
-    ONLY = 1
+    SINGLETON_PK = 1
 
     next_request_at = models.DateTimeField(default=EPOCH)
     buyer_waits_until = models.DateTimeField(default=EPOCH)
-    pass_until = models.DateTimeField(default=EPOCH)
-    pass_token = models.CharField(max_length=32, blank=True, default="")
+    lease_until = models.DateTimeField(default=EPOCH)
+    lease_token = models.CharField(max_length=32, blank=True, default="")
     #: When a pass last came to its end.
-    passed_at = models.DateTimeField(default=EPOCH)
-    far_look_at = models.DateTimeField(default=EPOCH)
-    deep_look_at = models.DateTimeField(default=EPOCH)
+    last_run_at = models.DateTimeField(default=EPOCH)
+    last_full_sync_at = models.DateTimeField(default=EPOCH)
+    last_overlap_sync_at = models.DateTimeField(default=EPOCH)
     #: The transaction time up to which the list of payments was read without a gap.
-    read_to = models.DateTimeField(default=EPOCH)
+    sync_cursor = models.DateTimeField(default=EPOCH)
     #: What the last look that read a whole list found of its order.
-    newest_first = models.BooleanField(default=False)
+    lists_newest_first = models.BooleanField(default=False)
 
     class Meta:
         verbose_name = _("Bitsby gateway state")
@@ -38,6 +38,6 @@ class GatewayState(models.Model):
         return f"next request at {self.next_request_at}"
 
     @classmethod
-    def create_only(cls) -> None:
+    def ensure_exists(cls) -> None:
         """Create the row if it is not there; harmless when another process was quicker."""
-        cls.objects.bulk_create([cls(pk=cls.ONLY)], ignore_conflicts=True)
+        cls.objects.bulk_create([cls(pk=cls.SINGLETON_PK)], ignore_conflicts=True)

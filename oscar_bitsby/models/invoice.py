@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models.gateway_state import EPOCH
 
 logger = logging.getLogger("oscar_bitsby")
@@ -25,7 +26,7 @@ PAID_WITHOUT_PAYMENT = gettext_noop("Bitsby calls it paid without naming the pay
 class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
     """The sets of invoices that the rest of the app asks for by name."""
 
-    def note_on(self, **values: Any) -> None:
+    def update_unlocked(self, **values: Any) -> None:
         """Write times and marks on all of these that nobody is just working with.
 
         One statement over many rows locks them in any order, and waits while it holds some.
@@ -44,12 +45,12 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
     def watched(self, since: dt.datetime) -> InvoiceQuerySet:
         """Those that money is looked for: unpaid ones, and ended ones for a while after."""
         ended = models.Q(
-            status__in=(BitsbyInvoice.EXPIRED, BitsbyInvoice.CANCELED), ended_at__gte=since
+            status__in=(InvoiceStatus.EXPIRED, InvoiceStatus.CANCELED), ended_at__gte=since
         )
-        unpaid = models.Q(status=BitsbyInvoice.UNPAID)
+        unpaid = models.Q(status=InvoiceStatus.UNPAID)
         # Whoever has paid may pay once more, or may have sent a wrong amount before.
         paid = models.Q(
-            status=BitsbyInvoice.PAID, expires_at__gte=timezone.now() - WATCHED_AFTER_PAYMENT
+            status=InvoiceStatus.PAID, expires_at__gte=timezone.now() - WATCHED_AFTER_PAYMENT
         )
         found: InvoiceQuerySet = self.filter(unpaid | ended | paid, bitsby_id__isnull=False)
         return found
@@ -58,15 +59,8 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
 class BitsbyInvoice(models.Model):
     """One attempt to have an order paid: Bitsby's request to pay, kept for good."""
 
-    CREATING, UNPAID, PAID, EXPIRED, CANCELED = "creating", "unpaid", "paid", "expired", "canceled"
-    LIVE = (CREATING, UNPAID)
-    STATUSES = (
-        (CREATING, _("being created")),
-        (UNPAID, _("waiting for payment")),
-        (PAID, _("paid")),
-        (EXPIRED, _("expired")),
-        (CANCELED, _("canceled")),
-    )
+    #: Those that a buyer may still pay.
+    LIVE = (InvoiceStatus.CREATING, InvoiceStatus.UNPAID)
 
     # An order that the shop deletes takes no record of money with it; its number stays here.
     order = models.ForeignKey(
@@ -77,7 +71,9 @@ class BitsbyInvoice(models.Model):
         verbose_name=_("Order"),
     )
     order_number = models.CharField(_("Order number"), max_length=128, db_index=True)
-    status = models.CharField(_("Status"), max_length=16, choices=STATUSES, default=CREATING)
+    status = models.CharField(
+        _("Status"), max_length=16, choices=InvoiceStatus.choices, default=InvoiceStatus.CREATING
+    )
     amount = models.DecimalField(_("Asked amount"), max_digits=12, decimal_places=2)
     currency = models.CharField(_("Currency"), max_length=12)
     project_id = models.CharField(_("Project"), max_length=36)
@@ -89,14 +85,14 @@ class BitsbyInvoice(models.Model):
     created_at = models.DateTimeField(_("Created"), default=timezone.now)
     expires_at = models.DateTimeField(_("To be paid until"), null=True, blank=True)
     ended_at = models.DateTimeField(_("Expired or canceled"), null=True, blank=True)
-    checked_at = models.DateTimeField(_("Asked about"), default=EPOCH)
+    last_refreshed_at = models.DateTimeField(_("Asked about"), default=EPOCH)
     #: When a delivery about it was last stored; of a flood only one in a while is.
-    delivery_kept_at = models.DateTimeField(default=EPOCH, editable=False)
-    hinted_at = models.DateTimeField(_("Delivery to look into"), null=True, blank=True)
-    holds_order = models.BooleanField(_("The order waits for it"), default=True)
+    last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
+    webhook_pending_since = models.DateTimeField(_("Delivery to look into"), null=True, blank=True)
+    order_awaits_payment = models.BooleanField(_("The order waits for it"), default=True)
     #: Of the payment page, as Bitsby last said.
-    views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
-    error = models.CharField(_("What went wrong"), max_length=300, blank=True)
+    page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
+    failure = models.CharField(_("What went wrong"), max_length=300, blank=True)
 
     objects = InvoiceQuerySet.as_manager()
 
@@ -124,14 +120,14 @@ class BitsbyInvoice(models.Model):
             # Orders that wait for a payment which no longer comes, in every pass.
             models.Index(
                 fields=["ended_at"],
-                condition=models.Q(holds_order=True, ended_at__isnull=False),
-                name="bitsby_holds_order",
+                condition=models.Q(order_awaits_payment=True, ended_at__isnull=False),
+                name="bitsby_awaits_payment",
             ),
             # Deliveries that could not be looked into at once.
             models.Index(
-                fields=["hinted_at"],
-                condition=models.Q(hinted_at__isnull=False),
-                name="bitsby_hinted",
+                fields=["webhook_pending_since"],
+                condition=models.Q(webhook_pending_since__isnull=False),
+                name="bitsby_webhook_pending",
             ),
         ]
 
@@ -143,9 +139,9 @@ class BitsbyInvoice(models.Model):
         return self.expires_at is not None and self.expires_at <= now
 
     @property
-    def may_be_cancelled(self) -> bool:
+    def can_be_cancelled(self) -> bool:
         """Tell whether Bitsby allows cancelling, by its last word: unpaid, and 0 page views."""
-        return self.status == self.UNPAID and self.views == 0
+        return self.status == InvoiceStatus.UNPAID and self.page_views == 0
 
     def asks(self, amount: Decimal, currency: str) -> bool:
         """Tell whether this invoice asks for that amount of that currency."""

@@ -9,6 +9,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from oscar_bitsby.choices import MailCode, MailStatus
+
 #: A mail about what happened longer ago than this would only puzzle its reader.
 MAX_AGE = dt.timedelta(days=1)
 
@@ -19,7 +21,7 @@ class BuyerMailQuerySet(models.QuerySet["BuyerMail"]):
     def waiting(self, now: dt.datetime) -> BuyerMailQuerySet:
         """Those that may be sent now; nobody has begun to."""
         found: BuyerMailQuerySet = self.filter(
-            status=BuyerMail.WAITING, try_after__lte=now, created_at__gt=now - MAX_AGE
+            status=MailStatus.WAITING, try_after__lte=now, created_at__gt=now - MAX_AGE
         )
         return found
 
@@ -29,29 +31,6 @@ class BuyerMail(models.Model):
 
     ``key`` says what it is about: there is one of each, so nothing is told twice.
     """
-
-    PLACED, PAID, AMOUNT = "BITSBY_ORDER_PLACED", "BITSBY_PAYMENT_RECEIVED", "BITSBY_OTHER_AMOUNT"
-    REMINDER, EXPIRED = "BITSBY_ABOUT_TO_EXPIRE", "BITSBY_EXPIRED"
-    CANCELLED = "BITSBY_CANCELLED"
-    #: The codes of Oscar's communication event types, with what staff read there.
-    CODES = (
-        (PLACED, _("Bitsby: order placed, waiting for the payment")),
-        (PAID, _("Bitsby: payment received")),
-        (AMOUNT, _("Bitsby: another amount received")),
-        (REMINDER, _("Bitsby: the time to pay is about to end")),
-        (EXPIRED, _("Bitsby: the time to pay is over")),
-        (CANCELLED, _("Bitsby: order cancelled for want of payment")),
-    )
-
-    WAITING, SENDING, SENT = "waiting", "sending", "sent"
-    DROPPED, FAILED = "dropped", "failed"
-    STATUSES = (
-        (WAITING, _("to be sent")),
-        (SENDING, _("being sent")),
-        (SENT, _("sent")),
-        (DROPPED, _("not sent: nothing to tell any more")),
-        (FAILED, _("not sent: given up")),
-    )
 
     order = models.ForeignKey(
         "order.Order",
@@ -75,11 +54,13 @@ class BuyerMail(models.Model):
         related_name="mails",
         verbose_name=pgettext_lazy("transfer", "Payment"),
     )
-    code = models.CharField(_("Mail"), max_length=40, choices=CODES)
+    code = models.CharField(_("Mail"), max_length=40, choices=MailCode.choices)
     key = models.CharField(max_length=100, unique=True, editable=False)
     #: The buyer's when placing the order; of later mails it is found when they are sent.
     language = models.CharField(_("Language"), max_length=20)
-    status = models.CharField(_("Status"), max_length=16, choices=STATUSES, default=WAITING)
+    status = models.CharField(
+        _("Status"), max_length=16, choices=MailStatus.choices, default=MailStatus.WAITING
+    )
     created_at = models.DateTimeField(_("Created"), default=timezone.now)
     tries = models.PositiveSmallIntegerField(_("Tries"), default=0)
     try_after = models.DateTimeField(default=timezone.now, editable=False)

@@ -7,48 +7,21 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from oscar.core.compat import AUTH_USER_MODEL
 
+from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.models.invoice import BitsbyInvoice
 
 
 class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
     """The sets of payments that the rest of the app asks for by name."""
 
-    def in_inbox(self) -> PaymentQuerySet:
+    def needs_review(self) -> PaymentQuerySet:
         """Those that need a person, and nobody has dealt with."""
-        found: PaymentQuerySet = self.exclude(attention="").filter(resolved_at=None)
+        found: PaymentQuerySet = self.exclude(review_reason="").filter(resolved_at=None)
         return found
 
 
 class BitsbyPayment(models.Model):
     """A transfer that Bitsby saw and that concerns this shop, or may."""
-
-    # Why a payment needs a person; empty when it is plainly the payment of its order, or settled.
-    UNMATCHED, SHORT, OVER, LATE, SECOND = "unmatched", "short", "over", "late", "second"
-    MISMATCH, UNKNOWN_INVOICE, UNKNOWN_WORTH = "mismatch", "unknown", "worth"
-    ORDER_GONE, STATUS, ENDED, REBOUND = "gone", "status", "ended", "rebound"
-    REASONS = (
-        (UNMATCHED, _("bound to no invoice: its amount fits none")),
-        (SHORT, _("less than the order's total")),
-        (OVER, _("more than the order's total")),
-        (LATE, _("came after the order was cancelled")),
-        (SECOND, _("the order was already paid")),
-        (MISMATCH, _("the invoice at Bitsby is not what was asked for")),
-        (UNKNOWN_INVOICE, _("bound to an invoice that this shop does not know")),
-        (UNKNOWN_WORTH, _("its worth is not known: no rate was locked for its wallet")),
-        (ORDER_GONE, _("its order was deleted")),
-        (ENDED, _("bound to an invoice that Bitsby does not call paid")),
-        (REBOUND, _("Bitsby has it on another invoice than the one it was booked for")),
-        (STATUS, _("the order's status could not be changed")),
-    )
-
-    # What staff made of a payment that needed them.
-    BOUND, ACCEPTED, REOPENED, DISMISSED = "bound", "accepted", "reopened", "dismissed"
-    RESOLUTIONS = (
-        (BOUND, _("bound to an invoice")),
-        (ACCEPTED, _("accepted as it is")),
-        (REOPENED, _("settled its order again")),
-        (DISMISSED, _("dismissed")),
-    )
 
     bitsby_id = models.UUIDField(_("Bitsby id"), unique=True, editable=False)
     invoice = models.ForeignKey(
@@ -71,17 +44,19 @@ class BitsbyPayment(models.Model):
     transaction_at = models.DateTimeField(_("On the chain"), null=True, blank=True)
     seen_at = models.DateTimeField(_("First seen"), default=timezone.now)
     #: Worth in the invoice's currency at the rate that the invoice locked.
-    worth = models.DecimalField(_("Worth"), max_digits=12, decimal_places=2, null=True, blank=True)
+    fiat_value = models.DecimalField(
+        _("Worth"), max_digits=12, decimal_places=2, null=True, blank=True
+    )
     currency = models.CharField(_("Currency"), max_length=12, blank=True)
     #: Not for this shop: bound to an invoice of another project of the account.
     is_foreign = models.BooleanField(_("Of another project"), default=False)
-    attention = models.CharField(
-        _("Needs attention"), max_length=16, choices=REASONS, blank=True, default=""
+    review_reason = models.CharField(
+        _("Needs attention"), max_length=16, choices=ReviewReason.choices, blank=True, default=""
     )
     booked_at = models.DateTimeField(_("Booked"), null=True, blank=True)
     resolved_at = models.DateTimeField(_("Dealt with"), null=True, blank=True)
     resolution = models.CharField(
-        _("How"), max_length=16, choices=RESOLUTIONS, blank=True, default=""
+        _("How"), max_length=16, choices=Resolution.choices, blank=True, default=""
     )
     resolved_by = models.ForeignKey(
         AUTH_USER_MODEL,
@@ -104,7 +79,7 @@ class BitsbyPayment(models.Model):
             # The money inbox and its number in the navigation.
             models.Index(
                 fields=["seen_at"],
-                condition=~models.Q(attention="") & models.Q(resolved_at=None),
+                condition=~models.Q(review_reason="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
             ),
             # The payments that may be meant for an order, on the binding page.
@@ -121,7 +96,9 @@ class BitsbyPayment(models.Model):
             ),
             # The admin's filters by reason, by decision and by project: a few rows among many.
             models.Index(
-                fields=["attention"], condition=~models.Q(attention=""), name="bitsby_reason"
+                fields=["review_reason"],
+                condition=~models.Q(review_reason=""),
+                name="bitsby_reason",
             ),
             models.Index(
                 fields=["resolution"], condition=~models.Q(resolution=""), name="bitsby_resolution"

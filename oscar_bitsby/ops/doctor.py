@@ -16,6 +16,7 @@ from django.utils import timezone
 from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf, models
+from oscar_bitsby.choices import InvoiceStatus, MailStatus
 from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
@@ -164,22 +165,22 @@ def _clock() -> Iterator[Finding]:
 
 
 def _money() -> Iterator[Finding]:
-    waiting = BitsbyPayment.objects.in_inbox().count()
+    waiting = BitsbyPayment.objects.needs_review().count()
     if waiting:
         yield Finding(
             WARNING,
             f"{waiting} payments wait for staff.",
             "Look into the money inbox: dashboard, Bitsby.",
         )
-    unpaid = BitsbyInvoice.objects.filter(status=BitsbyInvoice.UNPAID)
-    nameless = unpaid.filter(error=models.PAID_WITHOUT_PAYMENT).count()
+    unpaid = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID)
+    nameless = unpaid.filter(failure=models.PAID_WITHOUT_PAYMENT).count()
     if nameless:
         yield Finding(
             WARNING,
             f"{nameless} invoices are paid at Bitsby, which does not say by what payment.",
             "Look at them at Bitsby; in the dashboard they are the invoices that need attention.",
         )
-    late = unpaid.exclude(error=models.PAID_WITHOUT_PAYMENT)
+    late = unpaid.exclude(failure=models.PAID_WITHOUT_PAYMENT)
     over = late.filter(expires_at__lt=timezone.now() - OVER_FOR).count()
     if over:
         yield Finding(
@@ -193,7 +194,7 @@ def _money() -> Iterator[Finding]:
 
 def _mails() -> Iterator[Finding]:
     failed = BuyerMail.objects.filter(
-        status=BuyerMail.FAILED, created_at__gte=timezone.now() - LATELY
+        status=MailStatus.FAILED, created_at__gte=timezone.now() - LATELY
     ).count()
     if failed:
         yield Finding(

@@ -13,6 +13,7 @@ from django.db import models, router, transaction
 from django.utils import timezone
 
 from oscar_bitsby import conf
+from oscar_bitsby.choices import MailCode, MailStatus, Resolution
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.staff.binding import DAYS_BACK
 
@@ -95,12 +96,12 @@ def prune(
     mails = (
         BuyerMail.objects.filter(
             created_at__lt=now - dt.timedelta(days=mail_days),
-            status__in=(BuyerMail.SENT, BuyerMail.DROPPED, BuyerMail.FAILED),
+            status__in=(MailStatus.SENT, MailStatus.DROPPED, MailStatus.FAILED),
         )
-        .exclude(code__in=(BuyerMail.PLACED, BuyerMail.PAID))
-        .exclude(payment__in=BitsbyPayment.objects.in_inbox())
+        .exclude(code__in=(MailCode.PLACED, MailCode.PAID))
+        .exclude(payment__in=BitsbyPayment.objects.needs_review())
     )
-    foreign = BitsbyPayment.objects.filter(old, is_foreign=True, attention="", resolution="")
+    foreign = BitsbyPayment.objects.filter(old, is_foreign=True, review_reason="", resolution="")
     pruned = Pruned(
         deliveries=_delete(deliveries, dry_run=dry_run),
         mails=_delete_walking(mails, dry_run=dry_run),
@@ -111,7 +112,7 @@ def prune(
         dismissed = BitsbyPayment.objects.filter(
             old,
             _is_over(since),
-            resolution=BitsbyPayment.DISMISSED,
+            resolution=Resolution.DISMISSED,
             resolved_at__lt=since,
         )
         pruned.dismissed = _delete_walking(dismissed, dry_run=dry_run)

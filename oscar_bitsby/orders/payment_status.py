@@ -11,6 +11,7 @@ from django.utils import timezone
 from oscar_bitsby import conf, models
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.matching import has_plausible_unmatched_payment
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import stage
 from oscar_bitsby.orders.stage import OrderStage
@@ -20,9 +21,9 @@ NEW = "new"
 #: An invoice waits for the buyer's transfer.
 WAITING = "waiting"
 #: The same or EXPIRED, but a payment was seen that may be this buyer's wrong amount, or another's.
-POSSIBLE_MISMATCH = "unsure"
+POSSIBLE_MISMATCH = "possible_mismatch"
 #: Money was seen, and the shop has to look at it: the buyer must not pay again.
-UNDER_REVIEW = "checking"
+UNDER_REVIEW = "under_review"
 PAID = "paid"
 #: The last invoice ran out; the order can still be paid.
 EXPIRED = "expired"
@@ -46,7 +47,7 @@ ALERT_LEVELS = {
 
 @dataclass(frozen=True)
 class PaymentStatus:
-    """The state of an order; ``invoice`` is the newest one, ``until`` when it must be paid."""
+    """The payment status of an order; ``invoice`` is the newest, ``until`` when to pay it by."""
 
     state: str
     invoice: BitsbyInvoice | None
@@ -63,12 +64,12 @@ class PaymentStatus:
         return f"{self.state}-{self.invoice.pk if self.invoice else ''}-{until}"
 
     @property
-    def look(self) -> str:
+    def alert_level(self) -> str:
         """The state's colour, as the last part of Bootstrap's class of an alert."""
         return ALERT_LEVELS[self.state]
 
     @property
-    def may_pay(self) -> bool:
+    def can_pay(self) -> bool:
         return self.state in (NEW, WAITING, POSSIBLE_MISMATCH, EXPIRED)
 
     @property
@@ -90,11 +91,11 @@ def get_payment_status(order: Any) -> PaymentStatus:
         return PaymentStatus(UNDER_REVIEW, invoice)
     if shop_state is not OrderStage.PENDING:
         return PaymentStatus(OTHER, invoice)
-    if invoice is None or invoice.status == BitsbyInvoice.CREATING or invoice.bitsby_id is None:
+    if invoice is None or invoice.status == InvoiceStatus.CREATING or invoice.bitsby_id is None:
         return PaymentStatus(NEW, invoice)
-    if invoice.status == BitsbyInvoice.PAID or invoice.error == models.PAID_WITHOUT_PAYMENT:
+    if invoice.status == InvoiceStatus.PAID or invoice.failure == models.PAID_WITHOUT_PAYMENT:
         return PaymentStatus(UNDER_REVIEW, invoice)
-    if invoice.status == BitsbyInvoice.UNPAID and not invoice.is_over(timezone.now()):
+    if invoice.status == InvoiceStatus.UNPAID and not invoice.is_over(timezone.now()):
         state, until = WAITING, invoice.expires_at
     else:
         state, until = EXPIRED, None

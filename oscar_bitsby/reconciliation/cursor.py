@@ -10,8 +10,8 @@ from oscar_bitsby.reconciliation.report import RunReport
 
 def load() -> GatewayState:
     """Return the shared row, created if need be."""
-    GatewayState.create_only()
-    state: GatewayState = GatewayState.objects.get(pk=GatewayState.ONLY)
+    GatewayState.ensure_exists()
+    state: GatewayState = GatewayState.objects.get(pk=GatewayState.SINGLETON_PK)
     return state
 
 
@@ -21,20 +21,22 @@ def advance(report: RunReport) -> None:
     A look that broke off, or the one page that a delivery has read, does not count: what stands
     below it was not seen.
     """
-    rows = GatewayState.objects.filter(pk=GatewayState.ONLY, read_to__lt=report.newest)
-    rows.update(read_to=report.newest)
+    rows = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK, sync_cursor__lt=report.newest)
+    rows.update(sync_cursor=report.newest)
 
 
 def mark_full_sync(at: dt.datetime, report: RunReport) -> None:
     """Remember that everything was looked at, and what order the list was in."""
-    GatewayState.objects.filter(pk=GatewayState.ONLY).update(
-        far_look_at=at, deep_look_at=at, newest_first=report.newest_first and report.descends
+    GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(
+        last_full_sync_at=at,
+        last_overlap_sync_at=at,
+        lists_newest_first=report.lists_newest_first and report.is_descending,
     )
 
 
 def mark_overlap_sync(at: dt.datetime) -> None:
     """Remember that a near look went below what was known."""
-    GatewayState.objects.filter(pk=GatewayState.ONLY).update(deep_look_at=at)
+    GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(last_overlap_sync_at=at)
 
 
 def first_invoice_at() -> dt.datetime | None:

@@ -10,6 +10,7 @@ from django.db.models import Q
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
@@ -31,7 +32,7 @@ def _not_recently_polled(
 ) -> Q:
     """Leave out what is long due and was asked about a short while ago, to no avail."""
     long_due = now - patience - dt.timedelta(hours=1)
-    return ~Q(**{f"{since}__lte": long_due}, checked_at__gt=now - POLL_BACKOFF)
+    return ~Q(**{f"{since}__lte": long_due}, last_refreshed_at__gt=now - POLL_BACKOFF)
 
 
 def expire_overdue(
@@ -44,14 +45,14 @@ def expire_overdue(
     now = db_now()
     overdue = BitsbyInvoice.objects.filter(
         _not_recently_polled(now, "expires_at"),
-        status=BitsbyInvoice.UNPAID,
+        status=InvoiceStatus.UNPAID,
         bitsby_id__isnull=False,
         expires_at__lte=now,
     )
     # Those that were not asked about for longest come first, so that none is starved; of these the
     # newest, since they stand on the first pages of the list. After a long silence the oldest
     # would be found behind all the others, page by page, in every pass.
-    invoices = list(overdue.order_by("checked_at", "-pk")[:BATCH])
+    invoices = list(overdue.order_by("last_refreshed_at", "-pk")[:BATCH])
     if invoices:
         progress(f"last word on {len(invoices)} invoices")
         sync_invoices(settings, client, report, invoices)
@@ -71,30 +72,30 @@ def cancel_unpaid_orders(
         return
     progress(f"{len(orders)} orders that nobody pays")
     invoices = list(BitsbyInvoice.objects.filter(order__in=orders, bitsby_id__isnull=False))
-    told = sync_invoices(settings, client, report, invoices)
+    remote = sync_invoices(settings, client, report, invoices)
     for order_pk in orders:
-        with report.failures_counted(order_pk):
-            if cancellation.cancel_unpaid_order(order_pk, told, dry_run=report.dry_run):
+        with report.isolate_errors(order_pk):
+            if cancellation.cancel_unpaid_order(order_pk, remote, dry_run=report.dry_run):
                 report.cancelled += 1
             elif not report.dry_run:
-                rows = BitsbyInvoice.objects.filter(order=order_pk, holds_order=True)
-                rows.note_on(checked_at=db_now())
+                rows = BitsbyInvoice.objects.filter(order=order_pk, order_awaits_payment=True)
+                rows.update_unlocked(last_refreshed_at=db_now())
 
 
 def _orders_to_cancel(settings: conf.Conf, report: RunReport) -> list[Any]:
     now = db_now()
     patience = settings.cancel_after or dt.timedelta()
     pending = settings.order_status_pending
-    ended = BitsbyInvoice.objects.filter(holds_order=True, ended_at__lte=now - patience)
+    ended = BitsbyInvoice.objects.filter(order_awaits_payment=True, ended_at__lte=now - patience)
     if not report.dry_run:
         # Staff or another payment decided: there is nothing left to wait for.
-        ended.exclude(order__status=pending).note_on(holds_order=False)
+        ended.exclude(order__status=pending).update_unlocked(order_awaits_payment=False)
     orders = list(
         ended.filter(_not_recently_polled(now, "ended_at", patience), order__status=pending)
         # A newer invoice that has only just ended gives its order time again.
         .exclude(order__bitsby_invoices__ended_at__gt=now - patience)
         .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)
-        .order_by("checked_at")
+        .order_by("last_refreshed_at")
         .values_list("order_id", flat=True)[:BATCH]
     )
     hours = dt.timedelta(hours=float(settings.time_to_pay))

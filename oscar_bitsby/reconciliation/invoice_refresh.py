@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
 from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
@@ -28,7 +29,9 @@ def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoi
     """Return what Bitsby says of one invoice, or None when it does not know it."""
     page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
     # A server that does not heed the filter answers with others.
-    found = (told for told in page.items if told.id == invoice.bitsby_id) if page else iter(())
+    found = (
+        (remote for remote in page.items if remote.id == invoice.bitsby_id) if page else iter(())
+    )
     return next(found, None)
 
 
@@ -46,23 +49,23 @@ def fetch_invoice_or_none(client: BitsbyClient, invoice: BitsbyInvoice) -> schem
 
 
 def settle_fetched(
-    client: BitsbyClient, invoice: BitsbyInvoice, told: schemas.Invoice, *, dry_run: bool = False
+    client: BitsbyClient, invoice: BitsbyInvoice, remote: schemas.Invoice, *, dry_run: bool = False
 ) -> service.Outcome:
     """Settle what was told; where it is called paid without its payment, ask for that too."""
-    payment = told.payment
-    if told.status == schemas.PAID and (payment is None or payment.wallet is None):
-        payment = _fetch_payment(client, told) or payment
-    return service.settle(invoice, told, payment, dry_run=dry_run)
+    payment = remote.payment
+    if remote.status == schemas.PAID and (payment is None or payment.wallet is None):
+        payment = _fetch_payment(client, remote) or payment
+    return service.settle(invoice, remote, payment, dry_run=dry_run)
 
 
-def _fetch_payment(client: BitsbyClient, told: schemas.Invoice) -> schemas.Payment | None:
+def _fetch_payment(client: BitsbyClient, remote: schemas.Invoice) -> schemas.Payment | None:
     try:
-        page = next(client.payment_pages(invoice_id=told.id), None)
+        page = next(client.payment_pages(invoice_id=remote.id), None)
     except Refused as error:
-        logger.warning("no payments of invoice %s: %s", told.id, error)
+        logger.warning("no payments of invoice %s: %s", remote.id, error)
         return None
     items = page.items if page else ()
-    return next((item for item in items if item.invoice and item.invoice.id == told.id), None)
+    return next((item for item in items if item.invoice and item.invoice.id == remote.id), None)
 
 
 def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> service.Outcome | None:
@@ -78,8 +81,8 @@ def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> servi
     if invoice.bitsby_id is None:
         return None
     client = client or factory.for_background()
-    told = fetch_invoice(client, invoice)
-    return None if told is None else settle_fetched(client, invoice, told)
+    remote = fetch_invoice(client, invoice)
+    return None if remote is None else settle_fetched(client, invoice, remote)
 
 
 def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
@@ -91,7 +94,7 @@ def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
     Returns:
         whether the invoice may have changed.
     """
-    claim = _claim(invoice) if invoice.status == BitsbyInvoice.UNPAID else None
+    claim = _claim(invoice) if invoice.status == InvoiceStatus.UNPAID else None
     if claim is None:
         return False
     try:
@@ -143,18 +146,20 @@ def refresh_flagged(invoice: BitsbyInvoice) -> bool:
         GatewayError: Bitsby gave no answer that could be used.
         RuntimeError: called inside a transaction.
     """
-    is_noted = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at__isnull=False).exists()
+    is_noted = BitsbyInvoice.objects.filter(
+        pk=invoice.pk, webhook_pending_since__isnull=False
+    ).exists()
     return is_noted and _refresh_claimed(invoice, factory.for_background)
 
 
 def refresh_delay(invoice: BitsbyInvoice) -> dt.timedelta:
     """Return how long it takes until somebody's word may have this invoice asked about again."""
-    return max(invoice.checked_at + REFRESH_INTERVAL - db_now(), dt.timedelta())
+    return max(invoice.last_refreshed_at + REFRESH_INTERVAL - db_now(), dt.timedelta())
 
 
 def _flag(invoice: BitsbyInvoice) -> None:
-    rows = BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None)
-    rows.update(hinted_at=db_now())
+    rows = BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None)
+    rows.update(webhook_pending_since=db_now())
 
 
 def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
@@ -163,14 +168,14 @@ def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyCli
     if claim is None:
         return False
     # Those that are noted while Bitsby answers may have come too late for that answer.
-    hinted = BitsbyInvoice.objects.filter(hinted_at__lte=claim).exclude(pk=invoice.pk)
-    is_one_of_many = hinted.exists()
+    flagged = BitsbyInvoice.objects.filter(webhook_pending_since__lte=claim).exclude(pk=invoice.pk)
+    is_one_of_many = flagged.exists()
     client = None
     try:
         client = make_client()
         if is_one_of_many:
             payment_sync.sync_first_page(client, _incremental_start())
-            hinted.note_on(checked_at=db_now())
+            flagged.update_unlocked(last_refreshed_at=db_now())
         else:
             refresh(invoice, client)
     except NoSlot:
@@ -187,11 +192,13 @@ def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
     Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
     """
     now = db_now()
-    free = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at__lte=now - REFRESH_INTERVAL)
-    return now if free.update(checked_at=now) else None
+    free = BitsbyInvoice.objects.filter(
+        pk=invoice.pk, last_refreshed_at__lte=now - REFRESH_INTERVAL
+    )
+    return now if free.update(last_refreshed_at=now) else None
 
 
 def _unclaim(invoice: BitsbyInvoice, claim: dt.datetime) -> None:
     """Give the right back, unused."""
-    mine = BitsbyInvoice.objects.filter(pk=invoice.pk, checked_at=claim)
-    mine.update(checked_at=invoice.checked_at)
+    mine = BitsbyInvoice.objects.filter(pk=invoice.pk, last_refreshed_at=claim)
+    mine.update(last_refreshed_at=invoice.last_refreshed_at)

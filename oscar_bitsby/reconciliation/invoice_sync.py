@@ -24,7 +24,7 @@ def fetch_invoices(
     settings: conf.Conf,
     client: BitsbyClient,
     invoices: Iterable[BitsbyInvoice],
-    keep_alive: Callable[[], None] = lambda: None,
+    renew_lease: Callable[[], None] = lambda: None,
 ) -> tuple[dict[UUID, schemas.Invoice], set[UUID]]:
     """Return what Bitsby says of these invoices, by its ids, and which ones it was asked about.
 
@@ -32,7 +32,7 @@ def fetch_invoices(
     found; what is not there was paid or canceled, and is asked about one by one.
     """
     wanted = {row.bitsby_id: row for row in invoices if row.bitsby_id is not None}
-    told: dict[UUID, schemas.Invoice] = {}
+    remote: dict[UUID, schemas.Invoice] = {}
     if len(wanted) > BULK_THRESHOLD:
         days = [row.created_at for row in wanted.values()]
         pages = client.invoice_pages(
@@ -42,17 +42,17 @@ def fetch_invoices(
             end_date=(max(days) + DATE_FILTER_MARGIN).date(),
         )
         for page in pages:
-            keep_alive()
-            told |= {item.id: item for item in page.items if item.id in wanted}
-            if len(told) == len(wanted):
+            renew_lease()
+            remote |= {item.id: item for item in page.items if item.id in wanted}
+            if len(remote) == len(wanted):
                 break
-    strays = [row for key, row in wanted.items() if key not in told][:UNLISTED_PER_RUN]
-    for row in strays:
-        keep_alive()
+    unlisted = [row for key, row in wanted.items() if key not in remote][:UNLISTED_PER_RUN]
+    for row in unlisted:
+        renew_lease()
         word = fetch_invoice_or_none(client, row)
         if word is not None:
-            told[word.id] = word
-    return told, {*told, *(row.bitsby_id for row in strays if row.bitsby_id)}
+            remote[word.id] = word
+    return remote, {*remote, *(row.bitsby_id for row in unlisted if row.bitsby_id)}
 
 
 def sync_invoices(
@@ -61,16 +61,18 @@ def sync_invoices(
     report: RunReport,
     invoices: list[BitsbyInvoice],
 ) -> dict[UUID, schemas.Invoice]:
-    told, asked = fetch_invoices(settings, client, invoices, report.keep_alive)
+    remote, asked = fetch_invoices(settings, client, invoices, report.renew_lease)
     ended = {
-        key for key, word in told.items() if word.status in (schemas.EXPIRED, schemas.CANCELED)
+        key for key, word in remote.items() if word.status in (schemas.EXPIRED, schemas.CANCELED)
     }
     if not report.dry_run:
         # What was asked in vain is asked about less often; what was answered is not held up.
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).note_on(checked_at=db_now())
+        BitsbyInvoice.objects.filter(bitsby_id__in=asked - ended).update_unlocked(
+            last_refreshed_at=db_now()
+        )
     for invoice in invoices:
-        word = told.get(invoice.bitsby_id) if invoice.bitsby_id else None
+        word = remote.get(invoice.bitsby_id) if invoice.bitsby_id else None
         if word is not None:
-            with report.failures_counted(invoice.bitsby_id):
+            with report.isolate_errors(invoice.bitsby_id):
                 report.count(settle_fetched(client, invoice, word, dry_run=report.dry_run))
-    return told
+    return remote

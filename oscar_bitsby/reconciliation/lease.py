@@ -31,24 +31,26 @@ class Lease:
 
     token: str
 
-    def keep_alive(self) -> None:
+    def renew_lease(self) -> None:
         """Say that this pass still runs.
 
         Raises:
             PassLost: another one has taken over.
         """
-        mine = GatewayState.objects.filter(pk=GatewayState.ONLY, pass_token=self.token)
-        if not mine.update(pass_until=database_now() + LEASE_DURATION):
+        mine = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK, lease_token=self.token)
+        if not mine.update(lease_until=database_now() + LEASE_DURATION):
             raise LeaseLost("another pass has taken over")
 
-    def note_end(self) -> None:
+    def mark_finished(self) -> None:
         """Note that this pass has asked all that it had to ask."""
-        GatewayState.objects.filter(pk=GatewayState.ONLY).update(passed_at=db_now())
+        GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(last_run_at=db_now())
 
 
 def last_run() -> dt.datetime | None:
     """Return when a pass last came to its end, by the shared clock; None when none ever did."""
-    at = GatewayState.objects.filter(pk=GatewayState.ONLY).values_list("passed_at", flat=True)
+    at = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).values_list(
+        "last_run_at", flat=True
+    )
     found = at.first()
     return None if found is None or found <= EPOCH else found
 
@@ -61,16 +63,16 @@ def is_overdue(last: dt.datetime | None) -> bool:
 @contextmanager
 def acquire() -> Iterator[Lease | None]:
     """Hold the lease for the time of the block; None when somebody else has it."""
-    GatewayState.create_only()
+    GatewayState.ensure_exists()
     token = uuid.uuid4().hex
     now = database_now()
     # A lease that lasts longer than any was given by a clock that has since been put back.
-    is_free = Q(pass_until__lte=now) | Q(pass_until__gt=now + 2 * LEASE_DURATION)
-    row = GatewayState.objects.filter(pk=GatewayState.ONLY)
-    if not row.filter(is_free).update(pass_until=now + LEASE_DURATION, pass_token=token):
+    is_free = Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE_DURATION)
+    row = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK)
+    if not row.filter(is_free).update(lease_until=now + LEASE_DURATION, lease_token=token):
         yield None
         return
     try:
         yield Lease(token)
     finally:
-        row.filter(pass_token=token).update(pass_until=EPOCH, pass_token="")
+        row.filter(lease_token=token).update(lease_until=EPOCH, lease_token="")

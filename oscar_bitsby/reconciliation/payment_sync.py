@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from oscar_bitsby import conf
+from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.gateway.client import DATE_FILTER_MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -61,16 +62,16 @@ def sync_payments(
         for payment in page.items:
             at = payment.transaction_at
             if at is None or (last is not None and at > last):
-                report.newest_first = False
+                report.lists_newest_first = False
             elif last is not None and at < last:
-                report.descends = True
+                report.is_descending = True
             last = at
             if at is not None:
                 report.newest = max(report.newest, at)
         news = _import_page(page, report)
         note(number, report.payments)
         is_known_ground = stop_before is not None and last is not None and last < stop_before
-        if is_known_ground and report.newest_first and not news:
+        if is_known_ground and report.lists_newest_first and not news:
             return
 
 
@@ -92,7 +93,7 @@ def _import_page(page: Page[schemas.Payment], report: RunReport) -> bool:
         if payment.id in known and _is_unchanged(known[payment.id], payment, ours):
             continue
         news = True
-        with report.failures_counted(payment.id):
+        with report.isolate_errors(payment.id):
             _import_payment(payment, ours, since, report)
     return news
 
@@ -100,19 +101,21 @@ def _import_page(page: Page[schemas.Payment], report: RunReport) -> bool:
 def _is_unchanged(
     row: BitsbyPayment, payment: schemas.Payment, ours: Mapping[Any, BitsbyInvoice]
 ) -> bool:
-    told = payment.invoice
-    if row.bound_to != (told.id if told else None):
+    remote = payment.invoice
+    if row.bound_to != (remote.id if remote else None):
         return False
-    if row.invoice_id is None and told is not None and told.id in ours:
+    if row.invoice_id is None and remote is not None and remote.id in ours:
         # Seen before our own record of the invoice was written.
         return False
-    if row.invoice_id is not None and row.booked_at is None and not row.attention:
+    if row.invoice_id is not None and row.booked_at is None and not row.review_reason:
         # Nothing was decided about it yet.
         return False
-    if row.attention == BitsbyPayment.UNKNOWN_WORTH and not row.wallet_id and payment.wallet:
+    if row.review_reason == ReviewReason.UNKNOWN_VALUE and not row.wallet_id and payment.wallet:
         return False
     # What was bound to an ended invoice may count after all.
-    return not (row.attention == BitsbyPayment.ENDED and told and told.status == schemas.PAID)
+    return not (
+        row.review_reason == ReviewReason.NOT_PAID and remote and remote.status == schemas.PAID
+    )
 
 
 def _import_payment(
@@ -121,9 +124,9 @@ def _import_payment(
     since: dt.datetime | None,
     report: RunReport,
 ) -> None:
-    told = payment.invoice
-    if told is not None and told.id in ours:
-        outcome = service.settle(ours[told.id], told, payment, dry_run=report.dry_run)
+    remote = payment.invoice
+    if remote is not None and remote.id in ours:
+        outcome = service.settle(ours[remote.id], remote, payment, dry_run=report.dry_run)
         report.count(outcome)
         return
     reason = _review_reason(payment, since)
@@ -137,15 +140,15 @@ def _review_reason(payment: schemas.Payment, since: dt.datetime | None) -> str:
 
     The account may have other projects, and a history from before this shop.
     """
-    told = payment.invoice
-    if told is not None:
-        if told.project_id != conf.get().project_id:
+    remote = payment.invoice
+    if remote is not None:
+        if remote.project_id != conf.get().project_id:
             return ""
-        is_ours = since is not None and (told.created_at is None or told.created_at >= since)
-        return BitsbyPayment.UNKNOWN_INVOICE if is_ours else ""
+        is_ours = since is not None and (remote.created_at is None or remote.created_at >= since)
+        return ReviewReason.UNKNOWN_INVOICE if is_ours else ""
     at = payment.transaction_at
     is_ours = since is not None and (at is None or at >= since)
-    return BitsbyPayment.UNMATCHED if is_ours else ""
+    return ReviewReason.UNMATCHED if is_ours else ""
 
 
 def sync_due_payments(
@@ -160,17 +163,17 @@ def sync_due_payments(
     if first_invoice_at is None or not BitsbyInvoice.objects.watched(far_start).exists():
         return
     state = cursor.load()
-    is_far = _is_due(state.far_look_at, FULL_SYNC_INTERVAL, now)
-    is_deep = _is_due(state.deep_look_at, OVERLAP_SYNC_INTERVAL, now)
+    is_far = _is_due(state.last_full_sync_at, FULL_SYNC_INTERVAL, now)
+    is_deep = _is_due(state.last_overlap_sync_at, OVERLAP_SYNC_INTERVAL, now)
     start = max(far_start if is_far else _incremental_start(), first_invoice_at)
     progress("far look at payments" if is_far else "near look at payments")
 
     def note(pages: int, payments: int) -> None:
-        report.keep_alive()
+        report.renew_lease()
         progress(f"{payments} payments on {pages} pages")
 
-    known = state.read_to - CONFIRMATION_LAG if is_deep else state.read_to
-    may_stop = state.newest_first and not is_far
+    known = state.sync_cursor - CONFIRMATION_LAG if is_deep else state.sync_cursor
+    may_stop = state.lists_newest_first and not is_far
     sync_payments(client, report, start, stop_before=known if may_stop else None, note=note)
     if not report.dry_run:
         cursor.advance(report)

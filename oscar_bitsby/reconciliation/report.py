@@ -22,7 +22,7 @@ class RunReport:
     """What a pass did, or with ``dry_run`` would do."""
 
     dry_run: bool = False
-    stood_back: bool = False
+    skipped: bool = False
     requests: int = 0
     payments: int = 0
     unreadable: int = 0
@@ -32,12 +32,12 @@ class RunReport:
     cancelled: int = 0
     mails: int = 0
     failures: int = 0
-    newest_first: bool = True
+    lists_newest_first: bool = True
     #: Whether the list had different times at all; equal ones say nothing about its order.
-    descends: bool = False
+    is_descending: bool = False
     newest: dt.datetime = EPOCH
     #: Says that the pass still runs; called between requests.
-    keep_alive: Callable[[], None] = field(default=lambda: None, repr=False)
+    renew_lease: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def count(self, outcome: service.Outcome) -> None:
         self.booked += outcome.did(ActionType.BOOK)
@@ -45,7 +45,7 @@ class RunReport:
         self.ended += outcome.did(ActionType.EXPIRE) or outcome.did(ActionType.CANCEL)
 
     @contextmanager
-    def failures_counted(self, what: Any) -> Iterator[None]:
+    def isolate_errors(self, what: Any) -> Iterator[None]:
         """Log and count what goes wrong with one thing, so that it does not stop the others.
 
         What Bitsby answered, or that it did not, concerns all of them and goes on its way.
@@ -59,7 +59,7 @@ class RunReport:
             logger.exception("could not deal with %s", what)
 
     def __str__(self) -> str:
-        if self.stood_back:
+        if self.skipped:
             return "another pass is running; this one stood back"
         return (
             f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"

@@ -40,7 +40,7 @@ def reconcile(
         client: another client than the one of the settings.
 
     Returns:
-        what was found; ``stood_back`` when another pass is running.
+        what was found; ``skipped`` when another pass is running.
 
     Raises:
         GatewayError: Bitsby could not be asked. What was settled until then stays settled.
@@ -50,10 +50,10 @@ def reconcile(
     report = RunReport(dry_run=dry_run)
     with acquire() as running:
         if running is None:
-            report.stood_back = True
+            report.skipped = True
             logger.info("another pass is running; this one stands back")
             return report
-        report.keep_alive = running.keep_alive
+        report.renew_lease = running.renew_lease
         try:
             _run_steps(settings, client, report, progress)
         except LeaseLost:
@@ -65,7 +65,7 @@ def reconcile(
         finally:
             report.requests = client.requests
         if not dry_run:
-            running.note_end()
+            running.mark_finished()
         _send_mails(report, progress)
     return report
 
@@ -90,18 +90,20 @@ def _run_steps(
 def _send_mails(report: RunReport, progress: Callable[[str], None]) -> None:
     if not report.dry_run:
         progress("mails")
-        report.mails = sender.send_pending_safely(report.keep_alive)
+        report.mails = sender.send_pending_safely(report.renew_lease)
 
 
 def _refresh_flagged_invoices(client: BitsbyClient, report: RunReport) -> None:
     """Ask about deliveries that could not be looked into when they came, and did not turn up."""
     if report.dry_run:
         return
-    hinted = BitsbyInvoice.objects.filter(hinted_at__isnull=False).order_by("hinted_at")
-    for invoice in hinted[:FLAGGED_PER_RUN]:
-        told = invoice_refresh.fetch_invoice_or_none(client, invoice)
-        if told is not None:
-            with report.failures_counted(invoice.bitsby_id):
-                report.count(invoice_refresh.settle_fetched(client, invoice, told))
+    flagged = BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False).order_by(
+        "webhook_pending_since"
+    )
+    for invoice in flagged[:FLAGGED_PER_RUN]:
+        remote = invoice_refresh.fetch_invoice_or_none(client, invoice)
+        if remote is not None:
+            with report.isolate_errors(invoice.bitsby_id):
+                report.count(invoice_refresh.settle_fetched(client, invoice, remote))
         # If Bitsby does not call it paid, whoever sent that delivery was wrong.
-        BitsbyInvoice.objects.filter(pk=invoice.pk).update(hinted_at=None)
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(webhook_pending_since=None)

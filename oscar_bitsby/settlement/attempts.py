@@ -6,6 +6,7 @@ import datetime as dt
 
 from django.utils.translation import gettext_noop
 
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.models import BitsbyInvoice, log_change
 from oscar_bitsby.utils.clock import db_now
@@ -24,8 +25,8 @@ def stale_before(settings: Conf) -> dt.datetime:
 
 def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
     """End an attempt that got no invoice; what Bitsby may have made of it, nobody has seen."""
-    changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=BitsbyInvoice.CREATING).update(
-        status=BitsbyInvoice.EXPIRED, ended_at=db_now(), error=reason[:300]
+    changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=InvoiceStatus.CREATING).update(
+        status=InvoiceStatus.EXPIRED, ended_at=db_now(), failure=reason[:300]
     )
     if changed:
         log_change("attempt given up", attempt, reason=reason)
@@ -34,7 +35,7 @@ def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
 def expire_stale_attempts(settings: Conf) -> int:
     """Give up all attempts whose process must have died; return how many."""
     stale = BitsbyInvoice.objects.filter(
-        status=BitsbyInvoice.CREATING, created_at__lt=stale_before(settings)
+        status=InvoiceStatus.CREATING, created_at__lt=stale_before(settings)
     )
     attempts = list(stale[:500])
     for attempt in attempts:

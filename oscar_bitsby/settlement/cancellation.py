@@ -14,9 +14,10 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.ledger import has_unbooked_money
+from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.mails import outbox
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, cancellation_deadline, order_stage
 from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
@@ -29,7 +30,7 @@ Order = get_model("order", "Order")
 
 
 def cancel_unpaid_order(
-    order_pk: Any, told: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
+    order_pk: Any, remote: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
 ) -> bool:
     """Cancel an unpaid order, if everything that speaks for it still holds under the lock.
 
@@ -53,16 +54,18 @@ def cancel_unpaid_order(
         last = invoices[-1] if invoices else None
         has_money = ledger.has_money(order)
         facts = SettlementInput(
-            told=schemas.EXPIRED,
+            remote_status=schemas.EXPIRED,
             order=order_stage(settings, order),
             is_live=False,
             paid_otherwise=has_money or has_unbooked_money(order),
-            others_open=any(_can_be_open(invoice, told) for invoice in invoices),
+            others_open=any(_can_be_open(invoice, remote) for invoice in invoices),
             time_is_up=cancellation_deadline(order, invoices, settings) <= db_now(),
         )
         if (facts.order is not OrderStage.PENDING or has_money) and not dry_run:
             # Money or staff decided; there is nothing left to wait for.
-            order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+            order.bitsby_invoices.filter(order_awaits_payment=True).update(
+                order_awaits_payment=False
+            )
         if Action(ActionType.CANCEL_ORDER) not in decide(facts):
             return False
         if dry_run:
@@ -75,27 +78,27 @@ def cancel_unpaid_order(
         if not transitions.change_order_status(order, settings.order_status_cancelled, note):
             return False
         transitions.release_order(order)
-        outbox.enqueue(BuyerMail.CANCELLED, order)
-        order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+        outbox.enqueue(MailCode.CANCELLED, order)
+        order.bitsby_invoices.filter(order_awaits_payment=True).update(order_awaits_payment=False)
         logger.info(
             "order cancelled: order=%s invoice=%s", order.number, last.bitsby_id if last else None
         )
         return True
 
 
-def _can_be_open(invoice: BitsbyInvoice, told: Mapping[UUID, schemas.Invoice]) -> bool:
-    if invoice.status in (*BitsbyInvoice.LIVE, BitsbyInvoice.PAID):
+def _can_be_open(invoice: BitsbyInvoice, remote: Mapping[UUID, schemas.Invoice]) -> bool:
+    if invoice.status in (*BitsbyInvoice.LIVE, InvoiceStatus.PAID):
         return True
     if invoice.bitsby_id is None:
         # The attempt got no answer: nobody was ever shown that invoice.
         return False
-    word = told.get(invoice.bitsby_id)
+    word = remote.get(invoice.bitsby_id)
     if word is not None and word.project_id not in ("", invoice.project_id):
         # An answer about another project says nothing about our invoice.
         return True
     if word is not None and word.status == schemas.PAID:
         # Unless staff have sent that money back.
         return not invoice.payments.filter(
-            resolution=BitsbyPayment.DISMISSED, booked_at__isnull=True
+            resolution=Resolution.DISMISSED, booked_at__isnull=True
         ).exists()
     return word is None or word.status not in (schemas.EXPIRED, schemas.CANCELED)

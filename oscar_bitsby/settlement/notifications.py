@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from oscar_bitsby.choices import MailCode, ReviewReason
 from oscar_bitsby.mails.outbox import enqueue
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement.rules import Action, ActionType
 
 #: Reasons of the money inbox that the buyer should know of. The others concern staff alone.
 NOTIFY_REASONS = (
-    BitsbyPayment.SHORT,
-    BitsbyPayment.OVER,
-    BitsbyPayment.LATE,
-    BitsbyPayment.SECOND,
-    BitsbyPayment.MISMATCH,
-    BitsbyPayment.UNKNOWN_WORTH,
-    BitsbyPayment.ENDED,
+    ReviewReason.SHORT,
+    ReviewReason.OVER,
+    ReviewReason.LATE,
+    ReviewReason.SECOND,
+    ReviewReason.MISMATCH,
+    ReviewReason.UNKNOWN_VALUE,
+    ReviewReason.NOT_PAID,
 )
 
 
@@ -30,8 +31,8 @@ def enqueue_for_actions(
     did = {action.do for action in actions}
     if any(action.do is ActionType.FLAG and action.reason in NOTIFY_REASONS for action in actions):
         if payment is not None:
-            enqueue(BuyerMail.AMOUNT, order, payment=payment)
+            enqueue(MailCode.OTHER_AMOUNT, order, payment=payment)
     elif ActionType.BOOK in did:
-        enqueue(BuyerMail.PAID, order)
+        enqueue(MailCode.PAID, order)
     elif ActionType.EXPIRE in did:
-        enqueue(BuyerMail.EXPIRED, order, invoice=invoice)
+        enqueue(MailCode.EXPIRED, order, invoice=invoice)

@@ -11,7 +11,7 @@ def record_payment(
     payment: schemas.Payment,
     *,
     invoice: BitsbyInvoice | None = None,
-    told: schemas.Invoice | None = None,
+    remote: schemas.Invoice | None = None,
     is_foreign: bool = False,
     save: bool = True,
 ) -> BitsbyPayment:
@@ -26,8 +26,8 @@ def record_payment(
     wallet = payment.wallet
     values = {
         "invoice": invoice,
-        "bound_to": told.id if told else None,
-        "project_id": told.project_id[:36] if told else "",
+        "bound_to": remote.id if remote else None,
+        "project_id": remote.project_id[:36] if remote else "",
         "is_foreign": is_foreign,
         "amount": payment.amount,
         "hash": payment.hash[:200],
@@ -38,7 +38,7 @@ def record_payment(
         "address": wallet.address[:200] if wallet else "",
     }
     if invoice is not None:
-        values |= {"worth": fiat_value_of(payment, invoice), "currency": invoice.currency}
+        values |= {"fiat_value": fiat_value_of(payment, invoice), "currency": invoice.currency}
     if not save:
         known: BitsbyPayment | None = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
         return known or BitsbyPayment(bitsby_id=payment.id, **values)
@@ -50,17 +50,17 @@ def record_payment(
         return created
     is_bound_anew = row.bound_to != values["bound_to"]
     is_known_better = (invoice is not None and not row.invoice_id) or (
-        row.worth is None and values.get("worth") is not None
+        row.fiat_value is None and values.get("fiat_value") is not None
     )
     if row.booked_at is not None:
         if is_bound_anew:
-            row.bound_to = told.id if told else None
+            row.bound_to = remote.id if remote else None
             row.save(update_fields=["bound_to"])
     elif is_bound_anew or is_known_better:
         # What made it strange before is settled by that.
         for name, value in values.items():
             setattr(row, name, value)
-        row.attention = row.resolution = row.resolution_note = ""
+        row.review_reason = row.resolution = row.resolution_note = ""
         row.resolved_at = row.resolved_by = None
         row.save()
     return row

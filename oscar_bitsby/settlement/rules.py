@@ -54,12 +54,12 @@ class SettlementInput:
         time_is_up: ``CANCEL_AFTER`` has passed since the order's last invoice ended.
     """
 
-    told: str
+    remote_status: str
     order: OrderStage
     same_project: bool = True
     same_money: bool = True
     has_payment: bool = False
-    worth: Decimal | None = None
+    fiat_value: Decimal | None = None
     owed: Decimal = Decimal(0)
     received: Decimal = Decimal(0)
     booked: bool = False
@@ -73,14 +73,14 @@ class SettlementInput:
 
 def decide(facts: SettlementInput) -> tuple[Action, ...]:
     """Return the steps to take, in their order."""
-    if facts.told == schemas.PAID:
+    if facts.remote_status == schemas.PAID:
         return tuple(_decide_paid(facts))
-    if facts.told in (schemas.EXPIRED, schemas.CANCELED):
+    if facts.remote_status in (schemas.EXPIRED, schemas.CANCELED):
         if facts.same_project:
             return tuple(_decide_ended(facts))
         if facts.has_payment and not facts.booked:
             return (Action(ActionType.FLAG, "mismatch"),)
-    elif facts.told != schemas.UNPAID and facts.has_payment and not facts.booked:
+    elif facts.remote_status != schemas.UNPAID and facts.has_payment and not facts.booked:
         # A word that is not documented, and money on it.
         return (Action(ActionType.FLAG, "ended"),)
     return (Action(ActionType.WAIT),)
@@ -100,25 +100,25 @@ def _decide_paid(facts: SettlementInput) -> list[Action]:
         actions = [Action(ActionType.FLAG, "mismatch")]
         # An answer about another project says nothing about our invoice.
         return [Action(ActionType.MARK_PAID), *actions] if facts.same_project else actions
-    if facts.worth is None:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "worth")]
+    if facts.fiat_value is None:
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "fiat_value")]
     if facts.order is OrderStage.GONE:
         return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "gone")]
     actions = [Action(ActionType.MARK_PAID), Action(ActionType.BOOK)]
     if facts.order is OrderStage.PENDING:
         actions.append(Action(ActionType.PAY_ORDER))
-    reason = _review_reason(facts, facts.worth)
+    reason = _review_reason(facts, facts.fiat_value)
     if reason:
         actions.append(Action(ActionType.FLAG, reason))
     return actions
 
 
-def _review_reason(facts: SettlementInput, worth: Decimal) -> str:
+def _review_reason(facts: SettlementInput, fiat_value: Decimal) -> str:
     if facts.order is OrderStage.CANCELLED:
         return "late"
     if facts.paid_otherwise:
         return "second"
-    total = facts.received + worth
+    total = facts.received + fiat_value
     if total < facts.owed:
         return "short"
     if total > facts.owed:
@@ -129,7 +129,7 @@ def _review_reason(facts: SettlementInput, worth: Decimal) -> str:
 def _decide_ended(facts: SettlementInput) -> list[Action]:
     actions = []
     if facts.is_live:
-        ended = ActionType.EXPIRE if facts.told == schemas.EXPIRED else ActionType.CANCEL
+        ended = ActionType.EXPIRE if facts.remote_status == schemas.EXPIRED else ActionType.CANCEL
         actions.append(Action(ended))
     if facts.has_payment and not facts.booked:
         # Whether such a payment counts is not documented: a person decides.

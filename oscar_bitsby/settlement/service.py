@@ -3,7 +3,7 @@
 Rows are locked in one order everywhere, so that no two processes can wait for each other: the
 order, which guards all its invoices, then an invoice, then the payment, then ``ledger``'s rows
 (source, vouchers in the order of their model as Oscar locks them, offers, stock by its key).
-What is noted of many invoices at once skips those that are locked: see ``note_on``.
+What is noted of many invoices at once skips those that are locked: see ``update_unlocked``.
 Nothing here talks to Bitsby; whoever calls has asked before, outside of any transaction.
 """
 
@@ -21,6 +21,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.accounting.valuation import fiat_value_of
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import PAID_WITHOUT_PAYMENT, BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
@@ -41,10 +42,10 @@ Order = get_model("order", "Order")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an answer led to; ``told`` is Bitsby's word for the invoice."""
+    """What an answer led to; ``remote_status`` is Bitsby's word for the invoice."""
 
     actions: tuple[Action, ...]
-    told: str
+    remote_status: str
 
     @property
     def is_final(self) -> bool:
@@ -57,7 +58,7 @@ class Outcome:
 
 def settle(
     invoice: BitsbyInvoice,
-    told: schemas.Invoice,
+    remote: schemas.Invoice,
     payment: schemas.Payment | None = None,
     *,
     dry_run: bool = False,
@@ -68,19 +69,19 @@ def settle(
         invoice: one of ours; only its key and its order's are used, the rows are read again under
             locks.
         told: what ``invoices/list`` or ``payments/list`` says of it.
-        payment: the payment that is bound to it, where ``told`` does not carry it itself.
+        payment: the payment that is bound to it, where ``remote`` does not carry it itself.
         dry_run: decide, write nothing.
 
     Raises:
         RuntimeError: called inside a transaction, where nothing would be settled until its end.
     """
-    payment = payment or told.payment
-    return retry_on_conflict(lambda: _settle(invoice, told, payment, dry_run))
+    payment = payment or remote.payment
+    return retry_on_conflict(lambda: _settle(invoice, remote, payment, dry_run))
 
 
 def _settle(
     invoice: BitsbyInvoice,
-    told: schemas.Invoice,
+    remote: schemas.Invoice,
     payment: schemas.Payment | None,
     dry_run: bool,
 ) -> Outcome:
@@ -89,27 +90,27 @@ def _settle(
         order, invoice = lock_order_and_invoice(invoice.pk, invoice.order_id)
         record = None
         # Of an invoice that may still be paid nothing is kept yet.
-        if payment is not None and told.status != schemas.UNPAID:
-            record = record_payment(payment, invoice=invoice, told=told, save=not dry_run)
-        before = invoice.status, invoice.views
-        if told.views is not None:
-            invoice.views = told.views
+        if payment is not None and remote.status != schemas.UNPAID:
+            record = record_payment(payment, invoice=invoice, remote=remote, save=not dry_run)
+        before = invoice.status, invoice.page_views
+        if remote.views is not None:
+            invoice.page_views = remote.views
         # Where this holds, and only there, a payment may be booked: see ``decide``.
-        is_new = told.status == schemas.PAID and (record is None or record.booked_at is None)
+        is_new = remote.status == schemas.PAID and (record is None or record.booked_at is None)
         sources = ledger.lock_sources(order) if is_new and order is not None else []
-        facts = _build_input(settings, order, invoice, told, payment, record, sources)
+        facts = _build_input(settings, order, invoice, remote, payment, record, sources)
         actions = decide(facts)
         if not dry_run:
             for action in actions:
                 _apply(action, settings, order, invoice, record, sources)
-            if invoice.views != before[1] and invoice.status == before[0]:
-                invoice.save(update_fields=["views"])
+            if invoice.page_views != before[1] and invoice.status == before[0]:
+                invoice.save(update_fields=["page_views"])
             notifications.enqueue_for_actions(actions, order, invoice, record)
             if actions != (Action(ActionType.WAIT),):
                 _clear_pending_webhook(invoice)
-            elif told.status == schemas.PAID and payment is None:
+            elif remote.status == schemas.PAID and payment is None:
                 _mark_paid_without_payment(invoice)
-    return Outcome(actions, told.status)
+    return Outcome(actions, remote.status)
 
 
 def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
@@ -129,25 +130,25 @@ def _build_input(
     settings: conf.Conf,
     order: Any,
     invoice: BitsbyInvoice,
-    told: schemas.Invoice,
+    remote: schemas.Invoice,
     payment: schemas.Payment | None,
     record: BitsbyPayment | None,
     sources: list[Any],
 ) -> SettlementInput:
     booked = record is not None and record.booked_at is not None
-    is_paid = told.status == schemas.PAID and not booked
+    is_paid = remote.status == schemas.PAID and not booked
     received = ledger.amount_held(sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
     return SettlementInput(
-        told=told.status,
+        remote_status=remote.status,
         order=order_stage(settings, order),
-        same_project=told.project_id in ("", invoice.project_id),
-        same_money=invoice.asks(told.amount, told.currency),
+        same_project=remote.project_id in ("", invoice.project_id),
+        same_money=invoice.asks(remote.amount, remote.currency),
         has_payment=record is not None,
-        worth=fiat_value_of(payment, invoice) if payment is not None and is_paid else None,
+        fiat_value=fiat_value_of(payment, invoice) if payment is not None and is_paid else None,
         owed=owed,
         booked=booked,
-        dismissed=record is not None and record.resolution == BitsbyPayment.DISMISSED,
+        dismissed=record is not None and record.resolution == Resolution.DISMISSED,
         booked_elsewhere=booked and record is not None and record.invoice_id != invoice.pk,
         received=received,
         paid_otherwise=received > 0 and received >= owed,
@@ -164,22 +165,26 @@ def _apply(
     sources: list[Any],
 ) -> None:
     if action.do is ActionType.MARK_PAID:
-        _change_invoice_status(invoice, BitsbyInvoice.PAID)
+        _change_invoice_status(invoice, InvoiceStatus.PAID)
         # Whatever comes of the money, want of payment no longer ends this order.
-        BitsbyInvoice.objects.filter(order=order, holds_order=True).update(holds_order=False)
+        BitsbyInvoice.objects.filter(order=order, order_awaits_payment=True).update(
+            order_awaits_payment=False
+        )
     elif action.do is ActionType.EXPIRE:
-        _change_invoice_status(invoice, BitsbyInvoice.EXPIRED)
+        _change_invoice_status(invoice, InvoiceStatus.EXPIRED)
         signals.send_after_commit(
             signals.invoice_expired, BitsbyInvoice, invoice=invoice, order=order
         )
     elif action.do is ActionType.CANCEL:
-        _change_invoice_status(invoice, BitsbyInvoice.CANCELED)
+        _change_invoice_status(invoice, InvoiceStatus.CANCELED)
     elif record is None:
         return
     elif action.do is ActionType.BOOK:
-        record.attention = ""
+        record.review_reason = ""
         ledger.book_payment(order, record, sources)
-        log_change("payment booked", invoice, payment=record.bitsby_id, worth=record.worth)
+        log_change(
+            "payment booked", invoice, payment=record.bitsby_id, fiat_value=record.fiat_value
+        )
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order)
     elif action.do is ActionType.PAY_ORDER:
         note = i18n.shop_text(
@@ -191,7 +196,7 @@ def _apply(
         if transitions.change_order_status(order, settings.order_status_paid, note):
             log_change("order paid", invoice, status=order.status)
         else:
-            flag_for_review(record, BitsbyPayment.STATUS, order)
+            flag_for_review(record, ReviewReason.STATUS, order)
     elif action.do is ActionType.FLAG:
         flag_for_review(record, action.reason, order)
 
@@ -200,41 +205,41 @@ def _change_invoice_status(invoice: BitsbyInvoice, status: str) -> None:
     if invoice.status == status:
         return
     before, invoice.status = invoice.status, status
-    if status != BitsbyInvoice.PAID:
+    if status != InvoiceStatus.PAID:
         # The end is when the time to pay was over, not when somebody noticed.
         now = db_now()
-        is_over = status == BitsbyInvoice.EXPIRED and invoice.expires_at is not None
+        is_over = status == InvoiceStatus.EXPIRED and invoice.expires_at is not None
         invoice.ended_at = min(now, invoice.expires_at) if is_over and invoice.expires_at else now
-    invoice.save(update_fields=["status", "ended_at", "views"])
+    invoice.save(update_fields=["status", "ended_at", "page_views"])
     log_change(f"invoice {status}", invoice, before=before)
 
 
 def _mark_paid_without_payment(invoice: BitsbyInvoice) -> None:
     """Let staff see that money is there which cannot be booked, for want of the payment's id."""
-    if invoice.error != PAID_WITHOUT_PAYMENT:
-        invoice.error = PAID_WITHOUT_PAYMENT
-        invoice.save(update_fields=["error"])
+    if invoice.failure != PAID_WITHOUT_PAYMENT:
+        invoice.failure = PAID_WITHOUT_PAYMENT
+        invoice.save(update_fields=["failure"])
         logger.warning("%s: order=%s", PAID_WITHOUT_PAYMENT, invoice.order_number)
 
 
 def _clear_pending_webhook(invoice: BitsbyInvoice) -> None:
     """Forget the delivery that asked for this look: it was answered by it."""
-    if invoice.hinted_at is not None:
-        invoice.hinted_at = None
-        invoice.save(update_fields=["hinted_at"])
+    if invoice.webhook_pending_since is not None:
+        invoice.webhook_pending_since = None
+        invoice.save(update_fields=["webhook_pending_since"])
 
 
 def flag_for_review(record: BitsbyPayment, reason: str, order: Any) -> None:
     """Put a payment into the money inbox, once for each reason."""
-    if record.attention == reason:
+    if record.review_reason == reason:
         return
-    if record.attention == BitsbyPayment.STATUS and record.resolved_at is None:
+    if record.review_reason == ReviewReason.STATUS and record.resolved_at is None:
         # That the order did not move is what staff must know first.
         return
-    record.attention = reason
+    record.review_reason = reason
     # A new reason is a new question, whatever was decided about the one before.
     record.resolved_at, record.resolution = None, ""
-    record.save(update_fields=["attention", "resolved_at", "resolution"])
+    record.save(update_fields=["review_reason", "resolved_at", "resolution"])
     logger.warning(
         "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
         record.bitsby_id,
@@ -257,7 +262,7 @@ def record_unbound(payment: schemas.Payment, *, reason: str = "") -> BitsbyPayme
 
     def work() -> BitsbyPayment:
         with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
-            record = record_payment(payment, told=payment.invoice, is_foreign=not reason)
+            record = record_payment(payment, remote=payment.invoice, is_foreign=not reason)
             if reason and record.booked_at is None:
                 flag_for_review(record, reason, None)
         return record

@@ -15,7 +15,8 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from oscar_bitsby.accounting import matching
 from oscar_bitsby.accounting.matching import Match
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.staff import binding
 from oscar_bitsby.staff.permissions import require_money_permission
 from oscar_bitsby.staff.review import ActionResult
@@ -73,7 +74,7 @@ def binding_error(order: Any) -> str:
     text = ""
     if not invoices.exists():
         text = _("Order %s has no invoice at Bitsby that a payment could be bound to.")
-    elif not invoices.exclude(status=BitsbyInvoice.PAID).exists():
+    elif not invoices.exclude(status=InvoiceStatus.PAID).exists():
         text = _("Order %s is paid already: none of its invoices is open.")
     return text % order.number if text else ""
 
@@ -128,7 +129,7 @@ def _rows(order: Any) -> list[dict[str, Any]]:
 def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any] | None:
     """Return the invoice to bind to and what is known of the payment; None if none is open."""
     invoices = list(
-        order.bitsby_invoices.filter(bitsby_id__isnull=False).exclude(status=BitsbyInvoice.PAID)
+        order.bitsby_invoices.filter(bitsby_id__isnull=False).exclude(status=InvoiceStatus.PAID)
     )
     if not invoices:
         return None

@@ -14,6 +14,7 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from oscar_bitsby.accounting.matching import Match, match
+from oscar_bitsby.choices import InvoiceStatus, Resolution
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -83,7 +84,7 @@ def candidates(order: Any) -> list[Match]:
         Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since),
         bound_to=None,
         booked_at=None,
-    ).exclude(resolution=BitsbyPayment.DISMISSED)
+    ).exclude(resolution=Resolution.DISMISSED)
     matches = []
     for payment in unbound.order_by("-transaction_at")[:200]:
         fits = [match(payment, invoice) for invoice in invoices]
@@ -131,18 +132,18 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     if record is not None and record.booked_at is not None:
         review.resolve_as_bound(record.pk, user, note)
         message = _("Bound and booked: %(worth)s %(currency)s for order %(number)s.") % {
-            "worth": localize(record.worth),
+            "fiat_value": localize(record.fiat_value),
             "currency": record.currency,
             "number": invoice.order_number,
         }
         result = ActionResult(True, message)
-    elif record is not None and record.attention:
-        why = record.get_attention_display()
+    elif record is not None and record.review_reason:
+        why = record.get_review_reason_display()
         result = ActionResult(
             False,
             _("Bound, but not booked (%s). It waits in the money inbox: decide there.") % why,
         )
-    elif invoice.status == BitsbyInvoice.PAID:
+    elif invoice.status == InvoiceStatus.PAID:
         text = _("%s The invoice is paid, but by another payment: look at the order.")
         result = ActionResult(False, (text % (f"{problem}." if problem else "")).strip())
     elif problem:
@@ -178,7 +179,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
 
 def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionResult:
     """Cancel an invoice at Bitsby: allowed while it is unpaid and nobody has opened its page."""
-    if invoice.bitsby_id is None or invoice.status != BitsbyInvoice.UNPAID:
+    if invoice.bitsby_id is None or invoice.status != InvoiceStatus.UNPAID:
         return ActionResult(False, _("Only an unpaid invoice can be cancelled."))
     _request_refresh(invoice)
     asked = _("asked to cancel invoice %s") % invoice.bitsby_id
@@ -193,7 +194,7 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionR
     except BitsbyError as error:
         problem = problem or i18n.translate_stored(str(error))
     invoice.refresh_from_db()
-    if invoice.status == BitsbyInvoice.CANCELED:
+    if invoice.status == InvoiceStatus.CANCELED:
         result = ActionResult(True, _("The invoice is canceled."))
     else:
         why = problem or _("Bitsby does not call it canceled")
@@ -204,7 +205,9 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionR
 
 def _request_refresh(invoice: BitsbyInvoice) -> None:
     """Have the next pass ask about an invoice; settling what was told takes the note away."""
-    BitsbyInvoice.objects.filter(pk=invoice.pk, hinted_at=None).update(hinted_at=timezone.now())
+    BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None).update(
+        webhook_pending_since=timezone.now()
+    )
 
 
 def _asked(what: str, note: str) -> str:

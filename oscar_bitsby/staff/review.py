@@ -23,9 +23,10 @@ from django.utils.translation import gettext_noop, pgettext
 
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mails import outbox
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement.service import flag_for_review, lock_order_and_invoice
@@ -71,7 +72,9 @@ def _locked(payment_pk: Any) -> Iterator[_Locked]:
         yield _Locked(order, invoice, record)
 
 
-def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) -> ActionResult:
+def accept(
+    payment_pk: Any, user: Any, note: str, fiat_value: Decimal | None = None
+) -> ActionResult:
     """Take a payment as it is: book it if it is not booked, and pay its order by it.
 
     Args:
@@ -82,26 +85,26 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
     """
     with _locked(payment_pk) as locked:
         order, invoice, record = locked.order, locked.invoice, locked.record
-        if record.resolved_at is not None or not record.attention:
+        if record.resolved_at is not None or not record.review_reason:
             return _already(record)
         if order is None or invoice is None:
             return ActionResult(
                 False, _("This payment belongs to no order yet. Bind it to one first.")
             )
         if record.booked_at is None:
-            record.worth = record.worth if record.worth is not None else worth
-            if record.worth is None:
+            record.fiat_value = record.fiat_value if record.fiat_value is not None else fiat_value
+            if record.fiat_value is None:
                 return ActionResult(
                     False, _("Say what the payment is worth: no rate was locked for it.")
                 )
-            record.save(update_fields=["worth"])
+            record.save(update_fields=["fiat_value"])
             ledger.book_payment(order, record, ledger.lock_sources(order))
-            BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=BitsbyInvoice.PAID)
+            BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=InvoiceStatus.PAID)
             signals.send_after_commit(
                 signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order
             )
         if not _pay(order, record):
-            flag_for_review(record, BitsbyPayment.STATUS, order)
+            flag_for_review(record, ReviewReason.STATUS, order)
             return ActionResult(
                 False,
                 _(
@@ -110,11 +113,11 @@ def accept(payment_pk: Any, user: Any, note: str, worth: Decimal | None = None) 
                 )
                 % order.number,
             )
-        _resolve(record, BitsbyPayment.ACCEPTED, user, note, order)
-        outbox.enqueue(BuyerMail.PAID, order)
+        _resolve(record, Resolution.ACCEPTED, user, note, order)
+        outbox.enqueue(MailCode.PAID, order)
         message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
         values = {"currency": record.currency, "number": order.number}
-        return ActionResult(True, message % (values | {"worth": localize(record.worth)}))
+        return ActionResult(True, message % (values | {"fiat_value": localize(record.fiat_value)}))
 
 
 def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
@@ -124,7 +127,7 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """
     with _locked(payment_pk) as locked:
         order, record = locked.order, locked.record
-        if record.resolved_at is not None or not record.attention:
+        if record.resolved_at is not None or not record.review_reason:
             return _already(record)
         if order is None or record.booked_at is None:
             return ActionResult(False, _("Only a booked payment can settle its order again."))
@@ -136,7 +139,7 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
         )
         if transitions.reopen_order(order, settings.order_status_paid, text):
             message = _("Order %s is paid again, and its stock is taken.") % order.number
-            outbox.enqueue(BuyerMail.PAID, order)
+            outbox.enqueue(MailCode.PAID, order)
         else:
             text = i18n.shop_text(
                 gettext_noop("Late payment %(payment)s accepted by staff: %(note)s"),
@@ -148,7 +151,7 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
                 "The order's status cannot be changed from here to paid (stock or the pipeline"
                 " does not allow it). The order has a note: ship it, or refund by hand."
             )
-        _resolve(record, BitsbyPayment.REOPENED, user, note, order)
+        _resolve(record, Resolution.REINSTATED, user, note, order)
         return ActionResult(True, message)
 
 
@@ -157,9 +160,9 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
     if not note.strip():
         return ActionResult(False, _("Say why, so that others can follow it later."))
     with _locked(payment_pk) as locked:
-        if locked.record.resolved_at is not None or not locked.record.attention:
+        if locked.record.resolved_at is not None or not locked.record.review_reason:
             return _already(locked.record)
-        _resolve(locked.record, BitsbyPayment.DISMISSED, user, note, locked.order)
+        _resolve(locked.record, Resolution.DISMISSED, user, note, locked.order)
         message = _("Dismissed. You find it under “dealt with”, where it can be undone.")
         if _unblock_cancellation(locked):
             message += (
@@ -179,10 +182,10 @@ def _unblock_cancellation(locked: _Locked) -> bool:
         return False
     if order_stage(conf.get(), order) is not OrderStage.PENDING:
         return False
-    if invoice.status == BitsbyInvoice.PAID:
-        invoice.status, invoice.ended_at = BitsbyInvoice.CANCELED, timezone.now()
-        invoice.holds_order, invoice.error = True, DISMISSED
-        invoice.save(update_fields=["status", "ended_at", "holds_order", "error"])
+    if invoice.status == InvoiceStatus.PAID:
+        invoice.status, invoice.ended_at = InvoiceStatus.CANCELED, timezone.now()
+        invoice.order_awaits_payment, invoice.failure = True, DISMISSED
+        invoice.save(update_fields=["status", "ended_at", "order_awaits_payment", "failure"])
     return True
 
 
@@ -190,7 +193,7 @@ def undo(payment_pk: Any, user: Any) -> ActionResult:
     """Put a dismissed payment back into the inbox."""
     with _locked(payment_pk) as locked:
         record = locked.record
-        if record.resolution != BitsbyPayment.DISMISSED or record.resolved_at is None:
+        if record.resolution != Resolution.DISMISSED or record.resolved_at is None:
             return ActionResult(
                 False, _("Only a dismissal can be undone, and this is none any more.")
             )
@@ -204,15 +207,15 @@ def resolve_as_bound(payment_pk: Any, user: Any, note: str) -> None:
     """Note that staff bound this payment knowing its amount: it needs nobody any more."""
     with _locked(payment_pk) as locked:
         # What else is strange about it (late, second, ...) is still for somebody to decide.
-        knew = (BitsbyPayment.SHORT, BitsbyPayment.OVER)
-        if locked.record.attention in knew and locked.record.resolved_at is None:
-            _resolve(locked.record, BitsbyPayment.BOUND, user, note, locked.order, log=False)
-            outbox.enqueue(BuyerMail.PAID, locked.order)
+        knew = (ReviewReason.SHORT, ReviewReason.OVER)
+        if locked.record.review_reason in knew and locked.record.resolved_at is None:
+            _resolve(locked.record, Resolution.BOUND, user, note, locked.order, log=False)
+            outbox.enqueue(MailCode.PAID, locked.order)
 
 
 def _pay(order: Any, record: BitsbyPayment) -> bool:
     settings = conf.get()
-    order.bitsby_invoices.filter(holds_order=True).update(holds_order=False)
+    order.bitsby_invoices.filter(order_awaits_payment=True).update(order_awaits_payment=False)
     if order_stage(settings, order) is not OrderStage.PENDING:
         return True
     note = i18n.shop_text(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)

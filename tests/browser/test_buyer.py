@@ -8,6 +8,7 @@ from django.core.management import call_command
 from oscar.core.loading import get_model
 
 from oscar_bitsby.buyer import views
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.browser import chromium
@@ -89,7 +90,7 @@ def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product,
     # Bitsby does not say whose it is: until staff bind it, it may be somebody else's.
     shows(page, "Have you paid already?")
     shows(page, "please do not pay again: your money is not lost")
-    look(page, "order-unsure")
+    look(page, "order-possible-mismatch")
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=15)
@@ -100,14 +101,14 @@ def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product,
 def test_money_that_staff_must_look_at_is_not_asked_for_again(page, shop, product, look):
     """While the shop looks at a payment, its buyer is told not to pay, and has no button to."""
     order = shop.sold(product)
-    BitsbyInvoice.objects.update(status=BitsbyInvoice.PAID)
+    BitsbyInvoice.objects.update(status=InvoiceStatus.PAID)
 
     page.goto(shop.page_of(order))
 
     shows(page, "Your payment was seen")
     shows(page, "Please do not pay again")
     expect(page.locator("[data-bitsby-next]").get_by_role("button")).to_have_count(0)
-    look(page, "order-checking")
+    look(page, "order-under-review")
 
 
 def test_time_runs_out_and_the_buyer_pays_with_a_new_amount(page, shop, product, look):

@@ -44,7 +44,7 @@ def late(order, shop, monkeypatch):
     assert Order.objects.get().status == "Cancelled"
     factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     call_command("bitsby_reconcile")
-    assert BitsbyPayment.objects.get().attention == "late"
+    assert BitsbyPayment.objects.get().review_reason == "late"
     return order
 
 

@@ -14,7 +14,7 @@ from oscar.apps.order.signals import order_placed
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
-from oscar_bitsby.models import BuyerMail
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.orders import signed_urls
 from tests.checkout import mail_backends
 from tests.shopping import fill_basket, go_to_preview, place_order
@@ -34,7 +34,7 @@ PAYMENT_PAGE = "https://dash.bitsby.app/invoices/pay/"
 def assert_mail_is_noted_once(order):
     """No mail server was asked; the buyer is to be told once."""
     assert mail.outbox == []
-    assert [row.code for row in order.bitsby_mails.all()] == [BuyerMail.PLACED]
+    assert [row.code for row in order.bitsby_mails.all()] == [MailCode.PLACED]
 
 
 @pytest.fixture
@@ -371,13 +371,13 @@ def test_a_failing_mail_server_keeps_nothing_from_the_shops_receivers(
     """``post_checkout`` is sent once, with the way to pay, when Oscar's mail could not be sent."""
     configure(MAILS=False)
     settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
-    told = []
-    receive(post_checkout, lambda sender, **kwargs: told.append(kwargs))
+    remote = []
+    receive(post_checkout, lambda sender, **kwargs: remote.append(kwargs))
     go_to_preview(guest, product)
 
     order = assert_placed(place_order(guest))
 
-    (kwargs,) = told
+    (kwargs,) = remote
     assert kwargs["order"] == order
     assert kwargs["response"]["Location"] == signed_urls.pay_url(order)
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.utils import timezone
 from oscar.core.loading import get_model
 
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 
 Basket = get_model("basket", "Basket")
@@ -60,13 +61,13 @@ def money(truth):
         if bound is not None and bound["id"] in ours:
             if times[key] != 1 or events[key] != 1:
                 yield f"payment {key}: booked {times[key]} times, with {events[key]} events"
-            elif abs(amounts[key] - worth(item, asked[bound["id"]])) > CENT:
+            elif abs(amounts[key] - fiat_value(item, asked[bound["id"]])) > CENT:
                 yield f"payment {key}: booked as {amounts[key]}"
             if row is None or row.booked_at is None or row.invoice_id != ours[bound["id"]].pk:
                 yield f"payment {key}: its record does not say that it is booked"
         elif times[key]:
             yield f"payment {key}: booked, but bound to no invoice of ours"
-        elif row is None or not row.attention:
+        elif row is None or not row.review_reason:
             yield f"payment {key}: bound to nothing of ours, and not in the inbox"
         elif row.resolved_at is not None and not row.resolved_by_id:
             yield f"payment {key}: taken out of the inbox by nobody"
@@ -76,7 +77,7 @@ def money(truth):
     yield from (f"{key}: a record of no payment" for key in rows.keys() - real)
 
 
-def worth(payment, invoice):
+def fiat_value(payment, invoice):
     """Return what a payment is worth at the rate that its invoice locked."""
     wallet = next(one for one in invoice["wallets"] if one["id"] == payment["wallet"]["id"])
     return (
@@ -103,7 +104,7 @@ def orders(staff_moved_orders):
         if staff_moved_orders:
             continue
         late = BitsbyPayment.objects.filter(
-            invoice__order=order, booked_at__isnull=False, attention="late"
+            invoice__order=order, booked_at__isnull=False, review_reason="late"
         )
         if order.status == CANCELLED and total and not late.exists():
             yield f"order {order.number}: cancelled with {total} that nobody is told of"
@@ -154,31 +155,31 @@ def vouchers(placed_meanwhile=False):
         # what it then makes of these counts is its own.
         if placed_meanwhile:
             continue
-        told = (voucher.num_orders, voucher.total_discount)
-        if told != (orders, amount):
-            yield f"voucher {voucher.code}: {told}, should be {(orders, amount)}"
+        remote = (voucher.num_orders, voucher.total_discount)
+        if remote != (orders, amount):
+            yield f"voucher {voucher.code}: {remote}, should be {(orders, amount)}"
         offer = voucher.offers.get()
-        told, expected = (offer.num_orders, offer.total_discount), (discounts.count(), amount)
-        if told != expected and orders < 2:
-            yield f"offer {offer.name}: {told}, should be {expected}"
+        remote, expected = (offer.num_orders, offer.total_discount), (discounts.count(), amount)
+        if remote != expected and orders < 2:
+            yield f"offer {offer.name}: {remote}, should be {expected}"
 
 
 def invoices(truth):
     """Invoices stand as Bitsby says; no attempt hangs, and no delivery is forgotten."""
-    told = {item["id"]: item["status"] for item in truth["invoices"]}
+    remote = {item["id"]: item["status"] for item in truth["invoices"]}
     live = Counter()
     for row in BitsbyInvoice.objects.all():
-        if row.status == BitsbyInvoice.CREATING:
+        if row.status == InvoiceStatus.CREATING:
             yield f"invoice {row.pk}: still being created"
-        if row.hinted_at is not None:
+        if row.webhook_pending_since is not None:
             yield f"invoice {row.pk}: a delivery that nobody looked into"
         live[row.order_id] += row.status in BitsbyInvoice.LIVE
         # One that was given up is kept and watched, whatever Bitsby thinks of it.
-        given_up = row.status in (BitsbyInvoice.CANCELED, BitsbyInvoice.EXPIRED) and row.error
-        if row.bitsby_id is not None and not given_up and told[str(row.bitsby_id)] != row.status:
-            yield f"invoice {row.pk}: {row.status}, at Bitsby {told[str(row.bitsby_id)]}"
+        given_up = row.status in (InvoiceStatus.CANCELED, InvoiceStatus.EXPIRED) and row.failure
+        if row.bitsby_id is not None and not given_up and remote[str(row.bitsby_id)] != row.status:
+            yield f"invoice {row.pk}: {row.status}, at Bitsby {remote[str(row.bitsby_id)]}"
         order = row.order
-        if row.holds_order and (order is None or order.status != PENDING) and row.ended_at:
+        if row.order_awaits_payment and (order is None or order.status != PENDING) and row.ended_at:
             yield f"invoice {row.pk}: still waits for an order that is {order and order.status}"
     yield from (f"order {key}: {count} live invoices" for key, count in live.items() if count > 1)
 
@@ -187,7 +188,7 @@ def locks():
     """Nobody is kept out: neither by a pass that is over nor by a slot that is taken for good."""
     now = timezone.now()
     for row in GatewayState.objects.all():
-        if row.pass_token or row.pass_until > now:
-            yield f"the lease is still taken until {row.pass_until}"
+        if row.lease_token or row.lease_until > now:
+            yield f"the lease is still taken until {row.lease_until}"
         if row.next_request_at > now:
             yield f"no request before {row.next_request_at}"

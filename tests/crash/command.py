@@ -30,7 +30,7 @@ def results_of(*arguments):
     return {result["operation"]: result for result in json.loads(done.stdout.splitlines()[-1])}
 
 
-def told(findings):
+def remote(findings):
     """Return findings as text, for a test that fails."""
     return "\n".join(
         f"{one['point']}: {problem}" for one in findings for problem in one["problems"]

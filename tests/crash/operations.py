@@ -289,7 +289,7 @@ class SettleBurst(Operation):
         for buyer in (0, 1):
             shop.pay(invoiced(shop, buyer))
         run.BitsbyInvoice.objects.filter(pk=shop.invoice(1).pk).update(
-            hinted_at="2026-01-01T00:00Z"
+            webhook_pending_since="2026-01-01T00:00Z"
         )
 
     def act(self, shop):
@@ -351,7 +351,7 @@ class SettleSecond(PayChanged):
         """Nobody does anything."""
 
     def expect(self, shop):
-        flags = set(BitsbyPayment.objects.values_list("attention", flat=True))
+        flags = set(BitsbyPayment.objects.values_list("review_reason", flat=True))
         wrong = [] if "second" in flags else [f"no second payment in the inbox: {flags}"]
         return super().expect(shop) + wrong
 

@@ -110,12 +110,12 @@ def at_once(jobs, ready):
         ready: is called in each child before the start, to open its database connection.
     """
     gate = os.pipe()
-    told = os.pipe()
+    remote = os.pipe()
 
     def held(job):
         def run_held(crash):
             ready()
-            os.write(told[1], b".")
+            os.write(remote[1], b".")
             # The gate opens for all in the same moment: when the parent closes its end.
             os.read(gate[0], 1)
             return job()
@@ -124,11 +124,11 @@ def at_once(jobs, ready):
 
     children = [start(held(job), gate) for job in jobs]
     for _ in children:
-        if not select.select([told[0]], [], [], PATIENCE)[0]:
+        if not select.select([remote[0]], [], [], PATIENCE)[0]:
             break
-        os.read(told[0], 1)
+        os.read(remote[0], 1)
     os.close(gate[1])
     ended = [wait(child) for child in children]
-    for end in (gate[0], *told):
+    for end in (gate[0], *remote):
         os.close(end)
     return ended

@@ -200,15 +200,15 @@ class Shop:
 
     def until_quiet(self):
         """Make passes until one changes nothing, as the shop's cron job does."""
-        stood_back = False
+        skipped = False
         before = None
         for _ in range(MOST_PASSES):
             report = self.reconcile()
-            if report.stood_back:
-                if stood_back:
+            if report.skipped:
+                if skipped:
                     self.problems.append("the lease of a dead pass never ends")
                     return
-                stood_back = True
+                skipped = True
                 self.later(LEASE_SECONDS)
                 continue
             after = _books()
@@ -224,8 +224,10 @@ class Shop:
 
 def _books():
     """Return everything that a pass may change, but for the times of its looks."""
-    invoices = BitsbyInvoice.objects.values_list("pk", "status", "holds_order", "hinted_at")
-    payments = BitsbyPayment.objects.values_list("pk", "attention", "booked_at", "bound_to")
+    invoices = BitsbyInvoice.objects.values_list(
+        "pk", "status", "order_awaits_payment", "webhook_pending_since"
+    )
+    payments = BitsbyPayment.objects.values_list("pk", "review_reason", "booked_at", "bound_to")
     orders = Order.objects.values_list("pk", "status")
     return [sorted(map(str, rows)) for rows in (invoices, payments, orders)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.command import results_of, told
+from tests.crash.command import remote, results_of
 from tests.crash.operations import OPERATIONS
 
 #: Points of each operation. Which ones is drawn by the operation's name: the same each time.
@@ -22,4 +22,4 @@ def test_a_killed_process_breaks_no_promise(results, name):
     result = results[name]
 
     assert result["tried"] >= 1
-    assert result["findings"] == [], told(result["findings"])
+    assert result["findings"] == [], remote(result["findings"])

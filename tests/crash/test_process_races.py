@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
-from tests.crash.command import results_of, told
+from tests.crash.command import remote, results_of
 from tests.crash.races import RACES
 
 pytestmark = pytest.mark.skipif(
@@ -28,4 +28,4 @@ def test_processes_at_once_break_no_promise(results, name):
     result = results[name]
 
     assert result["rounds"] >= 1
-    assert result["findings"] == [], told(result["findings"])
+    assert result["findings"] == [], remote(result["findings"])

@@ -169,7 +169,7 @@ class Bitsby:
 
     def __init__(self, answers, invoices, word):
         self.answers, self.invoices, self.word = answers, invoices, word
-        self.told = []
+        self.remote = []
 
     def documented(self, path, fields):
         """Return the data of a plain answer."""
@@ -189,21 +189,26 @@ class Bitsby:
             ]
         rows = [row for row in self.invoices if row.bitsby_id]
         payment = bitsby.transfer() if self.word == "paid" else None
-        told = [bitsby.told(row, self.word, payment=payment and bitsby.transfer()) for row in rows]
+        remote = [
+            bitsby.invoice_item(row, self.word, payment=payment and bitsby.transfer())
+            for row in rows
+        ]
         if path == "/invoices/list":
             wanted = fields.get("invoiceId")
-            return [item for item in told if wanted in (None, item["id"])]
-        return [bitsby.seen(item.get("payment"), item) for item in told] + [bitsby.seen()]
+            return [item for item in remote if wanted in (None, item["id"])]
+        return [bitsby.payment_item(item.get("payment"), item) for item in remote] + [
+            bitsby.payment_item()
+        ]
 
     def answer(self, path, fields):
         found = self.answers.written(self.documented(path, fields))
-        self.told.append(found[1])
+        self.remote.append(found[1])
         return found
 
     def said_paid(self, invoice):
         """Tell whether any answer, read in the most lenient way, calls that invoice paid."""
         wanted = str(invoice.bitsby_id)
-        for body in self.told:
+        for body in self.remote:
             try:
                 left = [json.loads(body)]
             except (ValueError, RecursionError):

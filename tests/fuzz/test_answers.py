@@ -18,6 +18,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.gateway import client
 from oscar_bitsby.gateway.client import BitsbyClient
@@ -104,7 +105,7 @@ def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpe
             meter.memory()
         truth.word = answers.random.choice(WORDS)
         for name, call in methods(api).items():
-            told = len(truth.told)
+            remote = len(truth.remote)
             try:
                 with meter.one(name):
                     call()
@@ -116,8 +117,8 @@ def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpe
                 if meter.kinds.total() % 20 == 0:
                     assert_hidden(error)
             except Exception as error:
-                meter.wrong.append((name, repr(error)[:200], truth.told[told:][:1]))
-        truth.told.clear()
+                meter.wrong.append((name, repr(error)[:200], truth.remote[remote:][:1]))
+        truth.remote.clear()
     meter.memory()
 
     with capsys.disabled():
@@ -209,7 +210,7 @@ def run(ways, monkeypatch, unexpected, meter, number, foreign):
             meter.memory()
         truth.word = answers.random.choice(WORDS)
         name = answers.random.choice(list(ways.by_name))
-        truth.told.clear()
+        truth.remote.clear()
         with undone():
             is_over = answers.random.random() < 0.3
             if is_over:
@@ -224,14 +225,14 @@ def run(ways, monkeypatch, unexpected, meter, number, foreign):
                 meter.wrong.append((count, name, repr(error)[:300]))
             after = state_of(ways.order)
             if after != before and (foreign or not truth.said_paid(ways.invoice)):
-                meter.wrong.append((count, name, "the order changed", truth.told[:2]))
+                meter.wrong.append((count, name, "the order changed", truth.remote[:2]))
             if state_of(ways.new_order) != new_before:
-                meter.wrong.append((count, name, "the other order changed", truth.told[:2]))
+                meter.wrong.append((count, name, "the other order changed", truth.remote[:2]))
             for amount in Transaction.objects.values_list("amount", flat=True):
                 if not 0 <= amount < 10**10:
                     meter.wrong.append((count, name, "an absurd amount", amount))
         if unexpected:
-            meter.wrong += [(count, name, one, truth.told[-1][:300]) for one in unexpected]
+            meter.wrong += [(count, name, one, truth.remote[-1][:300]) for one in unexpected]
             unexpected.clear()
     meter.memory()
     return gateway
@@ -270,7 +271,7 @@ def test_spoilt_answers_still_settle_when_they_say_so(ways, monkeypatch, unexpec
 
 
 def item(number):
-    return bitsby.seen(bitsby.transfer(id=f"00000000-0000-4000-8000-{number:012}"))
+    return bitsby.payment_item(bitsby.transfer(id=f"00000000-0000-4000-8000-{number:012}"))
 
 
 class Lists:
@@ -349,10 +350,10 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
     """Whatever Bitsby says of the id in another project, order and invoice stay as they are."""
     before = state_of(order)
     payment = bitsby.transfer() if word == "paid" else None
-    fake.invoices = [bitsby.told(invoice, word, payment=payment, projectId=OTHER_PROJECT)]
+    fake.invoices = [bitsby.invoice_item(invoice, word, payment=payment, projectId=OTHER_PROJECT)]
     refresh(invoice)
     invoice.refresh_from_db()
-    assert invoice.status == BitsbyInvoice.UNPAID
+    assert invoice.status == InvoiceStatus.UNPAID
     assert state_of(order) == before
 
 
@@ -361,7 +362,7 @@ def test_the_word_of_another_project_cancels_no_order(fake, order, invoice_for, 
     """An invoice that only another project's answer calls expired may still be paid."""
     ended = timezone.now() - dt.timedelta(hours=5)
     invoice = invoice_for(order, "canceled", ended_at=ended, expires_at=ended, created_at=ended)
-    fake.invoices = [bitsby.told(invoice, "expired", projectId=OTHER_PROJECT)]
+    fake.invoices = [bitsby.invoice_item(invoice, "expired", projectId=OTHER_PROJECT)]
     reconciliation.reconcile()
     assert Order.objects.get(pk=order.pk).status == "Pending"
 

@@ -14,7 +14,8 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.models import BitsbyPayment, WebhookDelivery
 from tests import bitsby
 from tests.fuzz.deliveries import Deliveries
 from tests.fuzz.tools import REQUESTS, SEED, Gateway, Meter, open_shop
@@ -76,7 +77,7 @@ def invoices(place, invoice_for):
     orders = [place() for _ in range(10)]
     rows = [invoice_for(order) for order in orders]
     for row in rows[8:]:
-        row.status = BitsbyInvoice.PAID
+        row.status = InvoiceStatus.PAID
         row.save()
     return rows
 
@@ -85,7 +86,7 @@ class Truth:
     """A Bitsby that calls none of the open invoices paid, and says so in several ways."""
 
     def __init__(self, invoices):
-        self.items = {str(row.bitsby_id): bitsby.told(row) for row in invoices}
+        self.items = {str(row.bitsby_id): bitsby.invoice_item(row) for row in invoices}
         self.times = defaultdict(list)
         self.turn = itertools.count()
 

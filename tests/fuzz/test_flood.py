@@ -231,6 +231,6 @@ def test_deliveries_that_overlap_ask_once(invoice, fake, deliver, monkeypatch, c
 
     slots = first_interrupted(run.gateway.if_free, another)
     monkeypatch.setattr(run.gateway, "if_free", slots)
-    fake.invoices = [bitsby.told(invoice)]
+    fake.invoices = [bitsby.invoice_item(invoice)]
     deliver()
     assert len(fake.requests) == 1

@@ -95,9 +95,9 @@ class Buyers:
         assert not had_money, "a paid order was asked to pay again"
         assert invoice.fits(order)
         assert payment_page(invoice).startswith(PAGES)
-        told = self.far.invoice(str(invoice.bitsby_id))
-        if told.id not in self.altered:
-            assert (told.amount, told.currency) == (invoice.amount, invoice.currency)
+        remote = self.far.invoice(str(invoice.bitsby_id))
+        if remote.id not in self.altered:
+            assert (remote.amount, remote.currency) == (invoice.amount, invoice.currency)
         if invoice.bitsby_id in live:
             counts["clicks: led to the same payment page"] += 1
         else:
@@ -107,8 +107,8 @@ class Buyers:
                 assert asked is not None, "an invoice was replaced without asking about it"
                 assert asked >= began, "an invoice was replaced by an old answer"
             assert not paid or self.wire.disturbed != disturbed, "asked to pay what is paid"
-        told.views += opens
-        self.tabs.append(told.id)
+        remote.views += opens
+        self.tabs.append(remote.id)
 
     @precondition(has_tabs)
     @rule(
@@ -152,9 +152,9 @@ class Buyers:
     def look_at_order(self, number):
         """A buyer looks where the order stands, which may look at Bitsby."""
         order = self.order(number)
-        standing = get_payment_status(order)
-        if standing.invoice is not None:
-            invoice_refresh.refresh_if_idle(standing.invoice)
+        status = get_payment_status(order)
+        if status.invoice is not None:
+            invoice_refresh.refresh_if_idle(status.invoice)
             self.committed()
         assert get_payment_status(Order.objects.get(pk=order.pk)).state
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from oscar_bitsby import reconciliation
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import binding, review
@@ -33,7 +34,7 @@ class Keepers:
     def bind(self, number, other):
         """Staff bind a payment, of the list or typed by hand, to an invoice that is not paid."""
         open_ones = BitsbyInvoice.objects.filter(bitsby_id__isnull=False)
-        open_ones = open_ones.exclude(status=BitsbyInvoice.PAID)
+        open_ones = open_ones.exclude(status=InvoiceStatus.PAID)
         invoice = one(open_ones.order_by("pk"), number)
         payment = one(self.far.all_payments(), other)
         if invoice is not None and payment is not None:
@@ -67,7 +68,7 @@ class Keepers:
     @rule(action=st.sampled_from(ACTIONS))
     def clear_inbox(self, action):
         """Staff deal in one way with all payments of orders that wait in the inbox."""
-        for record in BitsbyPayment.objects.in_inbox().exclude(invoice=None).order_by("-pk"):
+        for record in BitsbyPayment.objects.needs_review().exclude(invoice=None).order_by("-pk"):
             self.decide_this(record, action)
 
     def decide_this(self, record, action):

@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.db.models import Q
 from oscar.core.loading import get_model
 
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.simulator.state import PAID
@@ -43,7 +44,7 @@ class Rows:
 
 def is_shown(row):
     """Tell whether staff can see a payment, or saw it and dealt with it."""
-    return row is not None and (row.booked_at is not None or row.attention != "")
+    return row is not None and (row.booked_at is not None or row.review_reason != "")
 
 
 def check_money(rows):
@@ -56,7 +57,7 @@ def check_money(rows):
     for transaction in rows.transactions:
         row = rows.payments[transaction.reference]
         assert transaction.txn_type == "Debit"
-        assert transaction.amount == row.worth, "booked at another worth"
+        assert transaction.amount == row.fiat_value, "booked at another worth"
         source = rows.sources[transaction.source_id]
         assert source.order_id == rows.invoices[row.invoice_id].order_id, "booked elsewhere"
         sums[source.pk] = sums.get(source.pk, Decimal(0)) + transaction.amount
@@ -69,25 +70,29 @@ def check_rows(rows, far, accepted):
     """What we say of invoices and payments is what Bitsby says, or once said."""
     live = [row.order_id for row in rows.invoices.values() if row.status in row.LIVE]
     assert len(live) == len(set(live)), "an order has two live invoices"
-    told = {invoice.id: invoice for invoice in far.all_invoices()}
+    remote = {invoice.id: invoice for invoice in far.all_invoices()}
     for row in rows.invoices.values():
-        if row.status == row.PAID and row.pk not in accepted:
-            assert told[str(row.bitsby_id)].status == PAID, "paid, but not at Bitsby"
+        if row.status == InvoiceStatus.PAID and row.pk not in accepted:
+            assert remote[str(row.bitsby_id)].status == PAID, "paid, but not at Bitsby"
     paid = {payment.id: payment for payment in far.all_payments()}
     for key, row in rows.payments.items():
         payment = paid[key]
         assert row.is_foreign or is_shown(row), "a payment that nobody sees"
         if row.booked_at is not None and row.invoice_id is not None:
             invoice = rows.invoices[row.invoice_id]
-            rate = invoice.amount / told[str(invoice.bitsby_id)].reserved[payment.wallet.id]
-            assert row.worth == to_cents(payment.amount * rate), "its worth is wrong"
+            rate = invoice.amount / remote[str(invoice.bitsby_id)].reserved[payment.wallet.id]
+            assert row.fiat_value == to_cents(payment.amount * rate), "its worth is wrong"
 
 
 def check_asked(rows, words, altered, accepted):
     """An invoice has ended because Bitsby said so; none that it altered is booked by itself."""
     for row in rows.invoices.values():
         # One that was replaced, and one whose attempt was given up, says so.
-        if row.status in (row.EXPIRED, row.CANCELED) and row.bitsby_id and not row.error:
+        if (
+            row.status in (InvoiceStatus.EXPIRED, InvoiceStatus.CANCELED)
+            and row.bitsby_id
+            and not row.failure
+        ):
             assert row.status in words.get(str(row.bitsby_id), ()), "ended without asking"
     for row in rows.payments.values():
         if row.booked_at is not None and row.invoice_id not in accepted:
@@ -105,7 +110,7 @@ def check_orders(rows, by_hand):
         if order.status == "Being processed":
             assert has_booked, "paid without money"
         elif order.status == "Pending":
-            unmoved = any(row.attention == BitsbyPayment.STATUS for row in payments)
+            unmoved = any(row.review_reason == ReviewReason.STATUS for row in payments)
             assert unmoved or not has_booked, "money is booked and the order waits"
         else:
             assert order.status == "Cancelled"
@@ -121,7 +126,9 @@ def check_given_up(order):
     """An order that is cancelled for want of payment has no money, nor any that waits."""
     assert not held(order.pk), "an order with money was cancelled"
     waiting = BitsbyPayment.objects.filter(invoice__order=order, booked_at=None, resolved_at=None)
-    assert not waiting.exclude(attention="").exists(), "cancelled while its money waits for staff"
+    assert not waiting.exclude(review_reason="").exists(), (
+        "cancelled while its money waits for staff"
+    )
 
 
 def check_stock(rows, stock_pk, holds, by_hand):
@@ -163,11 +170,13 @@ def covered(is_far, now):
 
 def is_settled_as_unpaid(invoice, rows, before):
     """Tell whether nobody waited for an invoice since then: ended, or its money dismissed."""
-    if invoice.status in (invoice.EXPIRED, invoice.CANCELED):
+    if invoice.status in (InvoiceStatus.EXPIRED, InvoiceStatus.CANCELED):
         return invoice.ended_at < before
     payments = [row for row in rows.payments.values() if row.invoice_id == invoice.pk]
     return bool(payments) and all(
-        row.booked_at is None and row.resolution == row.DISMISSED and row.resolved_at < before
+        row.booked_at is None
+        and row.resolution == Resolution.DISMISSED
+        and row.resolved_at < before
         for row in payments
     )
 
@@ -184,7 +193,7 @@ def orders_left_waiting(rows, by_hand, since, now):
     for pk, order in rows.orders.items():
         invoices = [row for row in rows.invoices.values() if row.order_id == pk]
         is_over = all(is_settled_as_unpaid(row, rows, now - DAY) for row in invoices)
-        has_waiting = any(row.attention and not row.resolved_at for row in rows.payments_of(pk))
+        has_waiting = any(row.review_reason and not row.resolved_at for row in rows.payments_of(pk))
         is_over &= bool(invoices) or order.date_placed > since
         is_over &= order.date_placed < now - DAY and not has_waiting
         if is_over and order.status == "Pending" and pk not in by_hand | with_money:

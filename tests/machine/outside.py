@@ -10,6 +10,7 @@ from django.test import RequestFactory
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.simulator.state import UNPAID, Refused
 from oscar_bitsby.webhook import webhook
@@ -142,7 +143,7 @@ class Outside:
         answer = self.post(body)
         invoice = BitsbyInvoice.objects.filter(bitsby_id=body["invoice"]["id"]).first()
         if answer == 200 and invoice is not None:
-            assert invoice.status == BitsbyInvoice.PAID, "a delivery was answered for nothing"
+            assert invoice.status == InvoiceStatus.PAID, "a delivery was answered for nothing"
 
     @precondition(has_deliveries)
     @rule()

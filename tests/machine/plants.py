@@ -24,9 +24,9 @@ def books_twice(patch):
 
     def book_twice(order, record):
         book(order, record)
-        if record.attention == "" and order.bitsby_invoices.count() > 1:
+        if record.review_reason == "" and order.bitsby_invoices.count() > 1:
             source = order.sources.get(source_type__code="bitsby")
-            source.debit(record.worth, reference=str(record.bitsby_id))
+            source.debit(record.fiat_value, reference=str(record.bitsby_id))
 
     patch(ledger, "book_payment", book_twice)
 
@@ -112,8 +112,8 @@ def knows_it_all(patch):
 def believes_in_newest_first(patch):
     """Every list is taken for one with the newest first."""
     always = property(lambda report: True, lambda report, value: None)
-    patch(RunReport, "newest_first", always)
-    patch(RunReport, "descends", always)
+    patch(RunReport, "lists_newest_first", always)
+    patch(RunReport, "is_descending", always)
 
 
 def looks_near_only(patch):
@@ -151,7 +151,7 @@ def replaces_without_asking(patch):
 
     def retire(invoice):
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(
-            status="canceled", ended_at=timezone.now(), error="replaced by a newer invoice"
+            status="canceled", ended_at=timezone.now(), failure="replaced by a newer invoice"
         )
 
     patch(facade, "_replace_invoice", retire)

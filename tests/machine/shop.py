@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from oscar_bitsby import reconciliation, signals
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
@@ -135,7 +136,7 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
         counts["passes"] += 1
         disturbed, changes, now = self.wire.disturbed, self.far.count, self.clock.now()
         state = cursor.load()
-        is_far = now - state.far_look_at >= dt.timedelta(days=1)
+        is_far = now - state.last_full_sync_at >= dt.timedelta(days=1)
         since = model.covered(is_far, now)
         outer, self.pass_began = self.pass_began, self.pass_began or now
         try:
@@ -143,7 +144,7 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
         finally:
             self.pass_began = outer
         assert report.failures == 0, self.errors.found
-        if dry_run or report.stood_back or self.wire.disturbed != disturbed or since is None:
+        if dry_run or report.skipped or self.wire.disturbed != disturbed or since is None:
             return
         # Days are asked for, with one more; and it may have become later on the way.
         first_day = (since + (self.clock.now() - now) + self.far.clock.skew).date()
@@ -178,7 +179,7 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
         booked = [row for row in rows.payments.values() if row.booked_at]
         assert self.paid_signals == len(booked), "told of another number of payments"
         for row in booked:
-            is_dismissed = row.pk in self.dismissed and row.resolution == row.DISMISSED
+            is_dismissed = row.pk in self.dismissed and row.resolution == Resolution.DISMISSED
             assert not is_dismissed, "booked although staff had dismissed it"
 
     def given_back(self, order):
@@ -188,12 +189,12 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
         counts["orders cancelled"] += 1
         model.check_given_up(order)
         for row in order.bitsby_invoices.exclude(bitsby_id=None):
-            told = self.wire.told.get(str(row.bitsby_id))
-            assert told is not None, "cancelled without asking"
-            assert told.at >= self.pass_began, "cancelled by an old answer"
-            assert told.status != "unpaid", "cancelled while an invoice can be paid"
+            remote = self.wire.remote.get(str(row.bitsby_id))
+            assert remote is not None, "cancelled without asking"
+            assert remote.at >= self.pass_began, "cancelled by an old answer"
+            assert remote.status != "unpaid", "cancelled while an invoice can be paid"
             payment = self.far.invoice(str(row.bitsby_id)).payment
-            if payment is not None and self.far.changed[payment.id] <= told.as_of:
+            if payment is not None and self.far.changed[payment.id] <= remote.as_of:
                 record = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
                 assert model.is_shown(record), "cancelled although money was bound to it"
 
@@ -207,16 +208,16 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
             self.committed()
         self.holds_good()
         rows = model.Rows(self.bitsby_type)
-        told = {invoice.id: invoice.status for invoice in self.far.all_invoices()}
+        remote = {invoice.id: invoice.status for invoice in self.far.all_invoices()}
         altered = set()
         for row in rows.invoices.values():
             if self.altered.get(str(row.bitsby_id)) == "project":
                 # No answer is about ours any more: it may wait for ever, for a person.
                 altered.add(row.order_id)
                 continue
-            assert row.status != row.CREATING, "an attempt without end"
-            if row.status == row.UNPAID:
-                assert told[str(row.bitsby_id)] == "unpaid", "an invoice without end"
+            assert row.status != InvoiceStatus.CREATING, "an attempt without end"
+            if row.status == InvoiceStatus.UNPAID:
+                assert remote[str(row.bitsby_id)] == "unpaid", "an invoice without end"
         excepted = self.by_hand | altered
         left = model.orders_left_waiting(rows, excepted, since, self.clock.now())
         assert not left, f"orders that wait for ever: {left}"
@@ -225,10 +226,10 @@ class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
     def _count(self, rows):
         for row in rows.payments.values():
             state = "booked" if row.booked_at else "foreign" if row.is_foreign else "not booked"
-            counts[f"payments: {state} {row.attention} {row.resolution}".strip()] += 1
+            counts[f"payments: {state} {row.review_reason} {row.resolution}".strip()] += 1
             counts["bookings"] += row.booked_at is not None
-            counts["late money"] += row.attention in (row.LATE, row.ENDED)
-            counts["second payments"] += row.attention == row.SECOND
+            counts["late money"] += row.review_reason in (ReviewReason.LATE, ReviewReason.NOT_PAID)
+            counts["second payments"] += row.review_reason == ReviewReason.SECOND
         asked = [row.order_id for row in rows.invoices.values() if row.bitsby_id]
         counts["second invoices"] += len(asked) - len(set(asked))
         counts["payments at Bitsby"] += len(self.far.all_payments())

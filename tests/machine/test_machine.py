@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import BitsbyPayment
 from tests.machine.common import BITCOIN, MINUTE, TRON, counts
 from tests.machine.running import PROFILE, PROFILES, run
@@ -58,7 +59,7 @@ def test_money_on_a_first_invoice_whose_answer_was_lost_is_for_staff(shop):
     shop.quiet_pass()
 
     record = BitsbyPayment.objects.get()
-    assert (record.attention, record.is_foreign) == (BitsbyPayment.UNKNOWN_INVOICE, False)
+    assert (record.review_reason, record.is_foreign) == (ReviewReason.UNKNOWN_INVOICE, False)
 
 
 def test_many_payments_of_one_moment_do_not_hide_a_later_one(shop):

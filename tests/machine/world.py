@@ -193,7 +193,7 @@ class Wire:
     #: When each invoice was last asked about by its id, with an answer.
     asked: dict[str, dt.datetime] = field(default_factory=dict)
     #: What each invoice was last said to be.
-    told: dict[str, Told] = field(default_factory=dict)
+    remote: dict[str, Told] = field(default_factory=dict)
     #: All that each invoice was ever said to be, in either list.
     words: dict[str, set[str]] = field(default_factory=dict)
     broken: list = field(default_factory=list)
@@ -296,7 +296,7 @@ class Wire:
         invoice = item if is_invoice else item["invoice"]
         self.words.setdefault(invoice["id"], set()).add(invoice["status"])
         if is_invoice:
-            self.told[item["id"]] = Told(self.clock.now(), as_of, item["status"])
+            self.remote[item["id"]] = Told(self.clock.now(), as_of, item["status"])
 
 
 def open_account(clock, quirks):

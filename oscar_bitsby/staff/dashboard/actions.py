@@ -44,7 +44,7 @@ ACTIONS = {
             "The payment is booked at its worth if it is not booked yet, and its order becomes"
             " paid if it is still pending. The difference stays visible on the order."
         ),
-        lambda payment, user, note, worth: review.accept(payment.pk, user, note, worth),
+        lambda payment, user, note, fiat_value: review.accept(payment.pk, user, note, fiat_value),
     ),
     "settle": PaymentAction(
         gettext_lazy("Settle the order again"),
@@ -52,7 +52,7 @@ ACTIONS = {
             "The cancelled order becomes paid again and its stock is taken, if there is enough and"
             " the shop's status pipeline allows it. Otherwise the order gets a note."
         ),
-        lambda payment, user, note, worth: review.reinstate(payment.pk, user, note),
+        lambda payment, user, note, fiat_value: review.reinstate(payment.pk, user, note),
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
@@ -60,13 +60,13 @@ ACTIONS = {
             "The payment leaves the inbox, for example because it was refunded by hand or is not"
             " this shop's. What is booked stays booked. It can be undone."
         ),
-        lambda payment, user, note, worth: review.dismiss(payment.pk, user, note),
+        lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
     ),
     "undo": PaymentAction(
         gettext_lazy("Undo the dismissal"),
         gettext_lazy("The payment stands in the inbox again."),
-        lambda payment, user, note, worth: review.undo(payment.pk, user),
+        lambda payment, user, note, fiat_value: review.undo(payment.pk, user),
     ),
 }
 
@@ -82,13 +82,13 @@ class PaymentActionView(DashboardMixin, View):
         chosen, payment = _find(pk, action)
         note = request.POST.get("note", "")
         try:
-            worth = _worth(request.POST.get("worth", ""))
+            fiat_value = _worth(request.POST.get("fiat_value", ""))
         except ValueError:
             return self._ask(request, pk, action, _("The worth is not an amount of money."))
         if chosen.needs_note and not note.strip():
             return self._ask(request, pk, action, _("Say why, so that others can follow it later."))
         try:
-            result = chosen.do(payment, request.user, note, worth)
+            result = chosen.do(payment, request.user, note, fiat_value)
         except BitsbyError as error:
             result = ActionResult(False, str(error))
         return bind_flow.redirect_with_message(
@@ -99,7 +99,7 @@ class PaymentActionView(DashboardMixin, View):
         permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
         context = {"payment": payment, "action": chosen, "error": error}
-        context["asks_worth"] = action == "accept" and payment.worth is None
+        context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
         return render(request, "oscar_bitsby/dashboard/act.html", context)
 
 
@@ -123,10 +123,10 @@ def _worth(text: str) -> Decimal | None:
     # thousand for one and a bit more than one for another, and this is booked.
     if not WRITTEN_WORTH.fullmatch(text):
         raise ValueError("not an amount with at most two decimals")
-    worth = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
-    if not 0 < worth < 10**9:
+    fiat_value = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
+    if not 0 < fiat_value < 10**9:
         raise ValueError("out of range")
-    return worth
+    return fiat_value
 
 
 class InvoiceActionView(DashboardMixin, View):

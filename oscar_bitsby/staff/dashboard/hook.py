@@ -29,7 +29,7 @@ def extend_dashboard() -> None:
 
 def _label() -> str:
     try:
-        waiting = len(BitsbyPayment.objects.in_inbox().values_list("pk")[: MAX_COUNT + 1])
+        waiting = len(BitsbyPayment.objects.needs_review().values_list("pk")[: MAX_COUNT + 1])
     except Exception:
         # The navigation stands on every page of the dashboard; this must not take them down.
         waiting = 0
@@ -95,7 +95,7 @@ class OrderPageMixin:
         )
         if invoices or self.object.sources.filter(source_type__code=METHOD_CODE).exists():
             received = sum(
-                payment.worth or 0
+                payment.fiat_value or 0
                 for invoice in invoices
                 for payment in invoice.payments.all()
                 if payment.booked_at

@@ -16,6 +16,7 @@ from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
 from oscar_bitsby.accounting.matching import MAX_INVOICES, Suggestions, suggest_invoices
+from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import lease
@@ -37,30 +38,30 @@ SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2
 
 #: What to do, by the reason that a payment stands in the inbox for.
 ADVICE = {
-    BitsbyPayment.UNMATCHED: _(
+    ReviewReason.UNMATCHED: _(
         "The buyer sent another amount. Bind it to the order that it is for, or refund it by hand"
         " and dismiss it."
     ),
-    BitsbyPayment.SHORT: _("It is booked. Accept it, or settle the difference with the buyer."),
-    BitsbyPayment.OVER: _("It is booked. Accept it, or send back what is too much."),
-    BitsbyPayment.LATE: _(
+    ReviewReason.SHORT: _("It is booked. Accept it, or settle the difference with the buyer."),
+    ReviewReason.OVER: _("It is booked. Accept it, or send back what is too much."),
+    ReviewReason.LATE: _(
         "It is booked. Settle the order again if you can still deliver; else refund and dismiss."
     ),
-    BitsbyPayment.SECOND: _("It is booked. Refund it by hand, then dismiss it."),
-    BitsbyPayment.MISMATCH: _(
+    ReviewReason.SECOND: _("It is booked. Refund it by hand, then dismiss it."),
+    ReviewReason.MISMATCH: _(
         "It is not booked. Look at the invoice at Bitsby; accept it if it is for this order."
     ),
-    BitsbyPayment.UNKNOWN_INVOICE: _(
+    ReviewReason.UNKNOWN_INVOICE: _(
         "The invoice was made outside this shop. Find out what it is for, then dismiss it."
     ),
-    BitsbyPayment.UNKNOWN_WORTH: _("It is not booked. Accept it and say what it is worth."),
-    BitsbyPayment.ORDER_GONE: _("Its order was deleted here. Refund it by hand, then dismiss it."),
-    BitsbyPayment.STATUS: _("It is booked. Change the order's status by hand, then dismiss it."),
-    BitsbyPayment.ENDED: _(
+    ReviewReason.UNKNOWN_VALUE: _("It is not booked. Accept it and say what it is worth."),
+    ReviewReason.ORDER_GONE: _("Its order was deleted here. Refund it by hand, then dismiss it."),
+    ReviewReason.STATUS: _("It is booked. Change the order's status by hand, then dismiss it."),
+    ReviewReason.NOT_PAID: _(
         "It is not booked. If the money is there, accept it; it is booked by itself if Bitsby"
         " calls the invoice paid later."
     ),
-    BitsbyPayment.REBOUND: _(
+    ReviewReason.REBOUND: _(
         "It is booked for one order, and Bitsby now has it on another's invoice. Look at both."
     ),
 }
@@ -84,7 +85,7 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         if self.is_done:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
-            payments = payments.in_inbox().order_by("-seen_at", "-pk")
+            payments = payments.needs_review().order_by("-seen_at", "-pk")
         found: QuerySet[BitsbyPayment] = only_visible(payments, self.request.user, "invoice__order")
         return found
 
@@ -114,17 +115,17 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "payment": payment,
             "match": match,
             "order_page": order_page(self.request.user, order.number) if order else "",
-            "has_seen_all": suggested.has_seen_all(payment),
+            "is_exhaustive": suggested.is_exhaustive(payment),
             "explorer": binding.explorer_url(payment),
             "difference": _difference(payment),
-            "advice": ADVICE.get(payment.attention, ""),
+            "advice": ADVICE.get(payment.review_reason, ""),
         }
 
 
 def _difference(payment: BitsbyPayment) -> Any:
-    if payment.worth is None or payment.invoice is None:
+    if payment.fiat_value is None or payment.invoice is None:
         return None
-    return payment.worth - payment.invoice.amount
+    return payment.fiat_value - payment.invoice.amount
 
 
 class InvoiceFilterForm(forms.Form):
@@ -132,7 +133,7 @@ class InvoiceFilterForm(forms.Form):
 
     q = forms.CharField(label=_("Order, id or hash"), required=False, max_length=200)
     status = forms.ChoiceField(
-        label=_("Status"), required=False, choices=[("", _("any")), *BitsbyInvoice.STATUSES]
+        label=_("Status"), required=False, choices=[("", _("any")), *InvoiceStatus.choices]
     )
     currency = forms.ChoiceField(
         label=_("Currency"), required=False, choices=[("", _("any")), *((c, c) for c in CURRENCIES)]
@@ -149,7 +150,7 @@ class InvoiceFilterForm(forms.Form):
         validators=SANE_DAYS,
         widget=forms.DateInput(attrs={"type": "date"}),
     )
-    attention = forms.BooleanField(label=_("Needs attention"), required=False)
+    review_reason = forms.BooleanField(label=_("Needs attention"), required=False)
 
 
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
@@ -169,7 +170,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
             found = _narrow(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
         # Where money needs a person is asked of another table, which is not done twice.
-        needs_attention = self.form.is_valid() and self.form.cleaned_data["attention"]
+        needs_attention = self.form.is_valid() and self.form.cleaned_data["review_reason"]
         return KeyedRows(found, rows) if needs_attention else found
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -192,12 +193,14 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
         invoices = invoices.filter(created_at__gte=_midnight(wanted["date_from"]))
     if wanted["date_to"]:
         invoices = invoices.filter(created_at__lt=_midnight(wanted["date_to"]) + DAY)
-    if wanted["attention"]:
-        in_inbox = BitsbyPayment.objects.in_inbox().filter(invoice__isnull=False)
-        nameless = BitsbyInvoice.objects.filter(status=BitsbyInvoice.UNPAID).exclude(error="")
+    if wanted["review_reason"]:
+        needs_review = BitsbyPayment.objects.needs_review().filter(invoice__isnull=False)
+        nameless = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
         # A union and no OR: each side has an index, and a subquery in an OR reads every row.
         wanted_keys = (
-            in_inbox.order_by().values("invoice").union(nameless.order_by().values("pk"), all=True)
+            needs_review.order_by()
+            .values("invoice")
+            .union(nameless.order_by().values("pk"), all=True)
         )
         invoices = invoices.filter(pk__in=wanted_keys)
     text = wanted["q"].strip()
