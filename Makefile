@@ -77,8 +77,8 @@ $(VENV)/.created:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# setup.cfg names the dependencies; the version stands in the package.
-$(VENV)/.installed-%: $(VENV)/.created setup.cfg oscar_bitsby/__init__.py
+# pyproject.toml lists the dependencies and the package states its version.
+$(VENV)/.installed-%: $(VENV)/.created pyproject.toml oscar_bitsby/__init__.py
 	@echo "Installing what '$*' needs into $(VENV)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[$*]"
 	@touch $@
