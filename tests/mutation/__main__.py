@@ -58,7 +58,13 @@ MODULES = {
         "test_ledger",
         "test_staff",
     ],
-    "cancellation": ["test_reconciliation", "test_reconciliation_details", "test_passes_details"],
+    "cancellation": [
+        "test_reconciliation",
+        "test_reconciliation_details",
+        "test_passes_details",
+        "test_communication",
+        "test_settlement",
+    ],
     "resolution": ["test_resolution", "test_inbox_flow"],
 }
 #: These tests take seconds each. What they promise is also noticed by faster ones.
