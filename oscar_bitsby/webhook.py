@@ -100,17 +100,17 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
     except BitsbyError as error:
         outcome = str(error)
     invoice.refresh_from_db(fields=["status", "webhook_pending_since", "last_refreshed_at"])
-    if invoice.status == InvoiceStatus.PAID:
-        status, outcome = 200, SETTLED
-    else:
-        status = 503
+    is_paid = invoice.status == InvoiceStatus.PAID
+    answered = 200 if is_paid else 503
+    if is_paid:
+        outcome = SETTLED
     if delivery is not None:
-        delivery.answered, delivery.outcome = status, outcome[:300]
+        delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
         # With the same claim as the row: of a flood one in a while is handed on.
         if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
-    return _answer(status, "settled" if status == 200 else "try again")
+    return _answer(answered, "settled" if is_paid else "try again")
 
 
 def _enqueue_task(invoice: BitsbyInvoice) -> None:

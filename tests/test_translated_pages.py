@@ -195,7 +195,8 @@ MAILS = [
     (MailCode.PAID, "", "You need not do anything else. On this page you see where your order"
         " stands:"),
     (MailCode.OTHER_AMOUNT, "late", "The order had been cancelled before your payment came."),
-    (MailCode.OTHER_AMOUNT, "short", "Your money is not lost. Please do not pay again: we look at it and"
+    (MailCode.OTHER_AMOUNT, "short",
+        "Your money is not lost. Please do not pay again: we look at it and"
         " write to you about what happens next. On this page you see where your order stands:"),
     (MailCode.OTHER_AMOUNT, "fiat_value", "We have to look at it before it counts for your order."),
     (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"

@@ -25,6 +25,8 @@ SHOWN_ATTRIBUTES = {"title", "alt", "placeholder", "aria-label", "aria-descripti
 #: Inside these nothing is a text.
 SILENT = {"script", "style"}
 
+#: Packages without texts for people: the simulator's pages are for developers, in English.
+NOT_TRANSLATED = {"simulator", "migrations"}
 #: Modules that speak to developers, in logs and errors.
 FOR_DEVELOPERS = {
     "checks.py", "client.py", "conf.py", "deadline.py", "doctor.py", "exceptions.py",
@@ -271,10 +273,12 @@ def _not_constant(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno, "marked after it was put together"
 
 
-def in_package(package: Path, sources: list[Path]) -> dict[str, list[str]]:
+def in_package(package: Path) -> dict[str, list[str]]:
     """Return what is found in each file; files without anything are left out."""
     found = {}
-    for path in sources:
+    for path in sorted([*package.rglob("*.py"), *package.glob("templates/**/*.*")]):
+        if path.relative_to(package).parts[0] in NOT_TRANSLATED:
+            continue
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".py":
             texts = in_template(path.name, text)

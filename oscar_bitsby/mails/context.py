@@ -56,7 +56,7 @@ def skip_reason(mail: BuyerMail) -> str:
     return ""
 
 
-VALID_STATUSES = {
+VALID_STATUSES: dict[str, tuple[str, ...]] = {
     MailCode.PLACED: (
         payment_status.NEW,
         payment_status.WAITING,

@@ -40,4 +40,4 @@ class GatewayState(models.Model):
     @classmethod
     def ensure_exists(cls) -> None:
         """Create the row if it is not there; harmless when another process was quicker."""
-        cls.objects.bulk_create([cls(pk=cls.SINGLETON_PK)], ignore_conflicts=True)
+        GatewayState.objects.bulk_create([GatewayState(pk=cls.SINGLETON_PK)], ignore_conflicts=True)

@@ -131,7 +131,7 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
     if record is not None and record.booked_at is not None:
         review.resolve_as_bound(record.pk, user, note)
-        message = _("Bound and booked: %(worth)s %(currency)s for order %(number)s.") % {
+        message = _("Bound and booked: %(fiat_value)s %(currency)s for order %(number)s.") % {
             "fiat_value": localize(record.fiat_value),
             "currency": record.currency,
             "number": invoice.order_number,

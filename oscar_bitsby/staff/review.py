@@ -115,7 +115,7 @@ def accept(
             )
         _resolve(record, Resolution.ACCEPTED, user, note, order)
         outbox.enqueue(MailCode.PAID, order)
-        message = _("Accepted: %(worth)s %(currency)s are booked for order %(number)s.")
+        message = _("Accepted: %(fiat_value)s %(currency)s are booked for order %(number)s.")
         values = {"currency": record.currency, "number": order.number}
         return ActionResult(True, message % (values | {"fiat_value": localize(record.fiat_value)}))
 

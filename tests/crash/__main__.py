@@ -42,7 +42,7 @@ def main():
 
 
 def be_strict():
-    """Take warnings for errors, but for those that pyproject.toml leaves out, too."""
+    """Take warnings for errors, but for those that setup.cfg leaves out, too."""
     warnings.simplefilter("error")
     for category in (DeprecationWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)

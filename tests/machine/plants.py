@@ -165,7 +165,7 @@ def never_gives_up(patch):
 
 def does_not_wait(patch):
     """Requests are sent as they come."""
-    patch(factory, "wait_for_slot", lambda *known, **choices: None)
+    patch(factory, "acquire", lambda *known, **choices: None)
 
 
 def asks_inside_a_transaction(patch):

@@ -37,7 +37,7 @@ DAY = dt.timedelta(days=1)
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
 
 #: What to do, by the reason that a payment stands in the inbox for.
-ADVICE = {
+ADVICE: dict[str, Any] = {
     ReviewReason.UNMATCHED: _(
         "The buyer sent another amount. Bind it to the order that it is for, or refund it by hand"
         " and dismiss it."
