@@ -9,9 +9,9 @@ from types import FrameType
 from typing import TypeVar
 
 from .account import DEFAULT_PORT, Options
-from .forms import as_count, as_uuid
+from .parameters import parse_count, parse_uuid
 from .server import make_server
-from .webhooks import as_webhook_url
+from .webhooks import parse_webhook_url
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--webhook-url",
-        type=_checked(as_webhook_url, "an http or https URL"),
+        type=_checked(parse_webhook_url, "an http or https URL"),
         help="where the shop takes deliveries",
     )
     add(
@@ -88,12 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--project-id",
-        type=_checked(as_uuid, "a UUID"),
+        type=_checked(parse_uuid, "a UUID"),
         help="the only project that exists (default: any)",
     )
     add(
         "--page-size",
-        type=_checked(as_count, "a number above zero"),
+        type=_checked(parse_count, "a number above zero"),
         default=50,
         help="the largest page that lists return (default: %(default)s)",
     )

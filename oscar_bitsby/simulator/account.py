@@ -3,10 +3,10 @@
 import hmac
 from dataclasses import dataclass
 
-from . import shapes
-from .gate import Gate
-from .state import Clock, Invoice, Ledger, Payment
-from .webhooks import Courier
+from . import serializers
+from .state import Clock, Invoice, Payment, State
+from .traffic import Traffic
+from .webhooks import WebhookSender
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
@@ -27,23 +27,25 @@ class Options:
 
 
 class Account:
-    """Clock, ledger, gate and courier of one simulator."""
+    """Clock, state, traffic and webhooks of one simulator."""
 
     def __init__(self, options: Options, base_url: str = "") -> None:
         self.options = options
         self.base_url = base_url
         self.clock = Clock()
-        self.gate = Gate()
-        self.courier = Courier(self.clock, options.speed, options.webhook_url, options.webhooks)
-        self.ledger = Ledger(self.clock, options.speed, self._deliver)
+        self.traffic = Traffic()
+        self.webhooks = WebhookSender(
+            self.clock, options.speed, options.webhook_url, options.webhooks
+        )
+        self.state = State(self.clock, options.speed, self._deliver)
 
     def reset(self) -> None:
         """Go back to how the simulator was started."""
-        with self.ledger.lock:
+        with self.state.lock:
             self.clock.offset *= 0
-            self.ledger.reset()
-        self.gate.reset()
-        self.courier.reset()
+            self.state.reset()
+        self.traffic.reset()
+        self.webhooks.reset()
 
     def authorizes(self, header: str) -> bool:
         """Tell whether an Authorization header opens this account."""
@@ -61,7 +63,7 @@ class Account:
         """Return the ids of the projects, known from the start or by their invoices."""
         if self.options.project_id is not None:
             return [self.options.project_id]
-        return sorted({invoice.project_id for invoice in self.ledger.invoices()})
+        return sorted({invoice.project_id for invoice in self.state.invoices()})
 
     def _deliver(self, invoice: Invoice, payment: Payment) -> None:
-        self.courier.send(invoice.id, shapes.delivery(invoice, payment))
+        self.webhooks.send(invoice.id, serializers.delivery(invoice, payment))

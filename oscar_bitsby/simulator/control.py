@@ -6,13 +6,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from . import forms, shapes
+from . import parameters, serializers
 from .account import SEED_PROJECT_ID, Account
 from .answers import Answer, json_answer
-from .gate import Fault
 from .state import Invoice, Refused
+from .traffic import Fault
 from .wallets import WALLETS, WALLETS_BY_ID
-from .webhooks import as_webhook_url
+from .webhooks import parse_webhook_url
 
 Json = dict[str, Any]
 
@@ -36,18 +36,18 @@ def answer(account: Account, method: str, path: str, body: bytes) -> Answer:
 
 
 def _state(account: Account, order: Json) -> Json:
-    ledger, courier = account.ledger, account.courier
-    with ledger.lock:
+    state, webhooks = account.state, account.webhooks
+    with state.lock:
         return {
-            "now": shapes.stamp(account.clock.now()),
-            "webhooks": {"enabled": courier.enabled, "url": courier.url},
+            "now": serializers.stamp(account.clock.now()),
+            "webhooks": {"enabled": webhooks.enabled, "url": webhooks.url},
             "invoices": [
-                {**shapes.listed_invoice(one), "wallets": shapes.reserved_wallets(one)}
-                for one in ledger.invoices()
+                {**serializers.listed_invoice(one), "wallets": serializers.reserved_wallets(one)}
+                for one in state.invoices()
             ],
-            "payments": [shapes.listed_payment(one) for one in ledger.payments()],
-            "requests": account.gate.requests(),
-            "deliveries": courier.deliveries(),
+            "payments": [serializers.listed_payment(one) for one in state.payments()],
+            "requests": account.traffic.requests(),
+            "deliveries": webhooks.deliveries(),
         }
 
 
@@ -55,44 +55,44 @@ def _pay(account: Account, order: Json) -> Json:
     wallet = WALLETS_BY_ID.get(_text(order, "wallet", WALLETS[0].id))
     if wallet is None:
         raise Refused("Unknown wallet")
-    with account.ledger.lock:
+    with account.state.lock:
         invoice = _invoice(account, order)
         amount = invoice.reserved[wallet.id]
         if order.get("amount") is not None:
             fields = {"amount": _text(order, "amount", "")}
-            amount = forms.required(fields, "amount", forms.as_crypto_amount)
-        payment = account.ledger.transfer(wallet, amount, _text(order, "hash", "") or None)
+            amount = parameters.required(fields, "amount", parameters.parse_crypto_amount)
+        payment = account.state.transfer(wallet, amount, _text(order, "hash", "") or None)
         return {"paymentId": payment.id, "bound": payment.invoice is not None}
 
 
 def _expire(account: Account, order: Json) -> Json:
-    with account.ledger.lock:
+    with account.state.lock:
         invoice = _invoice(account, order)
-        account.ledger.expire(invoice)
+        account.state.expire(invoice)
         return {"status": invoice.status}
 
 
 def _advance(account: Account, order: Json) -> Json:
     account.clock.advance(_number(order, "seconds"))
-    account.courier.wake()
-    return {"now": shapes.stamp(account.clock.now())}
+    account.webhooks.wake()
+    return {"now": serializers.stamp(account.clock.now())}
 
 
 def _webhooks(account: Account, order: Json) -> Json:
-    enabled, url = order.get("enabled", account.courier.enabled), order.get("url")
+    enabled, url = order.get("enabled", account.webhooks.enabled), order.get("url")
     if not isinstance(enabled, bool):
         raise Refused("enabled is true or false")
     if url is not None:
-        account.courier.url = as_webhook_url(_text(order, "url", ""))
-    account.courier.enabled = enabled
-    return {"enabled": enabled, "url": account.courier.url}
+        account.webhooks.url = parse_webhook_url(_text(order, "url", ""))
+    account.webhooks.enabled = enabled
+    return {"enabled": enabled, "url": account.webhooks.url}
 
 
 def _redeliver(account: Account, order: Json) -> Json:
-    with account.ledger.lock:
+    with account.state.lock:
         invoice = _invoice(account, order)
     # The shop may ask the API while it handles the delivery: no lock is held here.
-    return {"status": account.courier.send_now(invoice.id)}
+    return {"status": account.webhooks.send_now(invoice.id)}
 
 
 def _reset(account: Account, order: Json) -> Json:
@@ -106,11 +106,11 @@ def _seed(account: Account, order: Json) -> Json:
         raise Refused(f"invoices is a number from 0 to {MOST_SEEDED}")
     default = account.options.project_id or SEED_PROJECT_ID
     fields = {"projectId": _text(order, "projectId", default)}
-    project_id = forms.required(fields, "projectId", forms.as_uuid)
-    with account.ledger.lock:
+    project_id = parameters.required(fields, "projectId", parameters.parse_uuid)
+    with account.state.lock:
         made = [
             # A cent more each time: all amounts differ, as those of a busy shop mostly do.
-            account.ledger.create(project_id, Decimal(1000 + n) / 100, "USD", Decimal("12"))
+            account.state.create(project_id, Decimal(1000 + n) / 100, "USD", Decimal("12"))
             for n in range(count)
         ]
     return {"ids": [invoice.id for invoice in made]}
@@ -121,7 +121,7 @@ def _faults(account: Account, order: Json) -> Json:
     if not isinstance(raw, list):
         raise Refused("faults is a list")
     faults = [Fault.from_json(one) for one in raw]
-    account.gate.set_faults(faults)
+    account.traffic.set_faults(faults)
     return {"faults": len(faults)}
 
 
@@ -129,15 +129,15 @@ def _ratelimit(account: Account, order: Json) -> Json:
     seconds = _number(order, "seconds")
     if seconds < 0:
         raise Refused("seconds is zero or more")
-    account.gate.limit = seconds
+    account.traffic.limit = seconds
     return {"seconds": seconds}
 
 
 def _invoice(account: Account, order: Json) -> Invoice:
     if "invoiceId" in order:
-        return account.ledger.invoice(_text(order, "invoiceId", ""))
+        return account.state.invoice(_text(order, "invoiceId", ""))
     if "uid" in order:
-        return account.ledger.invoice_by_uid(_text(order, "uid", ""))
+        return account.state.invoice_by_uid(_text(order, "uid", ""))
     raise Refused("invoiceId or uid is missing")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-from . import shapes
+from . import serializers
 from .account import Account
 from .answers import Answer, page, redirect
 from .state import Invoice, Payment
@@ -13,9 +13,9 @@ SHOWN = 100
 
 def show(account: Account) -> Answer:
     """Show the newest invoices and payments."""
-    with account.ledger.lock:
-        now = shapes.stamp(account.clock.now())
-        invoices, payments = account.ledger.invoices(), account.ledger.payments()
+    with account.state.lock:
+        now = serializers.stamp(account.clock.now())
+        invoices, payments = account.state.invoices(), account.state.payments()
         content = f"""<section class="card">
 <h1>Bitsby simulator</h1>
 <p class="soft">It answers the API at <span class="mono">{account.base_url}</span>.
@@ -29,15 +29,15 @@ Its clock shows {now} UTC.</p>
 
 def switch_webhooks(account: Account, fields: Mapping[str, str]) -> Answer:
     """Turn webhooks on or off, as the button says."""
-    account.courier.enabled = fields.get("enabled") == "1"
+    account.webhooks.enabled = fields.get("enabled") == "1"
     return redirect("/")
 
 
 def _webhooks(account: Account) -> str:
-    courier = account.courier
-    state, button, value = ("on", "off", "0") if courier.enabled else ("off", "on", "1")
-    if courier.url:
-        where = f'Deliveries go to <span class="mono">{escape(courier.url)}</span>.'
+    webhooks = account.webhooks
+    state, button, value = ("on", "off", "0") if webhooks.enabled else ("off", "on", "1")
+    if webhooks.url:
+        where = f'Deliveries go to <span class="mono">{escape(webhooks.url)}</span>.'
     else:
         where = "No address is set: start with <code>--webhook-url</code> to get deliveries."
     return f"""<p>Webhooks are <strong>{state}</strong>. {where}</p>
@@ -50,10 +50,10 @@ def _invoices(invoices: list[Invoice]) -> str:
     rows = [
         f"""<tr><td><a class="mono" href="/invoices/pay/{one.uid}">{one.uid}</a></td>
 <td><span class="status {one.status}">{one.status}</span></td>
-<td>{shapes.fiat(one.amount)} {one.currency}</td>
+<td>{serializers.fiat(one.amount)} {one.currency}</td>
 <td class="text">{escape(one.description or "")}</td>
 <td class="mono text">{escape(one.service_data or "")}</td>
-<td>{shapes.stamp(one.created)}</td><td>{one.views}</td></tr>"""
+<td>{serializers.stamp(one.created)}</td><td>{one.views}</td></tr>"""
         for one in invoices[:SHOWN]
     ]
     heads = ("Invoice", "Status", "Amount", "Description", "Service data", "Created", "Views")
@@ -62,10 +62,10 @@ def _invoices(invoices: list[Invoice]) -> str:
 
 def _payments(payments: list[Payment]) -> str:
     rows = [
-        f"""<tr><td>{shapes.crypto(one.amount)} {one.wallet.cryptocurrency}</td>
+        f"""<tr><td>{serializers.crypto(one.amount)} {one.wallet.cryptocurrency}</td>
 <td>{one.wallet.name}</td>
 <td>{_bound_to(one)}</td>
-<td>{shapes.stamp(one.seen)}</td>
+<td>{serializers.stamp(one.seen)}</td>
 <td class="mono">{one.id}</td></tr>"""
         for one in payments[:SHOWN]
     ]

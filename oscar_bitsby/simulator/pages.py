@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from html import escape
 from urllib.parse import urlencode
 
-from . import shapes
+from . import serializers
 from .account import Account
 from .answers import Answer, not_found_page, page, redirect
-from .forms import as_crypto_amount
+from .parameters import parse_crypto_amount
 from .state import PAID, UNPAID, Invoice, Refused
 from .wallets import WALLETS, WALLETS_BY_ID, Wallet
 
@@ -30,9 +30,9 @@ BAD_AMOUNT = "Enter a positive amount such as 11.45, with at most 8 decimals."
 
 def show(account: Account, uid: str, query: Mapping[str, str], *, viewed: bool) -> Answer:
     """Show the payment page; ``viewed`` counts it as a look by the buyer."""
-    with account.ledger.lock:
+    with account.state.lock:
         try:
-            invoice = account.ledger.invoice_by_uid(uid)
+            invoice = account.state.invoice_by_uid(uid)
         except Refused:
             return not_found_page()
         if viewed:
@@ -42,14 +42,14 @@ def show(account: Account, uid: str, query: Mapping[str, str], *, viewed: bool) 
 
 def act(account: Account, uid: str, fields: Mapping[str, str]) -> Answer:
     """Do what a button of the payment page says and show the page again."""
-    with account.ledger.lock:
+    with account.state.lock:
         try:
-            invoice = account.ledger.invoice_by_uid(uid)
+            invoice = account.state.invoice_by_uid(uid)
         except Refused:
             return not_found_page()
         if fields.get("action") == "expire":
             try:
-                account.ledger.expire(invoice)
+                account.state.expire(invoice)
             except Refused as refusal:
                 return _render(account, invoice, _note(str(refusal), bad=True), status=409)
             return redirect(f"/invoices/pay/{uid}")
@@ -60,11 +60,11 @@ def act(account: Account, uid: str, fields: Mapping[str, str]) -> Answer:
         if fields["action"] == "other":
             typed = fields.get("amount", "").strip()
             try:
-                amount = as_crypto_amount(typed)
+                amount = parse_crypto_amount(typed)
             except ValueError:
                 note = _note(f"{BAD_AMOUNT} Nothing was sent.", bad=True)
                 return _render(account, invoice, note, wrong=(wallet, typed), status=400)
-        payment = account.ledger.transfer(wallet, amount)
+        payment = account.state.transfer(wallet, amount)
         return redirect(f"/invoices/pay/{uid}?{urlencode({'sent': payment.id})}")
 
 
@@ -75,10 +75,10 @@ def _note(text: str, *, bad: bool = False) -> str:
 
 def _transfer_note(account: Account, invoice: Invoice, payment_id: str) -> str:
     try:
-        payment = account.ledger.payment(payment_id)
+        payment = account.state.payment(payment_id)
     except Refused:
         return ""
-    money = f"{shapes.crypto(payment.amount)} {payment.wallet.cryptocurrency}"
+    money = f"{serializers.crypto(payment.amount)} {payment.wallet.cryptocurrency}"
     if payment.invoice is invoice:
         return _note(f"{money} arrived and paid this invoice.")
     if payment.invoice is not None:
@@ -97,7 +97,7 @@ def _render(
     wrong: tuple[Wallet, str] | None = None,
     status: int = 200,
 ) -> Answer:
-    price = f"{shapes.fiat(invoice.amount)} {invoice.currency}"
+    price = f"{serializers.fiat(invoice.amount)} {invoice.currency}"
     cards = "\n".join(
         _wallet_card(invoice, wallet, wrong[1] if wrong and wrong[0] is wallet else None)
         for wallet in WALLETS
@@ -112,7 +112,7 @@ def _render(
 </details>"""
     content = f"""{note}
 <section class="card">
-<p class="soft">{escape(shapes.PROJECT_NAME)}</p>
+<p class="soft">{escape(serializers.PROJECT_NAME)}</p>
 <h1>{escape(invoice.description or "Invoice")}</h1>
 <p class="amount">{price}</p>
 <p><span class="status {invoice.status}">{STATUS_TEXTS[invoice.status]}</span>
@@ -131,16 +131,17 @@ def _timing(account: Account, invoice: Invoice) -> str:
         hours, minutes = divmod(minutes, 60)
         return (
             f"<span>Time left: <strong>{hours}:{minutes:02}:{seconds:02}</strong></span> "
-            f'<span class="soft">until {shapes.stamp(invoice.pay_until)} UTC</span>'
+            f'<span class="soft">until {serializers.stamp(invoice.pay_until)} UTC</span>'
         )
     if invoice.status == PAID and invoice.payment is not None:
         paid = invoice.payment
         return (
-            f"with {shapes.crypto(paid.amount)} {paid.wallet.cryptocurrency} "
-            f'<span class="soft">on {shapes.stamp(paid.seen)} UTC, transaction '
+            f"with {serializers.crypto(paid.amount)} {paid.wallet.cryptocurrency} "
+            f'<span class="soft">on {serializers.stamp(paid.seen)} UTC, transaction '
             f'<span class="mono">{escape(paid.hash)}</span></span>'
         )
-    return f'<span class="soft">it could be paid until {shapes.stamp(invoice.pay_until)} UTC</span>'
+    until = serializers.stamp(invoice.pay_until)
+    return f'<span class="soft">it could be paid until {until} UTC</span>'
 
 
 def _expire_form(invoice: Invoice) -> str:
@@ -157,7 +158,7 @@ def _wallet_card(invoice: Invoice, wallet: Wallet, wrong: str | None) -> str:
     hidden = f'<input type="hidden" name="wallet" value="{wallet.id}">'
     return f"""<section class="card" aria-labelledby="name-{wallet.id}">
 <h2 id="name-{wallet.id}">{coin} on {chain}</h2>
-<p class="exact mono">{shapes.crypto(invoice.reserved[wallet.id])} {wallet.cryptocurrency}</p>
+<p class="exact mono">{serializers.crypto(invoice.reserved[wallet.id])} {wallet.cryptocurrency}</p>
 <p class="soft">to <span class="mono">{wallet.address}</span></p>
 <form method="post">{hidden}
 <button class="main" name="action" value="exact">Pay exactly</button>

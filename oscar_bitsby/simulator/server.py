@@ -12,7 +12,7 @@ from oscar_bitsby import __version__
 from . import api, control, overview, pages
 from .account import DEFAULT_PORT, HOST, Account, Options
 from .answers import Answer, json_answer, not_found_page
-from .forms import parse_form
+from .parameters import parse_form
 
 LARGEST_BODY = 1024 * 1024
 PAY_PREFIX = "/invoices/pay/"
@@ -29,7 +29,7 @@ class SimulatorServer(ThreadingHTTPServer):
         self.account = Account(options)
         super().__init__((HOST, port), Handler)
         self.url = self.account.base_url = f"http://{HOST}:{self.server_port}"
-        self.account.courier.start()
+        self.account.webhooks.start()
 
     def server_bind(self) -> None:
         """Bind without asking the name service who we are, which can take seconds."""
@@ -39,7 +39,7 @@ class SimulatorServer(ThreadingHTTPServer):
     def server_close(self) -> None:
         """Free the port and deliver nothing more."""
         super().server_close()
-        self.account.courier.stop()
+        self.account.webhooks.stop()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report our own errors, but not clients that hang up."""
@@ -119,12 +119,12 @@ class Handler(BaseHTTPRequestHandler):
     ) -> Answer | None:
         """Answer an API request, well or badly; None means to hang up."""
         authorized = account.authorizes(self.headers.get("Authorization", ""))
-        accepted = account.gate.admit(arrived, path, form or {}, authorized)
+        accepted = account.traffic.admit(arrived, path, form or {}, authorized)
         if not authorized:
             return json_answer(api.error(api.WRONG_TOKEN))
         if not accepted:
             return json_answer(api.error(api.TOO_FREQUENT))
-        fault = account.gate.next_fault(path)
+        fault = account.traffic.next_fault(path)
         if fault is not None:
             if fault.kind in ("status", "body"):
                 return Answer(fault.http_status, fault.body.encode(), fault.content_type)

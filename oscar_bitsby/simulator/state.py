@@ -1,4 +1,4 @@
-"""The ledger of the fake account: its clock, its invoices, the payments seen, and their rules."""
+"""The state of the fake account: its clock, its invoices, the payments seen, and their rules."""
 
 import heapq
 import itertools
@@ -78,7 +78,7 @@ class Payment:
     invoice: Invoice | None = None
 
 
-class Ledger:
+class State:
     """Everything the account knows. Callers hold ``lock`` for as long as they read or change it."""
 
     def __init__(

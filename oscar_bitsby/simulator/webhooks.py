@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from oscar_bitsby import __version__
 
-from .shapes import stamp
+from .serializers import stamp
 from .state import Clock, Refused
 
 TIMEOUT_SECONDS = 10.0
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 10.0
 REDELIVERY_MINUTES = (5, 15, 30, 60, 180, 360, 720, 1440)
 
 
-def as_webhook_url(text: str) -> str:
+def parse_webhook_url(text: str) -> str:
     """Accept an http or https address; raise ValueError for anything else."""
     parts = urlsplit(text)
     # Reading the port checks it.
@@ -54,7 +54,7 @@ def post_json(url: str, body: bytes, timeout: float = TIMEOUT_SECONDS) -> int | 
         return None
 
 
-class Courier:
+class WebhookSender:
     """Keeps what is to be delivered and when; each attempt runs in a thread of its own."""
 
     def __init__(self, clock: Clock, speed: float, url: str | None, enabled: bool) -> None:
@@ -65,7 +65,7 @@ class Courier:
         self._stopping = False
         self._era = 0
         self.reset()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
     def start(self) -> None:
         """Begin to deliver."""

@@ -81,7 +81,7 @@ def start() -> Iterator[Callable[..., Simulator]]:
         session = requests.Session()
         session.trust_env = False
         running.append((server, thread, session))
-        server.account.gate.limit = 0
+        server.account.traffic.limit = 0
         return Simulator(server, session)
 
     yield begin

@@ -232,7 +232,7 @@ def test_payments_can_be_filtered(simulator):
 
 
 def test_billing_and_statistics(simulator):
-    """The account's figures have the documented shapes and count what is in the ledger."""
+    """The account's figures have the documented shapes and count what is stored."""
     paid = simulator.create(amountFiat="10")
     simulator.create(amountFiat="10", currencyFiat="EUR")
     simulator.control("pay", {"invoiceId": paid["id"]})

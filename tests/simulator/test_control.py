@@ -81,8 +81,8 @@ def test_reset_goes_back_to_the_start(start):
         "requests": [],
         "deliveries": [],
     }
-    assert simulator.account.gate.next_fault("/invoices/list") is None
-    assert simulator.account.gate.limit == 1.0
+    assert simulator.account.traffic.next_fault("/invoices/list") is None
+    assert simulator.account.traffic.limit == 1.0
 
 
 def test_webhook_settings(simulator):

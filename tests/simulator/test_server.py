@@ -181,7 +181,7 @@ def test_impatient_clients_leave_no_noise(simulator, capfd):
 
 def test_our_own_errors_are_reported(simulator, capfd, monkeypatch):
     """A mistake in the simulator shows on stderr and does not end it."""
-    monkeypatch.setattr(simulator.account.gate, "admit", None)
+    monkeypatch.setattr(simulator.account.traffic, "admit", None)
     with pytest.raises(requests.ConnectionError):
         simulator.call("/invoices/list")
     assert "TypeError" in capfd.readouterr().err

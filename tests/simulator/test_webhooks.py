@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from oscar_bitsby.simulator.webhooks import REDELIVERY_MINUTES, as_webhook_url, post_json
+from oscar_bitsby.simulator.webhooks import REDELIVERY_MINUTES, parse_webhook_url, post_json
 
 from .conftest import PROJECT, eventually
 
@@ -83,7 +83,7 @@ def test_only_200_counts_as_delivered(start, shop, status):
     simulator.control("advance", {"seconds": 10})
     assert shop.next() == first
     eventually(lambda: statuses(simulator) == [status, 200])
-    assert simulator.account.courier._queue == []
+    assert simulator.account.webhooks._queue == []
 
 
 def test_redelivery_ends_after_the_last_wait(start, shop):
@@ -96,7 +96,7 @@ def test_redelivery_ends_after_the_last_wait(start, shop):
         simulator.control("advance", {"seconds": minutes * 60})
     attempts = [one["attempt"] for one in simulator.control("state")["deliveries"]]
     assert attempts == list(range(1, USED_UP + 1))
-    assert simulator.account.courier._queue == []
+    assert simulator.account.webhooks._queue == []
 
 
 def test_speed_shortens_the_waits(start, shop):
@@ -138,7 +138,7 @@ def test_turning_webhooks_off_ends_the_redelivery(start, shop):
     eventually(lambda: statuses(simulator) == [500])
     simulator.control("webhooks", {"enabled": False})
     simulator.control("advance", {"seconds": 300})
-    eventually(lambda: simulator.account.courier._queue == [])
+    eventually(lambda: simulator.account.webhooks._queue == [])
     assert statuses(simulator) == [500]
 
 
@@ -156,16 +156,16 @@ def test_redelivery_on_demand(start, shop):
 
 def test_attempts_of_a_forgotten_time_are_not_noted(start, shop):
     """What was under way before a reset leaves no trace after it."""
-    courier = start(webhook_url=shop.url).account.courier
-    courier._attempt(shop.url, b"{}", era=0, invoice_id="old", tries=0)
-    assert courier.deliveries() == []
+    webhooks = start(webhook_url=shop.url).account.webhooks
+    webhooks._attempt(shop.url, b"{}", era=0, invoice_id="old", tries=0)
+    assert webhooks.deliveries() == []
 
 
 @pytest.mark.parametrize("url", ["ftp://shop/", "shop", "http://", "http://shop:x/", "http://a:0/"])
 def test_webhook_urls_are_checked(url):
     """An address that nothing can be posted to is refused."""
     with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
-        as_webhook_url(url)
+        parse_webhook_url(url)
 
 
 def test_https_failures_are_no_status(shop):

@@ -1,4 +1,4 @@
-"""The JSON shapes of the wire: how invoices, payments, wallets and deliveries are written."""
+"""How invoices, payments, wallets and webhook deliveries are written as JSON."""
 
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal

@@ -70,47 +70,47 @@ def optional(fields: Mapping[str, str], name: str, parse: Callable[[str], T]) ->
         raise Refused(f"Parameter {name} is invalid") from None
 
 
-def as_uuid(text: str) -> str:
+def parse_uuid(text: str) -> str:
     """Accept a UUID with its hyphens."""
     return _matching(_UUID, text).lower()
 
 
-def as_date(text: str) -> date:
+def parse_date(text: str) -> date:
     """Accept a day as YYYY-MM-DD."""
     return date.fromisoformat(_matching(_DATE, text))
 
 
-def as_integer(text: str) -> int:
+def parse_integer(text: str) -> int:
     """Accept zero or more."""
     return int(_matching(_INTEGER, text))
 
 
-def as_count(text: str) -> int:
+def parse_count(text: str) -> int:
     """Accept one or more."""
-    return _positive(as_integer(text))
+    return _positive(parse_integer(text))
 
 
-def as_crypto_amount(text: str) -> Decimal:
+def parse_crypto_amount(text: str) -> Decimal:
     """Accept a positive amount with at most 8 decimals."""
     return _positive(Decimal(_matching(_DECIMAL, text)))
 
 
-def as_fiat_amount(text: str) -> Decimal:
+def parse_fiat_amount(text: str) -> Decimal:
     """Accept a positive amount, rounded to the cent."""
     return _positive(Decimal(_matching(_DECIMAL, text)).quantize(CENT, ROUND_HALF_UP))
 
 
-def as_hours(text: str) -> Decimal:
+def parse_hours(text: str) -> Decimal:
     """Accept one of the documented times to pay, however its decimals are written."""
     return _one_of(HOURS_TO_PAY, Decimal(_matching(_DECIMAL, text)))
 
 
-def as_currency(text: str) -> str:
+def parse_currency(text: str) -> str:
     """Accept a currency that invoices can be made out in."""
     return _one_of(tuple(FIAT_IN_USD), text)
 
 
-def as_status(text: str) -> str:
+def parse_status(text: str) -> str:
     """Accept one of the four statuses of invoices."""
     return _one_of(STATUSES, text)
 

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from oscar_bitsby.simulator import forms
+from oscar_bitsby.simulator import parameters
 from oscar_bitsby.simulator.state import Refused
 
 MULTIPART = 'multipart/form-data; boundary="b 1"'
@@ -20,19 +20,19 @@ def test_multipart_fields_are_read_as_sent():
         b'Content-Disposition: form-data; name="b"\r\n\r\none\r\n\r\n--two\n',
         b'content-disposition: form-data; name="c"\r\nContent-Type: text/plain\r\n\r\n\xe2\x98\x83',
     )
-    assert forms.parse_form(MULTIPART, body) == {"a": "", "b": "one\r\n\r\n--two\n", "c": "☃"}
+    assert parameters.parse_form(MULTIPART, body) == {"a": "", "b": "one\r\n\r\n--two\n", "c": "☃"}
 
 
 def test_urlencoded_fields_are_read():
     """A urlencoded form is taken as well."""
     kind = "application/x-www-form-urlencoded; charset=utf-8"
-    assert forms.parse_form(kind, b"a=1%202&b=") == {"a": "1 2", "b": ""}
+    assert parameters.parse_form(kind, b"a=1%202&b=") == {"a": "1 2", "b": ""}
 
 
 def test_no_body_means_no_fields():
     """A request without parameters needs no body."""
-    assert forms.parse_form("", b"") == {}
-    assert forms.parse_form(MULTIPART, b"--b 1--\r\n") == {}
+    assert parameters.parse_form("", b"") == {}
+    assert parameters.parse_form(MULTIPART, b"--b 1--\r\n") == {}
 
 
 @pytest.mark.parametrize(
@@ -51,24 +51,24 @@ def test_no_body_means_no_fields():
 def test_malformed_forms_are_refused(kind, body):
     """A body that is no whole form is a ValueError and nothing else."""
     with pytest.raises(ValueError):  # noqa: PT011 - the text is of no interest
-        forms.parse_form(kind, body)
+        parameters.parse_form(kind, body)
 
 
 @pytest.mark.parametrize(
     ("parse", "text", "value"),
     [
-        (forms.as_fiat_amount, "10.555", Decimal("10.56")),
-        (forms.as_fiat_amount, "10", Decimal("10.00")),
-        (forms.as_crypto_amount, "0.00000001", Decimal("0.00000001")),
-        (forms.as_hours, "0.50", Decimal("0.5")),
-        (forms.as_hours, "12.0", Decimal("12")),
-        (forms.as_currency, "RUB", "RUB"),
-        (forms.as_status, "canceled", "canceled"),
-        (forms.as_date, "2024-02-29", date(2024, 2, 29)),
-        (forms.as_integer, "0", 0),
-        (forms.as_count, "50", 50),
+        (parameters.parse_fiat_amount, "10.555", Decimal("10.56")),
+        (parameters.parse_fiat_amount, "10", Decimal("10.00")),
+        (parameters.parse_crypto_amount, "0.00000001", Decimal("0.00000001")),
+        (parameters.parse_hours, "0.50", Decimal("0.5")),
+        (parameters.parse_hours, "12.0", Decimal("12")),
+        (parameters.parse_currency, "RUB", "RUB"),
+        (parameters.parse_status, "canceled", "canceled"),
+        (parameters.parse_date, "2024-02-29", date(2024, 2, 29)),
+        (parameters.parse_integer, "0", 0),
+        (parameters.parse_count, "50", 50),
         (
-            forms.as_uuid,
+            parameters.parse_uuid,
             "9DEEA1E2-0C08-41A3-BDC2-A34EADA3892D",
             "9deea1e2-0c08-41a3-bdc2-a34eada3892d",
         ),
@@ -82,25 +82,31 @@ def test_documented_values_are_accepted(parse, text, value):
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        *((forms.as_fiat_amount, text) for text in ("0", "0.004", "-1", "1e3", "NaN", "1,5", "")),
-        *((forms.as_crypto_amount, text) for text in ("0", "0.000000001", "+1", "\u0661", "1 ")),
-        *((forms.as_hours, text) for text in ("2", "24", "0", "one")),
-        *((forms.as_currency, text) for text in ("usd", "GBP", "")),
-        (forms.as_status, "cancelled"),
-        *((forms.as_date, text) for text in ("2024-02-30", "20240229", "29.02.2024")),
-        *((forms.as_integer, text) for text in ("-1", "1.0", "", "9" * 5000)),
-        (forms.as_count, "0"),
-        *((forms.as_uuid, text) for text in ("9deea1e20c0841a3bdc2a34eada3892d", "", "1")),
+        *(
+            (parameters.parse_fiat_amount, text)
+            for text in ("0", "0.004", "-1", "1e3", "NaN", "1,5", "")
+        ),
+        *(
+            (parameters.parse_crypto_amount, text)
+            for text in ("0", "0.000000001", "+1", "\u0661", "1 ")
+        ),
+        *((parameters.parse_hours, text) for text in ("2", "24", "0", "one")),
+        *((parameters.parse_currency, text) for text in ("usd", "GBP", "")),
+        (parameters.parse_status, "cancelled"),
+        *((parameters.parse_date, text) for text in ("2024-02-30", "20240229", "29.02.2024")),
+        *((parameters.parse_integer, text) for text in ("-1", "1.0", "", "9" * 5000)),
+        (parameters.parse_count, "0"),
+        *((parameters.parse_uuid, text) for text in ("9deea1e20c0841a3bdc2a34eada3892d", "", "1")),
     ],
 )
 def test_other_values_are_refused(parse, text):
     """What the documentation does not allow is refused with the name of the parameter."""
     with pytest.raises(Refused, match="Parameter it is invalid"):
-        forms.optional({"it": text}, "it", parse)
+        parameters.optional({"it": text}, "it", parse)
 
 
 def test_missing_parameters():
     """Only a mandatory parameter may not be missing."""
-    assert forms.optional({}, "it", forms.as_uuid) is None
+    assert parameters.optional({}, "it", parameters.parse_uuid) is None
     with pytest.raises(Refused, match="Parameter it is missing"):
-        forms.required({}, "it", forms.as_uuid)
+        parameters.required({}, "it", parameters.parse_uuid)

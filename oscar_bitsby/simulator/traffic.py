@@ -1,4 +1,4 @@
-"""The gate in front of the API: the rate limit, faults ordered by tests, the log of requests."""
+"""The traffic in front of the API: the rate limit, faults ordered by tests, the log of requests."""
 
 import threading
 from collections import deque
@@ -61,7 +61,7 @@ class Fault:
         return 500 if self.kind == "status" else 200
 
 
-class Gate:
+class Traffic:
     """Decides which requests get in; safe to use from many threads."""
 
     def __init__(self) -> None:
