@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from .account import DEFAULT_PORT, Options
 from .parameters import parse_count, parse_uuid
-from .server import make_server
+from .server import SimulatorServer
 from .webhooks import parse_webhook_url
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the simulator until SIGTERM or Ctrl-C; return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        server = make_server(
+        server = SimulatorServer(
             options.port,
             Options(
                 webhook_url=options.webhook_url,
@@ -34,17 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as err:
         print(f"Cannot listen on port {options.port}: {err.strerror}", file=sys.stderr)
         return 1
-    before = signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         print(f"Bitsby simulator listening on {server.url}", flush=True)
         server.serve_forever(poll_interval=0.1)
     except KeyboardInterrupt:
         pass
     finally:
-        # A second signal must not break off the clean end.
+        # A second signal must not interrupt the shutdown.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         server.server_close()
-        signal.signal(signal.SIGTERM, before)
+        server.account.webhooks.stop()
     return 0
 
 

@@ -1,6 +1,5 @@
 """Control for tests: look inside the simulator, play the buyer, move the clock, break things."""
 
-import json
 import math
 from collections.abc import Callable
 from decimal import Decimal
@@ -8,7 +7,6 @@ from typing import Any
 
 from . import parameters, serializers
 from .account import SEED_PROJECT_ID, Account
-from .answers import Answer, json_answer
 from .state import Invoice, Refused
 from .traffic import Fault
 from .wallets import WALLETS, WALLETS_BY_ID
@@ -16,26 +14,11 @@ from .webhooks import parse_webhook_url
 
 Json = dict[str, Any]
 
-PREFIX = "/_control/"
 MOST_SEEDED = 100_000
 
 
-def answer(account: Account, method: str, path: str, body: bytes) -> Answer:
-    """Do what a control request asks for; what cannot be done is a 400 that says why."""
-    commands = COMMANDS if method == "POST" else {"state": _state}
-    command = commands.get(path.removeprefix(PREFIX))
-    if command is None:
-        return json_answer({"error": "Unknown command"}, 404)
-    try:
-        order = json.loads(body) if body else {}
-        if not isinstance(order, dict):
-            raise Refused("The body is a JSON object")
-        return json_answer(command(account, order))
-    except (Refused, ValueError, OverflowError) as err:
-        return json_answer({"error": str(err)}, 400)
-
-
-def _state(account: Account, order: Json) -> Json:
+def read_state(account: Account, order: Json) -> Json:
+    """Return everything that the account holds and that was sent and received."""
     state, webhooks = account.state, account.webhooks
     with state.lock:
         return {

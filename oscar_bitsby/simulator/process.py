@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .control import PREFIX
-
+# Below it are the commands for tests.
+CONTROL_PREFIX = "/_control/"
 END_TIMEOUT_SECONDS = 10.0
 
 
@@ -36,7 +36,7 @@ class RunningSimulator:
         method, body = ("GET", None) if payload is None else ("POST", json.dumps(payload))
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=30)
         try:
-            connection.request(method, PREFIX + path.removeprefix(PREFIX), body)
+            connection.request(method, CONTROL_PREFIX + path.removeprefix(CONTROL_PREFIX), body)
             with connection.getresponse() as response:
                 answer: dict[str, Any] = json.loads(response.read())
                 if response.status != 200:

@@ -26,6 +26,11 @@ class Wallet:
     cryptocurrency: str
     address: str
 
+    @property
+    def chain_name(self) -> str:
+        """The name of the blockchain for people."""
+        return "BNB Smart Chain" if self.blockchain == "bnbSmartChain" else self.blockchain.title()
+
 
 FIAT_IN_USD = {"USD": Decimal("1"), "EUR": Decimal("1.08"), "RUB": Decimal("0.011")}
 
@@ -36,30 +41,17 @@ COINS = {
     "btc": Coin(usd=Decimal("62500"), step=SATOSHI),
 }
 
-_EVM_ADDRESS = "0x1427ca2c71bCa28f0B619b70E3F112065D5411aC"
+_EVM = "0x1427ca2c71bCa28f0B619b70E3F112065D5411aC"
+_TRON = "TKbstUwMzLrfTAGL4erYb7gc7ghmHQ9zG7"
+_BITCOIN = "bc1qd9hs6dal8k2x0l8zhsgywqyvn9tpj3mrkk430t"
 
+# id, name, blockchain, cryptocurrency, address
 WALLETS = (
-    Wallet(
-        "c27b0847-40c9-4f1e-87f5-9c3d4999dfc1", "usdt-bnb", "bnbSmartChain", "usdt", _EVM_ADDRESS
-    ),
-    Wallet(
-        "a4c9e2ee-9a03-43e5-a1a1-00caf679d16a", "usdt-ethereum", "ethereum", "usdt", _EVM_ADDRESS
-    ),
-    Wallet(
-        "47aa71e2-07a0-482e-9172-7114d7376ba0",
-        "usdt-tron",
-        "tron",
-        "usdt",
-        "TKbstUwMzLrfTAGL4erYb7gc7ghmHQ9zG7",
-    ),
-    Wallet("d7169f3a-f354-4f84-b85e-cf63e0a53367", "ethereum", "ethereum", "eth", _EVM_ADDRESS),
-    Wallet(
-        "dee35e92-a2e2-4b12-be8c-e5505c62f1d6",
-        "btc",
-        "bitcoin",
-        "btc",
-        "bc1qd9hs6dal8k2x0l8zhsgywqyvn9tpj3mrkk430t",
-    ),
+    Wallet("c27b0847-40c9-4f1e-87f5-9c3d4999dfc1", "usdt-bnb", "bnbSmartChain", "usdt", _EVM),
+    Wallet("a4c9e2ee-9a03-43e5-a1a1-00caf679d16a", "usdt-ethereum", "ethereum", "usdt", _EVM),
+    Wallet("47aa71e2-07a0-482e-9172-7114d7376ba0", "usdt-tron", "tron", "usdt", _TRON),
+    Wallet("d7169f3a-f354-4f84-b85e-cf63e0a53367", "ethereum", "ethereum", "eth", _EVM),
+    Wallet("dee35e92-a2e2-4b12-be8c-e5505c62f1d6", "btc", "bitcoin", "btc", _BITCOIN),
 )
 
 WALLETS_BY_ID = {wallet.id: wallet for wallet in WALLETS}

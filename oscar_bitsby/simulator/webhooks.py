@@ -6,9 +6,10 @@ import json
 import threading
 from collections import Counter
 from datetime import datetime, timedelta
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
+
+import requests
 
 from oscar_bitsby import __version__
 
@@ -16,6 +17,11 @@ from .serializers import stamp
 from .state import Clock, Refused
 
 TIMEOUT_SECONDS = 10.0
+HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": f"oscar-bitsby-simulator/{__version__}",
+    "Connection": "close",
+}
 # Each wait is counted from the attempt before it.
 REDELIVERY_MINUTES = (5, 15, 30, 60, 180, 360, 720, 1440)
 
@@ -29,29 +35,25 @@ def parse_webhook_url(text: str) -> str:
     return text
 
 
-def post_json(url: str, body: bytes, timeout: float = TIMEOUT_SECONDS) -> int | None:
+def post_json(url: str, body: bytes) -> int | None:
     """Post to a shop and return the HTTP status, or None if there was no answer.
 
     Redirects are not followed and proxies not used.
     """
-    parts = urlsplit(url)
-    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": f"oscar-bitsby-simulator/{__version__}",
-        "Connection": "close",
-    }
-    try:
-        connection = connect(parts.hostname or "", parts.port, timeout=timeout)
+    with requests.Session() as session:
+        session.trust_env = False
         try:
-            connection.request("POST", target, body, headers)
-            with connection.getresponse() as response:
-                return response.status
-        finally:
-            connection.close()
-    except (OSError, HTTPException, ValueError):
-        return None
+            return session.post(
+                url,
+                data=body,
+                headers=HEADERS,
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,
+                # Only the status counts: the body is not read.
+                stream=True,
+            ).status_code
+        except requests.RequestException:
+            return None
 
 
 class WebhookSender:

@@ -3,9 +3,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from .conftest import PROJECT
+from tests.simulator.support import OTHER_PROJECT as OTHER
+from tests.simulator.support import PROJECT
 
-OTHER = "00000000-0000-4000-8000-000000000000"
 INVOICE_KEYS = [
     "id",
     "uid",
@@ -123,7 +123,7 @@ def test_invoices_can_be_filtered(simulator):
 
 def test_date_filters_include_their_ends(simulator):
     """Lists take the days from startDate to endDate, both included."""
-    now = simulator.account.clock.now()
+    now = datetime.strptime(simulator.control("state")["now"], "%Y-%m-%d %H:%M:%S")
     # Away from midnight, so that the day does not change under the test.
     noon = now.replace(hour=12, minute=0, second=0) + timedelta(days=1)
     simulator.control("advance", {"seconds": (noon - now).total_seconds()})

@@ -1,10 +1,8 @@
 import pytest
 
 from oscar_bitsby.simulator.process import ControlError
-
-from .conftest import PROJECT
-
-OTHER = "00000000-0000-4000-8000-000000000000"
+from tests.simulator.support import OTHER_PROJECT as OTHER
+from tests.simulator.support import PROJECT
 
 
 def test_state_shows_everything_but_the_token(start):
@@ -81,8 +79,8 @@ def test_reset_goes_back_to_the_start(start):
         "requests": [],
         "deliveries": [],
     }
-    assert simulator.account.traffic.next_fault("/invoices/list") is None
-    assert simulator.account.traffic.limit == 1.0
+    assert simulator.call("/invoices/list")["result"] == "success"
+    assert simulator.call("/invoices/list")["data"] == "Requests too frequent"
 
 
 def test_webhook_settings(simulator):

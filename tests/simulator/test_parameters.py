@@ -6,53 +6,6 @@ import pytest
 from oscar_bitsby.simulator import parameters
 from oscar_bitsby.simulator.state import Refused
 
-MULTIPART = 'multipart/form-data; boundary="b 1"'
-
-
-def multipart(*parts: bytes) -> bytes:
-    return b"".join(b"--b 1\r\n" + part + b"\r\n" for part in parts) + b"--b 1--\r\n"
-
-
-def test_multipart_fields_are_read_as_sent():
-    """Empty values, line ends and UTF-8 in a multipart form survive."""
-    body = multipart(
-        b'Content-Disposition: form-data; name="a"\r\n\r\n',
-        b'Content-Disposition: form-data; name="b"\r\n\r\none\r\n\r\n--two\n',
-        b'content-disposition: form-data; name="c"\r\nContent-Type: text/plain\r\n\r\n\xe2\x98\x83',
-    )
-    assert parameters.parse_form(MULTIPART, body) == {"a": "", "b": "one\r\n\r\n--two\n", "c": "☃"}
-
-
-def test_urlencoded_fields_are_read():
-    """A urlencoded form is taken as well."""
-    kind = "application/x-www-form-urlencoded; charset=utf-8"
-    assert parameters.parse_form(kind, b"a=1%202&b=") == {"a": "1 2", "b": ""}
-
-
-def test_no_body_means_no_fields():
-    """A request without parameters needs no body."""
-    assert parameters.parse_form("", b"") == {}
-    assert parameters.parse_form(MULTIPART, b"--b 1--\r\n") == {}
-
-
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        ("application/json", b"{}"),
-        ("multipart/form-data", b"--b 1--\r\n"),
-        (MULTIPART, b"nonsense"),
-        (MULTIPART, multipart(b'Content-Disposition: form-data; name="a"\r\n\r\n1')[:-8]),
-        (MULTIPART, multipart(b"Content-Disposition: form-data\r\n\r\n1")),
-        (MULTIPART, multipart(b'Content-Disposition: form-data; name="a"')),
-        (MULTIPART, multipart(b'Content-Disposition: form-data; name="a"\r\n\r\n\xff')),
-        ("application/x-www-form-urlencoded", b"a=\xff"),
-    ],
-)
-def test_malformed_forms_are_refused(kind, body):
-    """A body that is no whole form is a ValueError and nothing else."""
-    with pytest.raises(ValueError):  # noqa: PT011 - the text is of no interest
-        parameters.parse_form(kind, body)
-
 
 @pytest.mark.parametrize(
     ("parse", "text", "value"),

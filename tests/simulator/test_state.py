@@ -5,8 +5,7 @@ import pytest
 
 from oscar_bitsby.simulator.state import Clock, Refused, State
 from oscar_bitsby.simulator.wallets import WALLETS
-
-from .conftest import PROJECT
+from tests.simulator.support import PROJECT
 
 HOUR = Decimal("1")
 USDT = WALLETS[0]
