@@ -18,21 +18,12 @@ T = TypeVar("T")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the simulator until SIGTERM or Ctrl-C; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    port = options.pop("port")
     try:
-        server = SimulatorServer(
-            options.port,
-            Options(
-                webhook_url=options.webhook_url,
-                webhooks=options.webhooks,
-                token=options.token,
-                speed=options.speed,
-                project_id=options.project_id,
-                page_size=options.page_size,
-            ),
-        )
+        server = SimulatorServer(port, Options(**options))
     except OSError as err:
-        print(f"Cannot listen on port {options.port}: {err.strerror}", file=sys.stderr)
+        print(f"Cannot listen on port {port}: {err.strerror}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -67,13 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--webhook-url",
         type=_checked(parse_webhook_url, "an http or https URL"),
-        help="where the shop takes deliveries",
+        help="the shop's webhook address",
     )
     add(
         "--no-webhooks",
         dest="webhooks",
         action="store_false",
-        help="start with webhooks turned off",
+        help="start with webhooks off",
     )
     add(
         "--token",
@@ -84,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--speed",
         type=_checked(_speed, "a factor from 0.001 to 1000000"),
         default=1.0,
-        help="how much faster invoices expire and webhooks are sent again (default: 1)",
+        help="how many times faster invoices expire and webhooks are retried (default: 1)",
     )
     add(
         "--project-id",

@@ -1,4 +1,4 @@
-"""The documented endpoints of the API, over the state."""
+"""The documented endpoints of the API."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -30,17 +30,17 @@ DEFAULT_LIMIT = 10
 
 
 def success(data: object) -> dict[str, Any]:
-    """Wrap what was asked for."""
+    """Return a successful reply."""
     return {"result": "success", "data": data}
 
 
 def error(text: str) -> dict[str, Any]:
-    """Wrap the reason for a refusal."""
+    """Return an error reply."""
     return {"result": "error", "data": text}
 
 
 def answer(account: Account, path: str, fields: Fields) -> dict[str, Any]:
-    """Do what a request to one of the ENDPOINTS asks for and return the reply."""
+    """Run one of the ENDPOINTS and return its reply."""
     try:
         with account.state.lock:
             return success(ENDPOINTS[path](account, fields))

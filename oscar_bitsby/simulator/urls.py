@@ -1,4 +1,4 @@
-"""The addresses of the pages, of the control for tests, and of the API."""
+"""The URLs of the pages, of the commands of tests, and of the API."""
 
 from django.urls import path, re_path
 
@@ -9,6 +9,6 @@ urlpatterns = [
     path("webhooks", views.switch_webhooks),
     path("invoices/pay/<path:uid>", views.payment_page),
     path("_control/<path:command>", views.control),
-    # The API refuses and logs unknown addresses, too.
+    # Unknown ones are API requests, too: they are logged and refused.
     re_path("", views.call_api),
 ]

@@ -1,4 +1,4 @@
-"""The HTTP side: the API, the control for tests, and the pages where a person plays the buyer."""
+"""The HTTP side: the API, the commands of tests, and the pages that people open."""
 
 import json
 import socket
@@ -58,7 +58,7 @@ def refuse_other_sites(
 
 
 def call_api(request: HttpRequest) -> HttpResponse:
-    """Answer an API request, or misbehave as a test has ordered."""
+    """Answer an API request, or do what a fault says that a test has set."""
     arrived = time.monotonic()
     account, path = _account(request), request.path_info
     if request.method != "POST":
@@ -91,15 +91,15 @@ def call_api(request: HttpRequest) -> HttpResponse:
 
 
 def control(request: HttpRequest, command: str) -> JsonResponse:
-    """Do what a test orders; what cannot be done is a 400 that says why."""
+    """Run a command of a test; answer 400 with the reason if that is not possible."""
     run = (COMMANDS if request.method == "POST" else {"state": read_state}).get(command)
     if run is None:
         return JsonResponse({"error": "Unknown command"}, status=404)
     try:
-        order: Json = json.loads(request.body or b"{}")
-        if not isinstance(order, dict):
+        data: Json = json.loads(request.body or b"{}")
+        if not isinstance(data, dict):
             raise Refused("The body is a JSON object")
-        return JsonResponse(run(_account(request), order))
+        return JsonResponse(run(_account(request), data))
     except (Refused, ValueError, OverflowError) as err:
         return JsonResponse({"error": str(err)}, status=400)
 
@@ -123,13 +123,13 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def switch_webhooks(request: HttpRequest) -> HttpResponse:
-    """Turn webhooks on or off, as the button says."""
+    """Turn webhooks on or off."""
     _account(request).webhooks.enabled = request.POST.get("enabled") == "1"
     return _redirect("/")
 
 
 def payment_page(request: HttpRequest, uid: str) -> HttpResponse:
-    """Show what to pay, or do what a button of the page says."""
+    """Show what to pay and count the view, or do what a button of the page says."""
     account = _account(request)
     with account.state.lock:
         try:

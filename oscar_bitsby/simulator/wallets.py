@@ -1,4 +1,4 @@
-"""The merchant's wallets and the invented exchange rates: what an amount costs in each coin."""
+"""The merchant's wallets and the invented exchange rates."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Coin:
 
 @dataclass(frozen=True)
 class Wallet:
-    """One address of the merchant that takes one coin on one chain."""
+    """An address of the merchant for one coin on one chain."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class Wallet:
 FIAT_IN_USD = {"USD": Decimal("1"), "EUR": Decimal("1.08"), "RUB": Decimal("0.011")}
 
 COINS = {
-    # On most chains a usdt has six decimals: a finer amount could never be sent.
+    # On most chains a usdt has six decimals: a finer amount cannot be sent.
     "usdt": Coin(usd=Decimal("1"), step=Decimal("0.000001")),
     "eth": Coin(usd=Decimal("3400"), step=SATOSHI),
     "btc": Coin(usd=Decimal("62500"), step=SATOSHI),
@@ -73,8 +73,8 @@ def amount_to_reserve(
 ) -> Decimal:
     """Return the crypto amount that an invoice asks for on ``wallet``.
 
-    ``taken`` holds the (wallet id, amount) pairs of live invoices. The last digits are raised until
-    the pair is free, because the exact amount is all that tells whose payment it is.
+    ``taken`` holds the (wallet id, amount) pairs of unpaid invoices. The amount is raised until it
+    is free, because only the exact amount identifies the invoice of a payment.
     """
     coin = COINS[wallet.cryptocurrency]
     price = (amount * FIAT_IN_USD[currency] / coin.usd).quantize(coin.step, ROUND_HALF_UP)

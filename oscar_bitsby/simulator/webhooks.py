@@ -1,4 +1,4 @@
-"""Delivery of webhooks: in the background, and again and again while the shop refuses."""
+"""Deliver webhooks in the background, and again while the shop refuses them."""
 
 import heapq
 import itertools
@@ -57,7 +57,7 @@ def post_json(url: str, body: bytes) -> int | None:
 
 
 class WebhookSender:
-    """Keeps what is to be delivered and when; each attempt runs in a thread of its own."""
+    """Delivers at the due time; each attempt runs in its own thread."""
 
     def __init__(self, clock: Clock, speed: float, url: str | None, enabled: bool) -> None:
         self._clock = clock
@@ -70,11 +70,11 @@ class WebhookSender:
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start delivering."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Deliver nothing more."""
+        """Stop delivering."""
         with self._change:
             self._stopping = True
             self._change.notify_all()
@@ -82,7 +82,7 @@ class WebhookSender:
             self._thread.join()
 
     def reset(self) -> None:
-        """Forget all deliveries and take the webhook settings of the start again."""
+        """Forget all deliveries and restore the settings at the start."""
         with self._change:
             self._era += 1
             self.url, self.enabled = self._at_start
@@ -94,19 +94,19 @@ class WebhookSender:
             self._change.notify_all()
 
     def wake(self) -> None:
-        """Look again what is due, because the clock was moved."""
+        """Check again what is due, because the clock was moved."""
         with self._change:
             self._change.notify_all()
 
     def send(self, invoice_id: str, body: dict[str, Any]) -> None:
-        """Take a delivery and return at once; while webhooks are off it gets lost."""
+        """Enqueue a delivery; while webhooks are off it is lost."""
         with self._change:
             self._bodies[invoice_id] = json.dumps(body).encode()
             if self.enabled and self.url:
                 self._enqueue(invoice_id, self._clock.now(), 0)
 
     def send_now(self, invoice_id: str) -> int | None:
-        """Deliver once more, wait, and return the status got; what is planned stays planned."""
+        """Deliver once more and return the status; scheduled deliveries stay."""
         with self._change:
             if not self.url:
                 raise Refused("No webhook URL is set")
@@ -147,7 +147,7 @@ class WebhookSender:
                     continue
                 seconds = (self._queue[0][0] - self._clock.now()).total_seconds()
                 if seconds > 0:
-                    # A wait of years overflows the lock; looking again each hour costs nothing.
+                    # A wait of years would overflow the lock.
                     self._change.wait(min(seconds, 3600.0))
                     continue
                 _, _, invoice_id, tries = heapq.heappop(self._queue)
