@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A second signal must not interrupt the shutdown.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         server.server_close()
-        server.account.webhooks.stop()
     return 0
 
 
@@ -49,45 +48,19 @@ def _parser() -> argparse.ArgumentParser:
         description="A fake Bitsby on 127.0.0.1 for development, demos and tests.",
     )
     add = parser.add_argument
-    add(
-        "--port",
-        type=_checked(_port, "a port from 0 to 65535"),
-        default=DEFAULT_PORT,
-        help="where to listen; 0 picks a free port (default: %(default)s)",
-    )
-    add(
-        "--webhook-url",
-        type=_checked(parse_webhook_url, "an http or https URL"),
-        help="the shop's webhook address",
-    )
-    add(
-        "--no-webhooks",
-        dest="webhooks",
-        action="store_false",
-        help="start with webhooks off",
-    )
-    add(
-        "--token",
-        type=_checked(_token, "a token"),
-        help="the only API key that is accepted (default: any)",
-    )
-    add(
-        "--speed",
-        type=_checked(_speed, "a factor from 0.001 to 1000000"),
-        default=1.0,
-        help="how many times faster invoices expire and webhooks are retried (default: 1)",
-    )
-    add(
-        "--project-id",
-        type=_checked(parse_uuid, "a UUID"),
-        help="the only project that exists (default: any)",
-    )
-    add(
-        "--page-size",
-        type=_checked(parse_count, "a number above zero"),
-        default=50,
-        help="the largest page that lists return (default: %(default)s)",
-    )
+    port = _checked(_port, "a port from 0 to 65535")
+    url = _checked(parse_webhook_url, "an http or https URL")
+    token = _checked(_token, "a token")
+    speed = _checked(_speed, "a factor from 0.001 to 1000000")
+    project = _checked(parse_uuid, "a UUID")
+    size = _checked(parse_count, "a number above zero")
+    add("--port", type=port, default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
+    add("--webhook-url", type=url, help="the webhook address of the shop")
+    add("--no-webhooks", dest="webhooks", action="store_false", help="start with webhooks off")
+    add("--token", type=token, help="the only API key that is accepted (default: any)")
+    add("--speed", type=speed, default=1.0, help="of expiry and webhook retries (default: 1)")
+    add("--project-id", type=project, help="the only project that exists (default: any)")
+    add("--page-size", type=size, default=50, help="the most that lists return (default: 50)")
     return parser
 
 

@@ -24,10 +24,8 @@ class SimulatorServer(ThreadedWSGIServer):
         logging.getLogger("django").setLevel(logging.CRITICAL)
         super().__init__((HOST, port), RequestHandler)
         self.url = f"http://{HOST}:{self.server_port}"
-        self.account = Account(options, self.url)
-        self.base_environ["simulator.account"] = self.account
+        self.base_environ["simulator.account"] = Account(options, self.url)
         self.set_app(get_wsgi_application())
-        self.account.webhooks.start()
 
 
 class RequestHandler(WSGIRequestHandler):
