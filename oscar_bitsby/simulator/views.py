@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -218,7 +219,7 @@ def _read_fields(request: HttpRequest) -> dict[str, str] | None:
             return None
         if request.content_type in FORM_TYPES:
             return request.POST.dict()
-    except (MultiPartParserError, UnreadablePostError):
+    except (BadRequest, SuspiciousOperation, MultiPartParserError, UnreadablePostError):
         return None
     return None if request.body else {}
 

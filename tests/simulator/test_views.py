@@ -60,6 +60,8 @@ def test_wrong_addresses_and_methods(simulator):
     [
         ("application/json", b"{}"),
         ("text/plain", b"limit=1"),
+        ("application/x-www-form-urlencoded; charset=latin-1", b"limit=1"),
+        ("application/x-www-form-urlencoded", b"&".join([b"limit=1"] * 1001)),
         ("multipart/form-data", b"--b--\r\n"),
         ("multipart/form-data; boundary=b", b'--b\r\ncontent-disposition: form-data; name="limit"'),
     ],
