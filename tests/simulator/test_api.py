@@ -192,8 +192,8 @@ def test_cancel(simulator):
     assert simulator.call("/invoices/cancel", invoiceId=OTHER) == refused("Invoice not found")
 
 
-def test_a_viewed_invoice_cannot_be_canceled(simulator):
-    """The first look at the payment page rules out canceling."""
+def test_viewed_invoice_cannot_be_canceled(simulator):
+    """An invoice cannot be canceled once its payment page was viewed."""
     invoice = simulator.create()
     simulator.http.get(invoice["url"], timeout=10)
     reply = simulator.call("/invoices/cancel", invoiceId=invoice["id"])

@@ -33,7 +33,7 @@ def test_state_shows_everything_but_the_token(start):
 
 
 def test_paying_late_stays_unbound(simulator):
-    """Money for an expired invoice arrives, and no more."""
+    """A payment for an expired invoice arrives and is not bound."""
     invoice = simulator.create()
     assert simulator.control("expire", {"invoiceId": invoice["id"]}) == {"status": "expired"}
     answer = simulator.control("pay", {"uid": invoice["uid"], "hash": "beef"})
@@ -100,7 +100,7 @@ def test_rate_limit_can_be_set(simulator):
 
 
 @pytest.mark.parametrize(
-    ("command", "order", "problem"),
+    ("command", "data", "problem"),
     [
         ("pay", {}, "invoiceId or uid is missing"),
         ("pay", {"uid": "nothing"}, "Invoice not found"),
@@ -122,10 +122,10 @@ def test_rate_limit_can_be_set(simulator):
         ("dance", {}, "Unknown command"),
     ],
 )
-def test_senseless_orders_are_refused(simulator, command, order, problem):
-    """An order that cannot be carried out says why."""
+def test_invalid_commands_are_refused(simulator, command, data, problem):
+    """A command that cannot run is refused with the reason."""
     with pytest.raises(ControlError, match=problem):
-        simulator.control(command, order)
+        simulator.control(command, data)
 
 
 def test_amounts_are_checked(simulator):
@@ -147,7 +147,7 @@ def test_redelivery_needs_a_delivery_and_an_address(simulator):
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"\xff"])
-def test_orders_are_json_objects(simulator, body):
+def test_commands_take_json_objects(simulator, body):
     """Anything but a JSON object is refused."""
     answer = simulator.http.post(f"{simulator.url}/_control/advance", data=body, timeout=10)
     assert answer.status_code == 400

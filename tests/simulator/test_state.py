@@ -21,14 +21,14 @@ def make(state, amount="10", hours=HOUR):
 
 
 def test_live_invoices_of_the_same_amount_reserve_different_amounts(state):
-    """Whose payment it is can be told by its amount on every wallet."""
+    """The amount identifies the invoice of a payment on every wallet."""
     invoices = [make(state) for _ in range(5)]
     for wallet in WALLETS:
         assert len({invoice.reserved[wallet.id] for invoice in invoices}) == 5
 
 
 def test_closed_invoices_free_their_amounts(state):
-    """The amount of a canceled or expired invoice is asked for again."""
+    """The amount of a canceled or expired invoice is reserved again."""
     first = make(state)
     state.cancel(first.id)
     second = make(state)
@@ -36,7 +36,7 @@ def test_closed_invoices_free_their_amounts(state):
     assert make(state).reserved == second.reserved == first.reserved
 
 
-def test_exact_amount_pays_the_invoice_that_waits_for_it(state):
+def test_exact_amount_pays_the_invoice_that_reserved_it(state):
     """A transfer is matched by wallet and exact amount."""
     first, second = make(state), make(state)
     payment = state.transfer(USDT, second.reserved[USDT.id])
@@ -61,7 +61,7 @@ def test_an_amount_counts_on_its_own_wallet_only(state):
 
 
 def test_second_and_late_transfers_stay_unbound(state):
-    """Only an unpaid invoice that has time left takes money by itself."""
+    """Only an unpaid invoice that has time left is paid automatically."""
     paid, late = make(state, "1"), make(state, "2")
     state.transfer(USDT, paid.reserved[USDT.id])
     assert state.transfer(USDT, paid.reserved[USDT.id]).invoice is None
@@ -70,7 +70,7 @@ def test_second_and_late_transfers_stay_unbound(state):
     assert late.status == "expired"
 
 
-def test_a_closed_invoice_does_not_take_away_its_successors_reservation(state):
+def test_binding_to_a_closed_invoice_keeps_newer_reservations(state):
     """Binding to an expired invoice leaves a newer one of the same amount payable."""
     old = make(state)
     state.expire(old)
@@ -81,7 +81,7 @@ def test_a_closed_invoice_does_not_take_away_its_successors_reservation(state):
 
 
 def test_invoices_expire_when_their_time_is_up(state):
-    """Time alone makes an unpaid invoice expired, and leaves the others."""
+    """Only unpaid invoices expire when their time is up."""
     unpaid, canceled = make(state), make(state)
     state.cancel(canceled.id)
     state.clock.advance(3590)
@@ -92,13 +92,13 @@ def test_invoices_expire_when_their_time_is_up(state):
 
 
 def test_speed_shortens_the_time_to_pay():
-    """A sped up hour is over sooner on the clock that everybody reads."""
+    """The speed divides the time to pay."""
     invoice = make(State(Clock(), speed=60.0))
     assert invoice.pay_until - invoice.created == timedelta(minutes=1)
 
 
 def test_expiring_now_leaves_no_time(state):
-    """An invoice made to expire shows no time to pay in the future; again changes nothing."""
+    """An expired invoice has no time left; expiring it again changes nothing."""
     invoice = make(state)
     state.expire(invoice)
     ended = invoice.pay_until
@@ -107,7 +107,7 @@ def test_expiring_now_leaves_no_time(state):
 
 
 def test_a_paid_invoice_does_not_expire(state):
-    """What is paid stays paid."""
+    """A paid invoice stays paid."""
     invoice = make(state)
     state.transfer(USDT, invoice.reserved[USDT.id])
     with pytest.raises(Refused, match="paid"):
@@ -117,7 +117,7 @@ def test_a_paid_invoice_does_not_expire(state):
 
 
 def test_cancel_only_unpaid_and_unseen(state):
-    """An invoice that a buyer has looked at, or that is not unpaid, cannot be canceled."""
+    """An invoice whose page was viewed, or that is not unpaid, cannot be canceled."""
     seen = make(state)
     seen.views = 1
     with pytest.raises(Refused, match="viewed"):
@@ -157,18 +157,18 @@ def test_bind_refusals(state):
         state.bind(first.id, spare.id)
 
 
-def test_the_ledger_tells_of_paid_invoices():
-    """Whoever listens hears of each invoice that becomes paid, matched or bound."""
-    heard = []
-    state = State(Clock(), on_paid=lambda *paid: heard.append(paid))
+def test_paid_invoices_are_reported():
+    """The callback gets each invoice that becomes paid, by its amount or by binding."""
+    reported = []
+    state = State(Clock(), on_paid=lambda *paid: reported.append(paid))
     matched, bound = make(state), make(state)
     state.transfer(USDT, matched.reserved[USDT.id])
     state.bind(bound.id, state.transfer(USDT, Decimal("3")).id)
-    assert heard == [(matched, matched.payment), (bound, bound.payment)]
+    assert reported == [(matched, matched.payment), (bound, bound.payment)]
 
 
 def test_lists_are_newest_first(state):
-    """Lists go by time of creation, also when the clock was set back in between."""
+    """Lists are ordered by time, also if the clock was set back in between."""
     first, second = make(state), make(state)
     state.clock.advance(-86400)
     old = make(state)

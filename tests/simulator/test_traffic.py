@@ -17,15 +17,15 @@ def test_one_request_a_second_by_arrival():
     assert not admit(traffic, 101.5)
 
 
-def test_strangers_do_not_use_up_the_limit():
-    """A request with a wrong token is not accepted and delays nobody."""
+def test_wrong_tokens_do_not_count_towards_the_limit():
+    """A request with a wrong token is refused and delays no other request."""
     traffic = Traffic()
     assert not admit(traffic, 100.0, authorized=False)
     assert admit(traffic, 100.1)
 
 
-def test_the_log_names_refused_requests_too():
-    """The log tells of each request when it came and whether it was let in."""
+def test_refused_requests_are_logged():
+    """The log says of each request when it arrived and whether it was accepted."""
     traffic = Traffic()
     traffic.admit(1.0, "/invoices/list", {"limit": "5"}, True)
     traffic.admit(1.5, "/invoices/list", {}, True)
@@ -36,7 +36,7 @@ def test_the_log_names_refused_requests_too():
 
 
 def test_faults_are_used_up_in_order():
-    """Each fault strikes as often as ordered, on its path or on all."""
+    """Each fault happens as often as set, on its path or on all."""
     traffic = Traffic()
     traffic.set_faults(
         [
@@ -68,7 +68,7 @@ def test_faults_are_used_up_in_order():
         ({"kind": "delay", "seconds": -1}, "seconds are"),
     ],
 )
-def test_senseless_faults_are_refused(raw, problem):
+def test_invalid_faults_are_refused(raw, problem):
     """A fault that cannot happen is refused with the reason."""
     with pytest.raises(ValueError, match=problem):
         Fault.from_json(raw)
