@@ -1,5 +1,5 @@
-"""A fake Bitsby in a process of its own, for development, demos and tests.
+"""A fake Bitsby that runs as its own process, for development, demos and tests.
 
-Nothing here knows Django or the rest of the package, and no setting of a shop starts it:
-it runs only when somebody types ``python -m oscar_bitsby.simulator``.
+It is a small Django project: ``views`` speak HTTP, the rest is one merchant account in plain
+Python. It imports nothing of the app and the app nothing of it; no setting of a shop starts it.
 """

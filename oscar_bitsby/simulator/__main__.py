@@ -9,42 +9,32 @@ from types import FrameType
 from typing import TypeVar
 
 from .account import DEFAULT_PORT, Options
-from .forms import as_count, as_uuid
-from .server import make_server
-from .webhooks import as_webhook_url
+from .parameters import parse_count, parse_uuid
+from .server import SimulatorServer
+from .webhooks import parse_webhook_url
 
 T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the simulator until SIGTERM or Ctrl-C; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    port = options.pop("port")
     try:
-        server = make_server(
-            options.port,
-            Options(
-                webhook_url=options.webhook_url,
-                webhooks=options.webhooks,
-                token=options.token,
-                speed=options.speed,
-                project_id=options.project_id,
-                page_size=options.page_size,
-            ),
-        )
+        server = SimulatorServer(port, Options(**options))
     except OSError as err:
-        print(f"Cannot listen on port {options.port}: {err.strerror}", file=sys.stderr)
+        print(f"Cannot listen on port {port}: {err.strerror}", file=sys.stderr)
         return 1
-    before = signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         print(f"Bitsby simulator listening on {server.url}", flush=True)
         server.serve_forever(poll_interval=0.1)
     except KeyboardInterrupt:
         pass
     finally:
-        # A second signal must not break off the clean end.
+        # A second signal must not interrupt the shutdown.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         server.server_close()
-        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -58,45 +48,19 @@ def _parser() -> argparse.ArgumentParser:
         description="A fake Bitsby on 127.0.0.1 for development, demos and tests.",
     )
     add = parser.add_argument
-    add(
-        "--port",
-        type=_checked(_port, "a port from 0 to 65535"),
-        default=DEFAULT_PORT,
-        help="where to listen; 0 picks a free port (default: %(default)s)",
-    )
-    add(
-        "--webhook-url",
-        type=_checked(as_webhook_url, "an http or https URL"),
-        help="where the shop takes deliveries",
-    )
-    add(
-        "--no-webhooks",
-        dest="webhooks",
-        action="store_false",
-        help="start with webhooks turned off",
-    )
-    add(
-        "--token",
-        type=_checked(_token, "a token"),
-        help="the only API key that is accepted (default: any)",
-    )
-    add(
-        "--speed",
-        type=_checked(_speed, "a factor from 0.001 to 1000000"),
-        default=1.0,
-        help="how much faster invoices expire and webhooks are sent again (default: 1)",
-    )
-    add(
-        "--project-id",
-        type=_checked(as_uuid, "a UUID"),
-        help="the only project that exists (default: any)",
-    )
-    add(
-        "--page-size",
-        type=_checked(as_count, "a number above zero"),
-        default=50,
-        help="the largest page that lists return (default: %(default)s)",
-    )
+    port = _checked(_port, "a port from 0 to 65535")
+    url = _checked(parse_webhook_url, "an http or https URL")
+    token = _checked(_token, "a token")
+    speed = _checked(_speed, "a factor from 0.001 to 1000000")
+    project = _checked(parse_uuid, "a UUID")
+    size = _checked(parse_count, "a number above zero")
+    add("--port", type=port, default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
+    add("--webhook-url", type=url, help="the webhook address of the shop")
+    add("--no-webhooks", dest="webhooks", action="store_false", help="start with webhooks off")
+    add("--token", type=token, help="the only API key that is accepted (default: any)")
+    add("--speed", type=speed, default=1.0, help="of expiry and webhook retries (default: 1)")
+    add("--project-id", type=project, help="the only project that exists (default: any)")
+    add("--page-size", type=size, default=50, help="the most that lists return (default: 50)")
     return parser
 
 

@@ -1,22 +1,22 @@
-"""One fake merchant account: its options, and the parts that make it up."""
+"""One fake merchant account: its options and its parts."""
 
 import hmac
 from dataclasses import dataclass
 
-from . import shapes
-from .gate import Gate
-from .state import Clock, Invoice, Ledger, Payment
-from .webhooks import Courier
+from . import serializers
+from .state import Clock, Invoice, Payment, State
+from .traffic import Traffic
+from .webhooks import WebhookSender
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
-# The project of seeded invoices where the simulator was started without one.
+# The project of seeded invoices if the options name none.
 SEED_PROJECT_ID = "9deea1e2-0c08-41a3-bdc2-a34eada3892d"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     webhook_url: str | None = None
     webhooks: bool = True
@@ -27,26 +27,28 @@ class Options:
 
 
 class Account:
-    """Clock, ledger, gate and courier of one simulator."""
+    """The clock, state, traffic and webhooks of one simulator."""
 
     def __init__(self, options: Options, base_url: str = "") -> None:
         self.options = options
         self.base_url = base_url
         self.clock = Clock()
-        self.gate = Gate()
-        self.courier = Courier(self.clock, options.speed, options.webhook_url, options.webhooks)
-        self.ledger = Ledger(self.clock, options.speed, self._deliver)
+        self.traffic = Traffic()
+        self.webhooks = WebhookSender(
+            self.clock, options.speed, options.webhook_url, options.webhooks
+        )
+        self.state = State(self.clock, options.speed, self._deliver)
 
     def reset(self) -> None:
-        """Go back to how the simulator was started."""
-        with self.ledger.lock:
+        """Restore the state at the start."""
+        with self.state.lock:
             self.clock.offset *= 0
-            self.ledger.reset()
-        self.gate.reset()
-        self.courier.reset()
+            self.state.reset()
+        self.traffic.reset()
+        self.webhooks.reset()
 
     def authorizes(self, header: str) -> bool:
-        """Tell whether an Authorization header opens this account."""
+        """Return whether an Authorization header has the right token."""
         scheme, _, token = header.partition(" ")
         if scheme != "Token" or not token:
             return False
@@ -58,10 +60,10 @@ class Account:
         return f"{self.base_url}/invoices/pay/{invoice.uid}"
 
     def projects(self) -> list[str]:
-        """Return the ids of the projects, known from the start or by their invoices."""
+        """Return the project ids: the one in the options, or those of the invoices."""
         if self.options.project_id is not None:
             return [self.options.project_id]
-        return sorted({invoice.project_id for invoice in self.ledger.invoices()})
+        return sorted({invoice.project_id for invoice in self.state.invoices()})
 
     def _deliver(self, invoice: Invoice, payment: Payment) -> None:
-        self.courier.send(invoice.id, shapes.delivery(invoice, payment))
+        self.webhooks.send(invoice.id, serializers.delivery(invoice, payment))

@@ -1,4 +1,4 @@
-"""The documented endpoints of the API, over the ledger."""
+"""The documented endpoints of the API."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -7,9 +7,17 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
 
-from . import forms, shapes
+from . import parameters, serializers
 from .account import Account
-from .forms import as_count, as_date, as_integer, as_status, as_uuid, optional, required
+from .parameters import (
+    optional,
+    parse_count,
+    parse_date,
+    parse_integer,
+    parse_status,
+    parse_uuid,
+    required,
+)
 from .state import PAID, Refused
 from .wallets import in_usd
 
@@ -22,49 +30,49 @@ DEFAULT_LIMIT = 10
 
 
 def success(data: object) -> dict[str, Any]:
-    """Wrap what was asked for."""
+    """Return a successful reply."""
     return {"result": "success", "data": data}
 
 
 def error(text: str) -> dict[str, Any]:
-    """Wrap the reason for a refusal."""
+    """Return an error reply."""
     return {"result": "error", "data": text}
 
 
 def answer(account: Account, path: str, fields: Fields) -> dict[str, Any]:
-    """Do what a request to one of the ENDPOINTS asks for and return the reply."""
+    """Run one of the ENDPOINTS and return its reply."""
     try:
-        with account.ledger.lock:
+        with account.state.lock:
             return success(ENDPOINTS[path](account, fields))
     except Refused as refusal:
         return error(str(refusal))
 
 
 def _create_invoice(account: Account, fields: Fields) -> object:
-    project_id = required(fields, "projectId", as_uuid)
+    project_id = required(fields, "projectId", parse_uuid)
     _check_project(account, project_id)
-    invoice = account.ledger.create(
+    invoice = account.state.create(
         project_id=project_id,
-        amount=required(fields, "amountFiat", forms.as_fiat_amount),
-        currency=required(fields, "currencyFiat", forms.as_currency),
-        hours=required(fields, "timeToPay", forms.as_hours),
+        amount=required(fields, "amountFiat", parameters.parse_fiat_amount),
+        currency=required(fields, "currencyFiat", parameters.parse_currency),
+        hours=required(fields, "timeToPay", parameters.parse_hours),
         description=fields.get("description") or None,
         service_data=fields.get("serviceData") or None,
     )
-    return shapes.created_invoice(invoice, account.page_url(invoice))
+    return serializers.created_invoice(invoice, account.page_url(invoice))
 
 
 def _list_invoices(account: Account, fields: Fields) -> object:
-    invoice_id = optional(fields, "invoiceId", as_uuid)
-    project_id = optional(fields, "projectId", as_uuid)
-    status = optional(fields, "status", as_status)
+    invoice_id = optional(fields, "invoiceId", parse_uuid)
+    project_id = optional(fields, "projectId", parse_uuid)
+    status = optional(fields, "status", parse_status)
     uid = fields.get("invoiceUid")
     in_period = _period(fields)
     if project_id is not None:
         _check_project(account, project_id)
     found = (
-        shapes.listed_invoice(invoice)
-        for invoice in account.ledger.invoices()
+        serializers.listed_invoice(invoice)
+        for invoice in account.state.invoices()
         if invoice_id in (None, invoice.id)
         and uid in (None, invoice.uid)
         and project_id in (None, invoice.project_id)
@@ -75,24 +83,24 @@ def _list_invoices(account: Account, fields: Fields) -> object:
 
 
 def _cancel_invoice(account: Account, fields: Fields) -> object:
-    account.ledger.cancel(required(fields, "invoiceId", as_uuid))
+    account.state.cancel(required(fields, "invoiceId", parse_uuid))
     return "Invoice canceled"
 
 
 def _bind_payment(account: Account, fields: Fields) -> object:
-    account.ledger.bind(
-        required(fields, "invoiceId", as_uuid), required(fields, "paymentId", as_uuid)
+    account.state.bind(
+        required(fields, "invoiceId", parse_uuid), required(fields, "paymentId", parse_uuid)
     )
     return "Invoice binded to payment"
 
 
 def _list_payments(account: Account, fields: Fields) -> object:
-    wallet_id = optional(fields, "walletId", as_uuid)
-    invoice_id = optional(fields, "invoiceId", as_uuid)
+    wallet_id = optional(fields, "walletId", parse_uuid)
+    invoice_id = optional(fields, "invoiceId", parse_uuid)
     in_period = _period(fields)
     found = (
-        shapes.listed_payment(payment)
-        for payment in account.ledger.payments()
+        serializers.listed_payment(payment)
+        for payment in account.state.payments()
         if wallet_id in (None, payment.wallet.id)
         and (invoice_id is None or (payment.invoice and payment.invoice.id == invoice_id))
         and in_period(payment.seen)
@@ -106,17 +114,17 @@ def _balances(account: Account, fields: Fields) -> object:
 
 def _tariffs(account: Account, fields: Fields) -> object:
     turnover: Counter[str] = Counter()
-    for invoice in account.ledger.invoices():
+    for invoice in account.state.invoices():
         age = account.clock.now() - invoice.created
         if invoice.status == PAID and age.days < 30:
             turnover[invoice.project_id] += _cents(in_usd(invoice.amount, invoice.currency))
     return [
         {
             "id": project_id,
-            "name": shapes.PROJECT_NAME,
+            "name": serializers.PROJECT_NAME,
             "30dPayments": _dollars(turnover[project_id]),
             "payer": "seller",
-            "rate": shapes.fiat(shapes.COMMISSION_PERCENT),
+            "rate": serializers.fiat(serializers.COMMISSION_PERCENT),
         }
         for project_id in account.projects()
     ]
@@ -135,7 +143,7 @@ def _history(account: Account, fields: Fields) -> object:
 
 def _statistics(account: Account, fields: Fields) -> object:
     in_period = _period(fields)
-    invoices = [one for one in account.ledger.invoices() if in_period(one.created)]
+    invoices = [one for one in account.state.invoices() if in_period(one.created)]
     # The documentation does not name the keys of the four groups of sums; these names are ours.
     groups: dict[str, Counter[str]] = {
         name: Counter() for name in ("projects", "currencies", "months", "dates")
@@ -166,14 +174,14 @@ def _check_project(account: Account, project_id: str) -> None:
 
 
 def _period(fields: Fields) -> Callable[[datetime], bool]:
-    first = optional(fields, "startDate", as_date) or date.min
-    last = optional(fields, "endDate", as_date) or date.max
+    first = optional(fields, "startDate", parse_date) or date.min
+    last = optional(fields, "endDate", parse_date) or date.max
     return lambda moment: first <= moment.date() <= last
 
 
 def _page(account: Account, fields: Fields, items: Iterable[T]) -> list[T]:
-    offset = optional(fields, "offset", as_integer) or 0
-    limit = optional(fields, "limit", as_count) or DEFAULT_LIMIT
+    offset = optional(fields, "offset", parse_integer) or 0
+    limit = optional(fields, "limit", parse_count) or DEFAULT_LIMIT
     return list(islice(items, offset, offset + min(limit, account.options.page_size)))
 
 
@@ -182,7 +190,7 @@ def _cents(amount: Decimal) -> int:
 
 
 def _dollars(cents: int) -> str:
-    return shapes.fiat(Decimal(cents) / 100)
+    return serializers.fiat(Decimal(cents) / 100)
 
 
 ENDPOINTS: dict[str, Callable[[Account, Fields], object]] = {

@@ -1,148 +1,131 @@
-"""Control for tests: look inside the simulator, play the buyer, move the clock, break things."""
+"""The commands of tests: read the state, pay, move the clock, set faults."""
 
-import json
 import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from . import forms, shapes
+from . import parameters, serializers
 from .account import SEED_PROJECT_ID, Account
-from .answers import Answer, json_answer
-from .gate import Fault
 from .state import Invoice, Refused
+from .traffic import Fault
 from .wallets import WALLETS, WALLETS_BY_ID
-from .webhooks import as_webhook_url
+from .webhooks import parse_webhook_url
 
 Json = dict[str, Any]
 
-PREFIX = "/_control/"
-MOST_SEEDED = 100_000
+MAX_SEEDED = 100_000
 
 
-def answer(account: Account, method: str, path: str, body: bytes) -> Answer:
-    """Do what a control request asks for; what cannot be done is a 400 that says why."""
-    commands = COMMANDS if method == "POST" else {"state": _state}
-    command = commands.get(path.removeprefix(PREFIX))
-    if command is None:
-        return json_answer({"error": "Unknown command"}, 404)
-    try:
-        order = json.loads(body) if body else {}
-        if not isinstance(order, dict):
-            raise Refused("The body is a JSON object")
-        return json_answer(command(account, order))
-    except (Refused, ValueError, OverflowError) as err:
-        return json_answer({"error": str(err)}, 400)
-
-
-def _state(account: Account, order: Json) -> Json:
-    ledger, courier = account.ledger, account.courier
-    with ledger.lock:
+def read_state(account: Account, data: Json) -> Json:
+    """Return everything that a test can see."""
+    state, webhooks = account.state, account.webhooks
+    with state.lock:
         return {
-            "now": shapes.stamp(account.clock.now()),
-            "webhooks": {"enabled": courier.enabled, "url": courier.url},
+            "now": serializers.stamp(account.clock.now()),
+            "webhooks": {"enabled": webhooks.enabled, "url": webhooks.url},
             "invoices": [
-                {**shapes.listed_invoice(one), "wallets": shapes.reserved_wallets(one)}
-                for one in ledger.invoices()
+                {**serializers.listed_invoice(one), "wallets": serializers.reserved_wallets(one)}
+                for one in state.invoices()
             ],
-            "payments": [shapes.listed_payment(one) for one in ledger.payments()],
-            "requests": account.gate.requests(),
-            "deliveries": courier.deliveries(),
+            "payments": [serializers.listed_payment(one) for one in state.payments()],
+            "requests": account.traffic.requests(),
+            "deliveries": webhooks.deliveries(),
         }
 
 
-def _pay(account: Account, order: Json) -> Json:
-    wallet = WALLETS_BY_ID.get(_text(order, "wallet", WALLETS[0].id))
+def _pay(account: Account, data: Json) -> Json:
+    wallet = WALLETS_BY_ID.get(_text(data, "wallet", WALLETS[0].id))
     if wallet is None:
         raise Refused("Unknown wallet")
-    with account.ledger.lock:
-        invoice = _invoice(account, order)
+    with account.state.lock:
+        invoice = _invoice(account, data)
         amount = invoice.reserved[wallet.id]
-        if order.get("amount") is not None:
-            fields = {"amount": _text(order, "amount", "")}
-            amount = forms.required(fields, "amount", forms.as_crypto_amount)
-        payment = account.ledger.transfer(wallet, amount, _text(order, "hash", "") or None)
+        if data.get("amount") is not None:
+            fields = {"amount": _text(data, "amount", "")}
+            amount = parameters.required(fields, "amount", parameters.parse_crypto_amount)
+        payment = account.state.transfer(wallet, amount, _text(data, "hash", "") or None)
         return {"paymentId": payment.id, "bound": payment.invoice is not None}
 
 
-def _expire(account: Account, order: Json) -> Json:
-    with account.ledger.lock:
-        invoice = _invoice(account, order)
-        account.ledger.expire(invoice)
+def _expire(account: Account, data: Json) -> Json:
+    with account.state.lock:
+        invoice = _invoice(account, data)
+        account.state.expire(invoice)
         return {"status": invoice.status}
 
 
-def _advance(account: Account, order: Json) -> Json:
-    account.clock.advance(_number(order, "seconds"))
-    account.courier.wake()
-    return {"now": shapes.stamp(account.clock.now())}
+def _advance(account: Account, data: Json) -> Json:
+    account.clock.advance(_number(data, "seconds"))
+    account.webhooks.wake()
+    return {"now": serializers.stamp(account.clock.now())}
 
 
-def _webhooks(account: Account, order: Json) -> Json:
-    enabled, url = order.get("enabled", account.courier.enabled), order.get("url")
+def _webhooks(account: Account, data: Json) -> Json:
+    enabled, url = data.get("enabled", account.webhooks.enabled), data.get("url")
     if not isinstance(enabled, bool):
         raise Refused("enabled is true or false")
     if url is not None:
-        account.courier.url = as_webhook_url(_text(order, "url", ""))
-    account.courier.enabled = enabled
-    return {"enabled": enabled, "url": account.courier.url}
+        account.webhooks.url = parse_webhook_url(_text(data, "url", ""))
+    account.webhooks.enabled = enabled
+    return {"enabled": enabled, "url": account.webhooks.url}
 
 
-def _redeliver(account: Account, order: Json) -> Json:
-    with account.ledger.lock:
-        invoice = _invoice(account, order)
-    # The shop may ask the API while it handles the delivery: no lock is held here.
-    return {"status": account.courier.send_now(invoice.id)}
+def _redeliver(account: Account, data: Json) -> Json:
+    with account.state.lock:
+        invoice = _invoice(account, data)
+    # Without the lock: the shop may call the API while it handles the delivery.
+    return {"status": account.webhooks.send_now(invoice.id)}
 
 
-def _reset(account: Account, order: Json) -> Json:
+def _reset(account: Account, data: Json) -> Json:
     account.reset()
     return {}
 
 
-def _seed(account: Account, order: Json) -> Json:
-    count = order.get("invoices")
-    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_SEEDED:
-        raise Refused(f"invoices is a number from 0 to {MOST_SEEDED}")
+def _seed(account: Account, data: Json) -> Json:
+    count = data.get("invoices")
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_SEEDED:
+        raise Refused(f"invoices is a number from 0 to {MAX_SEEDED}")
     default = account.options.project_id or SEED_PROJECT_ID
-    fields = {"projectId": _text(order, "projectId", default)}
-    project_id = forms.required(fields, "projectId", forms.as_uuid)
-    with account.ledger.lock:
+    fields = {"projectId": _text(data, "projectId", default)}
+    project_id = parameters.required(fields, "projectId", parameters.parse_uuid)
+    with account.state.lock:
         made = [
-            # A cent more each time: all amounts differ, as those of a busy shop mostly do.
-            account.ledger.create(project_id, Decimal(1000 + n) / 100, "USD", Decimal("12"))
+            # All amounts differ, as most do in a busy shop.
+            account.state.create(project_id, Decimal(1000 + n) / 100, "USD", Decimal("12"))
             for n in range(count)
         ]
     return {"ids": [invoice.id for invoice in made]}
 
 
-def _faults(account: Account, order: Json) -> Json:
-    raw = order.get("faults")
+def _faults(account: Account, data: Json) -> Json:
+    raw = data.get("faults")
     if not isinstance(raw, list):
         raise Refused("faults is a list")
     faults = [Fault.from_json(one) for one in raw]
-    account.gate.set_faults(faults)
+    account.traffic.set_faults(faults)
     return {"faults": len(faults)}
 
 
-def _ratelimit(account: Account, order: Json) -> Json:
-    seconds = _number(order, "seconds")
+def _ratelimit(account: Account, data: Json) -> Json:
+    seconds = _number(data, "seconds")
     if seconds < 0:
         raise Refused("seconds is zero or more")
-    account.gate.limit = seconds
+    account.traffic.limit = seconds
     return {"seconds": seconds}
 
 
-def _invoice(account: Account, order: Json) -> Invoice:
-    if "invoiceId" in order:
-        return account.ledger.invoice(_text(order, "invoiceId", ""))
-    if "uid" in order:
-        return account.ledger.invoice_by_uid(_text(order, "uid", ""))
+def _invoice(account: Account, data: Json) -> Invoice:
+    if "invoiceId" in data:
+        return account.state.invoice(_text(data, "invoiceId", ""))
+    if "uid" in data:
+        return account.state.invoice_by_uid(_text(data, "uid", ""))
     raise Refused("invoiceId or uid is missing")
 
 
-def _text(order: Json, name: str, default: str) -> str:
-    value = order.get(name)
+def _text(data: Json, name: str, default: str) -> str:
+    value = data.get(name)
     if value is None:
         return default
     if not isinstance(value, str):
@@ -150,8 +133,8 @@ def _text(order: Json, name: str, default: str) -> str:
     return value
 
 
-def _number(order: Json, name: str) -> float:
-    value = order.get(name)
+def _number(data: Json, name: str) -> float:
+    value = data.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise Refused(f"{name} is a number")
     return float(value)

@@ -1,4 +1,4 @@
-"""Running the simulator as a process of its own, for tests and demos."""
+"""Run the simulator as its own process, for tests and demos."""
 
 import json
 import os
@@ -11,32 +11,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .control import PREFIX
-
+# The URL prefix of the commands of tests.
+CONTROL_PREFIX = "/_control/"
 END_TIMEOUT_SECONDS = 10.0
 
 
 class ControlError(Exception):
-    """The simulator refused a control request."""
+    """The simulator refused a command."""
 
 
 class RunningSimulator:
-    """A simulator at work."""
+    """A simulator that runs."""
 
     def __init__(self, url: str, pid: int) -> None:
         self.url = url
         self.pid = pid
 
     def control(self, path: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Send a control request, such as ``"pay"``, and return its answer.
+        """Send a command, such as ``"pay"``, and return its answer.
 
-        Without a payload it is a GET, which is right for ``"state"`` only; commands that take
-        nothing want ``{}``. Raise ControlError if the simulator refuses.
+        Without a payload it is a GET, for ``"state"`` only; all other commands need one, if only
+        ``{}``. Raise ControlError if the simulator refuses.
         """
         method, body = ("GET", None) if payload is None else ("POST", json.dumps(payload))
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=30)
         try:
-            connection.request(method, PREFIX + path.removeprefix(PREFIX), body)
+            connection.request(method, CONTROL_PREFIX + path.removeprefix(CONTROL_PREFIX), body)
             with connection.getresponse() as response:
                 answer: dict[str, Any] = json.loads(response.read())
                 if response.status != 200:
@@ -57,7 +57,7 @@ def running_simulator(
     project_id: str | None = None,
     page_size: int | None = None,
 ) -> Iterator[RunningSimulator]:
-    """Start a simulator on a free port, yield it once it listens, and end it."""
+    """Start a simulator, on a free port by default, yield it once it listens, and end it."""
     command = [sys.executable, "-m", "oscar_bitsby.simulator", f"--port={port}"]
     options = {
         "webhook-url": webhook_url,
@@ -69,7 +69,7 @@ def running_simulator(
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
     if not webhooks:
         command.append("--no-webhooks")
-    # The package need not be installed nor be in the directory that the caller is in.
+    # The package may be neither installed nor in the current directory.
     source = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell

@@ -1,4 +1,4 @@
-"""The ledger of the fake account: its clock, its invoices, the payments seen, and their rules."""
+"""The state of the fake account: its clock, invoices and payments, and their rules."""
 
 import heapq
 import itertools
@@ -19,7 +19,7 @@ _UID_ALPHABET = string.ascii_letters + string.digits
 
 
 class Refused(Exception):
-    """The account says no; the text goes into the reply."""
+    """The request is refused; the text goes into the reply."""
 
 
 class Clock:
@@ -29,17 +29,17 @@ class Clock:
         self.offset = timedelta()
 
     def now(self) -> datetime:
-        """Return the account's present time."""
+        """Return the current time of the account."""
         return datetime.now(timezone.utc) + self.offset
 
     def advance(self, seconds: float) -> None:
-        """Move the clock, back when ``seconds`` is negative; refuse what no calendar holds."""
+        """Move the clock, back if ``seconds`` is negative; refuse dates that Python cannot hold."""
         try:
             offset = self.offset + timedelta(seconds=seconds)
             moved = datetime.now(timezone.utc) + offset
         except (OverflowError, ValueError):
             raise Refused("The clock cannot be moved that far") from None
-        # Leave room for waits counted from the new time.
+        # Leave room for deadlines after the new time.
         if not 1970 <= moved.year <= 9000:
             raise Refused("The clock cannot be moved that far")
         self.offset = offset
@@ -47,7 +47,7 @@ class Clock:
 
 @dataclass(eq=False)
 class Invoice:
-    """A request to pay, with the amount that it reserves on each wallet."""
+    """An invoice, with the amount that it reserves on each wallet."""
 
     id: str
     uid: str
@@ -78,8 +78,8 @@ class Payment:
     invoice: Invoice | None = None
 
 
-class Ledger:
-    """Everything the account knows. Callers hold ``lock`` for as long as they read or change it."""
+class State:
+    """Invoices and payments. Callers hold ``lock`` while they read or change them."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Ledger:
         self._invoices: dict[str, Invoice] = {}
         self._uids: dict[str, Invoice] = {}
         self._payments: dict[str, Payment] = {}
-        # What live invoices wait for; a transfer is matched by looking here and nowhere else.
+        # The amounts of unpaid invoices: what transfers are matched with.
         self._reserved: dict[tuple[str, Decimal], Invoice] = {}
         self._deadlines: list[tuple[datetime, int, Invoice]] = []
 
@@ -115,7 +115,7 @@ class Ledger:
         return sorted(found, key=lambda one: (one.seen, one.number), reverse=True)
 
     def invoice(self, invoice_id: str) -> Invoice:
-        """Return the invoice with this id, its status brought up to the present time."""
+        """Return the invoice with this id, with its current status."""
         self._expire_due()
         try:
             return self._invoices[invoice_id]
@@ -123,7 +123,7 @@ class Ledger:
             raise Refused("Invoice not found") from None
 
     def invoice_by_uid(self, uid: str) -> Invoice:
-        """Return the invoice that the buyer knows under this short id."""
+        """Return the invoice with this short id."""
         self._expire_due()
         try:
             return self._uids[uid]
@@ -146,7 +146,7 @@ class Ledger:
         description: str | None = None,
         service_data: str | None = None,
     ) -> Invoice:
-        """Create an invoice that may be paid for ``hours``, or fewer where time is sped up."""
+        """Create an invoice that can be paid for ``hours``, divided by the speed."""
         self._expire_due()
         now = self.clock.now()
         invoice = Invoice(
@@ -171,7 +171,7 @@ class Ledger:
         return invoice
 
     def cancel(self, invoice_id: str) -> None:
-        """Cancel an unpaid invoice that no buyer has looked at."""
+        """Cancel an unpaid invoice whose payment page was not viewed."""
         invoice = self.invoice(invoice_id)
         if invoice.status != UNPAID:
             raise Refused("Only an unpaid invoice can be canceled")
@@ -180,16 +180,16 @@ class Ledger:
         self._close(invoice, CANCELED)
 
     def expire(self, invoice: Invoice) -> None:
-        """End the time to pay now; an invoice that is expired already stays as it is."""
+        """Expire an unpaid invoice now; one that is expired already stays as it is."""
         if invoice.status == UNPAID:
-            # Replies must not show an expired invoice that has time left.
+            # Replies must not show an expired invoice with time left.
             invoice.pay_until = self.clock.now()
             self._close(invoice, EXPIRED)
         elif invoice.status != EXPIRED:
             raise Refused(f"This invoice is {invoice.status} and cannot expire")
 
     def transfer(self, wallet: Wallet, amount: Decimal, tx_hash: str | None = None) -> Payment:
-        """Let money arrive in a wallet; it is bound if a live invoice waits for exactly this."""
+        """Receive money in a wallet; bind it if an unpaid invoice reserved exactly this amount."""
         self._expire_due()
         payment = Payment(
             id=str(uuid.uuid4()),
@@ -206,7 +206,7 @@ class Ledger:
         return payment
 
     def bind(self, invoice_id: str, payment_id: str) -> None:
-        """Bind an unbound payment to an invoice by the merchant's decision, however late."""
+        """Bind an unbound payment to an invoice that is not paid, whatever its status."""
         invoice, payment = self.invoice(invoice_id), self.payment(payment_id)
         if invoice.status == PAID:
             raise Refused("Invoice is already paid")
@@ -223,7 +223,7 @@ class Ledger:
     def _close(self, invoice: Invoice, status: str) -> None:
         invoice.status = status
         for pair in invoice.reserved.items():
-            # The amount of an invoice that closed earlier may be another one's by now.
+            # A newer invoice may have reserved the amount of one that closed earlier.
             if self._reserved.get(pair) is invoice:
                 del self._reserved[pair]
 

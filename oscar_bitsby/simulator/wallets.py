@@ -1,4 +1,4 @@
-"""The merchant's wallets and the invented exchange rates: what an amount costs in each coin."""
+"""The merchant's wallets and the invented exchange rates."""
 
 from collections.abc import Container
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Coin:
 
 @dataclass(frozen=True)
 class Wallet:
-    """One address of the merchant that takes one coin on one chain."""
+    """An address of the merchant for one coin on one chain."""
 
     id: str
     name: str
@@ -26,40 +26,32 @@ class Wallet:
     cryptocurrency: str
     address: str
 
+    @property
+    def chain_name(self) -> str:
+        """The name of the blockchain for people."""
+        return "BNB Smart Chain" if self.blockchain == "bnbSmartChain" else self.blockchain.title()
+
 
 FIAT_IN_USD = {"USD": Decimal("1"), "EUR": Decimal("1.08"), "RUB": Decimal("0.011")}
 
 COINS = {
-    # On most chains a usdt has six decimals: a finer amount could never be sent.
+    # On most chains a usdt has six decimals: a finer amount cannot be sent.
     "usdt": Coin(usd=Decimal("1"), step=Decimal("0.000001")),
     "eth": Coin(usd=Decimal("3400"), step=SATOSHI),
     "btc": Coin(usd=Decimal("62500"), step=SATOSHI),
 }
 
-_EVM_ADDRESS = "0x1427ca2c71bCa28f0B619b70E3F112065D5411aC"
+_EVM = "0x1427ca2c71bCa28f0B619b70E3F112065D5411aC"
+_TRON = "TKbstUwMzLrfTAGL4erYb7gc7ghmHQ9zG7"
+_BITCOIN = "bc1qd9hs6dal8k2x0l8zhsgywqyvn9tpj3mrkk430t"
 
+# id, name, blockchain, cryptocurrency, address
 WALLETS = (
-    Wallet(
-        "c27b0847-40c9-4f1e-87f5-9c3d4999dfc1", "usdt-bnb", "bnbSmartChain", "usdt", _EVM_ADDRESS
-    ),
-    Wallet(
-        "a4c9e2ee-9a03-43e5-a1a1-00caf679d16a", "usdt-ethereum", "ethereum", "usdt", _EVM_ADDRESS
-    ),
-    Wallet(
-        "47aa71e2-07a0-482e-9172-7114d7376ba0",
-        "usdt-tron",
-        "tron",
-        "usdt",
-        "TKbstUwMzLrfTAGL4erYb7gc7ghmHQ9zG7",
-    ),
-    Wallet("d7169f3a-f354-4f84-b85e-cf63e0a53367", "ethereum", "ethereum", "eth", _EVM_ADDRESS),
-    Wallet(
-        "dee35e92-a2e2-4b12-be8c-e5505c62f1d6",
-        "btc",
-        "bitcoin",
-        "btc",
-        "bc1qd9hs6dal8k2x0l8zhsgywqyvn9tpj3mrkk430t",
-    ),
+    Wallet("c27b0847-40c9-4f1e-87f5-9c3d4999dfc1", "usdt-bnb", "bnbSmartChain", "usdt", _EVM),
+    Wallet("a4c9e2ee-9a03-43e5-a1a1-00caf679d16a", "usdt-ethereum", "ethereum", "usdt", _EVM),
+    Wallet("47aa71e2-07a0-482e-9172-7114d7376ba0", "usdt-tron", "tron", "usdt", _TRON),
+    Wallet("d7169f3a-f354-4f84-b85e-cf63e0a53367", "ethereum", "ethereum", "eth", _EVM),
+    Wallet("dee35e92-a2e2-4b12-be8c-e5505c62f1d6", "btc", "bitcoin", "btc", _BITCOIN),
 )
 
 WALLETS_BY_ID = {wallet.id: wallet for wallet in WALLETS}
@@ -81,8 +73,8 @@ def amount_to_reserve(
 ) -> Decimal:
     """Return the crypto amount that an invoice asks for on ``wallet``.
 
-    ``taken`` holds the (wallet id, amount) pairs of live invoices. The last digits are raised until
-    the pair is free, because the exact amount is all that tells whose payment it is.
+    ``taken`` holds the (wallet id, amount) pairs of unpaid invoices. The amount is raised until it
+    is free, because only the exact amount identifies the invoice of a payment.
     """
     coin = COINS[wallet.cryptocurrency]
     price = (amount * FIAT_IN_USD[currency] / coin.usd).quantize(coin.step, ROUND_HALF_UP)

@@ -1,26 +1,30 @@
-"""Delivery of webhooks: in the background, and again and again while the shop refuses."""
+"""Deliver webhooks in the background, and again while the shop refuses them."""
 
-import heapq
-import itertools
 import json
 import threading
 from collections import Counter
 from datetime import datetime, timedelta
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
+
 from oscar_bitsby import __version__
 
-from .shapes import stamp
+from .serializers import stamp
 from .state import Clock, Refused
 
 TIMEOUT_SECONDS = 10.0
+HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": f"oscar-bitsby-simulator/{__version__}",
+    "Connection": "close",
+}
 # Each wait is counted from the attempt before it.
 REDELIVERY_MINUTES = (5, 15, 30, 60, 180, 360, 720, 1440)
 
 
-def as_webhook_url(text: str) -> str:
+def parse_webhook_url(text: str) -> str:
     """Accept an http or https address; raise ValueError for anything else."""
     parts = urlsplit(text)
     # Reading the port checks it.
@@ -29,134 +33,111 @@ def as_webhook_url(text: str) -> str:
     return text
 
 
-def post_json(url: str, body: bytes, timeout: float = TIMEOUT_SECONDS) -> int | None:
+def post_json(url: str, body: bytes) -> int | None:
     """Post to a shop and return the HTTP status, or None if there was no answer.
 
     Redirects are not followed and proxies not used.
     """
-    parts = urlsplit(url)
-    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": f"oscar-bitsby-simulator/{__version__}",
-        "Connection": "close",
-    }
-    try:
-        connection = connect(parts.hostname or "", parts.port, timeout=timeout)
+    with requests.Session() as session:
+        session.trust_env = False
         try:
-            connection.request("POST", target, body, headers)
-            with connection.getresponse() as response:
-                return response.status
-        finally:
-            connection.close()
-    except (OSError, HTTPException, ValueError):
-        return None
+            return session.post(
+                url,
+                data=body,
+                headers=HEADERS,
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,
+                # Only the status counts: the body is not read.
+                stream=True,
+            ).status_code
+        except requests.RequestException:
+            return None
 
 
-class Courier:
-    """Keeps what is to be delivered and when; each attempt runs in a thread of its own."""
+class WebhookSender:
+    """Delivers in the background; each delivery has a thread that also waits for its retries."""
 
     def __init__(self, clock: Clock, speed: float, url: str | None, enabled: bool) -> None:
         self._clock = clock
         self._speed = speed
         self._at_start = (url, enabled)
         self._change = threading.Condition()
-        self._stopping = False
-        self._era = 0
+        self._resets = 0
         self.reset()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
-
-    def start(self) -> None:
-        """Begin to deliver."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Deliver nothing more."""
-        with self._change:
-            self._stopping = True
-            self._change.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def reset(self) -> None:
-        """Forget all deliveries and take the webhook settings of the start again."""
+        """Forget and end all deliveries, and restore the settings at the start."""
         with self._change:
-            self._era += 1
+            self._resets += 1
             self.url, self.enabled = self._at_start
-            self._numbers = itertools.count()
-            self._queue: list[tuple[datetime, int, str, int]] = []
             self._bodies: dict[str, bytes] = {}
             self._attempts: Counter[str] = Counter()
             self._log: list[dict[str, Any]] = []
             self._change.notify_all()
 
     def wake(self) -> None:
-        """Look again what is due, because the clock was moved."""
+        """Check again what is due, because the clock was moved."""
         with self._change:
             self._change.notify_all()
 
     def send(self, invoice_id: str, body: dict[str, Any]) -> None:
-        """Take a delivery and return at once; while webhooks are off it gets lost."""
+        """Start a delivery; while webhooks are off it is lost."""
         with self._change:
             self._bodies[invoice_id] = json.dumps(body).encode()
             if self.enabled and self.url:
-                self._enqueue(invoice_id, self._clock.now(), 0)
+                threading.Thread(
+                    target=self._deliver,
+                    args=(invoice_id, self._resets),
+                    name=f"webhook of {invoice_id}",
+                    daemon=True,
+                ).start()
 
     def send_now(self, invoice_id: str) -> int | None:
-        """Deliver once more, wait, and return the status got; what is planned stays planned."""
+        """Deliver once more and return the status; retries that are due later stay."""
         with self._change:
             if not self.url:
                 raise Refused("No webhook URL is set")
             if invoice_id not in self._bodies:
                 raise Refused("This invoice has no delivery")
-            url, body, era = self.url, self._bodies[invoice_id], self._era
-        status = post_json(url, body)
-        with self._change:
-            self._note(era, invoice_id, status)
-        return status
+            attempt = (invoice_id, self._resets, self.url, self._bodies[invoice_id])
+        return self._attempt(*attempt)[0]
 
     def deliveries(self) -> list[dict[str, Any]]:
         """Return every attempt, oldest first."""
         with self._change:
             return list(self._log)
 
-    def _enqueue(self, invoice_id: str, due: datetime, tries: int) -> None:
-        heapq.heappush(self._queue, (due, next(self._numbers), invoice_id, tries))
-        self._change.notify_all()
+    def _deliver(self, invoice_id: str, resets: int) -> None:
+        due = self._clock.now()
+        for minutes in (*REDELIVERY_MINUTES, 0):
+            with self._change:
+                while resets == self._resets and (now := self._clock.now()) < due:
+                    # A wait of years would overflow the lock.
+                    self._change.wait(min((due - now).total_seconds(), 3600.0))
+                if resets != self._resets or not (self.enabled and self.url):
+                    return
+                url, body = self.url, self._bodies[invoice_id]
+            status, ended = self._attempt(invoice_id, resets, url, body)
+            if status == 200:
+                return
+            due = ended + timedelta(minutes=minutes) / self._speed
 
-    def _note(self, era: int, invoice_id: str, status: int | None) -> None:
-        if era == self._era:
-            self._attempts[invoice_id] += 1
-            self._log.append(
-                {
-                    "invoiceId": invoice_id,
-                    "status": status,
-                    "attempt": self._attempts[invoice_id],
-                    "at": stamp(self._clock.now()),
-                }
-            )
-
-    def _run(self) -> None:
-        with self._change:
-            while not self._stopping:
-                if not self._queue:
-                    self._change.wait()
-                    continue
-                seconds = (self._queue[0][0] - self._clock.now()).total_seconds()
-                if seconds > 0:
-                    # A wait of years overflows the lock; looking again each hour costs nothing.
-                    self._change.wait(min(seconds, 3600.0))
-                    continue
-                _, _, invoice_id, tries = heapq.heappop(self._queue)
-                if self.enabled and self.url:
-                    order = (self.url, self._bodies[invoice_id], self._era, invoice_id, tries)
-                    threading.Thread(target=self._attempt, args=order, daemon=True).start()
-
-    def _attempt(self, url: str, body: bytes, era: int, invoice_id: str, tries: int) -> None:
+    def _attempt(
+        self, invoice_id: str, resets: int, url: str, body: bytes
+    ) -> tuple[int | None, datetime]:
+        """Post a delivery, log it unless there was a reset, and return its status and end."""
         status = post_json(url, body)
         with self._change:
-            self._note(era, invoice_id, status)
-            if era == self._era and status != 200 and tries < len(REDELIVERY_MINUTES):
-                wait = timedelta(minutes=REDELIVERY_MINUTES[tries]) / self._speed
-                self._enqueue(invoice_id, self._clock.now() + wait, tries + 1)
+            # Read before a test can see the log and move the clock.
+            ended = self._clock.now()
+            if resets == self._resets:
+                self._attempts[invoice_id] += 1
+                self._log.append(
+                    {
+                        "invoiceId": invoice_id,
+                        "status": status,
+                        "attempt": self._attempts[invoice_id],
+                        "at": stamp(ended),
+                    }
+                )
+        return status, ended

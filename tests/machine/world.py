@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from oscar_bitsby.exceptions import ConnectionFailed, GatewayError
-from oscar_bitsby.simulator import api, shapes
+from oscar_bitsby.simulator import api, serializers
 from oscar_bitsby.simulator.account import Account, Options
-from oscar_bitsby.simulator.state import CANCELED, EXPIRED, PAID, Ledger, Refused
+from oscar_bitsby.simulator.state import CANCELED, EXPIRED, PAID, Refused, State
 
 START = dt.datetime(2026, 3, 10, 22, 40, tzinfo=dt.timezone.utc)
 PAGES = "https://dash.bitsby.app"
@@ -75,8 +75,8 @@ class Quirks:
     page_size: int = 50
 
 
-class Books(Ledger):
-    """The simulator's ledger with quirks; counts its changes, and can show how it was before."""
+class Books(State):
+    """The simulator's state with quirks; counts its changes, and can show how it was before."""
 
     def __init__(self, clock, quirks, on_paid):
         #: The number of the last change of each payment, of one count for all.
@@ -304,10 +304,10 @@ def open_account(clock, quirks):
     deliveries = []
 
     def on_paid(invoice, payment):
-        deliveries.append(shapes.delivery(invoice, payment))
+        deliveries.append(serializers.delivery(invoice, payment))
 
     account = Account(Options(page_size=quirks.page_size), PAGES)
     account.clock = FarClock(clock, quirks.skew)
-    account.ledger = Books(account.clock, quirks, on_paid)
-    wire = Wire(clock, account.ledger, account)
+    account.state = Books(account.clock, quirks, on_paid)
+    wire = Wire(clock, account.state, account)
     return wire, deliveries

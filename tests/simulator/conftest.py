@@ -1,31 +1,26 @@
-"""A simulator in a thread of the test process, and a shop that takes its deliveries."""
+"""A simulator in a process of its own, and a shop that takes its deliveries."""
 
 import json
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
 
-from oscar_bitsby.simulator.account import Options
-from oscar_bitsby.simulator.process import RunningSimulator
-from oscar_bitsby.simulator.server import SimulatorServer, make_server
-
-PROJECT = "9deea1e2-0c08-41a3-bdc2-a34eada3892d"
-PATIENCE_SECONDS = 10
+from oscar_bitsby.simulator.process import RunningSimulator, running_simulator
+from tests.simulator.support import PATIENCE_SECONDS, PROJECT
 
 
 class Simulator(RunningSimulator):
-    """A simulator and a browser-like client of it."""
+    """A simulator without a rate limit, and a browser-like client of it."""
 
-    def __init__(self, server: SimulatorServer, session: requests.Session) -> None:
-        super().__init__(server.url, os.getpid())
-        self.server = server
-        self.account = server.account
+    def __init__(self, running: RunningSimulator, session: requests.Session) -> None:
+        super().__init__(running.url, running.pid)
         self.http = session
+        self.control("ratelimit", {"seconds": 0})
 
     def call(self, path: str, token: str = "key", **fields: str):
         """Send an API request and return the reply, decoded."""
@@ -59,43 +54,35 @@ class Shop:
         return self.received.get(timeout=PATIENCE_SECONDS)
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds; fail when it takes too long."""
-    pause = threading.Event()
-    for _ in range(PATIENCE_SECONDS * 100):
-        if condition():
-            return
-        pause.wait(0.01)
-    pytest.fail("It did not happen in time")
-
-
 @pytest.fixture
-def start() -> Iterator[Callable[..., Simulator]]:
-    """Return a function that starts a simulator with options and without a rate limit."""
-    running = []
-
-    def begin(**options) -> Simulator:
-        server = make_server(0, Options(**options))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        session = requests.Session()
+def session() -> Iterator[requests.Session]:
+    """An HTTP client that uses no proxy."""
+    with requests.Session() as session:
         session.trust_env = False
-        running.append((server, thread, session))
-        server.account.gate.limit = 0
-        return Simulator(server, session)
-
-    yield begin
-    for server, thread, session in running:
-        session.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        yield session
 
 
 @pytest.fixture
-def simulator(start) -> Simulator:
-    """A simulator with nothing special."""
-    return start()
+def start(session) -> Iterator[Callable[..., Simulator]]:
+    """Return a function that starts a simulator with options."""
+    with ExitStack() as stack:
+        yield lambda **options: Simulator(
+            stack.enter_context(running_simulator(**options)), session
+        )
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[RunningSimulator]:
+    """The process behind ``simulator``, started once for all tests."""
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(running, session) -> Simulator:
+    """A simulator without options in its first state."""
+    running.control("reset", {})
+    return Simulator(running, session)
 
 
 @pytest.fixture

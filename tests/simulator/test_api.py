@@ -3,9 +3,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from .conftest import PROJECT
+from tests.simulator.support import OTHER_PROJECT as OTHER
+from tests.simulator.support import PROJECT
 
-OTHER = "00000000-0000-4000-8000-000000000000"
 INVOICE_KEYS = [
     "id",
     "uid",
@@ -123,7 +123,7 @@ def test_invoices_can_be_filtered(simulator):
 
 def test_date_filters_include_their_ends(simulator):
     """Lists take the days from startDate to endDate, both included."""
-    now = simulator.account.clock.now()
+    now = datetime.strptime(simulator.control("state")["now"], "%Y-%m-%d %H:%M:%S")
     # Away from midnight, so that the day does not change under the test.
     noon = now.replace(hour=12, minute=0, second=0) + timedelta(days=1)
     simulator.control("advance", {"seconds": (noon - now).total_seconds()})
@@ -192,8 +192,8 @@ def test_cancel(simulator):
     assert simulator.call("/invoices/cancel", invoiceId=OTHER) == refused("Invoice not found")
 
 
-def test_a_viewed_invoice_cannot_be_canceled(simulator):
-    """The first look at the payment page rules out canceling."""
+def test_viewed_invoice_cannot_be_canceled(simulator):
+    """An invoice cannot be canceled once its payment page was viewed."""
     invoice = simulator.create()
     simulator.http.get(invoice["url"], timeout=10)
     reply = simulator.call("/invoices/cancel", invoiceId=invoice["id"])
@@ -232,7 +232,7 @@ def test_payments_can_be_filtered(simulator):
 
 
 def test_billing_and_statistics(simulator):
-    """The account's figures have the documented shapes and count what is in the ledger."""
+    """The account's figures have the documented shapes and count what is stored."""
     paid = simulator.create(amountFiat="10")
     simulator.create(amountFiat="10", currencyFiat="EUR")
     simulator.control("pay", {"invoiceId": paid["id"]})

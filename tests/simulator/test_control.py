@@ -1,10 +1,8 @@
 import pytest
 
 from oscar_bitsby.simulator.process import ControlError
-
-from .conftest import PROJECT
-
-OTHER = "00000000-0000-4000-8000-000000000000"
+from tests.simulator.support import OTHER_PROJECT as OTHER
+from tests.simulator.support import PROJECT
 
 
 def test_state_shows_everything_but_the_token(start):
@@ -35,7 +33,7 @@ def test_state_shows_everything_but_the_token(start):
 
 
 def test_paying_late_stays_unbound(simulator):
-    """Money for an expired invoice arrives, and no more."""
+    """A payment for an expired invoice arrives and is not bound."""
     invoice = simulator.create()
     assert simulator.control("expire", {"invoiceId": invoice["id"]}) == {"status": "expired"}
     answer = simulator.control("pay", {"uid": invoice["uid"], "hash": "beef"})
@@ -81,8 +79,8 @@ def test_reset_goes_back_to_the_start(start):
         "requests": [],
         "deliveries": [],
     }
-    assert simulator.account.gate.next_fault("/invoices/list") is None
-    assert simulator.account.gate.limit == 1.0
+    assert simulator.call("/invoices/list")["result"] == "success"
+    assert simulator.call("/invoices/list")["data"] == "Requests too frequent"
 
 
 def test_webhook_settings(simulator):
@@ -102,7 +100,7 @@ def test_rate_limit_can_be_set(simulator):
 
 
 @pytest.mark.parametrize(
-    ("command", "order", "problem"),
+    ("command", "data", "problem"),
     [
         ("pay", {}, "invoiceId or uid is missing"),
         ("pay", {"uid": "nothing"}, "Invoice not found"),
@@ -124,10 +122,10 @@ def test_rate_limit_can_be_set(simulator):
         ("dance", {}, "Unknown command"),
     ],
 )
-def test_senseless_orders_are_refused(simulator, command, order, problem):
-    """An order that cannot be carried out says why."""
+def test_invalid_commands_are_refused(simulator, command, data, problem):
+    """A command that cannot run is refused with the reason."""
     with pytest.raises(ControlError, match=problem):
-        simulator.control(command, order)
+        simulator.control(command, data)
 
 
 def test_amounts_are_checked(simulator):
@@ -149,7 +147,7 @@ def test_redelivery_needs_a_delivery_and_an_address(simulator):
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"\xff"])
-def test_orders_are_json_objects(simulator, body):
+def test_commands_take_json_objects(simulator, body):
     """Anything but a JSON object is refused."""
     answer = simulator.http.post(f"{simulator.url}/_control/advance", data=body, timeout=10)
     assert answer.status_code == 400

@@ -1,20 +1,18 @@
+"""The pages for people: the overview, and the payment page where they play the buyer."""
+
 import html
 import re
 
 import pytest
 
-
-def text_of(page: str) -> str:
-    """Return what a person reads on a page."""
-    page = re.sub(r"<(style|title)>.*?</\1>", "", page, flags=re.DOTALL)
-    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
+from tests.simulator.support import text_of
 
 
 def press(simulator, invoice, **fields):
     return simulator.http.post(invoice["url"], data=fields, timeout=10)
 
 
-def test_the_page_tells_what_to_pay(simulator):
+def test_payment_page_shows_what_to_pay(simulator):
     """A buyer sees what it is for, how much, how long, and each wallet's address and amount."""
     invoice = simulator.create(description="Order 100001", amountFiat="11.45")
     answer = simulator.http.get(invoice["url"], timeout=10)
@@ -36,8 +34,8 @@ def test_the_page_tells_what_to_pay(simulator):
         assert wallet["address"] in text
 
 
-def test_the_page_loads_and_runs_nothing(simulator):
-    """The page is complete in itself, and what a shop wrote is shown as text."""
+def test_pages_load_and_run_nothing(simulator):
+    """Pages load nothing, and what a shop wrote is shown as text."""
     nasty = '<script src="http://example.com/x.js"></script>"\'&amp;'
     invoice = simulator.create(description=nasty, serviceData=nasty)
     for url in (invoice["url"], simulator.url):
@@ -47,7 +45,7 @@ def test_the_page_loads_and_runs_nothing(simulator):
         assert nasty in text_of(answer.text)
 
 
-def test_looks_are_counted(simulator):
+def test_views_are_counted(simulator):
     """Each GET of the page is a view; a HEAD is none and has no body."""
     invoice = simulator.create()
     simulator.http.get(invoice["url"], timeout=10)
@@ -57,8 +55,8 @@ def test_looks_are_counted(simulator):
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_paying_exactly(simulator, number):
-    """One button on each wallet pays the invoice, and the page says so."""
+def test_exact_amount_pays_the_invoice(simulator, number):
+    """One button on each wallet pays the invoice, and the page confirms it."""
     invoice = simulator.create()
     wallet = invoice["wallets"][number]
     answer = press(simulator, invoice, action="exact", wallet=wallet["id"])
@@ -68,18 +66,18 @@ def test_paying_exactly(simulator, number):
     assert simulator.listed(invoice)["wallet"]["id"] == wallet["id"]
 
 
-def test_paying_another_amount(simulator):
-    """Money of another amount arrives, but the invoice goes on waiting."""
+def test_other_amount_stays_unbound(simulator):
+    """A payment of another amount arrives, but the invoice stays unpaid."""
     invoice = simulator.create()
     wallet = invoice["wallets"][0]["id"]
     answer = press(simulator, invoice, action="other", wallet=wallet, amount=" 11.40 ")
     assert answer.history
-    assert "11.40000000 usdt arrived but matches no invoice" in text_of(answer.text)
+    assert "11.40000000 usdt arrived but matches no unpaid invoice" in text_of(answer.text)
     assert "Waiting for payment" in text_of(answer.text)
 
 
-def test_paying_what_another_invoice_waits_for(simulator):
-    """Money goes to the invoice that waits for this amount, whichever page it was sent from."""
+def test_amount_of_another_invoice_pays_that_one(simulator):
+    """A payment goes to the invoice that reserved its amount, whichever page it was sent from."""
     first, second = simulator.create(), simulator.create()
     wallet = second["wallets"][0]
     fields = {"wallet": wallet["id"], "amount": wallet["amountCrypto"]}
@@ -90,7 +88,7 @@ def test_paying_what_another_invoice_waits_for(simulator):
 
 @pytest.mark.parametrize("amount", ["", "0", "-1", "1,5", "1e5", "abc<b>", "0.123456789"])
 def test_bad_amounts_are_explained(simulator, amount):
-    """An amount that cannot be sent gets a message, keeps what was typed, and moves no money."""
+    """An impossible amount gets a message, stays in the field, and nothing is sent."""
     invoice = simulator.create()
     wallet = invoice["wallets"][0]["id"]
     answer = press(simulator, invoice, action="other", wallet=wallet, amount=amount)
@@ -101,25 +99,25 @@ def test_bad_amounts_are_explained(simulator, amount):
 
 
 def test_unknown_buttons_do_nothing(simulator):
-    """A form that the page does not have gets a message and moves no money."""
+    """A form that the page does not have gets a message and sends nothing."""
     invoice = simulator.create()
     for fields in ({}, {"action": "exact"}, {"wallet": invoice["wallets"][0]["id"]}):
         assert press(simulator, invoice, **fields).status_code == 400
     assert simulator.control("state")["payments"] == []
 
 
-def test_letting_it_expire(simulator):
-    """One button ends the time to pay; money sent after that stays unbound."""
+def test_invoice_can_be_expired(simulator):
+    """One button ends the time to pay; what is sent after that stays unbound."""
     invoice = simulator.create()
     text = text_of(press(simulator, invoice, action="expire").text)
     assert "Expired it could be paid until" in text
-    assert "Let it expire now" not in text
+    assert "Expire it now" not in text
     answer = press(simulator, invoice, action="exact", wallet=invoice["wallets"][0]["id"])
     assert "the payment stays unbound" in text_of(answer.text)
     assert simulator.listed(invoice)["status"] == "expired"
 
 
-def test_a_paid_invoice_cannot_be_let_expire(simulator):
+def test_paid_invoice_cannot_expire(simulator):
     """Pressing the button on an outdated page explains why nothing happens."""
     invoice = simulator.create()
     simulator.control("pay", {"invoiceId": invoice["id"]})
@@ -128,11 +126,59 @@ def test_a_paid_invoice_cannot_be_let_expire(simulator):
     assert "This invoice is paid and cannot expire" in text_of(answer.text)
 
 
-def test_unknown_pages(simulator):
-    """What does not exist is a 404 for people."""
+def test_unknown_pages_are_not_found(simulator):
+    """A page that does not exist is a 404 that a person can read."""
     for path in ("/invoices/pay/nothing", "/nowhere"):
         answer = simulator.http.get(simulator.url + path, timeout=10)
         assert answer.status_code == 404
         assert "Not found" in text_of(answer.text)
     answer = simulator.http.post(f"{simulator.url}/invoices/pay/nothing", timeout=10)
     assert answer.status_code == 404
+
+
+def overview(simulator) -> str:
+    return simulator.http.get(simulator.url, timeout=10).text
+
+
+def test_empty_overview(simulator):
+    """The overview says that there is nothing yet, and how to get deliveries."""
+    text = text_of(overview(simulator))
+    assert "Invoices (0) None yet." in text
+    assert "Payments (0) None yet." in text
+    assert "start with --webhook-url" in text
+
+
+def test_overview_links_to_payment_pages(simulator):
+    """The overview links to each payment page and distinguishes bound from unbound payments."""
+    invoice = simulator.create(description="Order 100001", serviceData='{"orderId":"100001"}')
+    simulator.control("pay", {"invoiceId": invoice["id"]})
+    simulator.control("pay", {"invoiceId": invoice["id"]})
+    page = overview(simulator)
+    assert page.count(f'href="/invoices/pay/{invoice["uid"]}"') == 2
+    text = text_of(page)
+    assert 'paid 11.45 USD Order 100001 {"orderId":"100001"}' in text
+    assert "11.45000000 usdt usdt-bnb unbound" in text
+
+
+def test_overview_shows_only_the_newest(simulator):
+    """The overview stays short when there are many invoices."""
+    simulator.control("seed", {"invoices": 101})
+    page = overview(simulator)
+    assert "Invoices (101)" in page
+    assert page.count('href="/invoices/pay/') == 100
+    assert "The newest 100 are shown." in page
+
+
+def test_webhooks_can_be_switched(simulator):
+    """The button turns webhooks off and on, and the page shows the state."""
+    simulator.control("webhooks", {"url": "http://127.0.0.1:9/hook?a=<b>"})
+    assert "Webhooks are on . Deliveries go to http://127.0.0.1:9/hook?a=<b>" in text_of(
+        overview(simulator)
+    )
+    for value, state in (("0", "off"), ("1", "on")):
+        answer = simulator.http.post(
+            f"{simulator.url}/webhooks", data={"enabled": value}, timeout=10
+        )
+        assert [step.status_code for step in answer.history] == [303]
+        assert f"Webhooks are {state} ." in text_of(answer.text)
+        assert simulator.control("state")["webhooks"]["enabled"] is (value == "1")

@@ -1,31 +1,46 @@
 import os
 import subprocess
+from datetime import datetime, timedelta
 
 import pytest
 import requests
 
 from oscar_bitsby.simulator import process
 from oscar_bitsby.simulator.process import running_simulator
+from tests.simulator.support import PROJECT
 
-from .conftest import PROJECT
 
-
-def test_a_process_of_its_own(tmp_path, monkeypatch):
+def test_options_reach_the_process(tmp_path, monkeypatch):
     """The simulator runs beside the test with the given options, and is gone afterwards."""
     monkeypatch.chdir(tmp_path)
     with running_simulator(
-        token="t", speed=3600, project_id=PROJECT, page_size=5, webhooks=False
+        webhook_url="http://shop/",
+        token="t",
+        speed=60,
+        project_id=PROJECT.upper(),
+        page_size=5,
+        webhooks=False,
     ) as simulator:
         assert simulator.pid != os.getpid()
-        assert simulator.control("/_control/state")["webhooks"]["enabled"] is False
-        ids = simulator.control("seed", {"invoices": 1})["ids"]
-        assert simulator.control("expire", {"invoiceId": ids[0]}) == {"status": "expired"}
+        simulator.control("seed", {"invoices": 6})
+        state = simulator.control("/_control/state")
+        assert state["webhooks"] == {"enabled": False, "url": "http://shop/"}
+        moments = [state["invoices"][0][key] for key in ("createDatetime", "timeToPayDatetime")]
+        created, end = (datetime.strptime(text, "%Y-%m-%d %H:%M:%S") for text in moments)
+        assert end - created == timedelta(hours=12) / 60
+        answer = requests.post(
+            f"{simulator.url}/invoices/list",
+            {"projectId": PROJECT, "limit": "9"},
+            headers={"Authorization": "Token t"},
+            timeout=10,
+        )
+        assert len(answer.json()["data"]) == 5
     with pytest.raises(requests.ConnectionError):
         requests.get(simulator.url, timeout=10)
 
 
-def test_failing_to_start_is_told():
-    """A simulator that does not come up is an error at once."""
+def test_failed_start_is_an_error():
+    """A simulator that does not start is an error at once."""
     with (
         pytest.raises(RuntimeError, match="did not start"),
         running_simulator(webhook_url="nonsense"),
@@ -33,8 +48,8 @@ def test_failing_to_start_is_told():
         pass
 
 
-def test_it_is_gone_even_if_it_hangs(monkeypatch):
-    """A simulator that ignores the polite end is killed."""
+def test_hanging_process_is_killed(monkeypatch):
+    """A simulator that ignores SIGTERM is killed."""
     monkeypatch.setattr(process, "END_TIMEOUT_SECONDS", 0.01)
     monkeypatch.setattr(subprocess.Popen, "terminate", lambda self: None)
     with running_simulator() as simulator:

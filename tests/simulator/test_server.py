@@ -1,75 +1,27 @@
+"""The HTTP server: what it listens on, its connections, and what it writes to stderr."""
+
 import http.client
+import os
+import signal
 import socket
-import time
+import struct
+import subprocess
+import sys
 
 import pytest
-import requests
 
-AUTHORIZED = {"Authorization": "Token key"}
+from tests.simulator.support import eventually, send_raw
 
-
-def raw(simulator, request: bytes) -> bytes:
-    """Send bytes, and return all that comes until the server hangs up."""
-    host, port = simulator.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        parts = []
-        while part := connection.recv(65536):
-            parts.append(part)
-    return b"".join(parts)
+BREAKS = """
+from oscar_bitsby.simulator import __main__, traffic
+traffic.Traffic.admit = None
+__main__.main(["--port=0"])
+"""
 
 
 def test_listens_on_this_machine_only(simulator):
     """The simulator is not reachable from the network."""
     assert simulator.url.startswith("http://127.0.0.1:")
-
-
-@pytest.mark.parametrize("header", ["", "Token", "Token ", "Bearer key", "key"])
-def test_requests_need_a_token(simulator, header):
-    """A request without a token is refused and does not count."""
-    url = f"{simulator.url}/billing/balances"
-    answer = simulator.http.post(url, headers={"Authorization": header}, timeout=10)
-    assert answer.json() == {"result": "error", "data": "Invalid token"}
-    assert simulator.control("state")["requests"][0]["accepted"] is False
-
-
-def test_only_the_given_token_opens_the_account(start):
-    """Where a token is given, any other is refused, with HTTP 200 like every error."""
-    simulator = start(token="right")
-    assert simulator.call("/billing/balances", token="wrong")["result"] == "error"
-    assert simulator.call("/billing/balances", token="right")["result"] == "success"
-
-
-def test_requests_too_frequent(simulator):
-    """A request too soon after the last is refused in the documented words."""
-    simulator.control("ratelimit", {"seconds": 60})
-    assert simulator.call("/billing/balances")["result"] == "success"
-    refused = {"result": "error", "data": "Requests too frequent"}
-    assert simulator.call("/billing/balances") == refused
-    first, second = simulator.control("state")["requests"]
-    assert (first["accepted"], second["accepted"]) == (True, False)
-    assert first["at"] < second["at"]
-
-
-def test_urlencoded_requests_are_taken(simulator):
-    """A client may send plain forms as well."""
-    simulator.control("seed", {"invoices": 3})
-    answer = simulator.http.post(
-        f"{simulator.url}/invoices/list?x=1", data={"limit": "2"}, headers=AUTHORIZED, timeout=10
-    )
-    assert len(answer.json()["data"]) == 2
-
-
-def test_malformed_requests(simulator):
-    """What is no form, no known method or no POST gets an error in JSON."""
-    url = simulator.url
-    answer = simulator.http.post(f"{url}/invoices/list", json={}, headers=AUTHORIZED, timeout=10)
-    assert answer.json() == {"result": "error", "data": "Malformed form"}
-    answer = simulator.http.post(f"{url}/invoices/list/", headers=AUTHORIZED, timeout=10)
-    assert (answer.status_code, answer.json()["result"]) == (404, "error")
-    answer = simulator.http.get(f"{url}/invoices/list", timeout=10)
-    assert (answer.status_code, answer.json()["result"]) == (405, "error")
 
 
 @pytest.mark.parametrize(
@@ -84,104 +36,63 @@ def test_malformed_requests(simulator):
 )
 def test_bodies_of_unknown_or_great_length_are_refused(simulator, header, status):
     """A body that cannot be read whole is refused and the connection closed."""
-    reply = raw(simulator, b"POST /invoices/list HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+    reply = send_raw(
+        simulator, b"POST /invoices/list HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n"
+    )
     assert reply.startswith(b"HTTP/1.1 " + status)
     assert b"Connection: close" in reply
 
 
 def test_connections_are_kept(simulator):
-    """One connection carries many requests, refusals included."""
+    """One connection carries many requests, refusals and faults included."""
+    fault = {"kind": "status", "status": 204, "path": "/invoices/list"}
+    simulator.control("faults", {"faults": [fault]})
     connection = http.client.HTTPConnection(simulator.url.removeprefix("http://"), timeout=10)
     try:
-        for path, headers in (("/invoices/list", AUTHORIZED), ("/no", {}), ("/", {})):
-            connection.request("POST", path, b"a=1", headers)
+        sockets = []
+        for path in ("/invoices/list", "/invoices/list", "/no", "/invoices/pay/no"):
+            connection.request("POST", path, b"a=1", {"Authorization": "Token key"})
             connection.getresponse().read()
-            own = connection.sock
-            assert own is not None
+            sockets.append(connection.sock)
+        assert sockets[0] is not None
+        assert len(set(sockets)) == 1
     finally:
         connection.close()
 
 
-@pytest.mark.parametrize("path", ["/_control/reset", "/webhooks", "/invoices/list"])
-def test_other_sites_cannot_send_forms(simulator, path):
-    """A page of another site that is open in the same browser changes nothing here."""
-    headers = {**AUTHORIZED, "Origin": "http://shop.example"}
-    answer = simulator.http.post(simulator.url + path, headers=headers, timeout=10)
-    assert answer.status_code == 403
-    headers["Origin"] = simulator.url
-    assert simulator.http.post(simulator.url + path, headers=headers, timeout=10).ok
-
-
-def test_fault_status_and_body(simulator):
-    """The next requests get the answers that a test ordered, whatever they ask."""
-    simulator.control(
-        "faults",
-        {
-            "faults": [
-                {"kind": "status", "status": 502, "body": "<h1>", "content_type": "text/html"},
-                {"kind": "body", "body": "[]", "path": "/invoices/list", "times": 2},
-            ]
-        },
-    )
-
-    def ask():
-        url = f"{simulator.url}/invoices/list"
-        answer = simulator.http.post(url, headers=AUTHORIZED, timeout=10)
-        return answer.status_code, answer.headers["Content-Type"], answer.text[:8]
-
-    assert ask() == (502, "text/html", "<h1>")
-    assert ask() == ask() == (200, "application/json", "[]")
-    assert ask() == (200, "application/json", '{"result')
-
-
-def test_empty_answers_keep_the_connection_in_order(simulator):
-    """A fault that answers 204 sends no body that the next reply would be mixed up with."""
-    fault = {"kind": "status", "status": 204, "body": "ignored"}
-    simulator.control("faults", {"faults": [fault]})
-    url = f"{simulator.url}/invoices/list"
-    assert simulator.http.post(url, headers=AUTHORIZED, timeout=10).content == b""
-    assert simulator.call("/invoices/list")["result"] == "success"
-
-
-@pytest.mark.parametrize(("kind", "made"), [("drop", 0), ("drop_after", 1)])
-def test_fault_drop(simulator, kind, made):
-    """The connection closes without an answer, before or after the work is done."""
-    simulator.control("faults", {"faults": [{"kind": kind}]})
-    with pytest.raises(requests.ConnectionError):
-        simulator.create()
-    state = simulator.control("state")
-    assert len(state["invoices"]) == made
-    assert [request["accepted"] for request in state["requests"]] == [True]
+def test_clients_that_hang_up_are_not_reported(capfd, start):
+    """A client that closes the connection in the middle of a request leaves no trace on stderr."""
+    simulator = start()
+    simulator.control("faults", {"faults": [{"kind": "delay", "seconds": 0.1}]})
+    host, port = simulator.url.removeprefix("http://").split(":")
+    for body in (b"", b"part"):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            # Closing resets the connection.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            head = f"POST /no HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * len(body)}\r\n"
+            connection.sendall(f"{head}Authorization: Token key\r\n\r\n".encode() + body)
+    eventually(lambda: len(simulator.control("state")["requests"]) == 2)
     simulator.create()
-
-
-def test_fault_delay(simulator):
-    """A delayed request is answered properly, only later."""
-    simulator.control("faults", {"faults": [{"kind": "delay", "seconds": 0.2}]})
-    before = time.monotonic()
-    simulator.create()
-    assert time.monotonic() - before >= 0.2
-
-
-def test_faults_can_be_cleared(simulator):
-    """An empty list of faults ends the trouble."""
-    simulator.control("faults", {"faults": [{"kind": "drop", "times": 99}]})
-    simulator.control("faults", {"faults": []})
-    simulator.create()
-
-
-def test_impatient_clients_leave_no_noise(simulator, capfd):
-    """A client that hangs up in the middle is nothing to report."""
-    try:
-        raise ConnectionResetError
-    except ConnectionResetError:
-        simulator.server.handle_error(None, ("127.0.0.1", 1))
     assert capfd.readouterr().err == ""
 
 
-def test_our_own_errors_are_reported(simulator, capfd, monkeypatch):
-    """A mistake in the simulator shows on stderr and does not end it."""
-    monkeypatch.setattr(simulator.account.gate, "admit", None)
-    with pytest.raises(requests.ConnectionError):
-        simulator.call("/invoices/list")
-    assert "TypeError" in capfd.readouterr().err
+def test_own_errors_are_reported():
+    """An error in the simulator is a 500 with a traceback on stderr, and does not end it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BREAKS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        address = process.stdout.readline().split("//")[1].strip()
+        for _ in range(2):
+            connection = http.client.HTTPConnection(address, timeout=10)
+            connection.request("POST", "/invoices/list")
+            assert connection.getresponse().status == 500
+            connection.close()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert errors.count("TypeError") == 2
+
+
+def test_settings_of_a_shop_are_ignored(monkeypatch, start):
+    """The simulator runs on its own settings where the environment names those of a shop."""
+    monkeypatch.setitem(os.environ, "DJANGO_SETTINGS_MODULE", "shop.settings")
+    start().create()

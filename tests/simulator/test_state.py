@@ -3,181 +3,180 @@ from decimal import Decimal
 
 import pytest
 
-from oscar_bitsby.simulator.state import Clock, Ledger, Refused
+from oscar_bitsby.simulator.state import Clock, Refused, State
 from oscar_bitsby.simulator.wallets import WALLETS
-
-from .conftest import PROJECT
+from tests.simulator.support import PROJECT
 
 HOUR = Decimal("1")
 USDT = WALLETS[0]
 
 
 @pytest.fixture
-def ledger():
-    return Ledger(Clock())
+def state():
+    return State(Clock())
 
 
-def make(ledger, amount="10", hours=HOUR):
-    return ledger.create(PROJECT, Decimal(amount), "USD", hours)
+def make(state, amount="10", hours=HOUR):
+    return state.create(PROJECT, Decimal(amount), "USD", hours)
 
 
-def test_live_invoices_of_the_same_amount_reserve_different_amounts(ledger):
-    """Whose payment it is can be told by its amount on every wallet."""
-    invoices = [make(ledger) for _ in range(5)]
+def test_live_invoices_of_the_same_amount_reserve_different_amounts(state):
+    """The amount identifies the invoice of a payment on every wallet."""
+    invoices = [make(state) for _ in range(5)]
     for wallet in WALLETS:
         assert len({invoice.reserved[wallet.id] for invoice in invoices}) == 5
 
 
-def test_closed_invoices_free_their_amounts(ledger):
-    """The amount of a canceled or expired invoice is asked for again."""
-    first = make(ledger)
-    ledger.cancel(first.id)
-    second = make(ledger)
-    ledger.expire(second)
-    assert make(ledger).reserved == second.reserved == first.reserved
+def test_closed_invoices_free_their_amounts(state):
+    """The amount of a canceled or expired invoice is reserved again."""
+    first = make(state)
+    state.cancel(first.id)
+    second = make(state)
+    state.expire(second)
+    assert make(state).reserved == second.reserved == first.reserved
 
 
-def test_exact_amount_pays_the_invoice_that_waits_for_it(ledger):
+def test_exact_amount_pays_the_invoice_that_reserved_it(state):
     """A transfer is matched by wallet and exact amount."""
-    first, second = make(ledger), make(ledger)
-    payment = ledger.transfer(USDT, second.reserved[USDT.id])
+    first, second = make(state), make(state)
+    payment = state.transfer(USDT, second.reserved[USDT.id])
     assert (first.status, second.status) == ("unpaid", "paid")
     assert payment.invoice is second
     assert second.payment is payment
 
 
 @pytest.mark.parametrize("change", ["0.00000001", "-0.000001", "1"])
-def test_other_amounts_stay_unbound(ledger, change):
+def test_other_amounts_stay_unbound(state, change):
     """The smallest difference is enough for a payment to match nothing."""
-    invoice = make(ledger)
-    payment = ledger.transfer(USDT, invoice.reserved[USDT.id] + Decimal(change))
+    invoice = make(state)
+    payment = state.transfer(USDT, invoice.reserved[USDT.id] + Decimal(change))
     assert payment.invoice is None
     assert invoice.status == "unpaid"
 
 
-def test_an_amount_counts_on_its_own_wallet_only(ledger):
+def test_an_amount_counts_on_its_own_wallet_only(state):
     """The amount reserved in one coin pays nothing when it comes in another."""
-    invoice = make(ledger)
-    assert ledger.transfer(WALLETS[3], invoice.reserved[USDT.id]).invoice is None
+    invoice = make(state)
+    assert state.transfer(WALLETS[3], invoice.reserved[USDT.id]).invoice is None
 
 
-def test_second_and_late_transfers_stay_unbound(ledger):
-    """Only an unpaid invoice that has time left takes money by itself."""
-    paid, late = make(ledger, "1"), make(ledger, "2")
-    ledger.transfer(USDT, paid.reserved[USDT.id])
-    assert ledger.transfer(USDT, paid.reserved[USDT.id]).invoice is None
-    ledger.clock.advance(3600)
-    assert ledger.transfer(USDT, late.reserved[USDT.id]).invoice is None
+def test_second_and_late_transfers_stay_unbound(state):
+    """Only an unpaid invoice that has time left is paid automatically."""
+    paid, late = make(state, "1"), make(state, "2")
+    state.transfer(USDT, paid.reserved[USDT.id])
+    assert state.transfer(USDT, paid.reserved[USDT.id]).invoice is None
+    state.clock.advance(3600)
+    assert state.transfer(USDT, late.reserved[USDT.id]).invoice is None
     assert late.status == "expired"
 
 
-def test_a_closed_invoice_does_not_take_away_its_successors_reservation(ledger):
+def test_binding_to_a_closed_invoice_keeps_newer_reservations(state):
     """Binding to an expired invoice leaves a newer one of the same amount payable."""
-    old = make(ledger)
-    ledger.expire(old)
-    new = make(ledger)
-    payment = ledger.transfer(USDT, Decimal("3"))
-    ledger.bind(old.id, payment.id)
-    assert ledger.transfer(USDT, new.reserved[USDT.id]).invoice is new
+    old = make(state)
+    state.expire(old)
+    new = make(state)
+    payment = state.transfer(USDT, Decimal("3"))
+    state.bind(old.id, payment.id)
+    assert state.transfer(USDT, new.reserved[USDT.id]).invoice is new
 
 
-def test_invoices_expire_when_their_time_is_up(ledger):
-    """Time alone makes an unpaid invoice expired, and leaves the others."""
-    unpaid, canceled = make(ledger), make(ledger)
-    ledger.cancel(canceled.id)
-    ledger.clock.advance(3590)
-    assert ledger.invoice(unpaid.id).status == "unpaid"
-    ledger.clock.advance(10)
-    assert ledger.invoice(unpaid.id).status == "expired"
-    assert ledger.invoice(canceled.id).status == "canceled"
+def test_invoices_expire_when_their_time_is_up(state):
+    """Only unpaid invoices expire when their time is up."""
+    unpaid, canceled = make(state), make(state)
+    state.cancel(canceled.id)
+    state.clock.advance(3590)
+    assert state.invoice(unpaid.id).status == "unpaid"
+    state.clock.advance(10)
+    assert state.invoice(unpaid.id).status == "expired"
+    assert state.invoice(canceled.id).status == "canceled"
 
 
 def test_speed_shortens_the_time_to_pay():
-    """A sped up hour is over sooner on the clock that everybody reads."""
-    invoice = make(Ledger(Clock(), speed=60.0))
+    """The speed divides the time to pay."""
+    invoice = make(State(Clock(), speed=60.0))
     assert invoice.pay_until - invoice.created == timedelta(minutes=1)
 
 
-def test_expiring_now_leaves_no_time(ledger):
-    """An invoice made to expire shows no time to pay in the future; again changes nothing."""
-    invoice = make(ledger)
-    ledger.expire(invoice)
+def test_expiring_now_leaves_no_time(state):
+    """An expired invoice has no time left; expiring it again changes nothing."""
+    invoice = make(state)
+    state.expire(invoice)
     ended = invoice.pay_until
-    ledger.expire(invoice)
-    assert invoice.pay_until == ended <= ledger.clock.now()
+    state.expire(invoice)
+    assert invoice.pay_until == ended <= state.clock.now()
 
 
-def test_a_paid_invoice_does_not_expire(ledger):
-    """What is paid stays paid."""
-    invoice = make(ledger)
-    ledger.transfer(USDT, invoice.reserved[USDT.id])
+def test_a_paid_invoice_does_not_expire(state):
+    """A paid invoice stays paid."""
+    invoice = make(state)
+    state.transfer(USDT, invoice.reserved[USDT.id])
     with pytest.raises(Refused, match="paid"):
-        ledger.expire(invoice)
-    ledger.clock.advance(7200)
-    assert ledger.invoice(invoice.id).status == "paid"
+        state.expire(invoice)
+    state.clock.advance(7200)
+    assert state.invoice(invoice.id).status == "paid"
 
 
-def test_cancel_only_unpaid_and_unseen(ledger):
-    """An invoice that a buyer has looked at, or that is not unpaid, cannot be canceled."""
-    seen = make(ledger)
+def test_cancel_only_unpaid_and_unseen(state):
+    """An invoice whose page was viewed, or that is not unpaid, cannot be canceled."""
+    seen = make(state)
     seen.views = 1
     with pytest.raises(Refused, match="viewed"):
-        ledger.cancel(seen.id)
+        state.cancel(seen.id)
     seen.views = 0
-    ledger.cancel(seen.id)
+    state.cancel(seen.id)
     with pytest.raises(Refused, match="Only an unpaid"):
-        ledger.cancel(seen.id)
+        state.cancel(seen.id)
 
 
 @pytest.mark.parametrize("close", ["none", "cancel", "expire"])
-def test_bind_pays_whatever_is_not_paid(ledger, close):
+def test_bind_pays_whatever_is_not_paid(state, close):
     """Staff can bind to an unpaid, a canceled and an expired invoice."""
-    invoice = make(ledger)
+    invoice = make(state)
     if close == "cancel":
-        ledger.cancel(invoice.id)
+        state.cancel(invoice.id)
     elif close == "expire":
-        ledger.expire(invoice)
-    payment = ledger.transfer(USDT, Decimal("3"))
-    ledger.bind(invoice.id, payment.id)
+        state.expire(invoice)
+    payment = state.transfer(USDT, Decimal("3"))
+    state.bind(invoice.id, payment.id)
     assert invoice.status == "paid"
     assert invoice.payment is payment
 
 
-def test_bind_refusals(ledger):
+def test_bind_refusals(state):
     """A payment is bound once, an invoice paid once, and both must exist."""
-    first, second = make(ledger), make(ledger)
-    payment, spare = ledger.transfer(USDT, Decimal("3")), ledger.transfer(USDT, Decimal("4"))
+    first, second = make(state), make(state)
+    payment, spare = state.transfer(USDT, Decimal("3")), state.transfer(USDT, Decimal("4"))
     with pytest.raises(Refused, match="Payment not found"):
-        ledger.bind(first.id, "no such payment")
+        state.bind(first.id, "no such payment")
     with pytest.raises(Refused, match="Invoice not found"):
-        ledger.bind("no such invoice", payment.id)
-    ledger.bind(first.id, payment.id)
+        state.bind("no such invoice", payment.id)
+    state.bind(first.id, payment.id)
     with pytest.raises(Refused, match="already bound"):
-        ledger.bind(second.id, payment.id)
+        state.bind(second.id, payment.id)
     with pytest.raises(Refused, match="already paid"):
-        ledger.bind(first.id, spare.id)
+        state.bind(first.id, spare.id)
 
 
-def test_the_ledger_tells_of_paid_invoices():
-    """Whoever listens hears of each invoice that becomes paid, matched or bound."""
-    heard = []
-    ledger = Ledger(Clock(), on_paid=lambda *paid: heard.append(paid))
-    matched, bound = make(ledger), make(ledger)
-    ledger.transfer(USDT, matched.reserved[USDT.id])
-    ledger.bind(bound.id, ledger.transfer(USDT, Decimal("3")).id)
-    assert heard == [(matched, matched.payment), (bound, bound.payment)]
+def test_paid_invoices_are_reported():
+    """The callback gets each invoice that becomes paid, by its amount or by binding."""
+    reported = []
+    state = State(Clock(), on_paid=lambda *paid: reported.append(paid))
+    matched, bound = make(state), make(state)
+    state.transfer(USDT, matched.reserved[USDT.id])
+    state.bind(bound.id, state.transfer(USDT, Decimal("3")).id)
+    assert reported == [(matched, matched.payment), (bound, bound.payment)]
 
 
-def test_lists_are_newest_first(ledger):
-    """Lists go by time of creation, also when the clock was set back in between."""
-    first, second = make(ledger), make(ledger)
-    ledger.clock.advance(-86400)
-    old = make(ledger)
-    assert ledger.invoices() == [second, first, old]
-    early = ledger.transfer(USDT, Decimal("1"))
-    ledger.clock.advance(86400)
-    late = ledger.transfer(USDT, Decimal("1"))
-    assert ledger.payments() == [late, early]
+def test_lists_are_newest_first(state):
+    """Lists are ordered by time, also if the clock was set back in between."""
+    first, second = make(state), make(state)
+    state.clock.advance(-86400)
+    old = make(state)
+    assert state.invoices() == [second, first, old]
+    early = state.transfer(USDT, Decimal("1"))
+    state.clock.advance(86400)
+    late = state.transfer(USDT, Decimal("1"))
+    assert state.payments() == [late, early]
 
 
 @pytest.mark.parametrize("seconds", [1e30, 1e12, -1e11, 2.3e11])
@@ -189,8 +188,8 @@ def test_the_clock_stays_within_the_calendar(seconds):
     assert clock.offset == timedelta()
 
 
-def test_short_ids_are_never_given_twice(ledger, monkeypatch):
+def test_short_ids_are_never_given_twice(state, monkeypatch):
     """A short id that exists already is drawn again."""
     letters = iter("a" * 24 + "b" * 12)
     monkeypatch.setattr("secrets.choice", lambda alphabet: next(letters))
-    assert [make(ledger).uid, make(ledger).uid] == ["a" * 12, "b" * 12]
+    assert [make(state).uid, make(state).uid] == ["a" * 12, "b" * 12]

@@ -13,8 +13,8 @@ def test_prices_follow_the_fixed_rates():
     assert amount_to_reserve(Decimal("625"), "USD", BTC, set()) == Decimal("0.01")
 
 
-def test_taken_amounts_are_passed_over():
-    """An amount that another invoice waits for is raised by the smallest step until it is free."""
+def test_taken_amounts_are_skipped():
+    """An amount that another invoice reserved is raised by the smallest step until it is free."""
     taken = {(USDT.id, Decimal("5")), (USDT.id, Decimal("5.000001"))}
     assert amount_to_reserve(Decimal("5"), "USD", USDT, taken) == Decimal("5.000002")
     assert amount_to_reserve(Decimal("5"), "USD", WALLETS[1], taken) == Decimal("5")
@@ -25,7 +25,7 @@ def test_the_smallest_price_is_above_zero():
     assert amount_to_reserve(Decimal("0.01"), "RUB", BTC, set()) == Decimal("0.00000001")
 
 
-def test_worth_is_told_in_fiat_to_the_cent():
+def test_worth_is_rounded_to_the_cent():
     """A payment has a worth in the invoice's currency, and an invoice one in USD."""
     assert worth(Decimal("10.8"), USDT, "EUR") == Decimal("10.00")
     assert worth(Decimal("0.01"), BTC, "USD") == Decimal("625.00")

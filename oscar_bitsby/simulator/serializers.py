@@ -1,4 +1,4 @@
-"""The JSON shapes of the wire: how invoices, payments, wallets and deliveries are written."""
+"""How invoices, payments, wallets and webhook deliveries are written as JSON."""
 
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -14,7 +14,7 @@ COMMISSION_PERCENT = Decimal("1")
 
 
 def stamp(moment: datetime) -> str:
-    """Write a time as replies do: UTC without saying so."""
+    """Write a time as replies do: UTC without a zone."""
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -57,7 +57,7 @@ def created_invoice(invoice: Invoice, url: str) -> Json:
 
 
 def invoice_fields(invoice: Invoice) -> Json:
-    """Write an invoice without its payment, as a payment shows the invoice it is bound to."""
+    """Write an invoice without its payment, as the list of payments shows it."""
     usd = in_usd(invoice.amount, invoice.currency)
     commission = (usd * COMMISSION_PERCENT / 100).quantize(CENT, ROUND_HALF_UP)
     return {
@@ -78,7 +78,7 @@ def invoice_fields(invoice: Invoice) -> Json:
 
 
 def listed_invoice(invoice: Invoice) -> Json:
-    """Write an item of the list of invoices; only a paid one names its payment and wallet."""
+    """Write an item of the list of invoices; only a paid one has a payment and a wallet."""
     item = invoice_fields(invoice)
     if invoice.payment is not None:
         item["payment"] = payment_fields(invoice.payment)
@@ -97,7 +97,7 @@ def payment_fields(payment: Payment) -> Json:
 
 
 def listed_payment(payment: Payment) -> Json:
-    """Write an item of the list of payments; an unbound one lacks the invoice altogether."""
+    """Write an item of the list of payments; an unbound one has no invoice key."""
     item = payment_fields(payment)
     if payment.invoice is not None:
         item["invoice"] = invoice_fields(payment.invoice)
@@ -106,7 +106,7 @@ def listed_payment(payment: Payment) -> Json:
 
 
 def delivery(invoice: Invoice, payment: Payment) -> Json:
-    """Write the body of the webhook that tells that an invoice became paid."""
+    """Write the body of the webhook for an invoice that became paid."""
     shown: Json = {}
     for name, value in invoice_fields(invoice).items():
         if name not in ("projectId", "views"):

@@ -1,44 +1,44 @@
 import pytest
 
-from oscar_bitsby.simulator.gate import Fault, Gate
+from oscar_bitsby.simulator.traffic import Fault, Traffic
 
 
-def admit(gate: Gate, arrived: float, authorized: bool = True) -> bool:
-    return gate.admit(arrived, "/invoices/list", {}, authorized)
+def admit(traffic: Traffic, arrived: float, authorized: bool = True) -> bool:
+    return traffic.admit(arrived, "/invoices/list", {}, authorized)
 
 
 def test_one_request_a_second_by_arrival():
     """A request is too early until a second after the last one that was accepted."""
-    gate = Gate()
-    assert admit(gate, 100.0)
-    assert not admit(gate, 100.999)
-    assert not admit(gate, 99.0)
-    assert admit(gate, 101.0)
-    assert not admit(gate, 101.5)
+    traffic = Traffic()
+    assert admit(traffic, 100.0)
+    assert not admit(traffic, 100.999)
+    assert not admit(traffic, 99.0)
+    assert admit(traffic, 101.0)
+    assert not admit(traffic, 101.5)
 
 
-def test_strangers_do_not_use_up_the_limit():
-    """A request with a wrong token is not accepted and delays nobody."""
-    gate = Gate()
-    assert not admit(gate, 100.0, authorized=False)
-    assert admit(gate, 100.1)
+def test_wrong_tokens_do_not_count_towards_the_limit():
+    """A request with a wrong token is refused and delays no other request."""
+    traffic = Traffic()
+    assert not admit(traffic, 100.0, authorized=False)
+    assert admit(traffic, 100.1)
 
 
-def test_the_log_names_refused_requests_too():
-    """The log tells of each request when it came and whether it was let in."""
-    gate = Gate()
-    gate.admit(1.0, "/invoices/list", {"limit": "5"}, True)
-    gate.admit(1.5, "/invoices/list", {}, True)
-    assert gate.requests() == [
+def test_refused_requests_are_logged():
+    """The log says of each request when it arrived and whether it was accepted."""
+    traffic = Traffic()
+    traffic.admit(1.0, "/invoices/list", {"limit": "5"}, True)
+    traffic.admit(1.5, "/invoices/list", {}, True)
+    assert traffic.requests() == [
         {"at": 1.0, "path": "/invoices/list", "accepted": True, "fields": {"limit": "5"}},
         {"at": 1.5, "path": "/invoices/list", "accepted": False, "fields": {}},
     ]
 
 
 def test_faults_are_used_up_in_order():
-    """Each fault strikes as often as ordered, on its path or on all."""
-    gate = Gate()
-    gate.set_faults(
+    """Each fault happens as often as set, on its path or on all."""
+    traffic = Traffic()
+    traffic.set_faults(
         [
             Fault("drop", path="/invoices/create", times=2),
             Fault("delay"),
@@ -47,7 +47,7 @@ def test_faults_are_used_up_in_order():
     )
 
     def kind(path):
-        fault = gate.next_fault(path)
+        fault = traffic.next_fault(path)
         return fault and fault.kind
 
     paths = ["/invoices/create", "/invoices/list", "/invoices/create", "/invoices/create"]
@@ -68,7 +68,7 @@ def test_faults_are_used_up_in_order():
         ({"kind": "delay", "seconds": -1}, "seconds are"),
     ],
 )
-def test_senseless_faults_are_refused(raw, problem):
+def test_invalid_faults_are_refused(raw, problem):
     """A fault that cannot happen is refused with the reason."""
     with pytest.raises(ValueError, match=problem):
         Fault.from_json(raw)

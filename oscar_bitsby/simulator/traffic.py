@@ -1,4 +1,4 @@
-"""The gate in front of the API: the rate limit, faults ordered by tests, the log of requests."""
+"""What happens to API requests first: the rate limit, the log, and faults that tests set."""
 
 import threading
 from collections import deque
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 LIMIT_SECONDS = 1.0
-REQUESTS_REMEMBERED = 10_000
+MAX_LOGGED = 10_000
 KINDS = ("status", "body", "delay", "drop", "drop_after")
 
 
 @dataclass
 class Fault:
-    """An order to misbehave on the next ``times`` requests to ``path``."""
+    """What goes wrong with the next ``times`` requests to ``path``."""
 
     kind: str
     path: str = "*"
@@ -25,7 +25,7 @@ class Fault:
 
     @classmethod
     def from_json(cls, raw: object) -> "Fault":
-        """Build a fault from what a test sent; raise ValueError that says what is wrong with it."""
+        """Build a fault from what a test sent; raise ValueError with what is wrong with it."""
         if not isinstance(raw, dict):
             raise ValueError("A fault is an object")
         expected: dict[str, type | tuple[type, ...]] = {
@@ -55,32 +55,32 @@ class Fault:
 
     @property
     def http_status(self) -> int:
-        """The status to answer: a "status" that names none is a 500."""
+        """The status to answer: a fault "status" without one is a 500."""
         if self.status is not None:
             return self.status
         return 500 if self.kind == "status" else 200
 
 
-class Gate:
-    """Decides which requests get in; safe to use from many threads."""
+class Traffic:
+    """Limits and logs requests and keeps the faults; safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
-        """Forget every request and fault, and limit as documented again."""
+        """Forget all requests and faults and restore the documented limit."""
         with self._lock:
             self.limit = LIMIT_SECONDS
             self._last_accepted: float | None = None
             self._faults: list[Fault] = []
-            self._log: deque[dict[str, Any]] = deque(maxlen=REQUESTS_REMEMBERED)
+            self._log: deque[dict[str, Any]] = deque(maxlen=MAX_LOGGED)
 
     def admit(self, arrived: float, path: str, fields: Mapping[str, str], authorized: bool) -> bool:
-        """Log a request and tell whether it keeps the limit.
+        """Log a request and return whether it is accepted.
 
-        ``arrived`` is its monotonic time of arrival in seconds. Only accepted requests count; one
-        with a wrong token belongs to no account and is never accepted.
+        ``arrived`` is its monotonic time of arrival in seconds. Only accepted requests count
+        towards the limit; one with a wrong token is never accepted.
         """
         with self._lock:
             last = self._last_accepted
@@ -93,12 +93,12 @@ class Gate:
             return accepted
 
     def set_faults(self, faults: list[Fault]) -> None:
-        """Replace the faults that are still to happen."""
+        """Replace the faults that are left."""
         with self._lock:
             self._faults = [fault for fault in faults if fault.times > 0]
 
     def next_fault(self, path: str) -> Fault | None:
-        """Use up one turn of the first fault that concerns this path."""
+        """Return the first fault for this path and count that it was used."""
         with self._lock:
             for fault in self._faults:
                 if fault.path in ("*", path):

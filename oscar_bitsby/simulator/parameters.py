@@ -1,18 +1,16 @@
-"""Reading what comes in: form bodies, and the parameters in them, checked as documented."""
+"""The parameters of API requests, checked as documented."""
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from email.message import Message
-from email.parser import BytesHeaderParser
 from typing import TypeVar
-from urllib.parse import parse_qsl
 
 from .state import STATUSES, Refused
 from .wallets import CENT, FIAT_IN_USD
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, Decimal)
 
 HOURS_TO_PAY = tuple(Decimal(hours) for hours in ("0.5", "1", "3", "6", "12"))
 
@@ -20,36 +18,6 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,8})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INTEGER = re.compile(r"[0-9]{1,9}")
-
-
-def parse_form(content_type: str, body: bytes) -> dict[str, str]:
-    """Return the fields of a multipart or urlencoded body; raise ValueError for any other."""
-    header = Message()
-    header["Content-Type"] = content_type
-    kind = header.get_content_type()
-    if kind == "application/x-www-form-urlencoded":
-        return dict(parse_qsl(body.decode(), keep_blank_values=True))
-    boundary = header.get_boundary()
-    if kind == "multipart/form-data" and boundary:
-        return _parse_multipart(body, boundary.encode())
-    if not body:
-        return {}
-    raise ValueError("The body is not a form")
-
-
-def _parse_multipart(body: bytes, boundary: bytes) -> dict[str, str]:
-    # The line end before a delimiter belongs to it; the first one may lack it.
-    _, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary)
-    if not parts or not parts[-1].startswith(b"--"):
-        raise ValueError("The form is cut off")
-    fields: dict[str, str] = {}
-    for part in parts[:-1]:
-        head, found, value = part.lstrip(b" \t").removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        name = BytesHeaderParser().parsebytes(head).get_param("name", header="content-disposition")
-        if not found or not isinstance(name, str):
-            raise ValueError("A part of the form has no name")
-        fields[name] = value.decode()
-    return fields
 
 
 def required(fields: Mapping[str, str], name: str, parse: Callable[[str], T]) -> T:
@@ -70,47 +38,47 @@ def optional(fields: Mapping[str, str], name: str, parse: Callable[[str], T]) ->
         raise Refused(f"Parameter {name} is invalid") from None
 
 
-def as_uuid(text: str) -> str:
+def parse_uuid(text: str) -> str:
     """Accept a UUID with its hyphens."""
     return _matching(_UUID, text).lower()
 
 
-def as_date(text: str) -> date:
+def parse_date(text: str) -> date:
     """Accept a day as YYYY-MM-DD."""
     return date.fromisoformat(_matching(_DATE, text))
 
 
-def as_integer(text: str) -> int:
+def parse_integer(text: str) -> int:
     """Accept zero or more."""
     return int(_matching(_INTEGER, text))
 
 
-def as_count(text: str) -> int:
+def parse_count(text: str) -> int:
     """Accept one or more."""
-    return _positive(as_integer(text))
+    return _positive(parse_integer(text))
 
 
-def as_crypto_amount(text: str) -> Decimal:
+def parse_crypto_amount(text: str) -> Decimal:
     """Accept a positive amount with at most 8 decimals."""
     return _positive(Decimal(_matching(_DECIMAL, text)))
 
 
-def as_fiat_amount(text: str) -> Decimal:
+def parse_fiat_amount(text: str) -> Decimal:
     """Accept a positive amount, rounded to the cent."""
     return _positive(Decimal(_matching(_DECIMAL, text)).quantize(CENT, ROUND_HALF_UP))
 
 
-def as_hours(text: str) -> Decimal:
-    """Accept one of the documented times to pay, however its decimals are written."""
+def parse_hours(text: str) -> Decimal:
+    """Accept one of the documented times to pay, with any number of decimals."""
     return _one_of(HOURS_TO_PAY, Decimal(_matching(_DECIMAL, text)))
 
 
-def as_currency(text: str) -> str:
-    """Accept a currency that invoices can be made out in."""
+def parse_currency(text: str) -> str:
+    """Accept a currency of invoices."""
     return _one_of(tuple(FIAT_IN_USD), text)
 
 
-def as_status(text: str) -> str:
+def parse_status(text: str) -> str:
     """Accept one of the four statuses of invoices."""
     return _one_of(STATUSES, text)
 
@@ -125,9 +93,6 @@ def _one_of(choices: tuple[T, ...], value: T) -> T:
     if value not in choices:
         raise ValueError(value)
     return value
-
-
-Number = TypeVar("Number", int, Decimal)
 
 
 def _positive(value: Number) -> Number:
