@@ -27,7 +27,7 @@ class ReviewReason(models.TextChoices):
     SECOND = "second", _("the order was already paid")
     MISMATCH = "mismatch", _("the invoice at Bitsby is not what was asked for")
     UNKNOWN_INVOICE = "unknown", _("bound to an invoice that this shop does not know")
-    UNKNOWN_VALUE = "worth", _("its worth is not known: no rate was locked for its wallet")
+    UNKNOWN_VALUE = "unknown_value", _("its worth is not known: no rate was locked for its wallet")
     ORDER_GONE = "gone", _("its order was deleted")
     NOT_PAID = "ended", _("bound to an invoice that Bitsby does not call paid")
     REBOUND = "rebound", _("Bitsby has it on another invoice than the one it was booked for")

@@ -201,7 +201,7 @@ def invoice_for(db):
             ],
             "created_at": now,
             "expires_at": now + dt.timedelta(hours=1),
-            "views": 0,
+            "page_views": 0,
         }
         return BitsbyInvoice.objects.create(**(defaults | values))
 

@@ -262,7 +262,7 @@ def test_a_buyer_without_a_slot_is_no_error_in_the_log(order, fake, caplog, monk
     def no_slot(*args, **options):
         raise NoSlot("none")
 
-    monkeypatch.setattr("oscar_bitsby.gateway.factory.wait_for_slot", no_slot)
+    monkeypatch.setattr("oscar_bitsby.gateway.factory.acquire", no_slot)
 
     assert refusal(order, NoSlot) == "none"
     assert (caplog.messages, BitsbyInvoice.objects.count()) == ([], 0)

@@ -44,9 +44,9 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.fuzz.answers import URLS
+from tests.gateway.test_transport import shown
 from tests.shopping import buy
-from tests.test_staff import MAY_BIND, PARTNER, member
-from tests.test_transport import shown
+from tests.staff.test_bind_flow import MAY_BIND, PARTNER, member
 
 Order = get_model("order", "Order")
 
@@ -388,7 +388,7 @@ def crash(*args, **kwargs):
     [
         "oscar_bitsby.gateway.parsing.parse_created",
         "oscar_bitsby.facade._save_created",
-        "oscar_bitsby.gateway.factory.wait_for_slot",
+        "oscar_bitsby.gateway.factory.acquire",
         "oscar_bitsby.gateway.transport.json.loads",
         "oscar_bitsby.gateway.factory.BitsbyClient",
         "oscar_bitsby.conf.Conf",

@@ -291,7 +291,7 @@ def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
         raise NoSlot("busy")
 
     with monkeypatch.context() as patch:
-        patch.setattr("oscar_bitsby.gateway.factory.wait_for_slot", none_free)
+        patch.setattr("oscar_bitsby.gateway.factory.acquire", none_free)
         assert tasks.look_into_delivery(invoice.pk).startswith("not asked")
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 

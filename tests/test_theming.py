@@ -59,7 +59,7 @@ def test_the_page_names_what_templates_can_use(client, order, invoice):
     response = client.get(signed_urls.order_url(order))
     of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
     given = {name for part in response.context for name in part.flatten()} - of_oscar
-    of_standing = [f"status.{name}" for name in PaymentStatus.__dataclass_fields__]
+    of_standing = [f"payment_status.{name}" for name in PaymentStatus.__dataclass_fields__]
     mail = BuyerMail(code=MailCode.PLACED, order=order)
     assert {"payment_status", "pay_url"} <= given
     for name in {*given, *of_standing, *context.build_context(mail)} - {"user"}:

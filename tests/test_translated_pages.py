@@ -25,10 +25,18 @@ from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
 from tests import bitsby
+from tests.buyer.test_views import STATES
 from tests.shopping import go_to_payment, go_to_preview
-from tests.test_staff import MAY_BIND, act_url, arrive, bind_url, logged, member, takes_bindings
+from tests.staff.test_bind_flow import (
+    MAY_BIND,
+    act_url,
+    arrive,
+    bind_url,
+    logged,
+    member,
+    takes_bindings,
+)
 from tests.test_translations import COMPLETE, entries, languages
-from tests.test_views import STATES
 
 pytestmark = pytest.mark.django_db
 
@@ -198,7 +206,7 @@ MAILS = [
     (MailCode.OTHER_AMOUNT, "short",
         "Your money is not lost. Please do not pay again: we look at it and"
         " write to you about what happens next. On this page you see where your order stands:"),
-    (MailCode.OTHER_AMOUNT, "fiat_value", "We have to look at it before it counts for your order."),
+    (MailCode.OTHER_AMOUNT, "unknown_value", "We have to look at it before it counts for your order."),
     (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
         " minutes, so please send it in good time:"),
     (MailCode.EXPIRED, "", ""),

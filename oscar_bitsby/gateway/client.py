@@ -56,7 +56,7 @@ class BitsbyClient:
         api_key: the account's API key.
         api_url: where the API is.
         timeout: seconds for one request, from sending to the last byte of the answer.
-        wait_for_slot: called right before each request is sent, to keep the account's one request
+        acquire_slot: called right before each request is sent, to keep the account's one request
             a second; raises ``NoSlot`` when the caller should not wait that long.
         tries: how often a read is sent at most, when no answer comes or Bitsby says that it came
             too soon. ``create_invoice``, ``bind_payment`` and ``cancel_invoice`` are sent once,
@@ -72,12 +72,12 @@ class BitsbyClient:
         *,
         api_url: str = "https://api.bitsby.app",
         timeout: float = 10,
-        wait_for_slot: Callable[[], None] = lambda: None,
+        acquire_slot: Callable[[], None] = lambda: None,
         tries: int = 1 + len(BACK_OFF),
     ) -> None:
         key = api_key if isinstance(api_key, Secret) else Secret(api_key)
         self._transport = transport.Transport(key, api_url, timeout)
-        self._wait_for_slot = wait_for_slot
+        self._acquire_slot = acquire_slot
         self._tries = tries
         #: How many requests were sent, tries included.
         self.requests = 0
@@ -222,7 +222,7 @@ class BitsbyClient:
     def _ask(
         self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]
     ) -> T | ReplyNotUnderstood:
-        self._wait_for_slot()
+        self._acquire_slot()
         self.requests += 1
         answer = self._transport.post(path, fields)
         try:

@@ -58,6 +58,6 @@ def _client(wait: Callable[[], None], tries: int, timeout: float | None = None) 
         settings.api_key,
         api_url=settings.api_url,
         timeout=min(settings.timeout, timeout or settings.timeout),
-        wait_for_slot=wait,
+        acquire_slot=wait,
         tries=tries,
     )

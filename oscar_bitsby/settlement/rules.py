@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
+from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.orders.stage import OrderStage
 
@@ -79,10 +80,10 @@ def decide(facts: SettlementInput) -> tuple[Action, ...]:
         if facts.same_project:
             return tuple(_decide_ended(facts))
         if facts.has_payment and not facts.booked:
-            return (Action(ActionType.FLAG, "mismatch"),)
+            return (Action(ActionType.FLAG, ReviewReason.MISMATCH),)
     elif facts.remote_status != schemas.UNPAID and facts.has_payment and not facts.booked:
         # A word that is not documented, and money on it.
-        return (Action(ActionType.FLAG, "ended"),)
+        return (Action(ActionType.FLAG, ReviewReason.NOT_PAID),)
     return (Action(ActionType.WAIT),)
 
 
@@ -93,17 +94,17 @@ def _decide_paid(facts: SettlementInput) -> list[Action]:
     if facts.dismissed and not facts.booked:
         return [Action(ActionType.WAIT)]
     if facts.booked_elsewhere:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "rebound")]
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, ReviewReason.REBOUND)]
     if facts.booked:
         return [Action(ActionType.MARK_PAID)]
     if not (facts.same_project and facts.same_money):
-        actions = [Action(ActionType.FLAG, "mismatch")]
+        actions = [Action(ActionType.FLAG, ReviewReason.MISMATCH)]
         # An answer about another project says nothing about our invoice.
         return [Action(ActionType.MARK_PAID), *actions] if facts.same_project else actions
     if facts.fiat_value is None:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "fiat_value")]
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, ReviewReason.UNKNOWN_VALUE)]
     if facts.order is OrderStage.GONE:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, "gone")]
+        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, ReviewReason.ORDER_GONE)]
     actions = [Action(ActionType.MARK_PAID), Action(ActionType.BOOK)]
     if facts.order is OrderStage.PENDING:
         actions.append(Action(ActionType.PAY_ORDER))
@@ -115,14 +116,14 @@ def _decide_paid(facts: SettlementInput) -> list[Action]:
 
 def _review_reason(facts: SettlementInput, fiat_value: Decimal) -> str:
     if facts.order is OrderStage.CANCELLED:
-        return "late"
+        return ReviewReason.LATE
     if facts.paid_otherwise:
-        return "second"
+        return ReviewReason.SECOND
     total = facts.received + fiat_value
     if total < facts.owed:
-        return "short"
+        return ReviewReason.SHORT
     if total > facts.owed:
-        return "over"
+        return ReviewReason.OVER
     return ""
 
 
@@ -133,7 +134,7 @@ def _decide_ended(facts: SettlementInput) -> list[Action]:
         actions.append(Action(ended))
     if facts.has_payment and not facts.booked:
         # Whether such a payment counts is not documented: a person decides.
-        return [*actions, Action(ActionType.FLAG, "ended")]
+        return [*actions, Action(ActionType.FLAG, ReviewReason.NOT_PAID)]
     if (
         facts.time_is_up
         and facts.order is OrderStage.PENDING

@@ -29,51 +29,60 @@ COPIES = ROOT / "build" / "mutation"
 
 #: Modules of the package, and the test files that have to notice every change in them.
 MODULES = {
-    "reconciliation": [
-        "test_reconciliation",
-        "test_reconciliation_details",
-        "test_passes_details",
+    "reconciliation/run": [
+        "reconciliation/test_run",
+        "reconciliation/test_run_details",
+        "reconciliation/test_sync_details",
         "test_webhook",
         "test_tasks",
-        "test_communication",
+        "mails/test_mails",
     ],
-    "settlement": [
-        "test_settlement",
-        "test_settlement_details",
+    "settlement/service": [
+        "settlement/test_service",
+        "settlement/test_service_details",
         "test_databases",
-        "test_communication",
+        "mails/test_mails",
     ],
     "facade": ["test_facade", "test_facade_details", "test_databases"],
-    "client": ["test_client", "test_client_details"],
+    "gateway/client": ["gateway/test_client", "gateway/test_client_details"],
     "webhook": ["test_webhook", "test_webhook_details", "test_tasks"],
-    "throttle": ["test_throttle", "test_throttle_details", "test_databases"],
-    "ledger": ["test_ledger", "test_settlement", "test_settlement_details", "test_resolution"],
-    "decisions": ["test_decisions"],
-    "records": [
-        "test_settlement",
-        "test_settlement_details",
-        "test_reconciliation",
-        "test_reconciliation_details",
-        "test_resolution",
-        "test_ledger",
-        "test_staff",
+    "gateway/rate_limit": [
+        "gateway/test_rate_limit",
+        "gateway/test_rate_limit_details",
+        "test_databases",
     ],
-    "cancellation": [
-        "test_reconciliation",
-        "test_reconciliation_details",
-        "test_passes_details",
-        "test_communication",
-        "test_settlement",
+    "accounting/ledger": [
+        "accounting/test_ledger",
+        "settlement/test_service",
+        "settlement/test_service_details",
+        "staff/test_review",
     ],
-    "resolution": ["test_resolution", "test_inbox_flow"],
+    "settlement/rules": ["settlement/test_rules"],
+    "settlement/payments": [
+        "settlement/test_service",
+        "settlement/test_service_details",
+        "reconciliation/test_run",
+        "reconciliation/test_run_details",
+        "staff/test_review",
+        "accounting/test_ledger",
+        "staff/test_bind_flow",
+    ],
+    "settlement/cancellation": [
+        "reconciliation/test_run",
+        "reconciliation/test_run_details",
+        "reconciliation/test_sync_details",
+        "mails/test_mails",
+        "settlement/test_service",
+    ],
+    "staff/review": ["staff/test_review", "staff/test_review_flow"],
 }
 #: These tests take seconds each. What they promise is also noticed by faster ones.
 SLOW = [
-    "tests/test_throttle.py::test_four_processes_at_once_keep_the_limit_together",
-    "tests/test_reconciliation.py::test_a_near_look_in_which_nothing_happened_costs_two_requests",
-    "tests/test_reconciliation.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
-    "tests/test_reconciliation.py::test_many_overdue_invoices_are_asked_about_in_bulk",
-    "tests/test_reconciliation.py::test_nothing_is_lost_whatever_the_order_and_page_size",
+    "tests/gateway/test_rate_limit.py::test_four_processes_at_once_keep_the_limit_together",
+    "tests/reconciliation/test_run.py::test_a_near_look_in_which_nothing_happened_costs_two_requests",
+    "tests/reconciliation/test_run.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
+    "tests/reconciliation/test_run.py::test_many_overdue_invoices_are_asked_about_in_bulk",
+    "tests/reconciliation/test_run.py::test_nothing_is_lost_whatever_the_order_and_page_size",
     "tests/test_webhook.py::test_a_burst_of_deliveries_costs_few_requests",
 ]
 #: Percent of the changes that the tests have to notice, in each module.

@@ -63,8 +63,8 @@ TABLE = [
     (PAID | {"same_project": False, "same_money": False}, ("mismatch",)),
     (PAID | {"same_money": False, "order": CANCELLED}, (ActionType.MARK_PAID, "mismatch")),
     (PAID | {"same_money": False, "fiat_value": None}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"fiat_value": None}, (ActionType.MARK_PAID, "fiat_value")),
-    (PAID | {"fiat_value": None, "order": GONE}, (ActionType.MARK_PAID, "fiat_value")),
+    (PAID | {"fiat_value": None}, (ActionType.MARK_PAID, "unknown_value")),
+    (PAID | {"fiat_value": None, "order": GONE}, (ActionType.MARK_PAID, "unknown_value")),
     (PAID | {"order": GONE}, (ActionType.MARK_PAID, "gone")),
     # Ended without money.
     (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),

@@ -19,7 +19,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff.dashboard.hook import OrderPageMixin, extend_dashboard
 from tests import bitsby
-from tests.test_staff import (
+from tests.staff.test_bind_flow import (
     CANCEL,
     INBOX,
     INVOICES,
@@ -492,7 +492,7 @@ def test_a_number_that_cannot_be_had_takes_no_page_down(keeper, monkeypatch):
         raise OSError("disk full")
 
     rows(1)
-    monkeypatch.setattr("oscar_bitsby.models.PaymentQuerySet.in_inbox", fail)
+    monkeypatch.setattr("oscar_bitsby.models.PaymentQuerySet.needs_review", fail)
 
     response = keeper.get(reverse("dashboard:index"))
 

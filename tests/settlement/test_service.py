@@ -283,8 +283,12 @@ def test_money_of_unknown_worth_is_kept_for_staff(order, invoice, settle, heard,
         settle(invoice, payment=payment, wallet=wallet)
 
     record = BitsbyPayment.objects.get()
-    assert (record.review_reason, record.fiat_value, record.booked_at) == ("fiat_value", None, None)
-    assert reasons(heard) == ["fiat_value"]
+    assert (record.review_reason, record.fiat_value, record.booked_at) == (
+        "unknown_value",
+        None,
+        None,
+    )
+    assert reasons(heard) == ["unknown_value"]
     assert booked(order) == []
     assert status_of(order) == "Pending"
     invoice.refresh_from_db()
@@ -308,7 +312,7 @@ def test_an_absurd_amount_is_kept_for_staff(order, invoice, settle, amount):
     """A worth that fits no column of Oscar's is flagged instead of failing for ever."""
     settle(invoice, payment=bitsby.transfer(amount))
 
-    assert BitsbyPayment.objects.get().review_reason == "fiat_value"
+    assert BitsbyPayment.objects.get().review_reason == "unknown_value"
     assert booked(order) == []
 
 
@@ -516,7 +520,7 @@ def test_an_order_is_not_paid_by_nothing(order, invoice, settle):
     settle(invoice, payment=bitsby.transfer("0.00000000"))
 
     assert status_of(order) == "Pending"
-    assert BitsbyPayment.objects.needs_review().get().review_reason == "fiat_value"
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "unknown_value"
 
 
 def test_two_payments_that_make_up_the_total_need_nobody(order, invoice_for, settle):

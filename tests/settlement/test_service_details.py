@@ -125,7 +125,7 @@ def test_paid_without_its_payment_is_shown_to_staff_once(invoice, settle, caplog
         settle(invoice)
 
     remote = "Bitsby calls it paid without naming the payment"
-    assert as_now(invoice).error == remote
+    assert as_now(invoice).failure == remote
     assert caplog.messages == [f"{remote}: order={invoice.order_number}"]
 
 
@@ -135,7 +135,7 @@ def test_a_dry_run_shows_nothing_to_staff(invoice, caplog):
 
     settlement.settle(invoice, remote, dry_run=True)
 
-    assert (as_now(invoice).error, caplog.messages) == ("", [])
+    assert (as_now(invoice).failure, caplog.messages) == ("", [])
 
 
 # Flags
@@ -324,7 +324,7 @@ def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, remote, ke
 
     settle(invoice, "unpaid", views=remote)
 
-    assert as_now(invoice).views == kept
+    assert as_now(invoice).page_views == kept
 
 
 def test_a_dry_run_keeps_no_views(invoice):
@@ -333,7 +333,7 @@ def test_a_dry_run_keeps_no_views(invoice):
 
     settlement.settle(invoice, remote, dry_run=True)
 
-    assert as_now(invoice).views == 0
+    assert as_now(invoice).page_views == 0
 
 
 def test_views_that_are_told_again_are_not_written_again(
@@ -379,7 +379,7 @@ def test_only_paid_without_a_payment_is_strange(invoice, settle, word, caplog):
     """An invoice that is not called paid needs no payment, and nothing is said of it."""
     settle(invoice, word)
 
-    assert (as_now(invoice).error, caplog.messages) == ("", [])
+    assert (as_now(invoice).failure, caplog.messages) == ("", [])
 
 
 def test_paid_by_what_staff_have_dismissed_is_not_nameless(
@@ -394,9 +394,9 @@ def test_paid_by_what_staff_have_dismissed_is_not_nameless(
     outcome = settle(invoice, payment=payment, wallet=None)
 
     assert outcome.actions == (Action(ActionType.WAIT),)
-    assert (as_now(invoice).error, caplog.messages) == ("", [])
+    assert (as_now(invoice).failure, caplog.messages) == ("", [])
 
 
 def test_an_outcome_tells_bitsbys_word(invoice, settle):
     """Whoever asked learns what was said as well as what was done."""
-    assert settle(invoice, "expired").remote == "expired"
+    assert settle(invoice, "expired").remote_status == "expired"

@@ -236,7 +236,7 @@ def test_a_site_without_a_domain_is_hinted_at(account, passing):
 def test_clocks_that_are_apart_are_hinted_at(account, passing, monkeypatch):
     """A machine whose clock is off is named."""
     monkeypatch.setattr(
-        "oscar_bitsby.ops.doctor.shared_now", lambda: timezone.now() + dt.timedelta(seconds=90)
+        "oscar_bitsby.ops.doctor.db_now", lambda: timezone.now() + dt.timedelta(seconds=90)
     )
     assert "are 90 seconds apart" in doctor()[0]
 

@@ -15,7 +15,7 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
-from tests.test_staff import (
+from tests.staff.test_bind_flow import (
     INBOX,
     MAY_BIND,
     Page,
@@ -70,7 +70,7 @@ def mismatch(fake, invoice):
 def no_worth(fake, invoice):
     """A bound payment in a coin without a locked rate; not booked."""
     payment = arrive(fake, invoice, wallet=bitsby.wallet(**ETHER))
-    assert (payment.review_reason, payment.booked_at) == ("fiat_value", None)
+    assert (payment.review_reason, payment.booked_at) == ("unknown_value", None)
     return payment
 
 
@@ -302,7 +302,7 @@ def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, keep
     line = order.lines.get()
     assert (line.num_allocated, line.allocation_cancelled) == (1, False)
     assert booked(order) == [(str(late.bitsby_id), "10.00")]
-    assert resolved(late) == ("reopened", "keeper")
+    assert resolved(late) == ("reinstated", "keeper")
     (entry,) = logged(keeper.user)
     assert "she waited" in entry
 
@@ -399,7 +399,7 @@ def test_an_order_that_is_not_cancelled_is_not_called_settled_again(short, keepe
     """Settling again is for cancelled orders; a forged request leaves a short payment waiting."""
     keeper.post(act_url(short, "settle"), {"note": "x"})
 
-    assert resolved(short)[0] != "reopened"
+    assert resolved(short)[0] != "reinstated"
 
 
 def test_a_late_payment_may_be_accepted_without_touching_the_order(make_late, keeper):
@@ -517,7 +517,10 @@ def test_the_second_person_is_told_what_the_first_did(
     text = act(colleague, late, second, note="second")
 
     assert f"Already dealt with: {word}, by keeper." in text
-    assert resolved(late) == ({"settle": "reopened"}.get(first, first.rstrip("e") + "ed"), "keeper")
+    assert resolved(late) == (
+        {"settle": "reinstated"}.get(first, first.rstrip("e") + "ed"),
+        "keeper",
+    )
     assert (status_of(order), stock_of(product), booked(order), order.notes.count()) == picture
     assert logged(colleague.user) == []
 

@@ -16,7 +16,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import binding
 from tests import bitsby
-from tests.test_staff import (
+from tests.staff.test_bind_flow import (
     BIND,
     MAY_BIND,
     Page,
@@ -553,7 +553,7 @@ def test_a_bound_payment_of_unknown_worth_waits_in_the_inbox_and_staff_are_told(
     text = confirm(keeper, bind_url(way, invoice.order), payment_id=item["id"])
 
     assert booked(invoice.order) == []
-    assert BitsbyPayment.objects.needs_review().get().review_reason == "fiat_value"
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "unknown_value"
     assert "does not call the invoice paid" not in text
     assert "the next pass" not in text
 

@@ -26,7 +26,7 @@ from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.simulator.process import running_simulator
 from tests.bitsby import KEY, PROJECT, error, fields_of, new_id, success
-from tests.test_transport import assert_hidden
+from tests.gateway.test_transport import assert_hidden
 
 INVOICE = uuid.UUID("f31c61f6-407f-4999-95cf-56477eff06d4")
 PAYMENT = uuid.UUID("f986ad8d-2298-473d-982a-efbc817b975d")
@@ -302,7 +302,7 @@ def test_a_slot_is_taken_before_each_request(fake):
     """Every try of every page waits for its slot first."""
     order = []
     fake.on("/billing/balances", lambda fields: order.append("sent") or FAILURES["proxy"][0])
-    client = BitsbyClient(KEY, wait_for_slot=lambda: order.append("slot"))
+    client = BitsbyClient(KEY, acquire_slot=lambda: order.append("slot"))
     with pytest.raises(ConnectionFailed):
         client.balances()
     assert order == ["slot", "sent"] * 3
@@ -317,7 +317,7 @@ def test_without_a_slot_nothing_is_sent(fake, clock, path):
         asked.append(path)
         raise NoSlot("none")
 
-    client = BitsbyClient(KEY, wait_for_slot=no_slot)
+    client = BitsbyClient(KEY, acquire_slot=no_slot)
     with pytest.raises(NoSlot):
         (READS | WRITES)[path](client)
     assert (asked, fake.requests, client.requests, clock.slept) == ([path], [], 0, 0)

@@ -127,7 +127,7 @@ def test_only_a_near_look_stops_at_what_is_known(watched, fake, last_full_sync_a
     look_at(NOON - 25 * HOUR)
     reconciliation.reconcile()
     fake.requests.clear()
-    look_at(last_full_sync_at, newest_first=True)
+    look_at(last_full_sync_at, lists_newest_first=True)
 
     reconciliation.reconcile()
 

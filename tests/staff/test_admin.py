@@ -16,7 +16,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
 from tests import bitsby
-from tests.test_staff import MAY_BIND, Page, arrive, bind_url, member, said
+from tests.staff.test_bind_flow import MAY_BIND, Page, arrive, bind_url, member, said
 
 Order = get_model("order", "Order")
 
@@ -343,7 +343,7 @@ def test_records_are_filtered(records):
     for model, query, count in (
         ("bitsbyinvoice", "status__exact=paid", 2),
         ("bitsbyinvoice", "status__exact=unpaid", 0),
-        ("bitsbypayment", "attention__exact=short", 2),
+        ("bitsbypayment", "review_reason__exact=short", 2),
         ("bitsbypayment", "is_foreign__exact=1", 0),
         ("webhookdelivery", "answered=200", 2),
         ("webhookdelivery", "answered=400", 0),

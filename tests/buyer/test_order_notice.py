@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from django.apps import apps
@@ -13,11 +12,10 @@ from django.urls import reverse
 
 from oscar_bitsby.buyer import order_notice
 from oscar_bitsby.orders import signed_urls
+from tests.paths import PACKAGE
 from tests.shopping import buy
 
-TEMPLATES = sorted(
-    (Path(order_notice.__file__).parent / "templates" / "oscar_bitsby").rglob("*.html")
-)
+TEMPLATES = sorted((PACKAGE / "templates" / "oscar_bitsby").rglob("*.html"))
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +99,7 @@ def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch
     def fail(order):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(order_notice, "standing_of", fail)
+    monkeypatch.setattr(order_notice, "get_payment_status", fail)
     response = account.get(reverse("customer:order", args=[order.number]))
 
     assert response.status_code == 200

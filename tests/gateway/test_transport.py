@@ -12,7 +12,6 @@ import threading
 import time
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import requests
@@ -29,8 +28,9 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.gateway.transport import MAX_ANSWER_BYTES, Transport
 from tests.bitsby import KEY, fields_of
+from tests.paths import TESTS
 
-HERE = str(Path(__file__).parent)
+HERE = str(TESTS)
 SUCCESS = {"result": "success", "data": {"internal": "100.00"}}
 #: Far more than any answer of a local server takes.
 PATIENCE = 5

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
@@ -20,6 +19,7 @@ from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils.clock import database_now
 from tests.bitsby import KEY
+from tests.paths import ROOT
 
 START = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)
 SPACING = 1.1
@@ -300,7 +300,7 @@ print(client.requests, flush=True)
 def test_four_processes_at_once_keep_the_limit_together(real_time):
     """Requests of processes that share a database arrive a second apart; none is refused."""
     GatewayState.objects.all().delete()
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(ROOT)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     env = os.environ | {"PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     with running_simulator(webhooks=False, token=KEY) as simulator:
