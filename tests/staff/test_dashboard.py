@@ -799,7 +799,7 @@ def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, k
         reverse("oscar_bitsby:dashboard-invoice-cancel", args=[fresh.pk])
     ]
     for values in (
-        {"views": 1},
+        {"page_views": 1},
         {"status": "paid"},
         {"status": "expired"},
         {"status": "canceled"},
