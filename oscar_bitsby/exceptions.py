@@ -9,7 +9,7 @@
     └── GatewayError              a request to Bitsby did not succeed
         ├── ConnectionFailed      no answer came: refused, timed out, broken off
         ├── RateLimited           Bitsby's one request a second is used up
-        │   └── NoSlot            we did not even ask: our own spacing had no room
+        │   └── RateLimitTimeout      our own rate limit had no slot in time; nothing was sent
         ├── Refused               Bitsby said no
         └── ReplyNotUnderstood    Bitsby answered something that is not documented
             └── PaymentPageRefused    the invoice's page is on a host that is not allowed
@@ -68,7 +68,7 @@ class RateLimited(GatewayError):
     may_retry = True
 
 
-class NoSlot(RateLimited):
+class RateLimitTimeout(RateLimited):
     """The account's next free moment is later than the caller wanted to wait. Nothing was sent."""
 
 

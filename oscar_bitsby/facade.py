@@ -20,10 +20,10 @@ from oscar_bitsby.accounting.ledger import has_unbooked_money
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
-    NoSlot,
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
+    RateLimitTimeout,
     ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway import factory, parsing, schemas
@@ -150,7 +150,7 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
             description=describe(settings, order),
             service_data=service_data(order),
         )
-    except NoSlot:
+    except RateLimitTimeout:
         # Nothing was sent, so there is nothing to remember.
         attempt.delete()
         raise

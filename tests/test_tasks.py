@@ -17,7 +17,7 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
@@ -288,7 +288,7 @@ def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
     deliver(invoice)
 
     def none_free(*args, **options):
-        raise NoSlot("busy")
+        raise RateLimitTimeout("busy")
 
     with monkeypatch.context() as patch:
         patch.setattr("oscar_bitsby.gateway.factory.acquire", none_free)

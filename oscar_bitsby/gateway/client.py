@@ -13,7 +13,12 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from oscar_bitsby.conf import Secret
-from oscar_bitsby.exceptions import ConnectionFailed, NoSlot, RateLimited, ReplyNotUnderstood
+from oscar_bitsby.exceptions import (
+    ConnectionFailed,
+    RateLimited,
+    RateLimitTimeout,
+    ReplyNotUnderstood,
+)
 from oscar_bitsby.gateway import parsing, schemas, transport
 
 #: Asked for in addition on either side of the days that are meant: it is not documented in which
@@ -57,7 +62,7 @@ class BitsbyClient:
         api_url: where the API is.
         timeout: seconds for one request, from sending to the last byte of the answer.
         acquire_slot: called right before each request is sent, to keep the account's one request
-            a second; raises ``NoSlot`` when the caller should not wait that long.
+            a second; raises ``RateLimitTimeout`` when the caller should not wait that long.
         tries: how often a read is sent at most, when no answer comes or Bitsby says that it came
             too soon. ``create_invoice``, ``bind_payment`` and ``cancel_invoice`` are sent once,
             because an answer that was lost does not say that nothing was done.
@@ -201,7 +206,7 @@ class BitsbyClient:
         for attempt in range(1, self._tries + 1):
             try:
                 return self._write(path, fields, read)
-            except NoSlot:
+            except RateLimitTimeout:
                 raise
             except (ConnectionFailed, RateLimited) as error:
                 if attempt == self._tries:

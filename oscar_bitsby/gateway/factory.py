@@ -40,7 +40,7 @@ def without_waiting(timeout: float | None = None) -> BitsbyClient:
             shop's ``TIMEOUT``.
 
     Raises:
-        NoSlot: it is not free; nothing was sent.
+        RateLimitTimeout: it is not free; nothing was sent.
     """
     acquire(0)
     is_first = iter([True])

@@ -11,7 +11,7 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_noop
 
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.utils.clock import database_now
 
@@ -38,7 +38,7 @@ def acquire(max_wait: float, *, buyer: bool = False) -> None:
         buyer: somebody sits before the page. Background work stands back while a buyer waits.
 
     Raises:
-        NoSlot: no slot came free in time. Nothing was sent.
+        RateLimitTimeout: no slot came free in time. Nothing was sent.
         RuntimeError: the caller is inside a database transaction.
     """
     deadline = time.monotonic() + max_wait
@@ -47,7 +47,7 @@ def acquire(max_wait: float, *, buyer: bool = False) -> None:
         if wait is None:
             return
         if time.monotonic() + wait > deadline:
-            raise NoSlot(BUSY)
+            raise RateLimitTimeout(BUSY)
         time.sleep(wait)
 
 

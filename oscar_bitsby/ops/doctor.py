@@ -17,7 +17,13 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf, models
 from oscar_bitsby.choices import InvoiceStatus, MailStatus
-from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
+from oscar_bitsby.exceptions import (
+    BitsbyError,
+    ConnectionFailed,
+    GatewayError,
+    RateLimitTimeout,
+    Refused,
+)
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
@@ -217,7 +223,7 @@ def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
     except ConnectionFailed as error:
         remedy = "See that this machine can reach it; nothing is lost meanwhile."
         yield Finding(PROBLEM, f"Bitsby cannot be reached: {error}.", remedy)
-    except NoSlot:
+    except RateLimitTimeout:
         yield Finding(
             WARNING, "Bitsby was not asked: others were before us.", "Try again in a minute."
         )

@@ -16,8 +16,8 @@ from oscar_bitsby.exceptions import (
     ConfigurationError,
     ConnectionFailed,
     GatewayError,
-    NoSlot,
     RateLimited,
+    RateLimitTimeout,
     Refused,
     ReplyNotUnderstood,
 )
@@ -310,15 +310,15 @@ def test_a_slot_is_taken_before_each_request(fake):
 
 @pytest.mark.parametrize("path", READS | WRITES)
 def test_without_a_slot_nothing_is_sent(fake, clock, path):
-    """``NoSlot`` is handed on at once: the wait was the slot's matter."""
+    """``RateLimitTimeout`` is handed on at once: the wait was the slot's matter."""
     asked = []
 
     def no_slot():
         asked.append(path)
-        raise NoSlot("none")
+        raise RateLimitTimeout("none")
 
     client = BitsbyClient(KEY, acquire_slot=no_slot)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         (READS | WRITES)[path](client)
     assert (asked, fake.requests, client.requests, clock.slept) == ([path], [], 0, 0)
 
@@ -588,9 +588,9 @@ def test_the_shops_client_keeps_the_spacing(fake, clock, payload):
 
 @pytest.mark.django_db
 def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
-    """``if_free`` takes the slot at once or says ``NoSlot`` without waiting."""
+    """``if_free`` takes the slot at once or says ``RateLimitTimeout`` without waiting."""
     factory.without_waiting()
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         factory.without_waiting()
     clock.sleep(1.2)
     factory.without_waiting()
@@ -603,7 +603,7 @@ def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
     fake.on("/billing/balances", payload("billing_balances"))
     client = factory.without_waiting()
     client.balances()
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         client.balances()
     clock.sleep(1.2)
     client.balances()
@@ -612,10 +612,10 @@ def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
 
 @pytest.mark.django_db
 def test_a_buyers_patience_ends(fake, payload):
-    """A buyer whose slot does not come in time gets ``NoSlot``, and nothing is sent."""
+    """A buyer whose slot does not come in time gets ``RateLimitTimeout``, and nothing is sent."""
     fake.on("/billing/balances", payload("billing_balances"))
     factory.without_waiting()
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         factory.for_buyer(max_wait=0.5).balances()
     assert fake.requests == []
 

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import GatewayState
@@ -64,7 +64,7 @@ def test_a_slot_is_not_had_early(at, clock):
     """A moment before the spacing is over there is none, at the moment there is one."""
     acquire(0)
     clock.sleep(SPACING - 0.001)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
     clock.sleep(0.001)
     acquire(0)
@@ -75,15 +75,15 @@ def test_idle_time_is_not_saved_up(at, clock):
     acquire(0)
     clock.sleep(3600)
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
 
 
 @pytest.mark.parametrize("buyer", [True, False])
 def test_who_does_not_wait_gets_a_free_slot_or_none(at, clock, buyer):
-    """With 0 seconds of patience a taken slot is a ``NoSlot`` at once."""
+    """With 0 seconds of patience a taken slot is a ``RateLimitTimeout`` at once."""
     acquire(0)
-    with pytest.raises(NoSlot, match="nothing was sent"):
+    with pytest.raises(RateLimitTimeout, match="nothing was sent"):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
 
@@ -91,9 +91,9 @@ def test_who_does_not_wait_gets_a_free_slot_or_none(at, clock, buyer):
 @pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("max_wait", [0.5, 1.0, 1.09])
 def test_nobody_waits_longer_than_they_want(at, clock, buyer, max_wait):
-    """When the slot comes later than ``max_wait`` there is a ``NoSlot``, and no vain waiting."""
+    """When the slot comes later than ``max_wait``, ``RateLimitTimeout`` is raised in time."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(max_wait, buyer=buyer)
     assert clock.slept <= max_wait
 
@@ -110,7 +110,7 @@ def test_waiting_that_is_in_vain_again_and_again_ends(at, clock, monkeypatch):
 
     acquire(0)
     monkeypatch.setattr(clock, "sleep", sleep_while_others_take_it)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(5, buyer=True)
     assert 3 < clock.slept <= 5
 
@@ -118,11 +118,11 @@ def test_waiting_that_is_in_vain_again_and_again_ends(at, clock, monkeypatch):
 def test_background_work_stands_back_for_a_waiting_buyer(at, clock):
     """When the slot comes free it is the waiting buyer's, and background work goes after."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     clock.sleep(SPACING)
 
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
     acquire(0, buyer=True)
     acquire(10)
@@ -132,7 +132,7 @@ def test_background_work_stands_back_for_a_waiting_buyer(at, clock):
 def test_a_buyer_who_has_gone_keeps_nobody_away_for_long(at, clock):
     """The mark of a buyer who gave up ends by itself soon after the slot came free."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     acquire(10)
     assert SPACING < clock.slept <= SPACING + 0.5
@@ -141,7 +141,7 @@ def test_a_buyer_who_has_gone_keeps_nobody_away_for_long(at, clock):
 def test_buyers_do_not_stand_back_for_each_other(at, clock):
     """A buyer takes a free slot even while another one is marked as waiting."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     acquire(10, buyer=True)
     assert clock.slept == pytest.approx(SPACING)
@@ -152,11 +152,11 @@ def test_buyers_do_not_stand_back_for_each_other(at, clock):
 def test_a_clock_that_is_put_back_blocks_nobody(at, clock, buyer, back):
     """Moments written by a clock that was ahead are taken for past."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     at(**{unit: -number for unit, number in back.items()})
     acquire(0, buyer=buyer)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
 
@@ -182,7 +182,7 @@ def test_a_clock_that_is_put_forward_frees_the_slot(at, clock):
 def test_background_work_does_not_wait_for_a_buyer_of_the_future(at, clock):
     """After the clock was put back, a buyer's mark ahead of it delays nobody's later requests."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     at(hours=-1)
     for _ in range(3):
@@ -193,14 +193,14 @@ def test_background_work_does_not_wait_for_a_buyer_of_the_future(at, clock):
 def test_buyers_go_first_after_the_clock_was_put_back(at, clock):
     """An old mark ahead of the clock does not keep a waiting buyer from being noticed."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     at(hours=-1)
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     clock.sleep(SPACING)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
 
 
@@ -210,7 +210,7 @@ def test_a_missing_row_is_created(at, clock, buyer):
     GatewayState.objects.all().delete()
     acquire(0, buyer=buyer)
     assert GatewayState.objects.get().pk == GatewayState.SINGLETON_PK
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
 
@@ -222,7 +222,7 @@ def test_taking_a_slot_leaves_the_rest_of_the_row_alone(at):
         pk=GatewayState.SINGLETON_PK, lease_token="mine", lists_newest_first=True
     )
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     state = GatewayState.objects.get()
     assert (state.lease_token, state.lists_newest_first) == ("mine", True)

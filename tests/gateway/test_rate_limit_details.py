@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import GatewayState
@@ -49,7 +49,9 @@ def test_who_gets_no_slot_is_told_why(clock):
     """The error says that the limit is in use, and that nothing was sent."""
     rate_limit.acquire(0)
 
-    with pytest.raises(NoSlot, match=r"^the account's one request a second is in use; nothing was"):
+    with pytest.raises(
+        RateLimitTimeout, match=r"^the account's one request a second is in use; nothing was"
+    ):
         rate_limit.acquire(0)
 
 
@@ -78,7 +80,7 @@ def test_a_slot_that_comes_free_soon_is_taken_then(looks, clock):
 def test_who_stands_back_for_a_buyer_sleeps_meanwhile(looks, clock):
     """Background work looks again when the buyer's turn is over, and not all the time."""
     rate_limit.acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         rate_limit.acquire(0, buyer=True)
     looks.clear()
 
@@ -95,7 +97,7 @@ def test_a_buyers_later_turn_is_not_taken_back(looks, clock):
     GatewayState.objects.update(
         next_request_at=MOMENT + dt.timedelta(seconds=1), buyer_waits_until=later
     )
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         rate_limit.acquire(0, buyer=True)
 
     assert GatewayState.objects.get().buyer_waits_until == later
@@ -108,7 +110,7 @@ def test_the_first_request_of_a_shop_takes_a_free_slot_at_once(real_time):
 
     acquire(0)
 
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
 
 
