@@ -44,9 +44,9 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.fuzz.answers import URLS
-from tests.gateway.test_transport import shown
 from tests.shopping import buy
 from tests.staff.test_bind_flow import MAY_BIND, PARTNER, member
+from tests.support.http import shown
 
 Order = get_model("order", "Order")
 

@@ -30,7 +30,7 @@ from tests import bitsby
 from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery
 from tests.fuzz.tools import ANSWERS, SEED, Gateway, Meter, open_shop, undone
-from tests.gateway.test_transport import FarSide, assert_hidden, reply, serve
+from tests.support.http import FarSide, assert_hidden, reply, serve
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")

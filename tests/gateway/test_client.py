@@ -26,7 +26,7 @@ from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.simulator.process import running_simulator
 from tests.bitsby import KEY, PROJECT, error, fields_of, new_id, success
-from tests.gateway.test_transport import assert_hidden
+from tests.support.http import assert_hidden
 
 INVOICE = uuid.UUID("f31c61f6-407f-4999-95cf-56477eff06d4")
 PAYMENT = uuid.UUID("f986ad8d-2298-473d-982a-efbc817b975d")
