@@ -583,7 +583,7 @@ def test_the_token_is_compared_in_constant_time(settings, invoice, monkeypatch, 
 
 
 def sources():
-    found = [path for path in ROOT.rglob("*.py") if "simulator" not in path.parts]
+    found = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "simulator"]
     assert len(found) > 30
     return found
 
