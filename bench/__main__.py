@@ -21,15 +21,15 @@ from bench import databases, report
 
 #: The pieces of work, and the modules that measure them.
 PIECES = {
-    "P1": "placing",
-    "P2": "paying",
-    "P3": "webhooks",
-    "P4": "passes",
-    "P5": "passes",
-    "P5b": "passes",
-    "P6": "settling",
+    "P1": "checkout",
+    "P2": "pay_click",
+    "P3": "webhook",
+    "P4": "runs",
+    "P5": "runs",
+    "P5b": "runs",
+    "P6": "settlement",
     "P7": "staff_pages",
-    "P8": "passes",
+    "P8": "runs",
     "limit": "capacity",
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -22,7 +22,7 @@ from oscar_bitsby.simulator.process import running_simulator
 #: Queries of ours that a page may take, and how much slower it may become.
 MOST_QUERIES, SLOWEST = 15, 2.0
 NO_WAIT = "UPDATE oscar_bitsby_gatewaystate SET next_request_at = '2000-01-01 00:00:00+00'"
-FURNISH = "import django; django.setup(); from bench import many; many.furnish({size})"
+FURNISH = "import django; django.setup(); from bench import furnishing; furnishing.furnish({size})"
 
 
 @dataclass

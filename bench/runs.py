@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from bench import rows
-from bench.farside import FarSide
+from bench.fake_bitsby import FakeBitsby
 from bench.report import Row
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import reconcile
@@ -46,13 +46,13 @@ def quiet(quick: bool) -> list[Row]:
             rows.add_orders(count, status="'Being processed'")
             rows.add_invoices(count, status=MIXED, ended_at=ENDED, order_awaits_payment="false")
             rows.add_payments(min(count, 20))
-        far_side = FarSide()
-        far_side.lists_known_payments()
+        bitsby = FakeBitsby()
+        bitsby.lists_known_payments()
         for kind in (far_counts, counts):
-            with far_side.answering() as client:
+            with bitsby.answering() as client:
                 report = reconcile(client=client)
             assert report.booked == 0
-            kind[count] = len(far_side.asked)
+            kind[count] = len(bitsby.asked)
     met = counts.pop(0) == 0 and max(counts.values()) <= 2
     text = ", ".join(f"{asked} with {count:,}" for count, asked in counts.items())
     far_counts.pop(0)
@@ -75,12 +75,12 @@ def hundred_paid(quick: bool) -> list[Row]:
     rows.add_orders(count)
     rows.add_lines_and_sources(count)
     rows.add_invoices(count)
-    far_side = FarSide()
-    far_side.gets_paid(list(BitsbyInvoice.objects.order_by("?")[:100]))
-    with far_side.answering() as client:
+    bitsby = FakeBitsby()
+    bitsby.gets_paid(list(BitsbyInvoice.objects.order_by("?")[:100]))
+    with bitsby.answering() as client:
         report = reconcile(client=client)
     assert report.booked == 100, report
-    asked = len(far_side.asked)
+    asked = len(bitsby.asked)
     return [
         Row(
             "P5",
@@ -105,20 +105,20 @@ def busy(quick: bool) -> list[Row]:
         rows.add_invoices(known + 2 * new, status=paid)
         apart = f"interval '{2 * 86400 / known} seconds'"
         rows.add_payments(known, transaction_at=f"date_trunc('second', now() - n * {apart})")
-        far_side = FarSide()
-        far_side.lists_known_payments()
+        bitsby = FakeBitsby()
+        bitsby.lists_known_payments()
         if not newest_first:
-            far_side.shuffle()
+            bitsby.shuffle()
         # What the shop knows of the list's order, it has found out by a whole look.
-        with far_side.answering() as client:
+        with bitsby.answering() as client:
             reconcile(client=client)
-        far_side.gets_paid(list(BitsbyInvoice.objects.filter(pk__gt=known)[:new]))
+        bitsby.gets_paid(list(BitsbyInvoice.objects.filter(pk__gt=known)[:new]))
         if not newest_first:
-            far_side.shuffle()
-        with far_side.answering() as client:
+            bitsby.shuffle()
+        with bitsby.answering() as client:
             report = reconcile(client=client)
         assert report.booked == new, report
-        found.append(len(far_side.asked))
+        found.append(len(bitsby.asked))
     fast, dear = found
     return [
         Row(
@@ -138,16 +138,16 @@ def memory(quick: bool) -> list[Row]:
     rows.add_orders(count)
     rows.add_invoices(count)
     before, begin = _peak(), time.monotonic()
-    far_side = FarSide()
-    with far_side.answering() as client:
+    bitsby = FakeBitsby()
+    with bitsby.answering() as client:
         reconcile(client=client)
     calm, calm_seconds = _peak(), time.monotonic() - begin
 
     # The same invoices, all of them overdue and expired at Bitsby: the pass has work with each.
     BitsbyInvoice.objects.update(expires_at=timezone.now() - dt.timedelta(minutes=5))
-    far_side.invoices = ExpiredInvoices()
+    bitsby.invoices = ExpiredInvoices()
     begin = time.monotonic()
-    with far_side.answering() as client:
+    with bitsby.answering() as client:
         report = reconcile(client=client)
     peak, seconds = _peak(), time.monotonic() - begin
     return [
@@ -159,7 +159,7 @@ def memory(quick: bool) -> list[Row]:
             peak <= 150,
             "ru_maxrss of a process of its own with Django and Oscar loaded. First a quiet pass"
             f" ({calm:.0f} MB, {calm_seconds:.1f} s), then one with all of them overdue, which"
-            f" ended {report.ended} by {len(far_side.asked)} requests ({seconds:.1f} s without"
+            f" ended {report.ended} by {len(bitsby.asked)} requests ({seconds:.1f} s without"
             " waiting for slots).",
         )
     ]

@@ -16,7 +16,7 @@ from tests.bitsby import KEY, remote, seen, transfer, written
 PAGE = 50
 
 
-class FarSide:
+class FakeBitsby:
     """Answers from two lists; the throttle is left out, since requests are counted, not timed."""
 
     def __init__(self) -> None:
