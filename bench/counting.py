@@ -1,4 +1,4 @@
-"""Says in a header of each answer how many queries it took, and how many requests to Bitsby."""
+"""Count the queries and the requests to Bitsby of each request, and report them in headers."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ from django.db import connection
 
 
 class CountQueries:
-    """The outermost middleware, so that sessions and logins are counted too."""
+    """Must be the outermost middleware, so that sessions and logins are counted too."""
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -23,7 +23,7 @@ class CountQueries:
 
 
 class Counter:
-    """Counts what Django sends to the database; BEGIN and COMMIT go another way."""
+    """Counts the statements that Django sends to the database, except BEGIN and COMMIT."""
 
     def __init__(self):
         self.queries = 0
@@ -37,7 +37,7 @@ class Counter:
 
 @contextlib.contextmanager
 def count_requests():
-    """Note the paths of the requests to Bitsby that are sent in the block."""
+    """Yield a list, to which the paths of requests to Bitsby in the block are appended."""
     try:
         from oscar_bitsby.gateway.transport import Transport
     except ImportError:
@@ -45,11 +45,11 @@ def count_requests():
         return
     sent, post = [], Transport.post
 
-    def noted(self, path, fields):
+    def counted(self, path, fields):
         sent.append(path)
         return post(self, path, fields)
 
-    Transport.post = noted
+    Transport.post = counted
     try:
         yield sent
     finally:

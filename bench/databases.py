@@ -1,4 +1,4 @@
-"""Databases of the bench: a furnished template, a fresh copy for each piece of work, bulk rows."""
+"""The databases: a prepared template, a fresh copy for each benchmark, rows in bulk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 TEMPLATE = "bench_template"
-#: More than any piece of work sells.
+#: More than any benchmark sells.
 STOCK = 1_000_000
 
 
@@ -22,7 +22,7 @@ def _admin(statement: str) -> None:
 
 
 def server_version() -> str:
-    """Return the version of the PostgreSQL that is measured on."""
+    """Return the version of the PostgreSQL server."""
     with psycopg.connect(dbname="postgres") as connection:
         row = connection.execute("SHOW server_version").fetchone()
     return str(row[0]) if row else "unknown"
@@ -30,7 +30,7 @@ def server_version() -> str:
 
 @contextmanager
 def template(name: str) -> Iterator[str]:
-    """Create an empty database for the time of the block."""
+    """Create an empty database, and drop it after the block."""
     _admin(f"CREATE DATABASE {name}")
     try:
         yield name
@@ -40,7 +40,7 @@ def template(name: str) -> Iterator[str]:
 
 @contextmanager
 def copy_of(source: str, name: str) -> Iterator[str]:
-    """Copy a database for the time of the block; nobody may be connected to it."""
+    """Copy a database, and drop the copy after the block; the source must have no connections."""
     _admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     _admin(f"CREATE DATABASE {name} TEMPLATE {source}")
     try:
@@ -49,14 +49,14 @@ def copy_of(source: str, name: str) -> Iterator[str]:
         _admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-def furnish() -> None:
-    """Make the tables, one product, a country to ship to and somebody of staff."""
+def prepare() -> None:
+    """Create the tables, one product, a shipping country and a member of staff."""
     from django.contrib.auth import get_user_model
     from django.core.management import call_command
     from oscar.core.loading import get_model
     from oscar.test import factories
 
-    # Oscar's search engine without a server says that it cannot be updated.
+    # The tests' search engine warns that it cannot be updated.
     warnings.filterwarnings("ignore", message=".*is not implemented in this backend")
     call_command("migrate", run_syncdb=True, verbosity=0)
     get_model("address", "Country").objects.create(
@@ -69,11 +69,11 @@ def furnish() -> None:
 
 
 def fill(model: Any, count: int, **expressions: str) -> None:
-    """Insert ``count`` rows at once.
+    """Insert ``count`` rows with one statement.
 
     Args:
-        model: whose table it is; columns that are not named get the field's default.
-        expressions: SQL for columns, in which ``n`` goes from 1 to ``count``.
+        model: the model; columns without an expression get the field's default.
+        expressions: SQL for columns, in which ``n`` runs from 1 to ``count``.
     """
     from django.db import connection
 

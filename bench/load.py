@@ -1,4 +1,4 @@
-"""A client that costs little: prepared bytes over raw sockets, one request a connection."""
+"""A cheap HTTP client: prepared bytes over raw sockets, one request for each connection."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-#: A token that Django takes both as cookie and as field.
+#: A CSRF token that Django accepts both as cookie and as form field.
 CSRF = "b" * 32
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back, and how many seconds it took from connecting to the last byte."""
+class Response:
+    """A response, and the seconds from connecting to its last byte."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,7 +40,7 @@ def request(
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return the bytes of a request; a ``form`` gets a CSRF token that fits its cookie."""
+    """Return the bytes of a request; a ``form`` gets a CSRF token and the matching cookie."""
     lines = {"Host": "127.0.0.1", "Connection": "close", **(headers or {})}
     cookies = dict(cookies or {})
     if form is not None:
@@ -55,8 +55,8 @@ def request(
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
-def send(port: int, message: bytes) -> Answer:
-    """Send one request and read the whole answer."""
+def send(port: int, message: bytes) -> Response:
+    """Send one request and read the whole response."""
     begin = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,22 +69,22 @@ def send(port: int, message: bytes) -> Answer:
     first, *rest = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in rest)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Answer(int(first.split()[1]), headers, body, seconds)
+    return Response(int(first.split()[1]), headers, body, seconds)
 
 
 def throughput(port: int, messages: Sequence[bytes], status: int, clients: int = 4) -> float:
-    """Return requests a second of a few clients that each send one after another.
+    """Return the requests a second of concurrent clients, each of which sends one at a time.
 
     Raises:
-        AssertionError: an answer has another status than it must have.
+        AssertionError: a response has another status than ``status``.
     """
-    wrong: list[Answer] = []
+    wrong: list[Response] = []
 
     def work(mine: Sequence[bytes]) -> None:
         for message in mine:
-            answer = send(port, message)
-            if answer.status != status:
-                wrong.append(answer)
+            response = send(port, message)
+            if response.status != status:
+                wrong.append(response)
                 return
 
     threads = [

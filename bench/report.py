@@ -1,4 +1,4 @@
-"""Rows of the table, what is made of many runs, and how it is all printed."""
+"""The rows of the table, statistics over many runs, and the output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``met`` is None where there is no goal, only something to know."""
+    """One row of the table; ``met`` is None if there is no goal."""
 
     key: str
     work: str
@@ -40,7 +40,7 @@ class Row:
 
 
 def spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
-    """Return the median of several runs, and the smallest and largest."""
+    """Return the median of several runs, with the smallest and the largest."""
     median = statistics.median(values)
     return (
         f"{median:.{digits}f}{unit}"
@@ -49,7 +49,7 @@ def spread(values: Sequence[float], digits: int = 2, unit: str = "") -> str:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """Return the value that ``share`` of all values do not exceed."""
+    """Return the value that a ``share`` of all values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
 
@@ -59,8 +59,8 @@ def verdict(row: Row) -> str:
 
 
 def as_table(rows: Sequence[Row]) -> str:
-    """Return the table as people read it in a terminal."""
-    lines = [("#", "work", "goal", "measured", "")]
+    """Return the table for a terminal."""
+    lines = [("#", "benchmark", "goal", "measured", "")]
     lines += [(row.key, row.work, row.goal, row.measured, verdict(row)) for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(5)]
     return "\n".join(
@@ -70,36 +70,36 @@ def as_table(rows: Sequence[Row]) -> str:
 
 
 def as_markdown(rows: Sequence[Row], postgresql: str, quick: bool, notes: str = "") -> str:
-    """Return the page that is kept with the project."""
+    """Return the text of ``RESULTS.md``."""
     lines = [
-        "# What was measured",
+        "# Results of the benchmarks",
         "",
-        "Made by `make bench`: one run, with the opponents beside it. Ratios are medians of many",
-        "interleaved runs; in brackets the smallest and the largest. What one account's request a",
-        "second means for a shop stands in [CAPACITY.md](CAPACITY.md).",
+        "Written by `make bench` in one run, together with the other projects. Ratios are medians",
+        "of many interleaved runs, with the smallest and the largest in brackets. How many orders",
+        "a shop can take with one request a second is described in [CAPACITY.md](CAPACITY.md).",
         "",
     ]
     if quick:
         lines += [
-            "**A quick run with small sizes: the figures only show that the bench works.**",
+            "**A quick run with small sizes: it only shows that the benchmarks work.**",
             "",
         ]
     lines += [f"- {line}" for line in machine(postgresql)]
-    lines += ["", "| # | work | goal | measured | |", "|---|---|---|---|---|"]
+    lines += ["", "| # | benchmark | goal | measured | |", "|---|---|---|---|---|"]
     for row in rows:
         cells = (row.key, row.work, row.goal, row.measured, verdict(row))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    lines += ["", "## How", ""]
-    remote: set[str] = set()
+    lines += ["", "## Method", ""]
+    written: set[str] = set()
     for row in rows:
-        if row.how and row.how not in remote:
-            remote.add(row.how)
+        if row.how and row.how not in written:
+            written.add(row.how)
             lines.append(f"- **{row.key}**: {row.how}")
     return "\n".join([*lines, "", notes]).rstrip() + "\n"
 
 
 def machine(postgresql: str) -> list[str]:
-    """Say on what and with what it was measured."""
+    """Describe the machine and the versions of the software."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return [
         f"Date: {dt.datetime.now(dt.timezone.utc):%Y-%m-%d %H:%M} UTC",
@@ -107,8 +107,8 @@ def machine(postgresql: str) -> list[str]:
         f" {platform.system()} {platform.release()}; load average before the run"
         f" {os.environ.get('BENCH_LOAD', 'unknown')}",
         f"Python {platform.python_version()}, PostgreSQL {postgresql} with fsync,"
-        " synchronous_commit and full_page_writes off (a throw-away server: a disk that waits"
-        " would make all sides slower, and ratios between them smaller)",
+        " synchronous_commit and full_page_writes off (a temporary server; waiting for the disk"
+        " would slow down both sides and bring the ratios closer to 1)",
         ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
         "gunicorn with one sync worker on loopback, database connections kept open",
     ]

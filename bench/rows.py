@@ -1,4 +1,4 @@
-"""Orders, invoices and payments by the thousand, made by the database itself."""
+"""Insert orders, invoices and payments by the thousand; the database generates them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WALLET = reserved("10.00")[0]
 
 
 def add_orders(count: int, **expressions: str) -> None:
-    """Insert pending orders over ten dollars, numbers 1 to ``count``; ``n`` is the key of each."""
+    """Insert pending orders of ten dollars; their keys ``n`` are 1 to ``count``."""
     zero = dict.fromkeys(("shipping_incl_tax", "shipping_excl_tax"), "0")
     columns = {
         "id": "n",
@@ -38,7 +38,7 @@ def add_orders(count: int, **expressions: str) -> None:
 
 
 def add_lines_and_sources(count: int, order: str = "n") -> None:
-    """Give orders 1 to ``count`` what placing them at the checkout would have given them."""
+    """Insert the lines and sources that the checkout creates, for the orders 1 to ``count``."""
     product = Product.objects.get()
     stock = product.stockrecords.get()
     prices = ("line_price_incl_tax", "line_price_excl_tax", "unit_price_incl_tax")
@@ -62,7 +62,7 @@ def add_lines_and_sources(count: int, order: str = "n") -> None:
 
 
 def add_invoices(count: int, **expressions: str) -> None:
-    """Insert unpaid invoices that have an hour left, one for each of the orders 1 to ``count``."""
+    """Insert an unpaid invoice, due in 50 minutes, for each of the orders 1 to ``count``."""
     columns = {
         "id": "n",
         "order_id": "n",
@@ -82,7 +82,7 @@ def add_invoices(count: int, **expressions: str) -> None:
 
 
 def add_payments(count: int, **expressions: str) -> None:
-    """Insert booked payments of the invoices 1 to ``count``, a second apart, the first newest."""
+    """Insert booked payments for the invoices 1 to ``count``, a second apart, newest first."""
     columns = {
         "id": "n",
         "bitsby_id": "gen_random_uuid()",
@@ -105,7 +105,7 @@ def add_payments(count: int, **expressions: str) -> None:
 
 
 def add_deliveries(count: int) -> None:
-    """Insert a delivery for each of the invoices 1 to ``count``."""
+    """Insert a webhook delivery for each of the invoices 1 to ``count``."""
     fill(
         WebhookDelivery,
         count,

@@ -1,4 +1,4 @@
-"""Shops to be measured over HTTP: gunicorn on loopback, as a shop would run it."""
+"""Serve shops over HTTP: gunicorn on loopback, as a real shop would use it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Server:
 def gunicorn(database: str, apps: str = "shop", **more: str) -> Iterator[Server]:
     """Serve a shop with one sync worker until the end of the block.
 
-    One worker, since the machine is to have cores left for the client and the database.
+    It has one worker so that the client and the database have cores left.
 
     Args:
-        more: further variables of the environment, as ``bench.settings`` reads them.
+        more: further environment variables for ``bench.settings``.
     """
     port = _free_port()
     command = [sys.executable, "-m", "gunicorn", "bench.wsgi:application"]
@@ -56,7 +56,7 @@ def _free_port() -> int:
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     for _ in range(600):
         if process.poll() is not None:
-            raise RuntimeError("gunicorn did not start; its errors are on stderr")
+            raise RuntimeError("gunicorn did not start; see its errors above")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return

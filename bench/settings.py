@@ -1,4 +1,4 @@
-"""The shop that is measured: the one of the tests, on PostgreSQL, as a server would run it.
+"""Settings of the measured shop: those of the tests, on PostgreSQL, as for a real server.
 
 ``BENCH_DATABASE`` names the database. ``BENCH_APPS`` says what is installed: ``shop`` (Oscar and
 the app), ``plain`` (Oscar alone) or ``peers`` (the shop, and other projects' webhooks beside it).
@@ -12,7 +12,7 @@ from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE, OSCAR_BITSBY, 
 APPS = os.environ.get("BENCH_APPS", "shop")
 
 DATABASES["default"]["NAME"] = os.environ.get("BENCH_DATABASE") or os.environ["PGDATABASE"]
-# Connecting for each request takes longer than most of what is measured, and would hide it.
+# A new connection for each request would take longer than most of what is measured.
 DATABASES["default"]["CONN_MAX_AGE"] = None
 TEMPLATES[0]["OPTIONS"]["debug"] = False
 TEMPLATES[0]["OPTIONS"]["context_processors"].remove("django.template.context_processors.debug")
@@ -31,7 +31,7 @@ if APPS == "plain":
     INSTALLED_APPS = [name for name in INSTALLED_APPS if name != "oscar_bitsby"]
 if APPS == "peers":
     INSTALLED_APPS = [*INSTALLED_APPS, "djstripe", "payments", "bench.peers"]
-    # As their READMEs say; every key and secret is made up.
+    # As in their READMEs; all keys and secrets are made up.
     STRIPE_TEST_SECRET_KEY = "sk_test_made_up"
     STRIPE_LIVE_MODE = False
     DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
@@ -42,8 +42,8 @@ if APPS == "peers":
         "default": ("payments.dummy.DummyProvider", {}),
         "stripe": (
             "payments.stripe.StripeProviderV3",
-            # Its check of signatures fails with the stripe that dj-stripe needs: what that gives
-            # is no dict any more. Leaving it out is in its favour.
+            # Its signature check does not work with the version of stripe that dj-stripe needs.
+            # Without the check it is faster, so the comparison favours it.
             {"api_key": "sk_test_made_up", "secure_endpoint": False},
         ),
     }
@@ -53,7 +53,7 @@ if os.environ.get("BENCH_COUNT"):
 
 
 class NoMigrations:
-    """Says of each app that it has none: tables made from the models are the same ones."""
+    """Create tables from the models instead of by migrations; the result is the same."""
 
     def __contains__(self, app):
         return True

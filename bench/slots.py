@@ -1,4 +1,4 @@
-"""The account's slots, played through: buyers and background work, as ``throttle`` lets them in."""
+"""Simulate how buyers and background work share the slots of the rate limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = MIN_INTERVAL.total_seconds()
 
 
 @dataclass
-class Played:
+class Result:
     """Seconds that each buyer waited, and when the requests of each background job were sent."""
 
     buyers: list[float] = field(default_factory=list)
@@ -25,24 +25,26 @@ class Played:
 
 
 def arrivals(rate: float, until: float, seed: int) -> Iterator[float]:
-    """Yield when buyers come who know nothing of each other, ``rate`` of them a second."""
+    """Yield the times of independent clicks, ``rate`` of them a second on average."""
     draw, at = random.Random(seed), 0.0
     while rate and (at := at + draw.expovariate(rate)) < until:
         yield at
 
 
-def play(buyers: Sequence[float], jobs: Sequence[tuple[float, int]] = (), seed: int = 1) -> Played:
-    """Hand out slots until everybody has got theirs.
+def simulate(
+    buyers: Sequence[float], jobs: Sequence[tuple[float, int]] = (), seed: int = 1
+) -> Result:
+    """Assign slots until all requests are sent.
 
-    A buyer waits ``BUYER_PATIENCE`` in the request and comes again as the page does; of those who
-    wait at the same time, chance takes one. A job sends its requests one after another, and only
-    when no buyer waits.
+    A buyer's request waits for ``BUYER_MAX_WAIT``, and then the page retries after its delays. A
+    slot goes to a random one of the waiting buyers. A job sends its requests one after another,
+    and only when no buyer waits.
 
     Args:
-        buyers: when each of them clicks.
-        jobs: when each begins, and how many requests it sends; in order of time.
+        buyers: the time of each click.
+        jobs: the start of each job and its number of requests, in order of time.
     """
-    draw, played = random.Random(seed), Played(jobs=[[] for _ in jobs])
+    draw, result = random.Random(seed), Result(jobs=[[] for _ in jobs])
     coming = [(at, at, 0) for at in buyers]
     heapq.heapify(coming)
     waiting: list[tuple[float, float, int]] = []
@@ -61,13 +63,13 @@ def play(buyers: Sequence[float], jobs: Sequence[tuple[float, int]] = (), seed: 
                 again = at + BUYER_MAX_WAIT + RETRY_DELAYS[tries]
                 heapq.heappush(coming, (again, clicked, tries + 1))
             else:
-                played.gave_up += 1
+                result.gave_up += 1
         if waiting:
             _, clicked, _ = waiting.pop(draw.randrange(len(waiting)))
-            played.buyers.append(free_at - clicked)
+            result.buyers.append(free_at - clicked)
         elif queue and queue[0][0] <= free_at:
-            played.jobs[queue.pop(0)[1]].append(free_at)
+            result.jobs[queue.pop(0)[1]].append(free_at)
         else:
             continue
         free_at += SECONDS
-    return played
+    return result

@@ -1,4 +1,4 @@
-"""P7: the pages that staff use, with a million invoices beside the same pages with a thousand."""
+"""P7: the pages that staff use, with a million invoices and with a thousand."""
 
 from __future__ import annotations
 
@@ -19,55 +19,56 @@ from bench.report import Row, percentile
 from bench.servers import Server, gunicorn
 from oscar_bitsby.simulator.process import running_simulator
 
-#: Queries of ours that a page may take, and how much slower it may become.
-MOST_QUERIES, SLOWEST = 15, 2.0
-NO_WAIT = "UPDATE oscar_bitsby_gatewaystate SET next_request_at = '2000-01-01 00:00:00+00'"
-FURNISH = "import django; django.setup(); from bench import many; many.furnish({size})"
+#: The most queries that the app may add to a page, and how much slower the page may become.
+MAX_QUERIES, MAX_RATIO = 15, 2.0
+FREE_SLOT = "UPDATE oscar_bitsby_gatewaystate SET next_request_at = '2000-01-01 00:00:00+00'"
+PREPARE = "import django; django.setup(); from bench import furnishing; furnishing.furnish({size})"
 
 
 @dataclass
 class Shop:
-    """A database of a size, its servers, and what the addresses of pages need to be told."""
+    """A database, its servers, and the values for the URLs of its pages."""
 
     database: str
-    facts: dict[str, str]
+    values: dict[str, str]
     servers: dict[str, Server] = field(default_factory=dict)
 
-    def get(self, page: Page, server: str) -> load.Answer:
-        """Open a page as staff; the slot is free, so that no wait for one is measured."""
-        if page.asks:
+    def get(self, page: Page, server: str) -> load.Response:
+        """Open a page as staff; a slot is free, so that no waiting time is measured."""
+        if page.uses_api:
             with psycopg.connect(dbname=self.database, autocommit=True) as own:
-                own.execute(NO_WAIT)
-        cookies = {settings.SESSION_COOKIE_NAME: self.facts["session"]}
-        message = load.request("GET", page.address(self.facts), cookies=cookies)
+                own.execute(FREE_SLOT)
+        cookies = {settings.SESSION_COOKIE_NAME: self.values["session"]}
+        message = load.request("GET", page.url(self.values), cookies=cookies)
         answer = load.send(self.servers[server].port, message)
         assert answer.status == 200, (page.name, answer.status, answer.body[:300])
         return answer
 
 
-def measure(piece: str, quick: bool) -> list[Row]:
+def measure(key: str, quick: bool) -> list[Row]:
     """Open each page in both shops in turn."""
     small, large = 1_000, 30_000 if quick else 1_000_000
     requests = 20 if quick else 30
     found = []
-    with _shops(small, large) as (few, many):
+    with _shops(small, large) as (small_shop, large_shop):
         for page in PAGES:
-            # The first request of a server compiles templates; that is none of the rows' work.
+            # The first requests of a server compile templates, whatever the number of rows.
             for _ in range(3):
-                few.get(page, "timed"), many.get(page, "timed")
-            times: dict[str, list[float]] = {few.database: [], many.database: []}
+                small_shop.get(page, "timed"), large_shop.get(page, "timed")
+            times: dict[str, list[float]] = {small_shop.database: [], large_shop.database: []}
             for number in range(requests):
-                for shop in (few, many) if number % 2 else (many, few):
+                for shop in (small_shop, large_shop) if number % 2 else (large_shop, small_shop):
                     times[shop.database].append(shop.get(page, "timed").seconds * 1000)
-            p95 = [percentile(times[shop.database], 0.95) for shop in (few, many)]
-            queries = [_queries(shop, page) for shop in (few, many)]
+            p95 = [percentile(times[shop.database], 0.95) for shop in (small_shop, large_shop)]
+            queries = [_queries(shop, page) for shop in (small_shop, large_shop)]
             found.append(_row(page, p95, queries))
     how = (
         f"gunicorn, two databases with {small:,} and {large:,} invoices over a year, as many orders"
-        " and deliveries, seven payments for ten invoices, an inbox of 40 and of 2,000, 60 unbound"
-        f" payments of the last days; {requests} requests each in turn, p95 ÷ p95. Queries include"
-        " session and login and what Oscar's layout asks; of a page that is there without the app,"
-        " its queries there are taken off. Pages that read live ask the simulator at once."
+        " and deliveries, seven payments for ten invoices, 40 and 2,000 payments to review, 60"
+        f" unbound payments of the last days; {requests} requests each in turn, p95 ÷ p95."
+        " Queries include those of session, login and Oscar's layout. For a page that"
+        " exists without the app, its queries without the app are subtracted. Pages that use the"
+        " API ask the simulator."
     )
     return [Row(**(row.as_dict() | {"how": how})) for row in found]
 
@@ -77,16 +78,16 @@ def _row(page: Page, p95: list[float], queries: list[int]) -> Row:
     is_constant = queries[0] == queries[1]
     text = f"{ratio:.2f} ({p95[1]:.0f} ÷ {p95[0]:.0f} ms); {queries[1]} queries"
     if not is_constant:
-        text += f" ({queries[0]} with few)"
-    met = ratio <= SLOWEST and max(queries) <= MOST_QUERIES and is_constant
+        text += f" ({queries[0]} with the small database)"
+    met = ratio <= MAX_RATIO and max(queries) <= MAX_QUERIES and is_constant
     return Row("P7", page.name, "≤ 2.0; ≤ 15 queries, constant", text, met, "")
 
 
 def _queries(shop: Shop, page: Page) -> int:
-    """Count our queries of a page: all of them, or what it has more than without us."""
+    """Count the queries of a page, or those that the app adds to a page of Oscar or Django."""
     shop.get(page, "counted")
     ours = shop.get(page, "counted").queries
-    if not page.is_theirs:
+    if not page.is_extended:
         return ours
     shop.get(page, "plain")
     return ours - shop.get(page, "plain").queries
@@ -102,11 +103,11 @@ def _shops(*sizes: int) -> Iterator[list[Shop]]:
         for size in sizes:
             name = f"bench_p7_{size}"
             stack.enter_context(databases.copy_of(databases.TEMPLATE, name))
-            command = [sys.executable, "-c", FURNISH.format(size=size)]
-            remote = subprocess.run(
+            command = [sys.executable, "-c", PREPARE.format(size=size)]
+            finished = subprocess.run(
                 command, env=databases.environment(name), check=True, stdout=subprocess.PIPE
             )
-            shop = Shop(name, json.loads(remote.stdout))
+            shop = Shop(name, json.loads(finished.stdout))
             more = {"BENCH_SIMULATOR": simulator.url}
             shop.servers = {
                 "timed": stack.enter_context(gunicorn(name, **more)),

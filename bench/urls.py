@@ -1,4 +1,4 @@
-"""The addresses of the shop that is measured, and of those that are measured beside it."""
+"""The URLs of the measured shop and of the other projects."""
 
 from django.apps import apps
 from django.contrib import admin

@@ -31,17 +31,14 @@ extensions = [
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "description"
-# The inherited docstrings of fields and exceptions describe Django and Python, not the app.
+# Inherited docstrings of fields and exceptions describe Django and Python, not the app.
 autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
-
-# The page shows CONTRIBUTING.rst, and is left out where there is none.
-if not (ROOT / "CONTRIBUTING.rst").exists():
-    exclude_patterns = ["contributing.rst"]
-    suppress_warnings = ["toc.excluded"]
 
 
 def list_fields(app, what, name, obj, options, lines):

@@ -1,4 +1,4 @@
-"""The processes of the sandbox: started, read and ended, each by its own id."""
+"""Start the processes of the sandbox, show their output, and stop them."""
 
 import os
 import signal
@@ -8,21 +8,21 @@ import threading
 import time
 from collections import deque
 
-# Seconds that a process has for an orderly end.
-GRACE = 5
+# Seconds that a process has to stop by itself.
+STOP_TIMEOUT = 5
 
 
 class SandboxError(Exception):
-    """The sandbox cannot go on; the message is for the person at the terminal."""
+    """The sandbox cannot continue; the message is shown on the terminal."""
 
 
-class Stop:
-    """Remembers that somebody asked us to end.
+class StopSignal:
+    """Records that a signal has asked the sandbox to stop.
 
-    A flag and not an exception: a child that was just started must not slip through.
+    It sets a flag and raises no exception, so that no new child process is overlooked.
     """
 
-    asked = False
+    received = False
 
     def listen(self):
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -30,14 +30,14 @@ class Stop:
                 signal.signal(getattr(signal, name), self)
 
     def __call__(self, number, frame):
-        self.asked = True
+        self.received = True
 
 
 class Child:
-    """One process of ours, whose output appears on the terminal behind its name."""
+    """A process of the sandbox; each line of its output is shown after its name."""
 
-    # Until everything serves, only the last lines are kept, in case something goes wrong.
-    talking = False
+    # Until the sandbox is ready, the last lines are kept and shown only after an error.
+    shows_output = False
 
     def __init__(self, name, command, env):
         self.name = name
@@ -50,7 +50,8 @@ class Child:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            # Ctrl-C goes to the whole group of the terminal; ending them is our task alone.
+            # Ctrl-C reaches all processes of the terminal's group. Only the sandbox stops its
+            # children.
             start_new_session=True,
         )
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -59,51 +60,55 @@ class Child:
     def read(self):
         for line in self.process.stdout:
             line = line.rstrip()
-            # The reconcile loop says the same every few seconds while nothing happens.
-            is_news = line and (not self.last_lines or line != self.last_lines[-1])
-            if is_news:
+            # While nothing happens, the reconcile loop repeats its line every few seconds.
+            is_new = line and (not self.last_lines or line != self.last_lines[-1])
+            if is_new:
                 self.last_lines.append(line)
-            if is_news and Child.talking:
+            if is_new and Child.shows_output:
                 say(f"{self.name:<9} | {line}")
 
     @property
-    def ended(self):
+    def has_ended(self):
         return self.process.poll() is not None
 
-    def ask_to_end(self):
-        if not self.ended:
+    def terminate(self):
+        if not self.has_ended:
             self.process.terminate()
 
-    def end(self):
-        """Wait for the end, and force it on a process that does not listen."""
+    def wait(self):
+        """Wait until the process has stopped, and kill it after ``STOP_TIMEOUT``."""
         try:
-            self.process.wait(GRACE)
+            self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self.reader.join(1)
 
-    def tell_last_lines(self):
+    def show_last_lines(self):
         self.reader.join(1)
         for line in list(self.last_lines):
             say(f"{self.name:<9} | {line}")
 
 
 def say(text=""):
-    """Print; a terminal that has gone away must not stop the children from being ended."""
+    """Print a line. Without a terminal, print nothing, so that the children are still stopped."""
     try:
         print(text, flush=True)
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def run_to_the_end(name, command, env, stop):
-    """Run a command that has an end."""
+def run_to_completion(name, command, env, stop):
+    """Run a command and wait until it has finished.
+
+    Raises:
+        SandboxError: the command failed.
+    """
     child = Child(name, command, env)
-    while not child.ended and not stop.asked:
+    while not child.has_ended and not stop.received:
         time.sleep(0.05)
-    child.ask_to_end()
-    child.end()
-    if child.process.returncode and not stop.asked:
-        child.tell_last_lines()
+    child.terminate()
+    child.wait()
+    if child.process.returncode and not stop.received:
+        child.show_last_lines()
         raise SandboxError(f"{name} failed.")

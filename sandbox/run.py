@@ -1,7 +1,7 @@
-"""Starts the sandbox: the shop, a fake Bitsby, and the reconcile loop between them.
+"""Run the sandbox: a demo shop, a simulated Bitsby and the reconcile loop.
 
-Ctrl-C or SIGTERM ends all three. Needs nothing but the standard library and an environment in
-which django-oscar-bitsby is installed with its "sandbox" extra.
+Ctrl-C or SIGTERM stops all three. The script needs an environment in which django-oscar-bitsby is
+installed with its extra "sandbox".
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from processes import Child, SandboxError, Stop, run_to_the_end, say
+from processes import Child, SandboxError, StopSignal, run_to_completion, say
 from shop import logins
 
 HERE = Path(__file__).resolve().parent
@@ -21,11 +21,12 @@ VAR = Path(os.environ.get("SANDBOX_VAR") or HERE / "var").resolve()
 
 SHOP_PORT = 8000
 SIMULATOR_PORT = 8001
-# An hour to pay passes in five minutes.
+# An invoice has an hour. At this speed it expires after five minutes.
 SPEED = 12
-RECONCILE_EVERY = 15
-# Seconds until the shop and the simulator must have answered for the first time.
-PATIENCE = 60
+# Seconds from the end of a reconcile run to the next one.
+RECONCILE_INTERVAL = 15
+# Seconds that the shop and the simulator have to start.
+START_TIMEOUT = 60
 
 
 def is_free(port):
@@ -39,24 +40,26 @@ def is_free(port):
 
 
 def pick_port(name, default, environ, reserved=()):
-    """Return the port from the environment, or the first free one from the default upwards."""
-    asked = environ.get(name)
-    if asked:
-        if not asked.isdigit() or not 0 < int(asked) < 65536:
-            raise SandboxError(f"{name}={asked} is no port.")
-        if int(asked) in reserved or not is_free(int(asked)):
-            raise SandboxError(f"{name}={asked} is taken.")
-        return int(asked)
+    """Return the port from the environment, or the first free one from the default on."""
+    wanted = environ.get(name)
+    if wanted:
+        if not wanted.isdigit() or not 0 < int(wanted) < 65536:
+            raise SandboxError(f"{name}={wanted} is no port number.")
+        if int(wanted) in reserved or not is_free(int(wanted)):
+            raise SandboxError(f"{name}={wanted} is taken.")
+        return int(wanted)
     for port in range(default, default + 100):
         if port not in reserved and is_free(port):
             if port != default:
                 say(f"Port {default} is taken, using {port} instead.")
             return port
-    raise SandboxError(f"No free port from {default} on; set {name}.")
+    raise SandboxError(
+        f"All ports from {default} to {default + 99} are taken. Set {name} to a free one."
+    )
 
 
 def pick_ports(environ):
-    """Return the ports of the shop and of the simulator, never the same."""
+    """Return two different ports, for the shop and for the simulator."""
     wanted = environ.get("SIMULATOR_PORT") or str(SIMULATOR_PORT)
     reserved = {int(wanted)} if wanted.isdigit() else set()
     shop = pick_port("SHOP_PORT", SHOP_PORT, environ, reserved)
@@ -64,7 +67,7 @@ def pick_ports(environ):
 
 
 def empty(folder):
-    """Remove what the sandbox has written, and nothing else that may lie in the folder."""
+    """Remove what the sandbox has written, but no other files in the folder."""
     for name in ("media", "whoosh", "mails"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for file in folder.glob("db.sqlite3*"):
@@ -72,7 +75,7 @@ def empty(folder):
 
 
 def answers(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_TIMEOUT)
     try:
         connection.request("GET", path)
         return connection.getresponse().status < 500
@@ -83,15 +86,19 @@ def answers(port, path):
 
 
 def wait_until_serving(children, ports, stop):
-    """Return once both answer over HTTP, somebody wants to stop, or a child has died."""
+    """Return when both answer over HTTP, after a stop signal, or when a child has ended.
+
+    Raises:
+        SandboxError: one of them did not answer in time.
+    """
     waiting = [(ports[0], "/en/catalogue/"), (ports[1], "/")]
-    deadline = time.monotonic() + PATIENCE
-    while waiting and not stop.asked and not any(child.ended for child in children):
+    deadline = time.monotonic() + START_TIMEOUT
+    while waiting and not stop.received and not any(child.has_ended for child in children):
         waiting = [address for address in waiting if not answers(*address)]
         if waiting and time.monotonic() > deadline:
             port, path = waiting[0]
             for child in children:
-                child.tell_last_lines()
+                child.show_last_lines()
             raise SandboxError(f"http://127.0.0.1:{port}{path} does not answer.")
         time.sleep(0.1)
 
@@ -101,10 +108,10 @@ def manage(*arguments):
 
 
 def welcome(shop, simulator, webhooks):
-    """Return the box with the addresses, the logins and what to try."""
+    """Return a box with the addresses, the logins and what to try."""
     site = f"http://127.0.0.1:{shop}"
     lines = [
-        "The sandbox is ready. Nothing is sold here and no coins move.",
+        "The sandbox is ready. It is a demo: orders and payments are not real.",
         "",
         f"Shop       {site}/",
         f"Dashboard  {site}/dashboard/",
@@ -114,21 +121,22 @@ def welcome(shop, simulator, webhooks):
         f"Staff      {logins.ADMIN_EMAIL} / {logins.ADMIN_PASSWORD}"
         f"  (admin: {logins.ADMIN_USERNAME})",
         f"Buyer      {logins.BUYER_EMAIL} / {logins.BUYER_PASSWORD}",
-        f"Mails      {VAR / 'mails'}",
+        f"E-mails    {VAR / 'mails'}",
         "",
         "What to try",
-        "1. Buy as a guest, choose crypto, and pay exactly what is asked.",
-        "2. Buy again and pay too little: the money waits for staff in the dashboard.",
-        "3. Buy and do not pay: the invoice runs out after five minutes, and two",
-        "   minutes later the order is cancelled and its stock is back.",
+        "1. Buy as a guest, choose cryptocurrency, and pay the exact amount.",
+        "2. Buy again and pay too little: the payment is listed in the dashboard under",
+        '   "Payments to review".',
+        "3. Buy and do not pay: the invoice expires after five minutes. Two minutes",
+        "   later the order is cancelled and its stock is released.",
         (
-            "4. Switch the webhook off on the simulator's page and pay: the reconcile"
+            "4. Turn the webhook off on the simulator's page and pay: the reconcile loop"
             if webhooks
-            else "4. Webhooks are off. Pay: the reconcile"
+            else "4. Webhooks are off. Buy and pay: the reconcile loop"
         ),
-        "   loop finds the money by itself.",
+        "   finds the payment.",
         "",
-        "Ctrl-C ends everything.",
+        "Ctrl-C stops everything.",
     ]
     width = max(len(line) for line in lines)
     edge = "+" + "-" * (width + 4) + "+"
@@ -136,22 +144,26 @@ def welcome(shop, simulator, webhooks):
 
 
 def start(ports, env, webhooks):
-    """Start the three processes in the order in which they need each other."""
+    """Start the three processes: the simulator first, because the others send requests to it."""
     shop, simulator = ports
     address = f"http://127.0.0.1:{shop}/bitsby/webhook/{env['SANDBOX_WEBHOOK_TOKEN']}/"
-    fake = [sys.executable, "-m", "oscar_bitsby.simulator", "--port", str(simulator)]
-    fake += ["--webhook-url", address, "--speed", str(SPEED)]
+    bitsby = [sys.executable, "-m", "oscar_bitsby.simulator", "--port", str(simulator)]
+    bitsby += ["--webhook-url", address, "--speed", str(SPEED)]
     if not webhooks:
-        fake.append("--no-webhooks")
+        bitsby.append("--no-webhooks")
     return [
-        Child("simulator", fake, env),
+        Child("simulator", bitsby, env),
         Child("shop", manage("runserver", "--noreload", f"127.0.0.1:{shop}"), env),
-        Child("reconcile", manage("bitsby_reconcile", "--loop", str(RECONCILE_EVERY)), env),
+        Child("reconcile", manage("bitsby_reconcile", "--loop", str(RECONCILE_INTERVAL)), env),
     ]
 
 
 def serve(options, stop):
-    """Prepare the shop, start everything and stay until somebody or something ends it."""
+    """Prepare the shop, start the processes, and wait for a stop signal.
+
+    Raises:
+        SandboxError: a process failed or ended by itself.
+    """
     ports = pick_ports(os.environ)
     if options.reset:
         empty(VAR)
@@ -168,55 +180,55 @@ def serve(options, stop):
         "SHOP_PORT": str(ports[0]),
         "SIMULATOR_PORT": str(ports[1]),
     }
-    say("Preparing the shop; the first time its database takes some 20 seconds ...")
-    run_to_the_end("migrate", manage("migrate", "--verbosity", "0"), env, stop)
-    if not stop.asked:
-        run_to_the_end("seed", manage("seed"), env, stop)
-    if stop.asked:
+    say("Preparing the shop. The first time this takes about 20 seconds ...")
+    run_to_completion("migrate", manage("migrate", "--verbosity", "0"), env, stop)
+    if not stop.received:
+        run_to_completion("seed", manage("seed"), env, stop)
+    if stop.received:
         return
     children = start(ports, env, not options.no_webhooks)
     try:
         wait_until_serving(children, ports, stop)
-        if not stop.asked and not any(child.ended for child in children):
+        if not stop.received and not any(child.has_ended for child in children):
             say(welcome(*ports, not options.no_webhooks))
             for child in children:
                 say(f"{child.name:<9} | runs as process {child.process.pid}")
-            Child.talking = True
-        while not stop.asked:
+            Child.shows_output = True
+        while not stop.received:
             for child in children:
-                if child.ended:
-                    Child.talking = False
-                    say(f"\n{child.name} has ended; its last lines:")
-                    child.tell_last_lines()
-                    raise SandboxError("The sandbox is not complete any more.")
+                if child.has_ended:
+                    Child.shows_output = False
+                    say(f"\n{child.name} has ended. Its last lines:")
+                    child.show_last_lines()
+                    raise SandboxError("The sandbox stops because one of its processes has ended.")
             time.sleep(0.2)
     finally:
-        Child.talking = False
+        Child.shows_output = False
         for child in children:
-            child.ask_to_end()
+            child.terminate()
         for child in children:
-            child.end()
+            child.wait()
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="SHOP_PORT, SIMULATOR_PORT and SANDBOX_VAR (a folder) are read "
-        "from the environment.",
+        epilog="Environment variables: SHOP_PORT, SIMULATOR_PORT, and SANDBOX_VAR "
+        "(the folder for the shop's data).",
     )
     parser.add_argument("--reset", action="store_true", help="start with an empty shop")
     parser.add_argument(
-        "--no-webhooks", action="store_true", help="the simulator tells the shop nothing"
+        "--no-webhooks", action="store_true", help="the simulator sends no webhooks"
     )
     options = parser.parse_args(arguments)
-    stop = Stop()
+    stop = StopSignal()
     stop.listen()
     try:
         serve(options, stop)
     except SandboxError as error:
         say(f"\n{error}")
         return 1
-    say("\nThe sandbox has ended.")
+    say("\nThe sandbox has stopped.")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Settings of the sandbox shop. NEVER use them for a real shop.
 
-The secret key and the passwords are public, DEBUG is on, and the money comes from a simulator.
-ALLOWED_HOSTS is loopback only, so a server put on the network by accident answers nobody.
+The secret key and the passwords are public, DEBUG is on, and a simulator confirms the payments.
+ALLOWED_HOSTS allows loopback only, in case the server is opened to a network by accident.
 """
 
 import os
@@ -12,7 +12,7 @@ from oscar import INSTALLED_APPS as OSCAR_APPS
 from oscar.defaults import *  # noqa: F403
 
 HERE = Path(__file__).resolve().parent
-# Everything the shop writes: deleting this folder is a fresh start.
+# The shop writes to this folder only. Delete it to start again with an empty shop.
 VAR = Path(os.environ.get("SANDBOX_VAR") or HERE / "var").resolve()
 VAR.mkdir(parents=True, exist_ok=True)
 
@@ -27,7 +27,7 @@ SITE_ID = 1
 ROOT_URLCONF = "urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# oscar_bitsby comes after Oscar's own apps. "shop" holds this sandbox's goods and pictures.
+# oscar_bitsby comes after Oscar's own apps. "shop" adds the sandbox's products and pictures.
 INSTALLED_APPS = [*OSCAR_APPS, "oscar_bitsby", "shop"]
 
 MIDDLEWARE = [
@@ -75,8 +75,8 @@ DATABASES = {
         "NAME": VAR / "db.sqlite3",
         "ATOMIC_REQUESTS": True,
         "OPTIONS": {
-            # A transaction takes the write lock at once: SQLite cannot upgrade a read lock
-            # while another process writes, and the reconcile loop is another process.
+            # A transaction takes the write lock at its start: SQLite cannot upgrade a read lock
+            # while another process writes, such as the reconcile loop.
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
@@ -108,7 +108,7 @@ OSCAR_SHOP_TAGLINE = "a sandbox shop"
 OSCAR_FROM_EMAIL = "shop@example.com"
 OSCAR_DEFAULT_CURRENCY = "USD"
 OSCAR_ALLOW_ANON_CHECKOUT = True
-# Six products need no filters beside them.
+# Six products need no filters.
 OSCAR_SEARCH_FACETS = {"fields": {}, "queries": {}}
 OSCAR_THUMBNAILER = "shop.thumbnails.PillowThumbnailer"
 
@@ -127,51 +127,51 @@ OSCAR_ORDER_STATUS_CASCADE = {
     "Cancelled": "Cancelled",
 }
 
-# What a shop sets for Bitsby. The key and the project are made up: the simulator takes any.
+# The settings of the app. The simulator accepts any key and any project.
 OSCAR_BITSBY = {
     "API_KEY": os.environ.get("SANDBOX_API_KEY") or "6d1f0c52-7b38-4e0a-9c41-2f8ab5e3d790",
     "PROJECT_ID": os.environ.get("SANDBOX_PROJECT_ID") or "c3a94e17-05d2-4f6b-8e1c-b7702d9f4a68",
     "API_URL": os.environ.get("SANDBOX_API_URL") or SIMULATOR_URL,
     "PAYMENT_HOSTS": (os.environ.get("SANDBOX_PAYMENT_HOSTS") or "127.0.0.1").split(","),
     "WEBHOOK_TOKEN": os.environ.get("SANDBOX_WEBHOOK_TOKEN") or "driftwood",
-    # Short, so that a cancelled order can be watched.
+    # Short, so that you can see an order being cancelled.
     "CANCEL_AFTER": timedelta(minutes=2),
     "OTHER_METHODS": [("cod", "Pay on delivery")],
 }
 
 
-NOT_WORTH_A_LINE = (
+HIDDEN_LINES = (
     "/static/",
     "/media/",
     "/state/",
     "/jsi18n/",
     "favicon",
     "Broken pipe",
-    # The webhook's way of saying "come again"; the server's line has it anyway.
+    # The webhook asks for another delivery. The line of the server shows that as well.
     "Service Unavailable: /bitsby/webhook/",
 )
 
 
-def worth_a_line(record):
-    """Keep pictures, style sheets and what repeats itself out of the terminal."""
+def is_interesting(record):
+    """Return False for requests of static files and other frequent lines."""
     message = record.getMessage()
-    return not any(part in message for part in NOT_WORTH_A_LINE)
+    return not any(part in message for part in HIDDEN_LINES)
 
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "worth_a_line": {"()": "django.utils.log.CallbackFilter", "callback": worth_a_line}
+        "is_interesting": {"()": "django.utils.log.CallbackFilter", "callback": is_interesting}
     },
     "formatters": {"short": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "filters": ["worth_a_line"],
+            "filters": ["is_interesting"],
             "formatter": "short",
         },
-        "requests": {"class": "logging.StreamHandler", "filters": ["worth_a_line"]},
+        "requests": {"class": "logging.StreamHandler", "filters": ["is_interesting"]},
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {

@@ -1,4 +1,4 @@
-"""The sandbox shop's addresses: Oscar with a language prefix, the app without one."""
+"""The URLs of the sandbox shop: Oscar's with a language prefix, the app's without one."""
 
 from django.apps import apps
 from django.conf import settings
@@ -10,7 +10,7 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
-    # Outside i18n_patterns: a webhook that is redirected to /en/ loses its body.
+    # Outside i18n_patterns: a delivery that is redirected to /en/ would lose its body.
     path("bitsby/", include("oscar_bitsby.urls")),
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
     *i18n_patterns(path("", include(apps.get_app_config("oscar").urls[0]))),

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
+from django.apps import apps
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
@@ -120,3 +122,34 @@ def test_every_module_says_what_it_owns():
         text = path.read_text()
         assert text.startswith('"""'), path
         assert text.count("\n") <= 320, path
+
+
+def exists(name):
+    """Say whether a dotted name leads to a module, or to something in a module."""
+    try:
+        resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+def test_every_file_and_every_name_in_the_documentation_exists():
+    """Paths and Python names of the project that any text for readers mentions exist."""
+    pages = [*ROOT.glob("*.rst"), *ROOT.glob("*.md"), *ROOT.glob("bench/*.md")]
+    models = apps.get_app_config("oscar_bitsby").get_models()
+    permissions = {code for model in models for code, _ in model._meta.permissions}
+    folders = "oscar_bitsby|tests|bench|sandbox|docs|\\.ci"
+    missing = []
+    for page in [*pages, *ROOT.glob("docs/*.rst")]:
+        text = page.read_text()
+        # The reader fills in what stands in "<…>" and "*".
+        for path in re.findall(rf"(?<![\w/.<-])(?:{folders})/[\w./-]*\w(?![*<])", text):
+            folder = PACKAGE / "templates" if path.endswith((".html", ".txt")) else ROOT
+            # The tests in the browser make this folder.
+            if path != "tests/browser/screenshots" and not (folder / path).exists():
+                missing.append((page.name, path))
+        # The ids of system checks have a test of their own.
+        for name in re.findall(r"\boscar_bitsby\.(?![EW]\d{3})[\w.]*\w", text):
+            if name.partition(".")[2] not in permissions and not exists(name):
+                missing.append((page.name, name))
+    assert missing == []

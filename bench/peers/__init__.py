@@ -1,1 +1,1 @@
-"""What other projects' webhooks need in a shop, and the bare view that all are measured by."""
+"""What the webhooks of other projects need, and the bare view for comparison."""

@@ -1,10 +1,10 @@
-"""The payment model that django-payments asks a shop for."""
+"""The payment model that django-payments requires of a shop."""
 
 from payments.models import BasePayment
 
 
 class Payment(BasePayment):
-    """As its documentation shows it."""
+    """Follows the example in its documentation."""
 
     def get_failure_url(self):
         return "http://127.0.0.1/failure/"

@@ -1,8 +1,8 @@
-"""What the sandbox's templates know beside Oscar's own."""
+"""Context that the templates of the sandbox need besides Oscar's."""
 
 from django.conf import settings
 
 
 def simulator(request):
-    """Name the simulator's address for the footer."""
+    """Return the address of the simulator, which the footer shows."""
     return {"simulator_url": settings.SIMULATOR_URL}

@@ -1,4 +1,4 @@
-"""The sandbox's two accounts. Their passwords are public: nothing here is worth protecting."""
+"""The two accounts of the sandbox. Their passwords are public, so use them nowhere else."""
 
 ADMIN_USERNAME = "admin"
 ADMIN_EMAIL = "admin@example.com"

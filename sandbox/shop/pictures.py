@@ -1,18 +1,18 @@
-"""Draws the goods: flat illustrations, so that the sandbox ships no picture files."""
+"""Draw the pictures of the products, so that the sandbox needs no picture files."""
 
 from io import BytesIO
 
 from PIL import Image, ImageDraw
 
 SIZE = 600
-# Drawn larger and shrunk at the end, which smooths the edges.
+# Pictures are drawn larger and then shrunk, which smooths the edges.
 SCALE = 3
 
 INK = "#2f3e46"
 
 
 class Sheet:
-    """A square canvas whose coordinates run from 0 to 600, whatever it is drawn at."""
+    """A square canvas with coordinates from 0 to ``SIZE``."""
 
     def __init__(self, background):
         self.image = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), background)
@@ -45,11 +45,11 @@ class Sheet:
             )
 
     def arc(self, colour, width, start, end, *box):
-        """Draw a part of a ring; degrees run clockwise from three o'clock."""
+        """Draw a part of a ring; angles in degrees run clockwise from three o'clock."""
         self.draw.arc([side * SCALE for side in box], start, end, fill=colour, width=width * SCALE)
 
     def png(self):
-        """Return the finished picture's bytes."""
+        """Return the picture as the bytes of a PNG file."""
         small = self.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
         file = BytesIO()
         small.save(file, format="PNG")
@@ -148,7 +148,7 @@ def plant():
 
 
 def leaf(sheet, foot, tip, colour, width):
-    """Draw a stem from foot to tip, its upper two thirds inside a pointed leaf."""
+    """Draw a stem from foot to tip, with a pointed leaf around its upper two thirds."""
     rise = tip[0] - foot[0], tip[1] - foot[1]
     length = (rise[0] ** 2 + rise[1] ** 2) ** 0.5
     across = -rise[1] / length, rise[0] / length

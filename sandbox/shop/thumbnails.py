@@ -1,4 +1,4 @@
-"""Thumbnails for Oscar with Pillow alone, so that the sandbox needs no other package."""
+"""Make Oscar's thumbnails with Pillow, so that the sandbox needs no further package."""
 
 import os
 import tempfile
@@ -14,19 +14,19 @@ FOLDER = "thumbnails"
 
 
 class Thumbnail(NamedTuple):
-    """What Oscar's templates read."""
+    """A thumbnail as Oscar's templates expect it."""
 
     url: str
 
 
 class PillowThumbnailer(AbstractThumbnailer):
-    """Fit pictures into a box and keep the result beside the uploaded media."""
+    """Shrink pictures to fit a size, and store the results among the uploaded media."""
 
     def generate_thumbnail(self, source, **opts):
-        """Return a picture within opts["size"] ("440x400", "x155" or "100x").
+        """Return a thumbnail that fits opts["size"] ("440x400", "x155" or "100x").
 
-        A source that cannot be read is answered with its own address: a broken picture
-        must not break the page round it.
+        If the source cannot be read, return its own address: a broken picture must not break
+        the page.
         """
         name = str(getattr(source, "name", source))
         target = f"{FOLDER}/{opts['size']}/{name}"
@@ -38,7 +38,7 @@ class PillowThumbnailer(AbstractThumbnailer):
         return Thumbnail(default_storage.url(target))
 
     def shrink(self, original, target, size):
-        """Write the small picture under another name first: two requests may want it at once."""
+        """Write a thumbnail to a temporary file, then rename it: two requests may write it."""
         width, height = (int(side) if side else 10_000 for side in size.split("x"))
         path = Path(settings.MEDIA_ROOT, target)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,13 +47,13 @@ class PillowThumbnailer(AbstractThumbnailer):
             if picture.mode == "P":
                 picture = picture.convert("RGBA" if file_format != "JPEG" else "RGB")
             picture.thumbnail((width, height), Image.Resampling.LANCZOS)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as half_written:
-                picture.save(half_written, format=file_format)
-        os.chmod(half_written.name, 0o644)
-        os.replace(half_written.name, path)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
+                picture.save(temporary, format=file_format)
+        os.chmod(temporary.name, 0o644)
+        os.replace(temporary.name, path)
 
     def delete_thumbnails(self, source):
-        """Remove every size of a picture."""
+        """Remove all thumbnails of a picture."""
         name = str(getattr(source, "name", source))
         folder = Path(settings.MEDIA_ROOT, FOLDER)
         if name and folder.is_dir():

@@ -1,4 +1,4 @@
-"""Fills the sandbox with goods and accounts; what is there already stays as it is."""
+"""Add products and accounts to the sandbox; existing ones are not changed."""
 
 from decimal import Decimal
 from typing import NamedTuple
@@ -24,7 +24,7 @@ StockRecord = get_model("partner", "StockRecord")
 UserAddress = get_model("address", "UserAddress")
 
 
-class Goods(NamedTuple):
+class SampleProduct(NamedTuple):
     upc: str
     title: str
     category: str
@@ -33,24 +33,24 @@ class Goods(NamedTuple):
     description: str
 
 
-GOODS = [
-    Goods(
+PRODUCTS = [
+    SampleProduct(
         "DG-MUG",
         "Stoneware mug",
         "Household",
         "14.00",
         "mug",
-        "Holds 350 ml, keeps its heat and survives the dishwasher.",
+        "Holds 350 ml, keeps drinks hot and is safe for the dishwasher.",
     ),
-    Goods(
+    SampleProduct(
         "DG-NOTEBOOK",
         "Dotted notebook",
         "Everyday",
         "5.50",
         "notebook",
-        "160 numbered pages of heavy paper that lies flat when it is open.",
+        "160 numbered pages of heavy paper. Lies flat when it is open.",
     ),
-    Goods(
+    SampleProduct(
         "DG-SHIRT",
         "Sunset T-shirt",
         "Everyday",
@@ -58,29 +58,29 @@ GOODS = [
         "t_shirt",
         "Organic cotton, printed with water-based colours. Unisex, size M.",
     ),
-    Goods(
+    SampleProduct(
         "DG-LAMP",
         "Desk lamp",
         "Household",
         "59.00",
         "lamp",
-        "Warm light, two joints and a heavy foot, so that it stays where you want it.",
+        "Warm light, two joints and a heavy base.",
     ),
-    Goods(
+    SampleProduct(
         "DG-HEADPHONES",
         "Wireless headphones",
         "Everyday",
         "119.00",
         "headphones",
-        "Thirty hours on one charge, soft pads, and a cable for when it runs out.",
+        "Thirty hours on one charge, soft pads, and a cable.",
     ),
-    Goods(
+    SampleProduct(
         "DG-PLANT",
         "Potted plant",
         "Household",
         "18.75",
         "plant",
-        "Forgives a missed watering and likes a bright window. Pot included.",
+        "Needs little water and a bright window. Pot included.",
     ),
 ]
 
@@ -94,15 +94,15 @@ STOCK = 10
 
 
 class Command(BaseCommand):
-    help = "Fill the sandbox with goods, countries and two accounts; a second run changes nothing."
+    help = "Add products, countries and two accounts to the sandbox. A second run changes nothing."
 
     def handle(self, *args, **options):
         with transaction.atomic():
-            self.name_the_site()
+            self.set_site()
             self.add_countries()
-            added = sum([self.add(goods) for goods in GOODS])
+            added = sum([self.add_product(sample) for sample in PRODUCTS])
             self.add_accounts()
-        # A product is indexed when it is saved, before it has its price and its category.
+        # Saving a product indexes it before it has a price and a category.
         call_command("rebuild_index", interactive=False, verbosity=0)
         self.stdout.write(
             f"{added} products added, {Product.objects.count()} in the shop.\n"
@@ -111,8 +111,8 @@ class Command(BaseCommand):
             f"Buyer: {logins.BUYER_EMAIL} / {logins.BUYER_PASSWORD}"
         )
 
-    def name_the_site(self):
-        """Give the links in mails the address the shop is served at."""
+    def set_site(self):
+        """Set the domain of the site, which the links in e-mails use."""
         Site.objects.update_or_create(
             pk=settings.SITE_ID,
             defaults={
@@ -135,9 +135,9 @@ class Command(BaseCommand):
                 },
             )
 
-    def add(self, goods):
-        """Add one product with its picture, category and stock; return whether it was missing."""
-        if Product.objects.filter(upc=goods.upc).exists():
+    def add_product(self, sample):
+        """Add a product with its picture, category and stock; return False if it exists."""
+        if Product.objects.filter(upc=sample.upc).exists():
             return False
         product_class, _ = ProductClass.objects.get_or_create(
             slug="goods",
@@ -145,23 +145,23 @@ class Command(BaseCommand):
         )
         partner, _ = Partner.objects.get_or_create(code="warehouse", defaults={"name": "Warehouse"})
         product = Product.objects.create(
-            upc=goods.upc,
-            title=goods.title,
-            description=f"<p>{goods.description}</p>",
+            upc=sample.upc,
+            title=sample.title,
+            description=f"<p>{sample.description}</p>",
             product_class=product_class,
         )
-        product.categories.add(create_from_breadcrumbs(goods.category))
+        product.categories.add(create_from_breadcrumbs(sample.category))
         StockRecord.objects.create(
             product=product,
             partner=partner,
-            partner_sku=goods.upc,
+            partner_sku=sample.upc,
             price_currency=settings.OSCAR_DEFAULT_CURRENCY,
-            price=Decimal(goods.price),
+            price=Decimal(sample.price),
             num_in_stock=STOCK,
         )
-        drawing = getattr(pictures, goods.picture)()
+        drawing = getattr(pictures, sample.picture)()
         ProductImage.objects.create(
-            product=product, original=ContentFile(drawing, name=f"{goods.picture}.png")
+            product=product, original=ContentFile(drawing, name=f"{sample.picture}.png")
         )
         return True
 

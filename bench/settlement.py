@@ -1,4 +1,4 @@
-"""P6: settling payments, beside plain ORM calls that write the same rows."""
+"""P6: settling payments, compared to plain ORM calls that write the same rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oscar_bitsby import conf, settlement
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.gateway import parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
-from tests.bitsby import remote, seen, transfer
+from tests.bitsby import invoice_item, payment_item, transfer
 
 EventHandler = get_class("order.processing", "EventHandler")
 OrderNote = get_model("order", "OrderNote")
@@ -28,8 +28,8 @@ PaymentEventQuantity = get_model("order", "PaymentEventQuantity")
 PaymentEventType = get_model("order", "PaymentEventType")
 Transaction = get_model("payment", "Transaction")
 
-#: What is compared in the end: both sides must have written as many rows, and the same statuses.
-WRITTEN = (
+#: Both ways must write the same number of rows of these models, and the same statuses.
+WRITTEN_MODELS = (
     BitsbyPayment,
     BuyerMail,
     Transaction,
@@ -40,17 +40,17 @@ WRITTEN = (
 )
 
 
-def measure(piece: str, quick: bool) -> list[Row]:
-    """Settle a thousand payments, and as many by hand, in turns."""
+def measure(key: str, quick: bool) -> list[Row]:
+    """Settle a thousand payments with the app and as many by hand, in turns."""
     rounds, batch = (4, 10) if quick else (20, 50)
     count = 2 * (rounds + 1) * batch
     rows.add_orders(count)
     rows.add_lines_and_sources(count)
     rows.add_invoices(count)
-    # Both find the type there, as all payments but a shop's first do.
+    # The type exists already, as for all payments except the first one of a shop.
     PaymentEventType.objects.get_or_create(code=conf.PAID_EVENT_CODE, defaults={"name": "Paid"})
     payments = [
-        parsing.parse_payment(seen(transfer(), remote(invoice, "paid")))
+        parsing.parse_payment(payment_item(transfer(), invoice_item(invoice, "paid")))
         for invoice in BitsbyInvoice.objects.order_by("pk")
     ]
     batches = iter([payments[start : start + batch] for start in range(0, count, batch)])
@@ -64,11 +64,11 @@ def measure(piece: str, quick: bool) -> list[Row]:
     ratios = [a / b for a, b in zip(settled, by_hand, strict=True)]
     queries = _queries()
     how = (
-        f"in this process; {rounds} runs of {batch} payments each way in turn, every payment in a"
-        " transaction of its own. By hand: the same rows by plain ORM calls without locks, checks"
-        " or savepoints, the mail's row included and sent by neither; the event and the order's"
-        " status by Oscar's own EventHandler; that both wrote the same is compared. Medians per"
-        " payment:"
+        f"in this process; {rounds} runs of {batch} payments each way in turn, each payment in its"
+        " own transaction. By hand: plain ORM calls write the same rows, that of the e-mail"
+        " included, without locks, checks or savepoints; Oscar's own EventHandler writes the event"
+        " and the order's status. No e-mail is sent. The rows of both ways are compared."
+        " Medians per payment:"
         f" {statistics.median(settled) * 1000 / batch:.1f} and"
         f" {statistics.median(by_hand) * 1000 / batch:.1f} ms; {queries[0]} and {queries[1]}"
         " queries."
@@ -99,7 +99,7 @@ def _settle(payment: schemas.Payment) -> None:
 
 
 def _by_hand(payment: schemas.Payment) -> None:
-    """Write what settling writes, as one would without a thought of races."""
+    """Write the rows that settling writes, without protection against concurrency."""
     assert payment.invoice is not None
     assert payment.wallet is not None
     with transaction.atomic():
@@ -146,13 +146,13 @@ def _by_hand(payment: schemas.Payment) -> None:
 
 
 def _compare(payments: Sequence[schemas.Payment]) -> None:
-    """See that both ways have written the same.
+    """Check that both ways have written the same rows.
 
     Raises:
         AssertionError: they have not.
     """
-    assert {model: model.objects.count() for model in WRITTEN} == dict.fromkeys(
-        WRITTEN, len(payments)
+    assert {model: model.objects.count() for model in WRITTEN_MODELS} == dict.fromkeys(
+        WRITTEN_MODELS, len(payments)
     )
     statuses = Counter(
         BitsbyInvoice.objects.values_list("status", "order_awaits_payment", "order__status")
@@ -164,7 +164,7 @@ def _compare(payments: Sequence[schemas.Payment]) -> None:
 
 
 def _queries() -> tuple[int, int]:
-    """Count what each way takes for one more payment."""
+    """Count the queries of each way for one more payment."""
     found = []
     for number, way in enumerate((_settle, _by_hand), BitsbyInvoice.objects.count() + 1):
         key = str(number)
@@ -172,7 +172,7 @@ def _queries() -> tuple[int, int]:
         rows.add_lines_and_sources(1, order=key)
         rows.add_invoices(1, id=key, order_id=key)
         invoice = BitsbyInvoice.objects.get(pk=number)
-        payment = parsing.parse_payment(seen(transfer(), remote(invoice, "paid")))
+        payment = parsing.parse_payment(payment_item(transfer(), invoice_item(invoice, "paid")))
         counter = counting.Counter()
         with connection.execute_wrapper(counter):
             way(payment)

@@ -1,4 +1,4 @@
-"""P1: "Place order" with Bitsby, beside the same click in the same shop without the app."""
+"""P1: "Place order" with Bitsby, compared to the same click in a shop without the app."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Order = get_model("order", "Order")
 Product = get_model("catalogue", "Product")
 
 
-def measure(piece: str, quick: bool) -> list[Row]:
-    """Let buyers in the same state click in both shops, which share one database."""
+def measure(key: str, quick: bool) -> list[Row]:
+    """Let buyers in the same state click in both shops; the shops share one database."""
     rounds, clicks = (3, 10) if quick else (7, 25)
     database = connection.settings_dict["NAME"]
     buyers = Buyers()
@@ -36,7 +36,7 @@ def measure(piece: str, quick: bool) -> list[Row]:
         for _ in range(rounds):
             found: dict[str, list[float]] = {"shop": [], "plain": []}
             for number in range(clicks):
-                # A, B, B, A: whoever comes second finds the caches of the first.
+                # A, B, B, A: the second one profits from caches that the first one has filled.
                 pair = ("shop", "plain") if number % 2 else ("plain", "shop")
                 for apps in pair:
                     found[apps].append(_click(servers[apps], buyers).seconds)
@@ -48,25 +48,25 @@ def measure(piece: str, quick: bool) -> list[Row]:
         gunicorn(database, "plain", BENCH_COUNT="1") as plain,
     ):
         for _ in range(2):
-            # The first click makes rows that are there for ever after, such as the source type.
-            mine, theirs = _click(ours, buyers), _click(plain, buyers)
-    more, asked = mine.queries - theirs.queries, mine.requests
+            # Only the first click creates some rows, such as the source type.
+            with_app, without_app = _click(ours, buyers), _click(plain, buyers)
+    more, sent = with_app.queries - without_app.queries, with_app.requests
     ratio = statistics.median(ratios)
     how = (
         f"gunicorn, one shop with the app and one without it in INSTALLED_APPS on one database;"
         f" {rounds} runs of {clicks} clicks on each in turn (A B B A), each by a guest with a"
-        f" fresh basket and session; medians {statistics.median(times['shop']) * 1000:.0f} and"
-        f" {statistics.median(times['plain']) * 1000:.0f} ms. Queries by a wrapper around the"
-        f" database in separate servers: {mine.queries} and {theirs.queries}."
+        f" new basket and session; medians {statistics.median(times['shop']) * 1000:.0f} and"
+        f" {statistics.median(times['plain']) * 1000:.0f} ms. Queries are counted in separate"
+        f" servers: {with_app.queries} and {without_app.queries}."
     )
-    text = f"{spread(ratios)}; {more:+d} queries, {asked} API calls"
-    met = ratio <= 1.05 and more <= 6 and asked == 0
-    goal = "≤ 1.05; ≤ 6 queries more; no API call"
+    text = f"{spread(ratios)}; {more:+d} queries, {sent} API requests"
+    met = ratio <= 1.05 and more <= 6 and sent == 0
+    goal = "≤ 1.05; ≤ 6 queries more; no API request"
     return [Row("P1", "“Place order” with Bitsby ÷ without the app", goal, text, met, how)]
 
 
 class Buyers:
-    """Guests who stand before the last click, all of them in the same state."""
+    """Guests on the preview page, all of them in the same state."""
 
     def __init__(self) -> None:
         client = Client()
@@ -77,7 +77,7 @@ class Buyers:
         self.session = dict(client.session.items())
 
     def next(self) -> dict[str, str]:
-        """Return the cookies of another one."""
+        """Return the cookies of another guest."""
         store = SessionStore()
         store.update(self.session)
         store.create()
@@ -90,8 +90,8 @@ class Buyers:
         }
 
 
-def _click(server: Server, buyers: Buyers) -> load.Answer:
-    """Place one order, and see that it was placed."""
+def _click(server: Server, buyers: Buyers) -> load.Response:
+    """Place one order, and check that it was placed."""
     message = load.request(
         "POST",
         reverse("checkout:preview"),
@@ -99,7 +99,7 @@ def _click(server: Server, buyers: Buyers) -> load.Answer:
         form={"action": "place_order"},
     )
     answer = load.send(server.port, message)
-    goes_to = answer.headers.get("location", "")
+    location = answer.headers.get("location", "")
     assert answer.status == 302, (answer.status, answer.body[:300])
-    assert "/pay/" in goes_to or "thank-you" in goes_to, goes_to
+    assert "/pay/" in location or "thank-you" in location, location
     return answer

@@ -1,4 +1,4 @@
-"""A shop of a given size for P7: a year of orders, invoices, payments and deliveries."""
+"""The database of a shop for P7: a year of orders, invoices, payments and deliveries."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.staff.pagination import MAX_COUNT
 
-#: Invoices and payments that the database is asked about by rare values: the oldest ones.
-RARE = 5
-UNBOUND = 60
+#: How many invoices have a rare status and a rare currency: the oldest ones.
+RARE_COUNT = 5
+UNBOUND_COUNT = 60
 
 
 def furnish(size: int) -> None:
-    """Fill this process's database, and print as JSON what the addresses of pages need."""
+    """Fill this process's database, and print as JSON the values that URLs of pages need."""
     apart = f"interval '{365 * 86400 / size} seconds'"
     since = f"({size} - n) * {apart}"
     rows.add_orders(
@@ -35,9 +35,9 @@ def furnish(size: int) -> None:
     rows.add_lines_and_sources(recent, order=f"{size - recent} + n")
     rows.add_invoices(
         size,
-        status=f"CASE WHEN n <= {RARE} THEN 'canceled' WHEN (n - 1) % 10 < 7 THEN 'paid'"
+        status=f"CASE WHEN n <= {RARE_COUNT} THEN 'canceled' WHEN (n - 1) % 10 < 7 THEN 'paid'"
         " ELSE 'expired' END",
-        currency=f"CASE WHEN n <= {RARE} THEN 'EUR' ELSE 'USD' END",
+        currency=f"CASE WHEN n <= {RARE_COUNT} THEN 'EUR' ELSE 'USD' END",
         created_at=f"now() - {since}",
         expires_at=f"now() - {since} + interval '1 hour'",
         ended_at=f"CASE WHEN (n - 1) % 10 >= 7 THEN now() - {since} + interval '1 hour' END",
@@ -47,9 +47,9 @@ def furnish(size: int) -> None:
     rows.add_deliveries(size)
     GatewayState.ensure_exists()
     with connection.cursor() as cursor:
-        # What autovacuum does in time: without it the first readers do it.
+        # Autovacuum does this later in a real shop. Without it, the first requests would be slower.
         cursor.execute("VACUUM ANALYZE")
-    print(json.dumps(_facts(size)))
+    print(json.dumps(_url_values(size)))
 
 
 def _add_payments(count: int, size: int, apart: str) -> None:
@@ -64,14 +64,14 @@ def _add_payments(count: int, size: int, apart: str) -> None:
         bound_to=f'(SELECT i.bitsby_id FROM "{table}" i WHERE i.id = {invoice})',
         transaction_at=f"now() - ({size} - {invoice}) * {apart}",
         seen_at=f"now() - ({size} - {invoice}) * {apart}",
-        # One of `step` waits in the inbox, the next one was dealt with.
+        # One of `step` payments needs review, the next one is resolved.
         review_reason=f"CASE WHEN n % {step} < 2 THEN 'short' ELSE '' END",
         resolved_at=f"CASE WHEN n % {step} = 1 THEN now() - n * interval '1 second' END",
         resolution=f"CASE WHEN n % {step} = 1 THEN 'accepted' ELSE '' END",
         resolved_by_id=f"CASE WHEN n % {step} = 1 THEN {staff} END",
     )
     rows.add_payments(
-        UNBOUND,
+        UNBOUND_COUNT,
         id=f"{count} + n",
         invoice_id="NULL::bigint",
         bound_to="NULL::uuid",
@@ -84,12 +84,12 @@ def _add_payments(count: int, size: int, apart: str) -> None:
     )
 
 
-def _facts(size: int) -> dict[str, str]:
+def _url_values(size: int) -> dict[str, str]:
     client = Client()
     client.force_login(get_user_model().objects.get())
     middle: Any = BitsbyInvoice.objects.get(pk=size // 20 * 10 + 1)
     payment = BitsbyPayment.objects.filter(invoice=middle).get()
-    # Expired a day ago: what a buyer writes to the shop about.
+    # It expired recently, so staff would bind payments to it.
     last = BitsbyInvoice.objects.filter(status=InvoiceStatus.EXPIRED).latest("pk")
     day = timezone.localdate(middle.created_at)
     return {
@@ -108,7 +108,7 @@ def _facts(size: int) -> dict[str, str]:
         ),
         "order": str(last.order_id),
         "bind": f"/dashboard/orders/{last.order_id}/bind/",
-        # The admin has fifty on a page, and pages as far as is counted.
+        # The admin shows fifty on a page and counts no further than MAX_COUNT.
         "last": str((min(size, MAX_COUNT) - 1) // 50 + 1),
         "recent": last.order_number,
     }

@@ -1,4 +1,4 @@
-"""P3: the webhook beside a bare view and beside those of other projects, in one server."""
+"""P3: the webhook, compared to a bare view and to webhooks of other projects, in one server."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from bench.servers import gunicorn
 from oscar_bitsby.models import BitsbyInvoice
 
 SECRET = "whsec_made_up"
-#: Requests that are sent before anything counts.
+#: Requests to each contender before the measurement.
 WARM_UP = 50
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A webhook, a request that it accepts, and the status that it answers then."""
+    """A webhook, a request that it accepts, and the expected status."""
 
     name: str
     message: bytes
     status: int = 200
 
 
-def measure(piece: str, quick: bool) -> list[Row]:
+def measure(key: str, quick: bool) -> list[Row]:
     """Send the same number of requests to each in turn, several times."""
     count = 2_000 if quick else 100_000
-    # Short runs, so that what else the machine does falls on all alike.
+    # Runs are short, so that other load on the machine affects all contenders alike.
     requests, rounds = (50, 4) if quick else (100, 20)
-    contenders = _furnish(count)
+    contenders = _prepare(count)
     runs: dict[str, list[float]] = {one.name: [] for one in contenders}
     with gunicorn(connection.settings_dict["NAME"], "peers") as server:
         for one in contenders:
             load.throughput(server.port, [one.message] * WARM_UP, one.status)
         for number in range(rounds):
-            # From another one each time, so that none always comes after the same.
+            # Start with another one each time, so that the order is not always the same.
             turn = number % len(contenders)
             for one in [*contenders[turn:], *contenders[:turn]]:
                 rate = load.throughput(server.port, [one.message] * requests, one.status)
@@ -54,14 +54,15 @@ def measure(piece: str, quick: bool) -> list[Row]:
 
 def _rows(runs: Mapping[str, Sequence[float]], count: int, requests: int) -> list[Row]:
     how = (
-        f"requests a second, {requests:,} in each run by 4 clients, one server with everything"
-        f" installed and the same middleware for all; tables of {count:,} rows. Bare: one SELECT"
-        " of one column by a unique id, the body is not read. dj-stripe: a signed event that it"
-        " has stored before, by the endpoint's UUID and the default verify_signature."
+        f"requests a second, {requests:,} in each run by 4 clients, one server with all projects"
+        f" installed and the same middleware; tables of {count:,} rows. Bare: one SELECT"
+        " of one column by a unique id; the body is not read. dj-stripe: a signed event that it"
+        " has stored before, with the endpoint's UUID and the default verify_signature."
         " django-payments: the Stripe provider's static callback with a"
-        " checkout.session.completed of a confirmed payment (its check of signatures is off, in its"
-        " favour: it fails with the stripe that dj-stripe needs), and the dummy provider's callback"
-        " of a confirmed one; the model is BasePayment's own, whose token has no index."
+        " checkout.session.completed of a confirmed payment (its signature check is off, which"
+        " favours it: it does not work with the stripe that dj-stripe needs), and the dummy"
+        " provider's callback of a confirmed one; the model is BasePayment's own, whose token has"
+        " no index."
         f" Medians: {', '.join(f'{k} {statistics.median(v):.0f}/s' for k, v in runs.items())}."
     )
 
@@ -84,8 +85,8 @@ def _rows(runs: Mapping[str, Sequence[float]], count: int, requests: int) -> lis
     return found
 
 
-def _furnish(count: int) -> list[Contender]:
-    """Fill the tables of all of them, and say what each is sent."""
+def _prepare(count: int) -> list[Contender]:
+    """Fill the tables of all contenders, and return the contenders with their requests."""
     rows.add_orders(count, status="'Being processed'")
     rows.add_invoices(count, status="'paid'", order_awaits_payment="false")
     settled = BitsbyInvoice.objects.order_by("?")[0]
@@ -110,7 +111,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def _delivery(invoice_id: uuid.UUID | None) -> bytes:
-    """Return a delivery of the documented shape about an invoice."""
+    """Return a delivery of the documented shape for an invoice."""
     with open("tests/payloads/webhook_paid.json", encoding="utf-8") as file:
         body = json.load(file)
     body["invoice"]["id"] = str(invoice_id)
@@ -118,7 +119,7 @@ def _delivery(invoice_id: uuid.UUID | None) -> bytes:
 
 
 def _signed(body: bytes) -> dict[str, str]:
-    """Sign as Stripe does; a time that lies ahead is within every tolerance."""
+    """Return headers with Stripe's signature; a time in the future passes each tolerance."""
     at = int(time.time()) + 3_000
     digest = hmac.new(SECRET.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return {**JSON, "Stripe-Signature": f"t={at},v1={digest}"}
