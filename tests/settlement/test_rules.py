@@ -24,8 +24,9 @@ PAID = {
 ENDED = {"remote_status": "expired", "order": PENDING, "is_live": False, "time_is_up": True}
 
 WAIT = (ActionType.WAIT,)
-SETTLE = (ActionType.MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
-BOOK_ONLY = (ActionType.MARK_PAID, ActionType.BOOK)
+MARK_PAID = ActionType.MARK_PAID
+SETTLE = (MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
+BOOK_ONLY = (MARK_PAID, ActionType.BOOK)
 
 TABLE = [
     # What Bitsby calls unpaid, or by a word that is not documented.
@@ -42,30 +43,42 @@ TABLE = [
     (PAID | {"order": OTHER}, BOOK_ONLY),
     # Paid, but without what makes a payment bookable once.
     (PAID | {"has_payment": False, "fiat_value": None}, WAIT),
-    (PAID | {"booked": True}, (ActionType.MARK_PAID,)),
-    (PAID | {"booked": True, "same_money": False}, (ActionType.MARK_PAID,)),
-    (PAID | {"booked": True, "order": CANCELLED}, (ActionType.MARK_PAID,)),
-    (PAID | {"booked": True, "booked_elsewhere": True}, (ActionType.MARK_PAID, "rebound")),
+    (PAID | {"booked": True}, (MARK_PAID,)),
+    (PAID | {"booked": True, "same_money": False}, (MARK_PAID,)),
+    (PAID | {"booked": True, "order": CANCELLED}, (MARK_PAID,)),
+    (
+        PAID | {"booked": True, "booked_elsewhere": True},
+        (MARK_PAID, ReviewReason.REBOUND),
+    ),
     # Paid, and something for a person to look at.
-    (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, "short")),
-    (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, "short")),
-    (PAID | {"fiat_value": Decimal("10.01")}, (*SETTLE, "over")),
-    (PAID | {"order": CANCELLED}, (*BOOK_ONLY, "late")),
-    (PAID | {"order": CANCELLED, "fiat_value": Decimal(1)}, (*BOOK_ONLY, "late")),
-    (PAID | {"order": CANCELLED, "paid_otherwise": True}, (*BOOK_ONLY, "late")),
-    (PAID | {"paid_otherwise": True}, (*SETTLE, "second")),
-    (PAID | {"order": OTHER, "paid_otherwise": True}, (*BOOK_ONLY, "second")),
-    (PAID | {"order": OTHER, "fiat_value": Decimal(1)}, (*BOOK_ONLY, "short")),
-    (PAID | {"order": OTHER, "fiat_value": Decimal(11)}, (*BOOK_ONLY, "over")),
+    (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, ReviewReason.SHORT)),
+    (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, ReviewReason.SHORT)),
+    (PAID | {"fiat_value": Decimal("10.01")}, (*SETTLE, ReviewReason.OVER)),
+    (PAID | {"order": CANCELLED}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"order": CANCELLED, "fiat_value": Decimal(1)}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"order": CANCELLED, "paid_otherwise": True}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"paid_otherwise": True}, (*SETTLE, ReviewReason.SECOND)),
+    (PAID | {"order": OTHER, "paid_otherwise": True}, (*BOOK_ONLY, ReviewReason.SECOND)),
+    (PAID | {"order": OTHER, "fiat_value": Decimal(1)}, (*BOOK_ONLY, ReviewReason.SHORT)),
+    (PAID | {"order": OTHER, "fiat_value": Decimal(11)}, (*BOOK_ONLY, ReviewReason.OVER)),
     # Paid, but not to be booked.
-    (PAID | {"same_money": False}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"same_project": False}, ("mismatch",)),
-    (PAID | {"same_project": False, "same_money": False}, ("mismatch",)),
-    (PAID | {"same_money": False, "order": CANCELLED}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"same_money": False, "fiat_value": None}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"fiat_value": None}, (ActionType.MARK_PAID, "unknown_value")),
-    (PAID | {"fiat_value": None, "order": GONE}, (ActionType.MARK_PAID, "unknown_value")),
-    (PAID | {"order": GONE}, (ActionType.MARK_PAID, "gone")),
+    (PAID | {"same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
+    (PAID | {"same_project": False}, (ReviewReason.MISMATCH,)),
+    (PAID | {"same_project": False, "same_money": False}, (ReviewReason.MISMATCH,)),
+    (
+        PAID | {"same_money": False, "order": CANCELLED},
+        (MARK_PAID, ReviewReason.MISMATCH),
+    ),
+    (
+        PAID | {"same_money": False, "fiat_value": None},
+        (MARK_PAID, ReviewReason.MISMATCH),
+    ),
+    (PAID | {"fiat_value": None}, (MARK_PAID, ReviewReason.UNKNOWN_VALUE)),
+    (
+        PAID | {"fiat_value": None, "order": GONE},
+        (MARK_PAID, ReviewReason.UNKNOWN_VALUE),
+    ),
+    (PAID | {"order": GONE}, (MARK_PAID, ReviewReason.ORDER_GONE)),
     # Ended without money.
     (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),
     (
@@ -85,11 +98,11 @@ TABLE = [
     (ENDED | {"same_project": False, "is_live": True}, WAIT),
     (ENDED | {"same_project": False, "remote_status": "canceled", "is_live": True}, WAIT),
     # Ended, with money bound to it.
-    (ENDED | {"has_payment": True}, ("ended",)),
-    (ENDED | {"has_payment": True, "is_live": True}, (ActionType.EXPIRE, "ended")),
+    (ENDED | {"has_payment": True}, (ReviewReason.NOT_PAID,)),
+    (ENDED | {"has_payment": True, "is_live": True}, (ActionType.EXPIRE, ReviewReason.NOT_PAID)),
     (
         ENDED | {"has_payment": True, "remote_status": "canceled", "is_live": True},
-        (ActionType.CANCEL, "ended"),
+        (ActionType.CANCEL, ReviewReason.NOT_PAID),
     ),
     (ENDED | {"has_payment": True, "booked": True, "paid_otherwise": True}, WAIT),
 ]
@@ -99,7 +112,8 @@ TABLE = [
 def test_each_row_of_facts_leads_to_its_steps(facts, steps):
     """Each combination of facts leads to exactly these steps, in this order."""
     expected = tuple(
-        Action(ActionType.FLAG, step) if isinstance(step, str) else Action(step) for step in steps
+        Action(ActionType.FLAG, step) if isinstance(step, ReviewReason) else Action(step)
+        for step in steps
     )
 
     assert decide(SettlementInput(**facts)) == expected
@@ -120,7 +134,7 @@ def every_facts():
 
 
 def did(facts):
-    return {action.do for action in decide(facts)}
+    return {action.type for action in decide(facts)}
 
 
 def test_nothing_is_booked_without_every_proof():
@@ -186,8 +200,8 @@ def test_only_known_reasons_are_given():
     known = {reason for reason, _ in ReviewReason.choices}
     for facts in every_facts():
         for action in decide(facts):
-            assert (action.reason in known) == (action.do is ActionType.FLAG)
-            assert action.do is ActionType.FLAG or action.reason == ""
+            assert (action.reason in known) == (action.type is ActionType.FLAG)
+            assert action.type is ActionType.FLAG or action.reason == ""
 
 
 def test_something_is_always_decided():

@@ -430,9 +430,9 @@ def test_money_for_a_deleted_order_is_kept_for_staff(order, invoice, settle, hea
         settle(invoice, payment=payment)
 
     record = BitsbyPayment.objects.get()
-    assert (record.review_reason, record.booked_at) == ("gone", None)
+    assert (record.review_reason, record.booked_at) == ("order_gone", None)
     assert record.invoice.order_number == number
-    assert reasons(heard) == ["gone"]
+    assert reasons(heard) == ["order_gone"]
     assert heard[0][1]["order"] is None
     assert not Transaction.objects.exists()
 
@@ -446,8 +446,8 @@ def test_money_bound_to_an_ended_invoice_waits_for_staff(
     for _ in range(3):
         settle(invoice, word, payment=payment)
 
-    assert BitsbyPayment.objects.get().review_reason == "ended"
-    assert reasons(heard) == ["ended"]
+    assert BitsbyPayment.objects.get().review_reason == "not_paid"
+    assert reasons(heard) == ["not_paid"]
     assert booked(order) == []
     invoice.refresh_from_db()
     assert invoice.status == word
@@ -495,7 +495,7 @@ def test_money_under_an_unknown_word_stands_in_the_inbox(order, invoice, settle,
     """A payment of an invoice whose word is not documented is shown to staff and not booked."""
     settle(invoice, word, payment=bitsby.transfer())
 
-    assert BitsbyPayment.objects.needs_review().get().review_reason == "ended"
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "not_paid"
     assert (booked(order), status_of(order)) == ([], "Pending")
 
 
