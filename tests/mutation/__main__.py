@@ -39,7 +39,8 @@ MODULES = {
     ],
     "settlement/service": [
         "settlement/test_service",
-        "settlement/test_service_details",
+        "settlement/test_invoice_updates",
+        "settlement/test_review_reasons",
         "test_databases",
         "mails/test_mails",
     ],
@@ -54,26 +55,18 @@ MODULES = {
     "accounting/ledger": [
         "accounting/test_ledger",
         "settlement/test_service",
-        "settlement/test_service_details",
-        "staff/test_review",
+        "settlement/test_review_reasons",
     ],
+    "accounting/valuation": ["accounting/test_valuation", "settlement/test_service"],
+    "orders/stage": ["orders/test_stage"],
+    "orders/transitions": ["orders/test_transitions"],
     "settlement/rules": ["settlement/test_rules"],
     "settlement/payments": [
+        "settlement/test_payments",
         "settlement/test_service",
-        "settlement/test_service_details",
-        "reconciliation/test_run",
-        "reconciliation/test_run_details",
-        "staff/test_review",
-        "accounting/test_ledger",
-        "staff/test_bind_flow",
+        "settlement/test_review_reasons",
     ],
-    "settlement/cancellation": [
-        "reconciliation/test_run",
-        "reconciliation/test_run_details",
-        "reconciliation/test_sync_details",
-        "mails/test_mails",
-        "settlement/test_service",
-    ],
+    "settlement/cancellation": ["settlement/test_cancellation"],
     "staff/review": ["staff/test_review", "staff/test_review_flow"],
 }
 #: These tests take seconds each. What they promise is also noticed by faster ones.
