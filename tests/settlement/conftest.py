@@ -32,7 +32,7 @@ def heard():
 
 @pytest.fixture
 def settle(django_capture_on_commit_callbacks):
-    """Return a function that settles what Bitsby says of an invoice, up to the commit."""
+    """Return a function that settles an answer about an invoice, including the commit."""
 
     def run(invoice, status="paid", payment=None, **values):
         remote = parsing.parse_invoice(
@@ -46,7 +46,7 @@ def settle(django_capture_on_commit_callbacks):
 
 @pytest.fixture
 def cancel(django_capture_on_commit_callbacks):
-    """Return a function that tries to cancel an order, told what Bitsby says of its invoices."""
+    """Return a function that tries to cancel an order, with an answer about its invoices."""
 
     def run(order, status="expired", **options):
         remote = {
@@ -60,8 +60,8 @@ def cancel(django_capture_on_commit_callbacks):
 
 
 @pytest.fixture
-def ended(order, invoice_for):
-    """An invoice of ``order`` that ended two hours ago, so that the order's time is up."""
+def expired(order, invoice_for):
+    """Return an invoice of ``order`` that expired two hours ago: the order is due to cancel."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
     return invoice_for(
         order, InvoiceStatus.EXPIRED, expires_at=long_ago, ended_at=long_ago, created_at=long_ago
@@ -70,7 +70,7 @@ def ended(order, invoice_for):
 
 @pytest.fixture
 def raising():
-    """Return a function that connects a receiver which raises to a signal."""
+    """Return a function that connects a raising receiver to a signal."""
     connected = []
 
     def fail(**kwargs):
@@ -87,5 +87,5 @@ def raising():
 
 @pytest.fixture
 def stuck(settings):
-    """A shop whose paid orders cannot be moved."""
+    """Let the pipeline not allow the paid status."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}

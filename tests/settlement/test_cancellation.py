@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from decimal import Decimal
 
 import pytest
@@ -10,13 +11,13 @@ from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
-from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.staff import review
 from tests import bitsby
-from tests.support.settling import status_of
+from tests.support.settling import reload, status_of
 
 Source = get_model("payment", "Source")
 SourceType = get_model("payment", "SourceType")
@@ -24,22 +25,26 @@ SourceType = get_model("payment", "SourceType")
 pytestmark = pytest.mark.django_db
 
 
-def test_an_unpaid_order_is_cancelled_and_its_stock_released(order, ended, cancel, product):
-    """Status, history, note and stock all show that the order is given up."""
+def test_unpaid_order_is_cancelled_and_stock_released(order, expired, cancel, product, caplog):
+    """Status, history, note, log, e-mail and stock show that the order is cancelled."""
     stock = product.stockrecords.get()
     assert stock.num_allocated == 1
 
-    assert cancel(order)
+    with caplog.at_level(logging.INFO, "oscar_bitsby"):
+        assert cancel(order)
 
     stock.refresh_from_db()
     assert (status_of(order), stock.num_allocated) == ("Cancelled", 0)
     assert order.status_changes.get().new_status == "Cancelled"
-    assert "Cancelled" in order.notes.get().message
+    note = "Cancelled: Bitsby reports that none of its invoices is paid or can still be."
+    assert order.notes.get().message == note
+    assert caplog.messages == [f"order cancelled: order={order.number} invoice={expired.bitsby_id}"]
+    assert BuyerMail.objects.get(code=MailCode.CANCELLED).order == order
     assert not BitsbyInvoice.objects.filter(order_awaits_payment=True).exists()
 
 
-def test_cancelling_twice_gives_back_once(order, ended, cancel, place, product):
-    """A second cancelling finds the order cancelled and releases nothing of other orders."""
+def test_cancelling_twice_releases_stock_once(order, expired, cancel, place, product):
+    """The second call finds the order cancelled, and releases no stock of other orders."""
     place()
     assert cancel(order)
     assert not cancel(order)
@@ -47,61 +52,68 @@ def test_cancelling_twice_gives_back_once(order, ended, cancel, place, product):
     assert product.stockrecords.get().num_allocated == 1
 
 
-@pytest.mark.parametrize("word", ["unpaid", "paid", "confirming", ""])
-def test_an_order_whose_invoice_may_be_open_is_not_cancelled(order, ended, cancel, word):
-    """Only ``expired`` and ``canceled`` say that no money can come for an invoice."""
-    assert not cancel(order, word)
+@pytest.mark.parametrize("status", ["unpaid", "paid", "confirming", ""])
+def test_order_whose_invoice_can_be_paid_is_not_cancelled(order, expired, cancel, status):
+    """Only ``expired`` and ``canceled`` mean that an invoice cannot be paid."""
+    assert not cancel(order, status)
     assert status_of(order) == "Pending"
 
 
-def test_an_order_whose_invoice_bitsby_does_not_know_is_not_cancelled(order, ended):
-    """No word about an invoice is no proof that it was not paid."""
+def test_order_whose_invoice_is_unknown_to_bitsby_is_not_cancelled(order, expired):
+    """An invoice that is missing in the answer may be paid."""
     assert not cancellation.cancel_unpaid_order(order.pk, {})
     assert status_of(order) == "Pending"
 
 
-def test_each_of_an_orders_invoices_must_be_known_to_be_over(order, ended, invoice_for, cancel):
-    """One invoice without Bitsby's word keeps the order, whatever is said of the others."""
-    other = invoice_for(order, InvoiceStatus.CANCELED, ended_at=ended.ended_at)
-    remote = {ended.bitsby_id: parsing.parse_invoice(bitsby.invoice_item(ended, "expired"))}
-    assert not cancellation.cancel_unpaid_order(order.pk, remote)
+def test_every_invoice_of_the_order_must_be_expired_or_canceled(
+    order, expired, invoice_for, cancel
+):
+    """One invoice that is missing in the answer prevents cancelling."""
+    other = invoice_for(order, InvoiceStatus.CANCELED, ended_at=expired.ended_at)
+    remote_invoices = {
+        expired.bitsby_id: parsing.parse_invoice(bitsby.invoice_item(expired, "expired"))
+    }
+    assert not cancellation.cancel_unpaid_order(order.pk, remote_invoices)
 
-    remote[other.bitsby_id] = parsing.parse_invoice(bitsby.invoice_item(other, "canceled"))
-    assert cancellation.cancel_unpaid_order(order.pk, remote)
+    remote_invoices[other.bitsby_id] = parsing.parse_invoice(bitsby.invoice_item(other, "canceled"))
+    assert cancellation.cancel_unpaid_order(order.pk, remote_invoices)
 
 
 @pytest.mark.parametrize("status", [InvoiceStatus.UNPAID, InvoiceStatus.CREATING])
-def test_an_order_with_another_live_invoice_is_not_cancelled(
-    order, ended, invoice_for, cancel, status
+def test_order_with_another_live_invoice_is_not_cancelled(
+    order, expired, invoice_for, cancel, status
 ):
-    """A live invoice keeps its order, even when Bitsby calls it expired already."""
+    """A live invoice of ours prevents cancelling, even if it is expired at Bitsby."""
     invoice_for(order, status)
 
     assert not cancel(order)
 
 
-def test_an_order_with_a_paid_invoice_is_not_cancelled(order, ended, invoice_for, cancel):
-    """An invoice that our own records call paid keeps its order."""
+def test_order_with_a_paid_invoice_is_not_cancelled(order, expired, invoice_for, cancel):
+    """A paid invoice of ours prevents cancelling."""
     invoice_for(order, InvoiceStatus.PAID)
 
     assert not cancel(order)
 
 
 @pytest.mark.parametrize("status", ["Being processed", "Complete", "Cancelled"])
-def test_an_order_in_another_status_is_left_alone(place, invoice_for, cancel, product, status):
-    """Staff's word is not overruled, and nothing of that order is given back."""
+def test_order_in_another_status_is_not_changed(place, invoice_for, cancel, product, status):
+    """A status that staff set stays, and the order's stock is not released."""
     order = place(status=status)
     long_ago = timezone.now() - dt.timedelta(days=1)
-    invoice_for(order, InvoiceStatus.EXPIRED, ended_at=long_ago)
+    invoice = invoice_for(order, InvoiceStatus.EXPIRED, ended_at=long_ago)
 
+    assert not cancel(order, dry_run=True)
+    assert reload(invoice).order_awaits_payment
     assert not cancel(order)
+    assert not reload(invoice).order_awaits_payment
     assert status_of(order) == status
     assert product.stockrecords.get().num_allocated == 1
 
 
 @pytest.mark.parametrize("refunded", [0, 4])
-def test_an_order_that_another_source_paid_is_not_cancelled(order, ended, cancel, refunded):
-    """A card's money keeps the order pending or not, as long as some of it is there."""
+def test_order_paid_by_another_source_is_not_cancelled(order, expired, cancel, refunded):
+    """Money of another source prevents cancelling unless all of it was refunded."""
     card = SourceType.objects.create(name="Card", code="card")
     Source.objects.create(
         order=order,
@@ -111,38 +123,130 @@ def test_an_order_that_another_source_paid_is_not_cancelled(order, ended, cancel
         amount_refunded=refunded,
     )
 
+    assert not cancel(order, dry_run=True)
+    assert reload(expired).order_awaits_payment
     assert not cancel(order)
+    assert not reload(expired).order_awaits_payment
     assert status_of(order) == "Pending"
 
 
-def test_an_order_partly_paid_is_not_cancelled(order, ended, cancel):
-    """Any money in the books keeps the order from being cancelled."""
+def test_partly_paid_order_is_not_cancelled(order, expired, cancel):
+    """Any booked money prevents cancelling."""
     order.sources.update(amount_debited=Decimal("0.01"))
 
     assert not cancel(order)
 
 
-def test_an_order_is_not_cancelled_before_its_time(order, invoice_for, cancel, move_time):
-    """``CANCEL_AFTER`` counts from the end of the last invoice."""
+def test_order_is_cancelled_at_its_deadline_and_not_before(order, invoice_for, cancel, stop_time):
+    """``CANCEL_AFTER`` counts from the end of the last invoice, to the moment."""
     now = timezone.now()
     invoice_for(order, InvoiceStatus.EXPIRED, ended_at=now - dt.timedelta(hours=9))
-    invoice_for(order, InvoiceStatus.EXPIRED, ended_at=now - dt.timedelta(minutes=50))
+    invoice = invoice_for(order, InvoiceStatus.EXPIRED, ended_at=now)
 
+    stop_time(now + dt.timedelta(hours=1) - dt.timedelta(microseconds=1))
     assert not cancel(order)
-    move_time(minutes=11)
+    assert reload(invoice).order_awaits_payment
+    stop_time(now + dt.timedelta(hours=1))
     assert cancel(order)
 
 
-def test_cancel_after_zero_waits_for_nothing(order, invoice_for, cancel, settings):
-    """``timedelta(0)`` cancels as soon as the last invoice has ended."""
+def test_order_without_an_invoice_is_cancelled_after_its_time_to_pay(
+    order, cancel, stop_time, caplog
+):
+    """Without an invoice, the time to pay and ``CANCEL_AFTER`` count from placing the order."""
+    stop_time(order.date_placed + dt.timedelta(hours=2) - dt.timedelta(microseconds=1))
+    assert not cancel(order)
+    stop_time(order.date_placed + dt.timedelta(hours=2))
+    with caplog.at_level(logging.INFO, "oscar_bitsby"):
+        assert cancel(order)
+
+    assert f"order cancelled: order={order.number} invoice=None" in caplog.messages
+
+
+def test_newest_invoice_of_a_cancelled_order_is_logged(order, expired, invoice_for, cancel, caplog):
+    """Of several invoices the log names the newest one."""
+    newest = invoice_for(order, InvoiceStatus.CANCELED, ended_at=expired.ended_at)
+    with caplog.at_level(logging.INFO, "oscar_bitsby"):
+        assert cancel(order)
+
+    assert caplog.messages == [f"order cancelled: order={order.number} invoice={newest.bitsby_id}"]
+
+
+def test_cancelling_does_not_affect_other_orders(order, expired, cancel, place, invoice_for):
+    """The invoices of other orders still await payment."""
+    other = invoice_for(place(), InvoiceStatus.EXPIRED, ended_at=expired.ended_at)
+    assert cancel(order)
+
+    assert reload(other).order_awaits_payment
+
+
+@pytest.mark.parametrize(("booked", "is_cancelled"), [(False, False), (True, True)])
+def test_unbooked_payment_under_review_prevents_cancelling(
+    order, expired, cancel, booked, is_cancelled
+):
+    """A payment that waits for a decision keeps the order, which still awaits payment."""
+    BitsbyPayment.objects.create(
+        bitsby_id=bitsby.new_id(),
+        invoice=expired,
+        amount=1,
+        review_reason=ReviewReason.NOT_PAID,
+        booked_at=timezone.now() if booked else None,
+    )
+
+    assert cancel(order) is is_cancelled
+    assert reload(expired).order_awaits_payment is not is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("project", "is_cancelled"),
+    [("mine", True), (None, True), (str(bitsby.new_id()), False)],
+)
+def test_answer_about_another_project_does_not_cancel(order, expired, project, is_cancelled):
+    """A remote invoice of another project says nothing about ours; one without a project does."""
+    project = expired.project_id if project == "mine" else project
+    item = bitsby.invoice_item(expired, "expired", projectId=project)
+    remote_invoices = {expired.bitsby_id: parsing.parse_invoice(item)}
+
+    assert cancellation.cancel_unpaid_order(order.pk, remote_invoices) is is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("resolution", "booked", "is_cancelled"),
+    [
+        (Resolution.DISMISSED, False, True),
+        (Resolution.DISMISSED, True, False),
+        (Resolution.ACCEPTED, False, False),
+        ("", False, False),
+    ],
+)
+def test_remote_invoice_is_paid_unless_its_payment_was_dismissed(
+    order, expired, cancel, resolution, booked, is_cancelled
+):
+    """An invoice that is paid at Bitsby keeps its order, except by money that staff refunded."""
+    now = timezone.now()
+    BitsbyPayment.objects.create(
+        bitsby_id=bitsby.new_id(),
+        invoice=expired,
+        amount=1,
+        review_reason=ReviewReason.NOT_PAID if resolution else "",
+        resolution=resolution,
+        resolved_at=now if resolution else None,
+        booked_at=now if booked else None,
+    )
+
+    assert cancel(order, "paid") is is_cancelled
+
+
+def test_cancel_after_zero_cancels_at_once(order, invoice_for, cancel, settings):
+    """``timedelta(0)`` cancels as soon as the last invoice has expired."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": dt.timedelta(0)}
     invoice_for(order, InvoiceStatus.EXPIRED, ended_at=timezone.now())
 
     assert cancel(order)
 
 
-def test_cancel_after_none_never_cancels(order, ended, cancel, settings, move_time):
-    """``None`` leaves every order to staff."""
+def test_cancel_after_none_never_cancels(order, expired, cancel, settings, move_time):
+    """With ``None`` only staff cancel orders."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": None}
     move_time(days=300)
 
@@ -150,8 +254,8 @@ def test_cancel_after_none_never_cancels(order, ended, cancel, settings, move_ti
     assert status_of(order) == "Pending"
 
 
-def test_an_attempt_without_an_answer_does_not_keep_its_order(order, invoice_for, cancel):
-    """An attempt that never got an invoice was shown to nobody, so no money can come for it."""
+def test_attempt_without_an_answer_does_not_prevent_cancelling(order, invoice_for, cancel):
+    """No buyer has seen the invoice of an attempt without an answer, so it cannot be paid."""
     invoice_for(
         order,
         InvoiceStatus.EXPIRED,
@@ -163,18 +267,20 @@ def test_an_attempt_without_an_answer_does_not_keep_its_order(order, invoice_for
     assert cancel(order)
 
 
-def test_a_pipeline_that_forbids_cancelling_keeps_order_and_stock(
-    order, ended, cancel, settings, product
+def test_pipeline_that_forbids_cancelling_keeps_order_and_stock(
+    order, expired, cancel, settings, product
 ):
-    """What the shop does not allow is not done by halves."""
+    """If the pipeline does not allow cancelling, nothing is changed."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_CANCELLED": "Complete"}
 
     assert not cancel(order)
     assert status_of(order) == "Pending"
     assert product.stockrecords.get().num_allocated == 1
+    assert reload(expired).order_awaits_payment
+    assert not BuyerMail.objects.exists()
 
 
-def test_a_raising_receiver_does_not_stop_the_cancelling(order, ended, cancel, raising, product):
+def test_raising_receiver_does_not_prevent_cancelling(order, expired, cancel, raising, product):
     """The order is cancelled and its stock released although ``order_status_changed`` raises."""
     raising(order_status_changed)
 
@@ -183,28 +289,35 @@ def test_a_raising_receiver_does_not_stop_the_cancelling(order, ended, cancel, r
     assert product.stockrecords.get().num_allocated == 0
 
 
-def test_a_dry_run_cancels_nothing(order, ended, cancel, product):
-    """``dry_run`` says that the order would be cancelled, and leaves it."""
+def test_dry_run_does_not_cancel(order, expired, cancel, product):
+    """A dry run returns that the order would be cancelled, and changes nothing."""
     assert cancel(order, dry_run=True)
 
     assert status_of(order) == "Pending"
     assert product.stockrecords.get().num_allocated == 1
-    ended.refresh_from_db()
-    assert ended.order_awaits_payment
+    assert reload(expired).order_awaits_payment
+    assert not BuyerMail.objects.exists()
 
 
-def test_a_deleted_order_is_no_error(order, ended):
-    """An order that vanished between question and lock is simply not cancelled."""
+def test_dry_run_does_not_promise_what_is_not_due(order, expired, cancel):
+    """A dry run returns False for an order that would not be cancelled."""
+    assert cancel(order, "unpaid", dry_run=True) is False
+
+
+def test_deleted_order_is_not_cancelled(order, expired):
+    """An order that is deleted after the API request raises no error."""
     pk = order.pk
     order.delete()
 
     assert cancellation.cancel_unpaid_order(pk, {}) is False
 
 
-def test_dismissed_money_no_longer_keeps_the_order(order, ended, settle, cancel, django_user_model):
-    """Once staff have dealt with the money, the order can be cancelled for want of payment."""
+def test_dismissed_payment_no_longer_prevents_cancelling(
+    order, expired, settle, cancel, django_user_model
+):
+    """After staff have dismissed its payment, the unpaid order can be cancelled."""
     staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
-    settle(ended, "expired", payment=bitsby.transfer())
+    settle(expired, "expired", payment=bitsby.transfer())
     assert not cancel(order)
 
     assert review.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
