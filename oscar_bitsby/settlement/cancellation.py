@@ -55,7 +55,6 @@ def cancel_unpaid_order(
         facts = SettlementInput(
             remote_status=schemas.EXPIRED,
             order=order_stage(settings, order),
-            is_live=False,
             paid_otherwise=has_money or ledger.has_unbooked_money(order),
             others_open=any(_can_be_open(invoice, remote_invoices) for invoice in invoices),
             time_is_up=cancellation_deadline(order, invoices, settings) <= db_now(),

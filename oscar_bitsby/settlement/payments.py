@@ -41,7 +41,7 @@ def record_payment(
     if payment is None:
         payment = BitsbyPayment(bitsby_id=remote_payment.id, **values)
         if save:
-            payment.save(force_insert=True)
+            payment.save()
     elif save and payment.booked_at is not None:
         _update_booked(payment, values)
     elif save and _has_news(payment, values):

@@ -66,7 +66,7 @@ MODULES = {
         "settlement/test_service",
         "settlement/test_review_reasons",
     ],
-    "settlement/cancellation": ["settlement/test_cancellation"],
+    "settlement/cancellation": ["settlement/test_cancellation", "test_databases"],
     "staff/review": ["staff/test_review", "staff/test_review_flow"],
 }
 #: These tests take seconds each. What they promise is also noticed by faster ones.

@@ -16,7 +16,7 @@ from tests.support.settling import OUR_SIGNALS, Sent
 
 
 @pytest.fixture
-def heard():
+def sent_signals():
     """Return all signals of the app in the order in which they are sent."""
     received, names = [], {signal: name for name, signal in OUR_SIGNALS.items()}
 
@@ -86,6 +86,6 @@ def raising():
 
 
 @pytest.fixture
-def stuck(settings):
+def unpayable(settings):
     """Let the pipeline not allow the paid status."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}

@@ -7,6 +7,7 @@ import logging
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
@@ -324,3 +325,12 @@ def test_dismissed_payment_no_longer_prevents_cancelling(
 
     assert cancel(order)
     assert status_of(order) == "Cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_cancelling_inside_a_transaction_is_refused(order, expired):
+    """An outer transaction could roll back cancelling, so it raises and changes nothing."""
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        cancellation.cancel_unpaid_order(order.pk, {})
+
+    assert status_of(order) == "Pending"

@@ -20,20 +20,20 @@ pytestmark = pytest.mark.django_db
 # Status and end
 
 
-def test_an_expired_invoice_ends_when_its_time_was_over(order, invoice, settle, heard, move_time):
-    """The end is the time on the invoice, not when somebody noticed; the signal is sent once."""
+def test_expired_invoice_ends_at_its_expiry_time(order, invoice, settle, sent_signals, move_time):
+    """The end is the expiry time, not the time of settling; the signal is sent once."""
     move_time(hours=5)
     for _ in range(3):
         settle(invoice, "expired")
 
     invoice.refresh_from_db()
     assert (invoice.status, invoice.ended_at) == ("expired", invoice.expires_at)
-    assert [name for name, *_ in heard] == ["invoice_expired"]
+    assert [name for name, *_ in sent_signals] == ["invoice_expired"]
     assert status_of(order) == "Pending"
 
 
-def test_an_invoice_canceled_at_bitsby_is_canceled_here(order, invoice, settle):
-    """Bitsby's word ``canceled`` ends the invoice and leaves the order pending."""
+def test_invoice_canceled_at_bitsby_is_canceled(order, invoice, settle):
+    """A remote invoice that is canceled ends ours; the order stays pending."""
     settle(invoice, "canceled")
 
     invoice.refresh_from_db()
@@ -41,8 +41,8 @@ def test_an_invoice_canceled_at_bitsby_is_canceled_here(order, invoice, settle):
     assert status_of(order) == "Pending"
 
 
-def test_a_paid_invoice_never_ends(order, invoice, settle):
-    """What Bitsby says later takes nothing back from a paid invoice."""
+def test_paid_invoice_stays_paid(order, invoice, settle):
+    """No later answer changes a paid invoice."""
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
     settle(invoice, "expired")
@@ -54,54 +54,54 @@ def test_a_paid_invoice_never_ends(order, invoice, settle):
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
 
 
-@pytest.mark.parametrize("word", ["canceled", "expired"])
-def test_an_invoice_without_a_time_ends_when_that_is_heard(invoice, settle, word):
-    """Where no time to pay is known, the end is the moment at which it was told."""
+@pytest.mark.parametrize("status", ["canceled", "expired"])
+def test_invoice_without_an_expiry_time_ends_now(invoice, settle, status):
+    """Without an expiry time, the end is the time of settling."""
     BitsbyInvoice.objects.update(expires_at=None)
     before = timezone.now()
 
-    settle(invoice, word)
+    settle(invoice, status)
 
     assert before <= reload(invoice).ended_at <= timezone.now()
 
 
 @pytest.mark.parametrize(
-    ("word", "minutes"), [("canceled", -30), ("canceled", 30), ("expired", 30)]
+    ("status", "minutes"), [("canceled", -30), ("canceled", 30), ("expired", 30)]
 )
-def test_an_invoice_ends_no_later_than_it_is_told(invoice, settle, word, minutes):
-    """Cancelled counts from when it is heard, and so does an end that comes before its time."""
+def test_invoice_ends_no_later_than_now(invoice, settle, status, minutes):
+    """A canceled invoice, and one that expires early, end at the time of settling."""
     expires_at = timezone.now() + dt.timedelta(minutes=minutes)
     BitsbyInvoice.objects.update(expires_at=expires_at)
     before = timezone.now()
 
-    settle(invoice, word)
+    settle(invoice, status)
 
     assert before <= reload(invoice).ended_at <= timezone.now()
 
 
-def test_a_paid_invoice_has_no_end(invoice, settle):
-    """An invoice that is paid did not expire and was not cancelled."""
+def test_paid_invoice_has_no_end(invoice, settle):
+    """A paid invoice did not expire and was not canceled."""
     settle(invoice, payment=bitsby.transfer())
 
     assert reload(invoice).ended_at is None
 
 
 @pytest.mark.parametrize(
-    ("word", "signal"), [("paid", "invoice_paid"), ("expired", "invoice_expired")]
+    ("status", "signal"), [("paid", "invoice_paid"), ("expired", "invoice_expired")]
 )
-def test_what_becomes_of_an_invoice_is_announced_by_its_class(
-    order, invoice, settle, heard, word, signal
+def test_signals_are_sent_by_the_class_of_invoices(
+    order, invoice, settle, sent_signals, status, signal
 ):
-    """Listeners that connect for invoices alone hear it, with the invoice and its order."""
-    settle(invoice, word, payment=bitsby.transfer() if word == "paid" else None)
+    """Receivers can connect with the sender; they get the invoice and its order."""
+    settle(invoice, status, payment=bitsby.transfer() if status == "paid" else None)
 
-    ((found, sender, payload),) = heard
+    ((found, sender, payload),) = sent_signals
     assert (found, sender) == (signal, BitsbyInvoice)
     assert (payload["invoice"], payload["order"]) == (invoice, order)
 
 
-def test_a_payment_frees_its_own_order_only(order, invoice, invoice_for, place, settle):
-    """Other orders go on waiting for their invoices when one is paid."""
+def test_payment_affects_its_own_order_only(order, invoice, invoice_for, place, settle):
+    """When an order is paid, other orders still await payment."""
     other = invoice_for(place())
 
     settle(invoice, payment=bitsby.transfer())
@@ -115,8 +115,8 @@ def test_a_payment_frees_its_own_order_only(order, invoice, invoice_for, place, 
 # Paid without its payment
 
 
-def test_paid_without_its_payment_is_shown_to_staff_once(invoice, settle, caplog):
-    """The invoice says why its order is not paid; the log says so a single time."""
+def test_paid_without_its_payment_is_a_failure(invoice, settle, caplog):
+    """The invoice has the failure, and it is logged once."""
     for _ in range(3):
         settle(invoice)
 
@@ -125,8 +125,8 @@ def test_paid_without_its_payment_is_shown_to_staff_once(invoice, settle, caplog
     assert caplog.messages == [f"{remote}: order={invoice.order_number}"]
 
 
-def test_a_dry_run_shows_nothing_to_staff(invoice, caplog):
-    """Deciding alone leaves an invoice that is paid without its payment as it was."""
+def test_dry_run_writes_no_failure(invoice, caplog):
+    """A dry run does not change an invoice that is paid without its payment."""
     remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid"))
 
     settlement.settle(invoice, remote, dry_run=True)
@@ -134,10 +134,10 @@ def test_a_dry_run_shows_nothing_to_staff(invoice, caplog):
     assert (reload(invoice).failure, caplog.messages) == ("", [])
 
 
-@pytest.mark.parametrize("word", ["unpaid", "confirming"])
-def test_only_paid_without_a_payment_is_strange(invoice, settle, word, caplog):
-    """An invoice that is not called paid needs no payment, and nothing is said of it."""
-    settle(invoice, word)
+@pytest.mark.parametrize("status", ["unpaid", "confirming"])
+def test_unpaid_without_a_payment_is_no_failure(invoice, settle, status, caplog):
+    """An invoice that is not paid needs no payment."""
+    settle(invoice, status)
 
     assert (reload(invoice).failure, caplog.messages) == ("", [])
 
@@ -146,8 +146,8 @@ def test_only_paid_without_a_payment_is_strange(invoice, settle, word, caplog):
 
 
 @pytest.mark.parametrize(("remote", "kept"), [(3, 3), (0, 0), (None, 7)])
-def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, remote, kept):
-    """How often the page was seen is kept, and an answer without it takes nothing back."""
+def test_page_views_are_those_of_the_last_answer(invoice, settle, remote, kept):
+    """An answer without page views does not change them."""
     BitsbyInvoice.objects.update(page_views=7)
 
     settle(invoice, "unpaid", views=remote)
@@ -155,8 +155,8 @@ def test_the_views_of_the_page_are_kept_as_last_told(invoice, settle, remote, ke
     assert reload(invoice).page_views == kept
 
 
-def test_a_dry_run_keeps_no_views(invoice):
-    """Deciding alone writes nothing, views neither."""
+def test_dry_run_writes_no_page_views(invoice):
+    """A dry run does not write page views."""
     remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "unpaid", views=9))
 
     settlement.settle(invoice, remote, dry_run=True)
@@ -164,10 +164,8 @@ def test_a_dry_run_keeps_no_views(invoice):
     assert reload(invoice).page_views == 0
 
 
-def test_views_that_are_told_again_are_not_written_again(
-    invoice, settle, django_assert_max_num_queries
-):
-    """The tenth answer of the same kind costs no write of the invoice."""
+def test_unchanged_page_views_are_not_written(invoice, settle, django_assert_max_num_queries):
+    """An answer without news updates nothing."""
     settle(invoice, "unpaid", views=3)
 
     with django_assert_max_num_queries(10) as queries:
@@ -178,8 +176,8 @@ def test_views_that_are_told_again_are_not_written_again(
 # Pending webhook deliveries
 
 
-def test_a_delivery_is_answered_by_a_decision_about_its_invoice(invoice_for, place, settle):
-    """What is decided answers the delivery that asked, and not those of other invoices."""
+def test_decision_clears_the_pending_webhook_of_its_invoice(invoice_for, place, settle):
+    """The webhook delivery of this invoice is processed, those of other invoices are not."""
     now = timezone.now()
     invoice, other = (
         invoice_for(place(), webhook_pending_since=now),
@@ -194,12 +192,12 @@ def test_a_delivery_is_answered_by_a_decision_about_its_invoice(invoice_for, pla
     )
 
 
-@pytest.mark.parametrize("word", ["unpaid", "paid", "confirming"])
-def test_a_delivery_is_not_answered_by_waiting(invoice_for, place, settle, word):
-    """Where nothing could be decided the delivery stays noted for the next look."""
+@pytest.mark.parametrize("status", ["unpaid", "paid", "confirming"])
+def test_waiting_keeps_the_webhook_pending(invoice_for, place, settle, status):
+    """If there is nothing to do yet, the next run refreshes the invoice."""
     now = timezone.now()
     invoice = invoice_for(place(), webhook_pending_since=now)
 
-    settle(invoice, word)
+    settle(invoice, status)
 
     assert reload(invoice).webhook_pending_since == now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import uuid
 from decimal import Decimal
@@ -79,8 +80,7 @@ def test_texts_are_truncated_to_their_columns(invoice):
     """Texts of any length are stored up to the length of their column."""
     long = "x" * 300
     wallet = schemas.Wallet(id=long, name=long, blockchain=long, cryptocurrency=long, address=long)
-    item = bitsby.invoice_item(invoice, "paid")
-    remote = parsing.parse_invoice({**item, "projectId": "p" * 36})
+    remote = dataclasses.replace(remote_invoice(invoice), project_id="p" * 50)
 
     payment = record_payment(remote_payment(hash=long, wallet=wallet), remote=remote)
 

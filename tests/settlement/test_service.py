@@ -17,7 +17,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh
-from oscar_bitsby.settlement import Action, ActionType, Outcome, cancellation
+from oscar_bitsby.settlement import Action, ActionType, Outcome
 from tests import bitsby
 from tests.support.settling import OUR_SIGNALS, booked, reasons, status_of
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.django_db
 # A payment is booked once
 
 
-def test_an_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, heard):
-    """Transaction, Source, event with lines, status, history and note all say that it is paid."""
+def test_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, sent_signals):
+    """Transaction, source, event with lines, status, history and note show the payment."""
     payment = bitsby.transfer()
 
     outcome = settle(invoice, payment=payment)
@@ -58,20 +58,23 @@ def test_an_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, h
     said = f"Bitsby payment {payment['id']} received: 10 usdt for invoice {invoice.uid}."
     assert order.notes.get().message == said
     assert (invoice.status, invoice.order_awaits_payment) == ("paid", False)
-    record = BitsbyPayment.objects.get()
-    assert (record.invoice, record.fiat_value, record.currency) == (
+    row = BitsbyPayment.objects.get()
+    assert (row.invoice, row.fiat_value, row.currency) == (
         invoice,
         Decimal("10.00"),
         "USD",
     )
-    assert (record.review_reason, record.booked_at is None) == ("", False)
-    assert (record.hash, record.cryptocurrency) == (payment["hash"], "usdt")
-    assert [name for name, *_ in heard] == ["invoice_paid"]
-    assert (heard[0].payload["invoice"], heard[0].payload["order"]) == (invoice, order)
+    assert (row.review_reason, row.booked_at is None) == ("", False)
+    assert (row.hash, row.cryptocurrency) == (payment["hash"], "usdt")
+    assert [name for name, *_ in sent_signals] == ["invoice_paid"]
+    assert (sent_signals[0].payload["invoice"], sent_signals[0].payload["order"]) == (
+        invoice,
+        order,
+    )
 
 
-def test_settling_again_and_again_changes_nothing(order, invoice, settle, heard):
-    """The tenth telling of the same payment finds it booked, and says nothing."""
+def test_settling_again_changes_nothing(order, invoice, settle, sent_signals):
+    """Settling the same payment ten times books it once and sends one signal."""
     payment = bitsby.transfer()
     for _ in range(10):
         settle(invoice, payment=payment)
@@ -81,17 +84,17 @@ def test_settling_again_and_again_changes_nothing(order, invoice, settle, heard)
     assert order.payment_events.count() == 1
     assert order.status_changes.count() == 1
     assert order.notes.count() == 1
-    assert [name for name, *_ in heard] == ["invoice_paid"]
+    assert [name for name, *_ in sent_signals] == ["invoice_paid"]
 
 
 WAYS = ("webhook", "reconcile", "refresh", "page")
 
 
 @pytest.mark.parametrize("first", range(len(WAYS)))
-def test_one_transaction_whatever_the_way_it_was_noticed(
+def test_payment_is_booked_once_by_webhook_run_refresh_and_page(
     order, invoice, fake, client, clock, first
 ):
-    """Webhook, reconcile, refresh and page book one payment once, in any order and repeated."""
+    """In any order, and repeated, they book the payment once."""
     payment = bitsby.transfer()
     remote = bitsby.invoice_item(invoice, "paid", payment=payment)
     fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
@@ -109,7 +112,7 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
     turns = WAYS[first:] + WAYS[:first]
 
     ways[turns[0]]()
-    assert booked(order) == [(payment["id"], Decimal("10.00"))], "the first way settles it"
+    assert booked(order) == [(payment["id"], Decimal("10.00"))], "the first one settles it"
     for way in turns * 3:
         clock.sleep(2)
         ways[way]()
@@ -120,8 +123,8 @@ def test_one_transaction_whatever_the_way_it_was_noticed(
     assert status_of(order) == "Being processed"
 
 
-def test_an_order_without_its_source_gets_one(order, invoice, settle):
-    """A payment is booked even when somebody deleted the order's Source."""
+def test_order_without_its_source_gets_one(order, invoice, settle):
+    """A payment is booked even if the order's source was deleted."""
     order.sources.all().delete()
 
     settle(invoice, payment=bitsby.transfer())
@@ -144,10 +147,10 @@ def test_an_order_without_its_source_gets_one(order, invoice, settle):
         ("10.00500000", "10.01", "over"),
     ],
 )
-def test_the_ledger_gets_the_worth_and_not_the_asked_amount(
-    order, invoice, settle, heard, coins, fiat_value, reason
+def test_payment_is_booked_at_its_fiat_value(
+    order, invoice, settle, sent_signals, coins, fiat_value, reason
 ):
-    """What was transferred is booked at its worth in cents, and a difference is shown to staff."""
+    """The fiat value in cents is booked, not the asked amount, and a difference is flagged."""
     payment = bitsby.transfer(coins)
     for _ in range(2):
         settle(invoice, payment=payment)
@@ -155,9 +158,9 @@ def test_the_ledger_gets_the_worth_and_not_the_asked_amount(
     assert booked(order) == [(payment["id"], Decimal(fiat_value))]
     assert order.sources.get().amount_debited == Decimal(fiat_value)
     assert order.payment_events.get().amount == Decimal(fiat_value)
-    record = BitsbyPayment.objects.get()
-    assert (record.review_reason, record.fiat_value) == (reason, Decimal(fiat_value))
-    assert reasons(heard) == ([reason] if reason else [])
+    row = BitsbyPayment.objects.get()
+    assert (row.review_reason, row.fiat_value) == (reason, Decimal(fiat_value))
+    assert reasons(sent_signals) == ([reason] if reason else [])
     assert status_of(order) == "Being processed"
 
 
@@ -174,33 +177,35 @@ def test_the_ledger_gets_the_worth_and_not_the_asked_amount(
         (bitsby.wallet(id=bitsby.TRON.upper()), "3.33333333", "3.33"),
     ],
 )
-def test_worth_is_told_by_the_rate_that_the_wallet_locked(
+def test_fiat_value_uses_the_rate_that_the_wallet_locked(
     order, invoice, settle, wallet, coins, fiat_value
 ):
-    """The worth is ``amountFiat`` x amount / reserved, by wallet, else by coin."""
+    """The fiat value is ``amountFiat`` x amount / reserved, by wallet, else by coin."""
     settle(invoice, payment=bitsby.transfer(coins), wallet=wallet)
 
     assert BitsbyPayment.objects.get().fiat_value == Decimal(fiat_value)
     assert [amount for _, amount in booked(order)] == [Decimal(fiat_value)]
 
 
-def test_worth_that_becomes_known_later_is_what_is_booked(order, invoice, settle):
-    """A payment first told without its wallet is booked at its worth, not at what is open."""
+def test_fiat_value_that_becomes_known_later_is_booked(order, invoice, settle):
+    """A payment first reported without its wallet is booked at its fiat value later."""
     payment = bitsby.transfer("4.00000000")
     settle(invoice, payment=payment, wallet=None)
     settle(invoice, payment=payment)
 
     assert booked(order) == [(payment["id"], Decimal("4.00"))]
     assert order.sources.get().amount_debited == Decimal("4.00")
-    record = BitsbyPayment.objects.get()
-    assert (record.fiat_value, record.review_reason) == (Decimal("4.00"), "short")
+    row = BitsbyPayment.objects.get()
+    assert (row.fiat_value, row.review_reason) == (Decimal("4.00"), "short")
 
 
 # Statuses, receivers and handlers of the shop
 
 
-def test_a_status_that_the_pipeline_forbids_is_flagged(order, invoice, settle, heard, settings):
-    """The money is booked; that the order could not be moved is told once."""
+def test_status_that_the_pipeline_forbids_is_flagged(
+    order, invoice, settle, sent_signals, settings
+):
+    """The payment is booked; that the status was not changed is flagged once."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
     payment = bitsby.transfer()
     for _ in range(3):
@@ -209,26 +214,24 @@ def test_a_status_that_the_pipeline_forbids_is_flagged(order, invoice, settle, h
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
     assert status_of(order) == "Pending"
     assert BitsbyPayment.objects.get().review_reason == "status"
-    assert reasons(heard) == ["status"]
+    assert reasons(sent_signals) == ["status"]
     assert order.status_changes.count() == 0
 
 
 @pytest.mark.parametrize("status", ["Being processed", "Complete"])
-def test_a_status_that_staff_gave_is_kept(place, invoice_for, settle, heard, status):
-    """An order that staff moved on by hand is not moved; its money is booked without alarm."""
+def test_status_that_staff_set_is_kept(place, invoice_for, settle, sent_signals, status):
+    """A status that staff set by hand stays; the payment is booked without a flag."""
     order = place(status=status)
     payment = bitsby.transfer()
     settle(invoice_for(order), payment=payment)
 
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
     assert (status_of(order), order.status_changes.count()) == (status, 0)
-    assert reasons(heard) == []
+    assert reasons(sent_signals) == []
 
 
-def test_a_raising_receiver_of_the_status_does_not_undo_the_payment(
-    order, invoice, settle, raising
-):
-    """Money, status, history and note stand although ``order_status_changed`` raises."""
+def test_raising_receiver_of_the_status_does_not_undo_the_payment(order, invoice, settle, raising):
+    """Payment, status, history and note are written although ``order_status_changed`` raises."""
     raising(order_status_changed)
     payment = bitsby.transfer()
     for _ in range(2):
@@ -239,24 +242,24 @@ def test_a_raising_receiver_of_the_status_does_not_undo_the_payment(
     assert (order.status_changes.count(), order.notes.count()) == (1, 1)
 
 
-def test_raising_receivers_of_our_signals_stop_nothing(order, invoice, settle, raising, heard):
-    """A broken receiver neither undoes the payment nor keeps other receivers from hearing."""
+def test_raising_receivers_of_our_signals_do_not_undo_the_payment(
+    order, invoice, settle, raising, sent_signals
+):
+    """A raising receiver does not affect the payment or other receivers."""
     for signal in OUR_SIGNALS.values():
         raising(signal)
 
     settle(invoice, payment=bitsby.transfer("11.00000000"))
 
     assert [amount for _, amount in booked(order)] == [Decimal("11.00")]
-    assert sorted(name for name, *_ in heard) == [
+    assert sorted(name for name, *_ in sent_signals) == [
         "invoice_paid",
         "payment_needs_attention",
     ]
 
 
-def test_an_event_handler_that_raises_does_not_undo_the_payment(
-    order, invoice, settle, monkeypatch
-):
-    """A shop's EventHandler that fails at everything loses the event, not the money."""
+def test_raising_event_handler_does_not_undo_the_payment(order, invoice, settle, monkeypatch):
+    """If the shop's EventHandler fails, only the event is lost."""
 
     def fail(*args, **kwargs):
         raise ValueError("the shop's handler is broken")
@@ -283,8 +286,8 @@ def test_every_change_is_logged_with_order_and_invoice(order, invoice, settle, c
     assert bitsby.KEY not in caplog.text
 
 
-def test_the_way_to_a_paid_order_is_logged_step_by_step(order, invoice, settle, caplog):
-    """Paid, booked, moved: three lines, each with the order, the invoice and what was changed."""
+def test_each_step_to_a_paid_order_is_logged(order, invoice, settle, caplog):
+    """Three lines, each with the order, the invoice and the change."""
     payment = bitsby.transfer()
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         settle(invoice, payment=payment)
@@ -300,8 +303,8 @@ def test_the_way_to_a_paid_order_is_logged_step_by_step(order, invoice, settle, 
 # Dry runs, transactions and the outcome
 
 
-def test_a_dry_run_decides_and_writes_nothing(order, invoice, heard):
-    """``dry_run`` names the steps and takes none."""
+def test_dry_run_decides_and_writes_nothing(order, invoice, sent_signals):
+    """A dry run returns the actions and takes none."""
     remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer()))
 
     outcome = settlement.settle(invoice, remote, dry_run=True)
@@ -310,18 +313,17 @@ def test_a_dry_run_decides_and_writes_nothing(order, invoice, heard):
     assert not BitsbyPayment.objects.exists()
     assert not Transaction.objects.exists()
     invoice.refresh_from_db()
-    assert (invoice.status, status_of(order), heard) == ("unpaid", "Pending", [])
+    assert (invoice.status, status_of(order), sent_signals) == ("unpaid", "Pending", [])
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("call", ["settle", "cancel_order", "keep"])
+@pytest.mark.parametrize("call", ["settle", "record_unbound"])
 def test_settling_inside_a_transaction_is_refused(order, invoice, call):
-    """A transaction around settling could undo it, so it raises and writes nothing."""
+    """An outer transaction could roll back settling, so it raises and writes nothing."""
     remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer()))
     calls = {
         "settle": lambda: settlement.settle(invoice, remote),
-        "cancel_order": lambda: cancellation.cancel_unpaid_order(order.pk, {}),
-        "keep": lambda: settlement.record_unbound(
+        "record_unbound": lambda: settlement.record_unbound(
             parsing.parse_payment(bitsby.payment_item()), reason="unmatched"
         ),
     }
@@ -334,8 +336,8 @@ def test_settling_inside_a_transaction_is_refused(order, invoice, call):
     assert not PaymentEvent.objects.exists()
 
 
-def test_an_outcome_tells_what_was_done():
-    """``did`` knows the steps that were decided and no others; to wait is nothing final."""
+def test_outcome_has_the_actions():
+    """``did`` is true for its actions only; an outcome that only waits is not final."""
     waits = Outcome((Action(ActionType.WAIT),), "unpaid")
     books = Outcome((Action(ActionType.MARK_PAID), Action(ActionType.BOOK)), "paid")
 
@@ -351,6 +353,6 @@ def test_an_outcome_tells_what_was_done():
     ]
 
 
-def test_an_outcome_tells_bitsbys_word(invoice, settle):
-    """Whoever asked learns what was said as well as what was done."""
+def test_outcome_has_the_remote_status(invoice, settle):
+    """The outcome has the status of the remote invoice."""
     assert settle(invoice, "expired").remote_status == "expired"
