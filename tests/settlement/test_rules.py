@@ -43,6 +43,8 @@ TABLE = [
     (PAID | {"order": OTHER}, BOOK_ONLY),
     # Paid, but without what makes a payment bookable once.
     (PAID | {"has_payment": False, "fiat_value": None}, WAIT),
+    (PAID | {"dismissed": True}, WAIT),
+    (PAID | {"dismissed": True, "booked": True}, (MARK_PAID,)),
     (PAID | {"booked": True}, (MARK_PAID,)),
     (PAID | {"booked": True, "same_money": False}, (MARK_PAID,)),
     (PAID | {"booked": True, "order": CANCELLED}, (MARK_PAID,)),
