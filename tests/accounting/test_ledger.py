@@ -15,6 +15,7 @@ from oscar_bitsby.models import BitsbyPayment
 from tests import bitsby
 from tests.support.ordering import create_plate, place_order
 
+PaymentEventType = get_model("order", "PaymentEventType")
 Source = get_model("payment", "Source")
 SourceType = get_model("payment", "SourceType")
 
@@ -121,6 +122,7 @@ def test_unbooked_money_of_other_orders_does_not_count(order, invoice_for, place
 
 def test_payment_is_booked_in_a_transaction_and_an_event(order, payment_of):
     """Source, transaction, event and payment have the fiat value and the payment's id."""
+    PaymentEventType.objects.create(name="Refunded", code="refunded")
     payment = payment_of(fiat_value=Decimal("4.20"), review_reason="status")
     payment.review_reason = ""
 

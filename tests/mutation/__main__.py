@@ -56,6 +56,7 @@ MODULES = {
         "accounting/test_ledger",
         "settlement/test_service",
         "settlement/test_review_reasons",
+        "test_databases",
     ],
     "accounting/valuation": ["accounting/test_valuation", "settlement/test_service"],
     "orders/stage": ["orders/test_stage"],
