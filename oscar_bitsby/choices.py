@@ -1,4 +1,4 @@
-"""The enumerations of the app's models; rules may use them without importing a model."""
+"""The enumerations of the app's models. They are below the models, so that rules can use them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from django.utils.translation import gettext_lazy as _
 
 
 class InvoiceStatus(models.TextChoices):
-    """``creating`` is ours: the row is committed, the API has not answered yet. The others are
-    Bitsby's words."""
+    """The status of an invoice.
+
+    ``creating`` is ours: the row is committed, the API has not answered yet. The others have
+    Bitsby's spelling.
+    """
 
     CREATING = "creating", _("being created")
     UNPAID = "unpaid", _("waiting for payment")
     PAID = "paid", _("paid")
     EXPIRED = "expired", _("expired")
-    CANCELED = "canceled", _("canceled")
+    CANCELED = "canceled", _("cancelled")
 
 
 class ReviewReason(models.TextChoices):
     """Why a payment needs a decision by staff."""
 
-    UNMATCHED = "unmatched", _("bound to no invoice: its amount fits none")
+    UNMATCHED = "unmatched", _("Unmatched payment")
     SHORT = "short", _("less than the order's total")
     OVER = "over", _("more than the order's total")
-    LATE = "late", _("came after the order was cancelled")
-    SECOND = "second", _("the order was already paid")
-    MISMATCH = "mismatch", _("the invoice at Bitsby is not what was asked for")
-    UNKNOWN_INVOICE = "unknown", _("bound to an invoice that this shop does not know")
-    UNKNOWN_VALUE = "unknown_value", _("its worth is not known: no rate was locked for its wallet")
-    ORDER_GONE = "gone", _("its order was deleted")
-    NOT_PAID = "ended", _("bound to an invoice that Bitsby does not call paid")
-    REBOUND = "rebound", _("Bitsby has it on another invoice than the one it was booked for")
+    LATE = "late", _("arrived after the order was cancelled")
+    SECOND = "second", _("the order was already paid: this is a duplicate payment")
+    MISMATCH = "mismatch", _("the invoice at Bitsby has another amount, currency or project")
+    UNKNOWN_INVOICE = "unknown_invoice", _("bound to an invoice that this shop does not know")
+    UNKNOWN_VALUE = "unknown_value", _("unknown value: the invoice locked no rate for this coin")
+    ORDER_GONE = "order_gone", _("the order was deleted")
+    NOT_PAID = "not_paid", _("the invoice is not paid at Bitsby")
+    REBOUND = "rebound", _("bound to another invoice at Bitsby after it was booked")
     STATUS = "status", _("the order's status could not be changed")
 
 
@@ -39,26 +42,26 @@ class Resolution(models.TextChoices):
 
     BOUND = "bound", _("bound to an invoice")
     ACCEPTED = "accepted", _("accepted as it is")
-    REINSTATED = "reinstated", _("settled its order again")
+    REINSTATED = "reinstated", _("order reinstated")
     DISMISSED = "dismissed", _("dismissed")
 
 
 class MailCode(models.TextChoices):
-    """The codes of Oscar's communication event types, with what staff read there."""
+    """The codes of Oscar's communication event types, with their names for staff."""
 
-    PLACED = "BITSBY_ORDER_PLACED", _("Bitsby: order placed, waiting for the payment")
+    PLACED = "BITSBY_ORDER_PLACED", _("Bitsby: order placed, waiting for payment")
     PAID = "BITSBY_PAYMENT_RECEIVED", _("Bitsby: payment received")
-    OTHER_AMOUNT = "BITSBY_OTHER_AMOUNT", _("Bitsby: another amount received")
-    REMINDER = "BITSBY_ABOUT_TO_EXPIRE", _("Bitsby: the time to pay is about to end")
-    EXPIRED = "BITSBY_EXPIRED", _("Bitsby: the time to pay is over")
-    CANCELLED = "BITSBY_CANCELLED", _("Bitsby: order cancelled for want of payment")
+    OTHER_AMOUNT = "BITSBY_OTHER_AMOUNT", _("Bitsby: payment under review")
+    REMINDER = "BITSBY_ABOUT_TO_EXPIRE", _("Bitsby: payment window closes soon")
+    EXPIRED = "BITSBY_EXPIRED", _("Bitsby: payment window closed")
+    CANCELLED = "BITSBY_CANCELLED", _("Bitsby: unpaid order cancelled")
 
 
 class MailStatus(models.TextChoices):
-    """What became of an e-mail."""
+    """The status of an e-mail."""
 
-    WAITING = "waiting", _("to be sent")
+    WAITING = "waiting", _("waiting")
     SENDING = "sending", _("being sent")
     SENT = "sent", _("sent")
-    DROPPED = "dropped", _("not sent: nothing to tell any more")
-    FAILED = "failed", _("not sent: given up")
+    DROPPED = "dropped", _("not sent: no longer true")
+    FAILED = "failed", _("not sent: delivery failed")

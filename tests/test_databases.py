@@ -14,6 +14,7 @@ from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.utils.clock import db_now
 from tests import bitsby
 
@@ -83,6 +84,13 @@ def test_settling_locks_where_the_invoices_are(opened, order, invoice):
     settlement.settle(invoice, remote)
 
     assert set(opened) == {"elsewhere"}
+
+
+def test_cancelling_locks_where_the_invoices_are(opened, order):
+    """An unpaid order is cancelled in a transaction of the database that keeps the invoices."""
+    cancellation.cancel_unpaid_order(order.pk, {})
+
+    assert opened == ["elsewhere"]
 
 
 def test_unbound_payments_are_kept_where_payments_are(opened):

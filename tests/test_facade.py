@@ -321,7 +321,7 @@ def test_money_that_waits_for_staff_is_not_asked_for_again(order, fake, move_tim
     fake.invoices = [bitsby.invoice_item(first, "expired", payment=bitsby.transfer())]
     move_time(minutes=61)
     reconciliation.reconcile()
-    assert BitsbyPayment.objects.get().review_reason == "ended"
+    assert BitsbyPayment.objects.get().review_reason == "not_paid"
 
     with pytest.raises(NotPayable):
         start_payment(order)

@@ -470,7 +470,7 @@ def test_money_that_waits_for_staff_is_not_paid_again(order, invoice_for, fake):
     """A payment in the inbox is reason enough, even on an invoice that has ended."""
     invoice = invoice_for(order, "expired")
     BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="ended"
+        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="not_paid"
     )
 
     assert refusal(order, NotPayable)

@@ -1,4 +1,4 @@
-"""What the app remembers: the constraints and sets that money rests on."""
+"""Models: the constraints and sets that payments depend on."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.django_db
 @pytest.mark.parametrize("first", BitsbyInvoice.LIVE)
 @pytest.mark.parametrize("second", BitsbyInvoice.LIVE)
 def test_the_database_allows_one_live_invoice_of_an_order(order, invoice_for, first, second):
-    """Whatever code does, an order never has two invoices that a buyer could pay."""
+    """The database refuses a second invoice that the buyer can pay."""
     invoice_for(order, first)
 
     with pytest.raises(IntegrityError), transaction.atomic():
         invoice_for(order, second)
 
 
-def test_ended_invoices_are_kept_beside_the_live_one(place, order, invoice_for):
-    """Any number of ended invoices, and live ones of other orders, are allowed."""
+def test_order_can_have_any_number_of_other_invoices(place, order, invoice_for):
+    """Invoices that are not live, and those of other orders, are not limited."""
     for status in ("expired", "expired", "canceled", "paid", "paid", "unpaid"):
         invoice_for(order, status)
     invoice_for(place())
@@ -38,7 +38,7 @@ def test_ended_invoices_are_kept_beside_the_live_one(place, order, invoice_for):
     assert BitsbyInvoice.objects.live().count() == 2
 
 
-def test_an_invoice_of_bitsbys_is_stored_once(place, invoice_for):
+def test_bitsby_id_of_an_invoice_is_unique(place, invoice_for):
     """Two rows with the same id at Bitsby are refused."""
     first = invoice_for(place())
 
@@ -46,8 +46,8 @@ def test_an_invoice_of_bitsbys_is_stored_once(place, invoice_for):
         invoice_for(place(), bitsby_id=first.bitsby_id)
 
 
-def test_a_payment_is_stored_once():
-    """Two rows of the same payment are refused by the database itself."""
+def test_bitsby_id_of_a_payment_is_unique():
+    """The database refuses a second row of the same payment."""
     key = bitsby.new_id()
     BitsbyPayment.objects.create(bitsby_id=key, amount=1)
 
@@ -55,7 +55,7 @@ def test_a_payment_is_stored_once():
         BitsbyPayment.objects.create(bitsby_id=key, amount=1)
 
 
-def test_deleting_an_order_takes_no_record_of_money_with_it(order, invoice):
+def test_deleting_an_order_keeps_its_invoices_and_payments(order, invoice):
     """Invoice, payment and the order's number outlive the order."""
     number = order.number
     BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=1, invoice=invoice)
@@ -66,8 +66,8 @@ def test_deleting_an_order_takes_no_record_of_money_with_it(order, invoice):
     assert BitsbyPayment.objects.get().invoice == invoice
 
 
-def test_an_invoice_with_money_cannot_be_deleted(invoice):
-    """What a payment belongs to is not deleted by accident."""
+def test_invoice_with_a_payment_cannot_be_deleted(invoice):
+    """The invoice of a payment is protected."""
     BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=1, invoice=invoice)
 
     with pytest.raises(ProtectedError):
@@ -87,8 +87,8 @@ def test_an_invoice_with_money_cannot_be_deleted(invoice):
         ("creating", None, False),
     ],
 )
-def test_what_is_watched(order, invoice_for, status, ended_days_ago, is_watched):
-    """Unpaid invoices, and ended and paid ones for a while, are those that money is looked for."""
+def test_watched_invoices(order, invoice_for, status, ended_days_ago, is_watched):
+    """Payments are synced for unpaid invoices, and for others during some days."""
     now = timezone.now()
     over = now + dt.timedelta(hours=1)
     if ended_days_ago is not None:
@@ -100,8 +100,8 @@ def test_what_is_watched(order, invoice_for, status, ended_days_ago, is_watched)
     assert BitsbyInvoice.objects.watched(now - dt.timedelta(days=30)).exists() is is_watched
 
 
-def test_an_attempt_without_an_id_is_not_watched(order, invoice_for):
-    """What Bitsby never gave an id to cannot receive money."""
+def test_attempt_without_an_id_is_not_watched(order, invoice_for):
+    """An invoice without a Bitsby id cannot be paid."""
     invoice_for(order, "expired", bitsby_id=None, ended_at=timezone.now())
 
     assert not BitsbyInvoice.objects.watched(EPOCH).exists()
@@ -111,7 +111,7 @@ def test_an_attempt_without_an_id_is_not_watched(order, invoice_for):
     ("amount", "currency", "fits"),
     [("10.00", "USD", True), ("10", "USD", True), ("10.01", "USD", False), ("10.00", "EUR", False)],
 )
-def test_an_invoice_fits_what_it_asks_for(order, invoice, amount, currency, fits):
+def test_invoice_fits_an_order_of_its_amount_and_currency(order, invoice, amount, currency, fits):
     """Amount and currency both have to be those of the order."""
     order.total_incl_tax, order.currency = Decimal(amount), currency
 
@@ -119,8 +119,8 @@ def test_an_invoice_fits_what_it_asks_for(order, invoice, amount, currency, fits
     assert invoice.asks(Decimal(amount), currency) is fits
 
 
-def test_time_is_over_at_its_end(invoice):
-    """The last moment to pay is the one before ``expires_at``."""
+def test_invoice_is_over_at_its_expiry_time(invoice):
+    """The last moment to pay is before ``expires_at``."""
     second = dt.timedelta(seconds=1)
     assert not invoice.is_over(invoice.expires_at - second)
     assert invoice.is_over(invoice.expires_at)
@@ -128,8 +128,8 @@ def test_time_is_over_at_its_end(invoice):
     assert not invoice.is_over(timezone.now())
 
 
-def test_the_inbox_holds_what_needs_a_person_and_was_not_dealt_with():
-    """A reason puts a payment in, a decision takes it out."""
+def test_payments_to_review_have_a_reason_and_no_decision():
+    """A payment needs review while it has a reason and is not resolved."""
     for review_reason, resolved in (("", None), ("late", None), ("late", timezone.now())):
         BitsbyPayment.objects.create(
             bitsby_id=bitsby.new_id(), amount=1, review_reason=review_reason, resolved_at=resolved
@@ -140,7 +140,7 @@ def test_the_inbox_holds_what_needs_a_person_and_was_not_dealt_with():
 
 
 def test_every_reason_fits_its_column():
-    """Each reason of the table can be stored, and says something to people."""
+    """Each reason can be stored and has a label."""
     field = BitsbyPayment._meta.get_field("review_reason")
     for reason, text in ReviewReason.choices:
         assert len(reason) <= field.max_length
@@ -148,15 +148,15 @@ def test_every_reason_fits_its_column():
 
 
 @pytest.mark.parametrize("amount", ["0.00000001", "0.5", "12345.67890123", "99999999999.5"])
-def test_crypto_amounts_are_kept_as_they_are(amount):
-    """What Bitsby writes with eight decimals survives the database."""
+def test_crypto_amounts_are_stored_exactly(amount):
+    """Amounts with eight decimals are stored without rounding."""
     BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=Decimal(amount))
 
     assert BitsbyPayment.objects.get().amount == Decimal(amount)
 
 
-def test_the_shared_row_is_created_once():
-    """Creating it again changes nothing, so any process may."""
+def test_gateway_state_is_created_once():
+    """Creating it again changes nothing."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_token="mine")
     GatewayState.ensure_exists()
@@ -164,8 +164,8 @@ def test_the_shared_row_is_created_once():
     assert GatewayState.objects.get().lease_token == "mine"
 
 
-def test_texts_for_people(order, invoice):
-    """Rows name themselves in the admin by what staff search for."""
+def test_names_of_rows(order, invoice):
+    """In the admin, rows are named by what staff search for."""
     payment = BitsbyPayment(amount=Decimal("10.50000000"), cryptocurrency="usdt")
     delivery = WebhookDelivery(invoice=invoice)
     GatewayState.ensure_exists()

@@ -1,4 +1,4 @@
-"""Signals: sent after commit, with what is promised; a failing receiver stops nothing."""
+"""Signals: sent after commit with their arguments; a raising receiver affects nothing else."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ NAMES = ("invoice_created", "invoice_paid", "invoice_expired", "payment_needs_at
 
 
 @pytest.fixture
-def heard():
-    """What each signal said, and whether that was inside a transaction."""
+def sent_signals():
+    """Return each signal that was sent, and whether that was inside a transaction."""
     received, listeners = [], []
     for name in NAMES:
         signal = getattr(signals, name)
@@ -40,40 +40,40 @@ def heard():
         signal.disconnect(listen)
 
 
-def test_a_created_invoice_is_announced(order, fake, heard):
-    """``invoice_created`` carries invoice and order, once, after commit; reuse is silent."""
+def test_invoice_created_is_sent_once(order, fake, sent_signals):
+    """``invoice_created`` carries invoice and order, once, after commit; reuse sends nothing."""
     invoice = start_payment(order)
     start_payment(order)
 
     payload = {"invoice": invoice, "order": order}
-    assert heard == [("invoice_created", BitsbyInvoice, payload, False)]
-    assert heard[0][2]["invoice"].status == "unpaid"
+    assert sent_signals == [("invoice_created", BitsbyInvoice, payload, False)]
+    assert sent_signals[0][2]["invoice"].status == "unpaid"
 
 
-def test_a_paid_invoice_is_announced(order, invoice, fake, heard):
-    """``invoice_paid`` carries invoice and order, once, whatever is repeated."""
+def test_invoice_paid_is_sent_once(order, invoice, fake, sent_signals):
+    """``invoice_paid`` carries invoice and order, once, however often it is settled."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     for _ in range(3):
         refresh(invoice)
 
     payload = {"invoice": invoice, "order": order}
-    assert heard == [("invoice_paid", BitsbyInvoice, payload, False)]
-    assert heard[0][2]["order"].status == "Being processed"
-    assert heard[0][2]["invoice"].status == "paid"
+    assert sent_signals == [("invoice_paid", BitsbyInvoice, payload, False)]
+    assert sent_signals[0][2]["order"].status == "Being processed"
+    assert sent_signals[0][2]["invoice"].status == "paid"
 
 
-def test_an_expired_invoice_is_announced(order, invoice, fake, heard):
+def test_invoice_expired_is_sent_once(order, invoice, fake, sent_signals):
     """``invoice_expired`` carries invoice and order, once."""
     fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     for _ in range(3):
         refresh(invoice)
 
-    assert heard == [
+    assert sent_signals == [
         ("invoice_expired", BitsbyInvoice, {"invoice": invoice, "order": order}, False)
     ]
 
 
-def test_money_that_needs_a_person_is_announced(order, invoice, fake, heard):
+def test_payment_needs_attention_is_sent_once(order, invoice, fake, sent_signals):
     """``payment_needs_attention`` carries payment, reason and order, once for each payment."""
     remote = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), amountFiat="99.00")
     fake.invoices = [remote]
@@ -81,42 +81,44 @@ def test_money_that_needs_a_person_is_announced(order, invoice, fake, heard):
         refresh(invoice)
 
     payload = {"payment": BitsbyPayment.objects.get(), "reason": "mismatch", "order": order}
-    assert heard == [("payment_needs_attention", BitsbyPayment, payload, False)]
+    assert sent_signals == [("payment_needs_attention", BitsbyPayment, payload, False)]
 
 
-def test_money_without_an_order_is_announced_without_one(invoice, fake, heard):
+def test_payment_needs_attention_of_an_unbound_payment_has_no_order(invoice, fake, sent_signals):
     """For an unbound payment ``order`` is None."""
     fake.payments = [bitsby.payment_item()]
     for _ in range(3):
         reconciliation.reconcile()
 
     payload = {"payment": BitsbyPayment.objects.get(), "reason": "unmatched", "order": None}
-    assert heard == [("payment_needs_attention", BitsbyPayment, payload, False)]
+    assert sent_signals == [("payment_needs_attention", BitsbyPayment, payload, False)]
 
 
-def test_nothing_is_announced_that_was_rolled_back(invoice, heard):
-    """A transaction that fails takes its signals with it."""
+def test_no_signal_is_sent_after_a_rollback(invoice, sent_signals):
+    """A transaction that is rolled back sends no signals."""
     payload = {"invoice": invoice, "order": invoice.order}
     with transaction.atomic():
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, **payload)
         transaction.set_rollback(True)
-    assert heard == []
+    assert sent_signals == []
 
     with transaction.atomic():
         signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, **payload)
-        assert heard == []
-    assert len(heard) == 1
+        assert sent_signals == []
+    assert len(sent_signals) == 1
 
 
-def test_without_a_transaction_it_is_sent_at_once(invoice, heard):
-    """Outside of any transaction there is nothing to wait for."""
+def test_signal_is_sent_at_once_without_a_transaction(invoice, sent_signals):
+    """Outside of a transaction there is no commit to wait for."""
     signals.send_after_commit(signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=None)
 
-    assert [name for name, *_ in heard] == ["invoice_paid"]
+    assert [name for name, *_ in sent_signals] == ["invoice_paid"]
 
 
-def test_a_receiver_that_raises_is_logged_and_stops_nothing(order, invoice, fake, heard, caplog):
-    """Others still hear it, the order is paid, and the log says what failed."""
+def test_raising_receiver_is_logged_and_affects_nothing_else(
+    order, invoice, fake, sent_signals, caplog
+):
+    """Other receivers get the signal, the order is paid, and the error is logged."""
 
     def fail(**kwargs):
         raise ValueError("the shop's receiver is broken")
@@ -129,14 +131,14 @@ def test_a_receiver_that_raises_is_logged_and_stops_nothing(order, invoice, fake
     finally:
         signals.invoice_paid.disconnect(fail)
 
-    assert [name for name, *_ in heard] == ["invoice_paid"]
+    assert [name for name, *_ in sent_signals] == ["invoice_paid"]
     order.refresh_from_db()
     assert order.status == "Being processed"
     assert "the shop's receiver is broken" in caplog.text
 
 
-def test_an_order_that_is_given_up_is_told_by_oscar(order, invoice_for, fake, heard):
-    """Cancelling sends ``order_status_changed`` with both statuses, and none of ours."""
+def test_cancelled_order_sends_oscars_signal(order, invoice_for, fake, sent_signals):
+    """Cancelling sends ``order_status_changed`` with both statuses, and no signal of ours."""
     changes = []
 
     def listen(sender, order, old_status, new_status, **kwargs):
@@ -152,4 +154,4 @@ def test_an_order_that_is_given_up_is_told_by_oscar(order, invoice_for, fake, he
         order_status_changed.disconnect(listen)
 
     assert changes == [(order, "Pending", "Cancelled")]
-    assert heard == []
+    assert sent_signals == []

@@ -274,7 +274,7 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
         page,
         "Money inbox",
         "To be looked at",
-        "bound to no invoice: its amount fits none",
+        "Unmatched payment",
         "same wallet as reserved",
         "Dismiss",
     )
@@ -429,7 +429,7 @@ def test_a_note_on_an_order_is_in_the_shops_language(
             order.pk, {invoice.bitsby_id: parsing.parse_invoice(word)}
         )
         assert translation.get_language() == reader
-    assert order.notes.get().message.startswith("Заказ отменён: Bitsby только что")
+    assert order.notes.get().message.startswith("Заказ отменён: Bitsby")
 
 
 def test_a_translation_that_does_not_fit_holds_up_nothing(settings, monkeypatch):

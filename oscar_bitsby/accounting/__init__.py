@@ -1,1 +1,1 @@
-"""Money as it is booked: Oscar's ledger, what payments are worth, and what they fit."""
+"""Money: Oscar's ledger, the fiat values of payments, and the invoices that they fit."""

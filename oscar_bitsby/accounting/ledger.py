@@ -1,7 +1,7 @@
-"""Oscar's books: sources, transactions, events, statuses, stock and vouchers of an order.
+"""Oscar's sources, transactions and payment events of an order.
 
-What writes here is called by ``settlement`` and its companions ``cancellation`` and ``resolution``
-alone, inside their transactions and with the order's row locked.
+Only ``settlement`` and ``staff.review`` call the functions that write, inside their transactions
+and with the order's row locked.
 """
 
 from __future__ import annotations
@@ -26,86 +26,86 @@ EventHandler = get_class("order.processing", "EventHandler")
 PaymentEventType = get_model("order", "PaymentEventType")
 Source = get_model("payment", "Source")
 SourceType = get_model("payment", "SourceType")
-StockRecord = get_model("partner", "StockRecord")
-ConditionalOffer = get_model("offer", "ConditionalOffer")
-Voucher = get_model("voucher", "Voucher")
-VoucherApplication = get_model("voucher", "VoucherApplication")
 
 
 def source_type() -> Any:
-    """Return the ``SourceType`` of money that came through Bitsby."""
+    """Return the ``SourceType`` of Bitsby, created when it does not exist."""
     return SourceType.objects.get_or_create(code=METHOD_CODE, defaults={"name": "Bitsby"})[0]
 
 
 def lock_sources(order: Any) -> list[Any]:
-    """Lock and return all of an order's sources; ``is_bitsby`` tells which ones are ours.
+    """Lock and return all sources of an order; ``is_bitsby`` marks those of Bitsby.
 
-    The type is looked up beside and not joined: a join would lock its row too, and with it every
-    checkout that is about to write a source of that type.
+    The source type is not joined: a join would lock its row too, and with it every checkout that
+    writes a source of that type.
     """
     is_bitsby = Exists(SourceType.objects.filter(pk=OuterRef("source_type"), code=METHOD_CODE))
     return list(order.sources.select_for_update().annotate(is_bitsby=is_bitsby).order_by("pk"))
 
 
 def has_money(order: Any) -> bool:
-    """Tell whether any source holds money for this order that was not given back.
+    """Tell whether any source of the order holds money that was not refunded.
 
-    They are read where they are written: a replica may be behind the lock that the caller has.
+    It reads the database that is written to: a replica may be behind the caller's lock.
     """
     sources = order.sources.using(router.db_for_write(Source))
     return bool(sources.filter(amount_debited__gt=F("amount_refunded")).exists())
 
 
+def has_unbooked_money(order: Any) -> bool:
+    """Tell whether a payment for the order needs a review and is not booked.
+
+    It reads the database that is written to, as ``has_money`` does.
+    """
+    payments = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).needs_review()
+    return bool(payments.filter(invoice__order=order, booked_at__isnull=True).exists())
+
+
 def amount_held(sources: list[Any]) -> Decimal:
-    """Return what sources hold and have not given back."""
-    held = (source.amount_debited - source.amount_refunded for source in sources)
-    return sum(held, Decimal(0))
+    """Return the amount that sources hold: debited and not refunded."""
+    return sum((source.amount_debited - source.amount_refunded for source in sources), Decimal(0))
 
 
-def book_payment(order: Any, record: BitsbyPayment, sources: list[Any]) -> None:
-    """Record a payment at its worth: once, because ``booked_at`` is set in the same transaction.
+def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None:
+    """Book a payment at its fiat value. ``booked_at`` is set with it, so that it is booked once.
 
     Args:
-        sources: all of the order's, as ``lock_sources`` gives them.
+        order: the order that it pays.
+        payment: the payment, with a fiat value.
+        sources: all sources of the order, from ``lock_sources``.
+
+    Raises:
+        ValueError: the fiat value is not known.
     """
-    if record.fiat_value is None:
-        # Oscar would take no amount for all that is open.
-        raise ValueError("a payment of unknown worth cannot be booked")
-    had_money = any(one.amount_debited > one.amount_refunded for one in sources)
-    source = next((one for one in sources if one.is_bitsby), None)
+    if payment.fiat_value is None:
+        # Without an amount, Oscar would debit everything that is still allocated.
+        raise ValueError("a payment without a fiat value cannot be booked")
+    had_money = any(source.amount_debited > source.amount_refunded for source in sources)
+    source = next((source for source in sources if source.is_bitsby), None)
     if source is None:
-        source = Source(order=order, source_type=source_type(), currency=record.currency)
-    source.debit(record.fiat_value, reference=str(record.bitsby_id), status="paid")
-    record.booked_at = timezone.now()
-    record.save(update_fields=["booked_at", "review_reason"])
-    # The money stands; a shop's own event handler must not be able to undo that.
+        source = Source(order=order, source_type=source_type(), currency=payment.currency)
+    source.debit(payment.fiat_value, reference=str(payment.bitsby_id), status="paid")
+    payment.booked_at = timezone.now()
+    payment.save(update_fields=["booked_at", "review_reason"])
+    # The money stays booked: a shop's own event handler must not be able to undo that.
     try:
         with transaction.atomic():
-            _record_event(order, record, with_lines=not had_money)
+            _create_event(order, payment, with_lines=not had_money)
     except Exception:
-        logger.exception("payment event not recorded: order=%s", order.number)
+        logger.exception("payment event not created: order=%s", order.number)
 
 
-def _record_event(order: Any, record: BitsbyPayment, *, with_lines: bool) -> None:
+def _create_event(order: Any, payment: BitsbyPayment, *, with_lines: bool) -> None:
     event_type, _ = PaymentEventType.objects.get_or_create(
         code=PAID_EVENT_CODE, defaults={"name": i18n.shop_text(gettext_noop("Paid"))}
     )
-    # A second payment is for no lines: they are paid already, and Oscar would refuse it.
+    # A second payment covers no lines: they are paid already, and Oscar would refuse it.
     lines = list(order.lines.all()) if with_lines else []
     EventHandler().handle_payment_event(
         order,
         event_type,
-        record.fiat_value,
+        payment.fiat_value,
         lines=lines,
         line_quantities=[line.quantity for line in lines],
-        reference=str(record.bitsby_id),
+        reference=str(payment.bitsby_id),
     )
-
-
-def has_unbooked_money(order: Any) -> bool:
-    """Tell whether money for this order waits in the inbox, not booked.
-
-    It is looked for where it is written, as booked money is.
-    """
-    inbox = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).needs_review()
-    return bool(inbox.filter(invoice__order=order, booked_at__isnull=True).exists())

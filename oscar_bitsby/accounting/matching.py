@@ -1,4 +1,4 @@
-"""Which invoice an unbound payment is likely meant for: a rank, and the reasons in words."""
+"""The invoice that an unbound payment is probably meant for, with the reasons."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 
-#: How long after its time an invoice is still likely what a payment was meant for.
+#: For how long after its expiry a payment is still probably meant for an invoice.
 LATE_WINDOW = dt.timedelta(days=2)
-#: An unbound payment worth less than half or more than double was hardly meant for an invoice.
+#: A payment with less than half or more than double of the amount is not meant for an invoice.
 PLAUSIBLE_FACTOR = Decimal(2)
-#: Invoices that the payments on a page of the inbox are compared with: the newest that they can be
-#: meant for. A page for binding compares with all of its order.
+#: The newest invoices that the payments on a page are compared with at most. The binding page of an
+#: order compares with all invoices of that order.
 MAX_INVOICES = 150
-#: From an invoice's creation to the last payment that is likely meant for it.
+#: From an invoice's creation to the last payment that is probably meant for it.
 MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
 #: Unbound payments that an invoice is compared with at most, newest first.
 MAX_PAYMENTS = 200
@@ -41,7 +41,7 @@ _percentage = lazy(_signed, str)
 
 @dataclass(frozen=True)
 class Match:
-    """How well a payment fits an invoice; ``score`` only ranks, ``reasons`` say why to people."""
+    """How well a payment fits an invoice: a score for sorting, and reasons for staff."""
 
     payment: BitsbyPayment
     invoice: BitsbyInvoice
@@ -52,12 +52,12 @@ class Match:
 
     @property
     def difference(self) -> Decimal | None:
-        """Worth less what was asked, in the invoice's currency."""
+        """Return the fiat value minus the invoice's amount, in its currency."""
         return None if self.fiat_value is None else self.fiat_value - self.invoice.amount
 
 
 class ReservedAmounts:
-    """What an invoice has reserved, made ready once: it may be compared with many payments."""
+    """The reserved amounts of an invoice, parsed once to be compared with many payments."""
 
     def __init__(self, invoice: BitsbyInvoice) -> None:
         self.invoice = invoice
@@ -67,12 +67,12 @@ class ReservedAmounts:
             amount = Decimal(wallet["amount"]) if wallet.get("amount") else None
             for found, key in ((self.wallets, "id"), (self.coins, "cryptocurrency")):
                 name = str(wallet.get(key, "")).lower()
-                # Of several the first with an amount: that is the one whose rate counts.
+                # Of several the first one with an amount, whose rate counts.
                 if found.get(name) is None:
                     found[name] = amount
 
     def match(self, payment: BitsbyPayment) -> Match:
-        """Say how well a payment fits."""
+        """Return how well a payment fits the invoice."""
         invoice, reasons, score = self.invoice, [], 0
         wallet, coin = payment.wallet_id.lower(), payment.cryptocurrency.lower()
         if wallet and wallet in self.wallets:
@@ -106,7 +106,7 @@ class ReservedAmounts:
                 if abs(deviation_percent) <= 50
                 else -2
             )
-            # Put into words only where it is shown.
+            # Formatted when it is shown, in the reader's language.
             reasons.append(
                 format_lazy(_("amount off by {off} %"), off=_percentage(deviation_percent))
             )
@@ -114,14 +114,14 @@ class ReservedAmounts:
 
 
 def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
-    """Say how well a payment fits an invoice."""
+    """Return how well a payment fits an invoice."""
     return ReservedAmounts(invoice).match(payment)
 
 
 def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Match | None:
-    """Return the invoice that a payment fits best; None when it fits none at all."""
+    """Return the match with the invoice that a payment fits best; None if it fits none."""
     at = payment.transaction_at
-    # Nobody pays what does not exist yet.
+    # Newer invoices did not exist when it was paid.
     older = (one for one in offers if at is None or one.invoice.created_at <= at + CLOCK_SKEW)
     matches = (offer.match(payment) for offer in older)
     best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
@@ -130,22 +130,22 @@ def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Mat
 
 @dataclass(frozen=True)
 class Suggestions:
-    """The invoices that unbound payments fit best, by the payments' keys.
+    """The best matches of unbound payments, by the payments' keys.
 
-    ``since`` is how far back invoices were compared; None where none was left out.
+    ``since`` is the creation time of the oldest compared invoice; None if all were compared.
     """
 
     found: dict[Any, Match]
     since: dt.datetime | None = None
 
     def is_exhaustive(self, payment: BitsbyPayment) -> bool:
-        """Tell whether every invoice was compared that the payment can be meant for."""
+        """Tell whether all invoices were compared that the payment can be meant for."""
         at = payment.transaction_at
         return self.since is None or (at is not None and at - MAX_INVOICE_AGE >= self.since)
 
 
 def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
-    """Compare all unbound payments with the same invoices, by one query."""
+    """Return suggestions for the unbound ones of these payments, with one query of invoices."""
     unbound = [row for row in payments if row.bound_to is None and row.transaction_at]
     if not unbound:
         return Suggestions({})
@@ -163,8 +163,7 @@ def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
     offers = [ReservedAmounts(invoice) for invoice in invoices]
     best = ((row.pk, best_match(row, offers)) for row in unbound)
     found = {pk: match for pk, match in best if match is not None}
-    # Orders are read for the few that are shown, and not for all that were compared. One that has
-    # been deleted in between is no suggestion.
+    # Only the orders that are shown are read. One that was deleted meanwhile is not suggested.
     prefetch_related_objects([match.invoice for match in found.values()], "order")
     found = {pk: match for pk, match in found.items() if match.invoice.order is not None}
     return Suggestions(
@@ -173,9 +172,9 @@ def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
 
 
 def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
-    """Tell whether a payment that Bitsby bound to nothing may be this buyer's wrong amount.
+    """Tell whether an unmatched payment may be the wrong amount for this invoice.
 
-    Bitsby does not say whose it is, so it may be somebody else's as well.
+    It may also be another buyer's: the API does not name the payer.
     """
     since = invoice.created_at - CLOCK_SKEW
     until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
@@ -185,9 +184,9 @@ def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
         booked_at=None,
         seen_at__gte=since,
     )
-    worths = (fiat_value_of_recorded(payment, invoice) for payment in unbound[:MAX_PAYMENTS])
+    fiat_values = (fiat_value_of_recorded(payment, invoice) for payment in unbound[:MAX_PAYMENTS])
     return any(
         fiat_value is not None
         and invoice.amount / PLAUSIBLE_FACTOR <= fiat_value <= invoice.amount * PLAUSIBLE_FACTOR
-        for fiat_value in worths
+        for fiat_value in fiat_values
     )

@@ -1,4 +1,8 @@
-"""What a payment is worth in its invoice's currency, at the rate that the invoice locked."""
+"""The fiat value of a payment: in its invoice's currency, at the rate that the invoice locked.
+
+When Bitsby creates an invoice, it reserves an amount of a coin in each wallet. The invoice's amount
+against that reserved amount is the locked rate.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,12 @@ from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.money import to_cents
 
-#: A worth of this much or more fits no column of Oscar's.
+#: Oscar's columns hold amounts below this one.
 MAX_FIAT_VALUE = Decimal(10) ** 10
 
 
 def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:
-    """Return a payment's worth in the invoice's currency, in cents; None when it cannot be told.
-
-    The invoice locked a rate for each wallet when it was created: its amount against the reserved
-    amount of the coin. A wallet that was not reserved has no rate, but the same coin on another
-    chain has.
-    """
+    """Return the fiat value of a remote payment, in cents; None if no rate is known."""
     wallet = payment.wallet
     if wallet is None:
         return None
@@ -26,12 +25,15 @@ def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal |
 
 
 def fiat_value_of_recorded(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
-    """Return what a remembered payment would be worth, were it bound to ``invoice``."""
+    """Return the fiat value that a recorded payment would have if it was bound to ``invoice``."""
     return _fiat_value(payment.amount, payment.wallet_id, payment.cryptocurrency, invoice)
 
 
-def _fiat_value(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice) -> Decimal | None:
-    reserved = _reserved_amount(invoice, "id", wallet) or _reserved_amount(
+def _fiat_value(
+    amount: Decimal, wallet_id: str, coin: str, invoice: BitsbyInvoice
+) -> Decimal | None:
+    # A wallet without a reserved amount has no rate, but its coin in another wallet has one.
+    reserved = _reserved_amount(invoice, "id", wallet_id) or _reserved_amount(
         invoice, "cryptocurrency", coin
     )
     return convert_at_locked_rate(amount, reserved, invoice.amount)
@@ -40,20 +42,21 @@ def _fiat_value(amount: Decimal, wallet: str, coin: str, invoice: BitsbyInvoice)
 def convert_at_locked_rate(
     amount: Decimal, reserved: Decimal | None, asked: Decimal
 ) -> Decimal | None:
-    """Return what an amount of coins is worth at the rate that an invoice locked.
+    """Return the fiat value of an amount of coins, in cents.
 
     Args:
-        amount: coins that came.
-        reserved: coins that the invoice reserved for ``asked`` of its currency; None or 0 where no
-            rate is known.
+        amount: the coins that arrived.
+        reserved: the coins that the invoice reserved for ``asked``; None or 0 if it has no rate.
+        asked: the invoice's amount.
+
+    Returns:
+        None if no rate is known, and for values that Oscar cannot store or that are below half a
+        cent: staff decide about those.
     """
     if not reserved:
         return None
-    fiat_value = asked * amount / reserved
-    # Nothing, or nearly, pays for no order by itself: a person decides.
-    return (
-        to_cents(fiat_value) if fiat_value < MAX_FIAT_VALUE and to_cents(fiat_value) > 0 else None
-    )
+    value = asked * amount / reserved
+    return to_cents(value) if value < MAX_FIAT_VALUE and to_cents(value) > 0 else None
 
 
 def _reserved_amount(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:

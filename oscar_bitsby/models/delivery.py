@@ -1,4 +1,4 @@
-"""A webhook delivery, as it came."""
+"""A webhook delivery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oscar_bitsby.models.invoice import BitsbyInvoice
 
 
 class WebhookDelivery(models.Model):
-    """A delivery about one of our invoices, as it came, and what became of it."""
+    """A POST by Bitsby about one of our invoices, and our answer."""
 
     invoice = models.ForeignKey(
         BitsbyInvoice,
@@ -22,7 +22,7 @@ class WebhookDelivery(models.Model):
     remote_address = models.CharField(_("From"), max_length=64, blank=True)
     headers = models.JSONField(_("Headers"), default=dict)
     body = models.TextField(_("Body"))
-    answered = models.PositiveSmallIntegerField(_("Answered with"), null=True)
+    answered = models.PositiveSmallIntegerField(_("Response status"), null=True)
     outcome = models.CharField(_("Outcome"), max_length=300, blank=True)
 
     class Meta:

@@ -1,4 +1,4 @@
-"""What all processes of a shop share about the gateway, in one row."""
+"""State of the gateway that all processes of a shop share."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import datetime as dt
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-#: Long before anything that the app does: "never", where a moment is compared.
+#: Earlier than any time that the app stores. It means "never" in comparisons.
 EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 
 
 class GatewayState(models.Model):
-    """The one row that all processes of the shop share: when the next request may be sent, and
-    which pass is running."""
+    """One row: when the next request may be sent, which run holds the lease, how far the list of
+    payments is synced."""
 
     SINGLETON_PK = 1
 
@@ -21,13 +21,13 @@ class GatewayState(models.Model):
     buyer_waits_until = models.DateTimeField(default=EPOCH)
     lease_until = models.DateTimeField(default=EPOCH)
     lease_token = models.CharField(max_length=32, blank=True, default="")
-    #: When a pass last came to its end.
+    #: When a run was last completed.
     last_run_at = models.DateTimeField(default=EPOCH)
     last_full_sync_at = models.DateTimeField(default=EPOCH)
     last_overlap_sync_at = models.DateTimeField(default=EPOCH)
     #: The transaction time up to which the list of payments was read without a gap.
     sync_cursor = models.DateTimeField(default=EPOCH)
-    #: What the last look that read a whole list found of its order.
+    #: Whether the last full sync found the list in descending order.
     lists_newest_first = models.BooleanField(default=False)
 
     class Meta:
@@ -39,5 +39,5 @@ class GatewayState(models.Model):
 
     @classmethod
     def ensure_exists(cls) -> None:
-        """Create the row if it is not there; harmless when another process was quicker."""
+        """Create the row if it does not exist; safe under concurrency."""
         GatewayState.objects.bulk_create([GatewayState(pk=cls.SINGLETON_PK)], ignore_conflicts=True)

@@ -17,38 +17,47 @@ from oscar_bitsby.models.gateway_state import EPOCH
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: How long after its time a paid invoice still has payments looked for.
+#: How long after its expiry time the payments of a paid invoice are synced.
 WATCHED_AFTER_PAYMENT = dt.timedelta(days=2)
 
-PAID_WITHOUT_PAYMENT = gettext_noop("Bitsby calls it paid without naming the payment")
+PAID_WITHOUT_PAYMENT = gettext_noop("Bitsby reports it as paid without naming the payment")
 
 
 class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
-    """The sets of invoices that the rest of the app asks for by name."""
+    """Named sets of invoices."""
 
     def update_unlocked(self, **values: Any) -> None:
-        """Write times and marks on all of these that nobody is just working with.
+        """Update all of these rows that are not locked.
 
-        One statement over many rows locks them in any order, and waits while it holds some.
+        One UPDATE of many rows would lock them in any order, and hold some while it waits for
+        others: it could deadlock with settling.
         """
         with transaction.atomic(using=router.db_for_write(self.model)):
-            free = self.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
-            BitsbyInvoice.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(
+            unlocked = self.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
+            BitsbyInvoice.objects.filter(pk__in=list(unlocked.values_list("pk", flat=True))).update(
                 **values
             )
 
+    def stop_awaiting_payment(self) -> None:
+        """Write that the orders of these invoices no longer wait for a payment."""
+        self.filter(order_awaits_payment=True).update(order_awaits_payment=False)
+
     def live(self) -> InvoiceQuerySet:
-        """Those that a buyer may still pay; at most one of an order."""
+        """Return those that a buyer can still pay: at most one of an order."""
         found: InvoiceQuerySet = self.filter(status__in=BitsbyInvoice.LIVE)
         return found
 
     def watched(self, since: dt.datetime) -> InvoiceQuerySet:
-        """Those that money is looked for: unpaid ones, and ended ones for a while after."""
+        """Return those whose payments are synced: unpaid ones, and others for some time.
+
+        Args:
+            since: expired and canceled ones are left out if they ended before this time.
+        """
         ended = models.Q(
             status__in=(InvoiceStatus.EXPIRED, InvoiceStatus.CANCELED), ended_at__gte=since
         )
         unpaid = models.Q(status=InvoiceStatus.UNPAID)
-        # Whoever has paid may pay once more, or may have sent a wrong amount before.
+        # The buyer may pay a second time, or may have sent a wrong amount before.
         paid = models.Q(
             status=InvoiceStatus.PAID, expires_at__gte=timezone.now() - WATCHED_AFTER_PAYMENT
         )
@@ -57,12 +66,12 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
 
 
 class BitsbyInvoice(models.Model):
-    """One attempt to have an order paid: Bitsby's request to pay, kept for good."""
+    """Bitsby's request to pay one order, never deleted. An order can have several over time."""
 
-    #: Those that a buyer may still pay.
+    #: Statuses in which a buyer can still pay.
     LIVE = (InvoiceStatus.CREATING, InvoiceStatus.UNPAID)
 
-    # An order that the shop deletes takes no record of money with it; its number stays here.
+    # Invoices outlive an order that the shop deletes, and keep its number.
     order = models.ForeignKey(
         "order.Order",
         null=True,
@@ -74,25 +83,25 @@ class BitsbyInvoice(models.Model):
     status = models.CharField(
         _("Status"), max_length=16, choices=InvoiceStatus.choices, default=InvoiceStatus.CREATING
     )
-    amount = models.DecimalField(_("Asked amount"), max_digits=12, decimal_places=2)
+    amount = models.DecimalField(_("Amount"), max_digits=12, decimal_places=2)
     currency = models.CharField(_("Currency"), max_length=12)
     project_id = models.CharField(_("Project"), max_length=36)
     bitsby_id = models.UUIDField(_("Bitsby id"), null=True, unique=True, editable=False)
     uid = models.CharField(_("Short id"), max_length=64, blank=True, db_index=True)
     url = models.URLField(_("Payment page"), max_length=2000, blank=True)
-    wallets = models.JSONField(_("Wallets and reserved amounts"), default=list, blank=True)
+    wallets = models.JSONField(_("Wallets with reserved amounts"), default=list, blank=True)
     reply = models.JSONField(_("Bitsby's answer"), default=dict, blank=True)
     created_at = models.DateTimeField(_("Created"), default=timezone.now)
-    expires_at = models.DateTimeField(_("To be paid until"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("Pay by"), null=True, blank=True)
     ended_at = models.DateTimeField(_("Expired or canceled"), null=True, blank=True)
-    last_refreshed_at = models.DateTimeField(_("Asked about"), default=EPOCH)
-    #: When a delivery about it was last stored; of a flood only one in a while is.
+    last_refreshed_at = models.DateTimeField(_("Last checked at Bitsby"), default=EPOCH)
+    #: When a webhook delivery was last stored. Of many in a short time only one is.
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
-    webhook_pending_since = models.DateTimeField(_("Delivery to look into"), null=True, blank=True)
-    order_awaits_payment = models.BooleanField(_("The order waits for it"), default=True)
-    #: Of the payment page, as Bitsby last said.
+    webhook_pending_since = models.DateTimeField(_("Webhook pending since"), null=True, blank=True)
+    order_awaits_payment = models.BooleanField(_("Order awaits payment"), default=True)
+    #: Views of the payment page, by Bitsby's last answer.
     page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
-    failure = models.CharField(_("What went wrong"), max_length=300, blank=True)
+    failure = models.CharField(_("Failure"), max_length=300, blank=True)
 
     objects = InvoiceQuerySet.as_manager()
 
@@ -108,22 +117,22 @@ class BitsbyInvoice(models.Model):
             )
         ]
         indexes = [
-            # The order of the dashboard's and the admin's lists and their filters by date, and the
-            # invoices that a payment may be meant for.
+            # Order and date filters of the lists in dashboard and admin, and the invoices that a
+            # payment can be meant for.
             models.Index(fields=["created_at"], name="bitsby_created"),
-            # The last word on invoices whose time is up, in every pass.
+            # Overdue invoices, read in every run.
             models.Index(fields=["status", "expires_at"], name="bitsby_status_expires"),
-            # The filters by currency, of which a shop may use one rarely.
+            # The filter by a currency that few invoices have.
             models.Index(fields=["currency"], name="bitsby_currency"),
-            # Whether an ended invoice is still watched.
+            # Expired and canceled invoices that are still watched.
             models.Index(fields=["status", "ended_at"], name="bitsby_status_ended"),
-            # Orders that wait for a payment which no longer comes, in every pass.
+            # Orders to cancel, read in every run.
             models.Index(
                 fields=["ended_at"],
                 condition=models.Q(order_awaits_payment=True, ended_at__isnull=False),
                 name="bitsby_awaits_payment",
             ),
-            # Deliveries that could not be looked into at once.
+            # Webhook deliveries that are not processed yet.
             models.Index(
                 fields=["webhook_pending_since"],
                 condition=models.Q(webhook_pending_since__isnull=False),
@@ -135,12 +144,12 @@ class BitsbyInvoice(models.Model):
         return f"{self.order_number}/{self.uid or self.pk}"
 
     def is_over(self, now: dt.datetime) -> bool:
-        """Tell whether the time to pay has passed by our own clock; what counts is Bitsby's."""
+        """Tell whether the time to pay is over by our clock. Bitsby's clock is what counts."""
         return self.expires_at is not None and self.expires_at <= now
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Tell whether Bitsby allows cancelling, by its last word: unpaid, and 0 page views."""
+        """Tell whether Bitsby allows cancelling it, by its last answer: unpaid, no page views."""
         return self.status == InvoiceStatus.UNPAID and self.page_views == 0
 
     def asks(self, amount: Decimal, currency: str) -> bool:

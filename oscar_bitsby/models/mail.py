@@ -1,4 +1,4 @@
-"""The outbox of mails to buyers: what is to be told, and what became of it."""
+"""The outbox of e-mails to buyers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby.choices import MailCode, MailStatus
 
-#: A mail about what happened longer ago than this would only puzzle its reader.
+#: Older e-mails are not sent: they would only confuse the buyer.
 MAX_AGE = dt.timedelta(days=1)
 
 
 class BuyerMailQuerySet(models.QuerySet["BuyerMail"]):
-    """The sets of mails that the rest of the app asks for by name."""
+    """Named sets of e-mails."""
 
     def waiting(self, now: dt.datetime) -> BuyerMailQuerySet:
-        """Those that may be sent now; nobody has begun to."""
+        """Return those that are due, and that no process is sending."""
         found: BuyerMailQuerySet = self.filter(
             status=MailStatus.WAITING, try_after__lte=now, created_at__gt=now - MAX_AGE
         )
@@ -27,9 +27,9 @@ class BuyerMailQuerySet(models.QuerySet["BuyerMail"]):
 
 
 class BuyerMail(models.Model):
-    """One mail to the buyer of one order, written together with what it tells of.
+    """An e-mail to the buyer of an order, written in the transaction that causes it.
 
-    ``key`` says what it is about: there is one of each, so nothing is told twice.
+    ``key`` names what it is about. It is unique, so no e-mail is sent twice.
     """
 
     order = models.ForeignKey(
@@ -54,9 +54,10 @@ class BuyerMail(models.Model):
         related_name="mails",
         verbose_name=pgettext_lazy("transfer", "Payment"),
     )
-    code = models.CharField(_("Mail"), max_length=40, choices=MailCode.choices)
+    code = models.CharField(_("E-mail"), max_length=40, choices=MailCode.choices)
     key = models.CharField(max_length=100, unique=True, editable=False)
-    #: The buyer's when placing the order; of later mails it is found when they are sent.
+    #: Of the first e-mail: the buyer's language when placing the order. For later ones it is
+    #: determined when they are sent.
     language = models.CharField(_("Language"), max_length=20)
     status = models.CharField(
         _("Status"), max_length=16, choices=MailStatus.choices, default=MailStatus.WAITING
@@ -66,16 +67,16 @@ class BuyerMail(models.Model):
     try_after = models.DateTimeField(default=timezone.now, editable=False)
     sending_since = models.DateTimeField(_("Being sent since"), null=True, blank=True)
     sent_at = models.DateTimeField(_("Sent"), null=True, blank=True)
-    error = models.CharField(_("Why not"), max_length=300, blank=True)
+    error = models.CharField(_("Failure"), max_length=300, blank=True)
 
     objects = BuyerMailQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("mail to a buyer")
-        verbose_name_plural = _("mails to buyers")
+        verbose_name = _("e-mail to a buyer")
+        verbose_name_plural = _("e-mails to buyers")
         ordering = ("-pk",)
         indexes = [
-            # What each pass looks for; of thousands of rows hardly ever one.
+            # E-mails to send, read in every run. They are few among many.
             models.Index(
                 fields=["status"],
                 condition=models.Q(status__in=["waiting", "sending"]),

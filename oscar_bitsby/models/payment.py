@@ -1,4 +1,4 @@
-"""A payment: a transfer that Bitsby saw."""
+"""A payment: a transfer on the chain that Bitsby saw."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from oscar_bitsby.models.invoice import BitsbyInvoice
 
 
 class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
-    """The sets of payments that the rest of the app asks for by name."""
+    """Named sets of payments."""
 
     def needs_review(self) -> PaymentQuerySet:
-        """Those that need a person, and nobody has dealt with."""
+        """Return those that need a decision by staff and have none."""
         found: PaymentQuerySet = self.exclude(review_reason="").filter(resolved_at=None)
         return found
 
 
 class BitsbyPayment(models.Model):
-    """A transfer that Bitsby saw and that concerns this shop, or may."""
+    """A payment that concerns this shop, or may."""
 
     bitsby_id = models.UUIDField(_("Bitsby id"), unique=True, editable=False)
     invoice = models.ForeignKey(
@@ -32,31 +32,31 @@ class BitsbyPayment(models.Model):
         related_name="payments",
         verbose_name=_("Invoice"),
     )
-    #: What Bitsby says it is bound to, ours or not.
+    #: The remote invoice that it is bound to, ours or not.
     bound_to = models.UUIDField(_("Bound to invoice"), null=True, blank=True)
     project_id = models.CharField(_("Project"), max_length=36, blank=True)
     amount = models.DecimalField(_("Amount in coin"), max_digits=30, decimal_places=18)
     cryptocurrency = models.CharField(_("Coin"), max_length=64, blank=True)
-    blockchain = models.CharField(_("Chain"), max_length=64, blank=True)
+    blockchain = models.CharField(_("Blockchain"), max_length=64, blank=True)
     wallet_id = models.CharField(_("Wallet"), max_length=64, blank=True)
     address = models.CharField(_("Address"), max_length=200, blank=True)
     hash = models.CharField(_("Transaction hash"), max_length=200, blank=True, db_index=True)
-    transaction_at = models.DateTimeField(_("On the chain"), null=True, blank=True)
+    transaction_at = models.DateTimeField(_("Transaction time"), null=True, blank=True)
     seen_at = models.DateTimeField(_("First seen"), default=timezone.now)
-    #: Worth in the invoice's currency at the rate that the invoice locked.
+    #: In the invoice's currency, at the rate that the invoice locked. None if no rate is known.
     fiat_value = models.DecimalField(
-        _("Worth"), max_digits=12, decimal_places=2, null=True, blank=True
+        _("Fiat value"), max_digits=12, decimal_places=2, null=True, blank=True
     )
     currency = models.CharField(_("Currency"), max_length=12, blank=True)
-    #: Not for this shop: bound to an invoice of another project of the account.
-    is_foreign = models.BooleanField(_("Of another project"), default=False)
+    #: Not for this shop, but for another project of the account.
+    is_foreign = models.BooleanField(_("Belongs to another project"), default=False)
     review_reason = models.CharField(
-        _("Needs attention"), max_length=16, choices=ReviewReason.choices, blank=True, default=""
+        _("Review reason"), max_length=16, choices=ReviewReason.choices, blank=True, default=""
     )
     booked_at = models.DateTimeField(_("Booked"), null=True, blank=True)
-    resolved_at = models.DateTimeField(_("Dealt with"), null=True, blank=True)
+    resolved_at = models.DateTimeField(_("Resolved"), null=True, blank=True)
     resolution = models.CharField(
-        _("How"), max_length=16, choices=Resolution.choices, blank=True, default=""
+        _("Decision"), max_length=16, choices=Resolution.choices, blank=True, default=""
     )
     resolved_by = models.ForeignKey(
         AUTH_USER_MODEL,
@@ -64,9 +64,9 @@ class BitsbyPayment(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="+",
-        verbose_name=_("By"),
+        verbose_name=_("Decided by"),
     )
-    resolution_note = models.CharField(_("Why"), max_length=300, blank=True)
+    resolution_note = models.CharField(_("Reason"), max_length=300, blank=True)
 
     objects = PaymentQuerySet.as_manager()
 
@@ -76,25 +76,25 @@ class BitsbyPayment(models.Model):
         ordering = ("-pk",)
         permissions = [("bind_payment", _("Can bind Bitsby payments and settle them"))]
         indexes = [
-            # The money inbox and its number in the navigation.
+            # Payments to review, and their number in the navigation.
             models.Index(
                 fields=["seen_at"],
                 condition=~models.Q(review_reason="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
             ),
-            # The payments that may be meant for an order, on the binding page.
+            # Payments that can be bound to an invoice.
             models.Index(
                 fields=["transaction_at"],
                 condition=models.Q(bound_to=None, booked_at=None),
                 name="bitsby_unbound",
             ),
-            # The inbox's other side: what was dealt with, newest first.
+            # Resolved payments, newest first.
             models.Index(
                 fields=["-resolved_at", "-id"],
                 condition=models.Q(resolved_at__isnull=False),
                 name="bitsby_resolved",
             ),
-            # The admin's filters by reason, by decision and by project: a few rows among many.
+            # The admin's filters by reason, decision and project. Each finds few rows.
             models.Index(
                 fields=["review_reason"],
                 condition=~models.Q(review_reason=""),

@@ -1,1 +1,1 @@
-"""Oscar's order: its stage, its payment status, its transitions and the links to its pages."""
+"""Oscar's order: its stage, payment status, transitions, and the links to its pages."""

@@ -1,4 +1,4 @@
-"""Where an order stands for its buyer: exactly one state, from our own records alone."""
+"""The payment status of an order that its buyer sees, from the database only."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import stage
 from oscar_bitsby.orders.stage import OrderStage
 
-#: Nothing was started yet, or the attempt failed.
+#: No invoice yet, or the attempt to create one failed.
 NEW = "new"
-#: An invoice waits for the buyer's transfer.
+#: An invoice is waiting for the buyer's payment.
 WAITING = "waiting"
-#: The same or EXPIRED, but a payment was seen that may be this buyer's wrong amount, or another's.
+#: WAITING or EXPIRED, but an unmatched payment may be this buyer's wrong amount.
 POSSIBLE_MISMATCH = "possible_mismatch"
-#: Money was seen, and the shop has to look at it: the buyer must not pay again.
+#: A payment needs a decision by staff. The buyer must not pay again.
 UNDER_REVIEW = "under_review"
 PAID = "paid"
-#: The last invoice ran out; the order can still be paid.
+#: The last invoice expired. The order can still be paid.
 EXPIRED = "expired"
 CANCELLED = "cancelled"
-#: The shop deals with the order in another way.
+#: Staff gave the order another status.
 OTHER = "other"
 
 FINAL = (PAID, CANCELLED, OTHER)
-#: What still waits for something is never shown as a failure.
+#: Bootstrap's alert levels. No state is shown as an error.
 ALERT_LEVELS = {
     NEW: "info",
     WAITING: "info",
@@ -47,7 +47,13 @@ ALERT_LEVELS = {
 
 @dataclass(frozen=True)
 class PaymentStatus:
-    """The payment status of an order; ``invoice`` is the newest, ``until`` when to pay it by."""
+    """The payment status of an order.
+
+    Attributes:
+        state: one of the states above.
+        invoice: the newest invoice, if any.
+        until: when the invoice expires; None where it cannot be paid.
+    """
 
     state: str
     invoice: BitsbyInvoice | None
@@ -59,13 +65,13 @@ class PaymentStatus:
 
     @property
     def version(self) -> str:
-        """Something that changes whenever the buyer's page has something else to say."""
+        """A text that changes whenever the content of the buyer's page changes."""
         until = "" if self.until is None else f"{self.until:%Y%m%d%H%M%S}"
         return f"{self.state}-{self.invoice.pk if self.invoice else ''}-{until}"
 
     @property
     def alert_level(self) -> str:
-        """The state's colour, as the last part of Bootstrap's class of an alert."""
+        """The last part of Bootstrap's class of an alert in this state."""
         return ALERT_LEVELS[self.state]
 
     @property
@@ -80,16 +86,16 @@ class PaymentStatus:
 
 
 def get_payment_status(order: Any) -> PaymentStatus:
-    """Return where ``order`` stands. Its status is no proof of payment: booked money is."""
+    """Return the payment status of an order. Booked money makes it paid, not its own status."""
     invoice = order.bitsby_invoices.order_by("-pk").first()
-    shop_state = stage.order_stage(conf.get(), order)
-    if shop_state is OrderStage.CANCELLED:
+    order_stage = stage.order_stage(conf.get(), order)
+    if order_stage is OrderStage.CANCELLED:
         return PaymentStatus(CANCELLED, invoice)
     if ledger.has_money(order):
         return PaymentStatus(PAID, invoice)
     if ledger.has_unbooked_money(order):
         return PaymentStatus(UNDER_REVIEW, invoice)
-    if shop_state is not OrderStage.PENDING:
+    if order_stage is not OrderStage.PENDING:
         return PaymentStatus(OTHER, invoice)
     if invoice is None or invoice.status == InvoiceStatus.CREATING or invoice.bitsby_id is None:
         return PaymentStatus(NEW, invoice)

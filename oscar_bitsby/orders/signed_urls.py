@@ -1,4 +1,4 @@
-"""Signed links to an order's pages: whoever has one may see and pay that order, and no other."""
+"""Signed URLs of an order's pages. Anyone who has one can see and pay that order only."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Order = get_model("order", "Order")
 
 
 def sign_order_number(order_number: str) -> str:
-    """Return the token of an order, which does not expire: mails are read late."""
-    # Packed, because an order's number may hold characters that a path may not.
+    """Return the token of an order. It does not expire, since e-mails are read late."""
+    # sign_object encodes it: an order's number can have characters that a path cannot.
     return signing.Signer(salt="oscar_bitsby.order").sign_object(str(order_number))
 
 
 def order_url(order: Any) -> str:
-    """Return the path of the order's page, where its buyer sees what to do next."""
+    """Return the path of the order's page for its buyer."""
     return reverse("oscar_bitsby:order", args=[sign_order_number(order.number)])
 
 
 def pay_url(order: Any) -> str:
-    """Return the path that leads the order's buyer to the payment page."""
+    """Return the path that redirects the buyer to the payment page."""
     return reverse("oscar_bitsby:pay", args=[sign_order_number(order.number)])
 
 
 def state_url(order: Any) -> str:
-    """Return the path where the order's page asks whether anything has changed."""
+    """Return the path that the order's page polls for its payment status."""
     return reverse("oscar_bitsby:state", args=[sign_order_number(order.number)])
 
 
 def reorder_url(order: Any) -> str:
-    """Return the path that fills the buyer's basket with the order's lines."""
+    """Return the path that adds the order's lines to the buyer's basket."""
     return reverse("oscar_bitsby:again", args=[sign_order_number(order.number)])
 
 
 def shop_url(order: Any) -> str | None:
-    """Return the path of the shop's own page of the order, or None where the shop has none."""
+    """Return the path of Oscar's page of the order, or None if the shop has none."""
     try:
         if order.user_id is not None:
             return reverse("customer:order", args=[order.number])
@@ -50,10 +50,10 @@ def shop_url(order: Any) -> str | None:
 
 
 def order_number_from_token(token: str) -> str:
-    """Return the number of the order that a token was made for.
+    """Return the order number in a token.
 
     Raises:
-        Http404: the token is not ours.
+        Http404: the signature is not valid.
     """
     try:
         return str(signing.Signer(salt="oscar_bitsby.order").unsign_object(token))
@@ -62,10 +62,10 @@ def order_number_from_token(token: str) -> str:
 
 
 def order_of(number: str) -> Any:
-    """Return the order of that number.
+    """Return the order with this number.
 
     Raises:
-        Http404: the order is gone.
+        Http404: there is no such order.
     """
     order = Order._default_manager.filter(number=number).first()
     if order is None:
@@ -74,9 +74,9 @@ def order_of(number: str) -> Any:
 
 
 def order_from_token(token: str) -> Any:
-    """Return the order that a token was made for.
+    """Return the order of a token.
 
     Raises:
-        Http404: the token is not ours, or the order is gone.
+        Http404: the signature is not valid, or there is no such order.
     """
     return order_of(order_number_from_token(token))

@@ -1,4 +1,4 @@
-"""What an order is to settling: pending, cancelled, something else, gone; until when it is kept."""
+"""The stage of an order for settling, and the time at which it is cancelled."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 
 
 class OrderStage(Enum):
-    """What the order is now, as far as settling cares."""
+    """The order's status, reduced to what settling distinguishes."""
 
     PENDING = "pending"
     CANCELLED = "cancelled"
-    #: Paid, shipped, or whatever else staff made of it.
+    #: Paid, shipped, or any other status that staff set.
     OTHER = "other"
+    #: Deleted.
     GONE = "gone"
 
 
 def order_stage(settings: conf.Conf, order: Any) -> OrderStage:
-    """Sort an order's status into what settling cares about."""
+    """Return the stage of an order."""
     if order is None:
         return OrderStage.GONE
     if order.status == settings.order_status_pending:
@@ -36,13 +37,11 @@ def order_stage(settings: conf.Conf, order: Any) -> OrderStage:
 def cancellation_deadline(
     order: Any, invoices: Iterable[BitsbyInvoice], settings: conf.Conf
 ) -> dt.datetime:
-    """Return when an order that nobody pays is cancelled, where ``CANCEL_AFTER`` is set."""
-    patience = settings.cancel_after or dt.timedelta()
-    ends: list[dt.datetime] = [
-        invoice.ended_at for invoice in invoices if invoice.ended_at is not None
-    ]
-    if ends:
-        return max(ends) + patience
-    # The buyer never came as far as an invoice.
+    """Return when an unpaid order is cancelled: ``CANCEL_AFTER`` after its last invoice ended."""
+    cancel_after = settings.cancel_after or dt.timedelta()
+    ended = [invoice.ended_at for invoice in invoices if invoice.ended_at is not None]
+    if ended:
+        return max(ended) + cancel_after
+    # No invoice was created for this order: its time to pay counts from placing it.
     placed: dt.datetime = order.date_placed
-    return placed + dt.timedelta(hours=float(settings.time_to_pay)) + patience
+    return placed + dt.timedelta(hours=float(settings.time_to_pay)) + cancel_after

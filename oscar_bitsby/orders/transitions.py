@@ -1,4 +1,4 @@
-"""An order's status, and with it its stock and vouchers: move, release, reopen."""
+"""Changes of an order's status, with its stock and vouchers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ StockRecord = get_model("partner", "StockRecord")
 
 
 def change_order_status(order: Any, status: str, note: str) -> bool:
-    """Give the order a new status and say why in a note; False when its pipeline forbids it."""
+    """Change the order's status and add a note with the reason.
+
+    Errors of the shop's receivers and handlers do not prevent the change.
+
+    Returns:
+        False if the status pipeline does not allow the change.
+    """
     before = order.status
     try:
         with transaction.atomic():
             EventHandler().handle_order_status_change(order, status, note_msg=note)
         return True
     except InvalidOrderStatus:
-        logger.error(  # the pipeline says no; the traceback says nothing more
+        logger.error(  # expected: a traceback would not help
             "order %s cannot move from %r to %r: OSCAR_ORDER_STATUS_PIPELINE does not allow it",
             order.number,
             before,
@@ -42,8 +48,8 @@ def change_order_status(order: Any, status: str, note: str) -> bool:
     order.status = before
     if status not in order.available_statuses():
         return False
-    # The change is allowed, and it was somebody else's code that failed: what Bitsby said is true
-    # all the same, so it is written without them.
+    # The pipeline allows the change, and code of the shop failed. The payment or expiry is a fact
+    # all the same, so the change is written without that code.
     order.status = status
     order.save(update_fields=["status"])
     order.status_changes.create(old_status=before, new_status=status)
@@ -52,27 +58,28 @@ def change_order_status(order: Any, status: str, note: str) -> bool:
 
 
 def release_order(order: Any) -> None:
-    """Release what a cancelled order held: vouchers first, then stock line by line."""
+    """Release the vouchers and the stock of a cancelled order."""
     _release_vouchers(order)
     handler = EventHandler()
-    # In the order that Oscar itself takes the stock records' locks when placing.
+    # Oscar locks stock records in this order when an order is placed.
     for line in order.lines.order_by("stockrecord_id", "pk"):
         if not line.num_allocated or line.stockrecord_id is None:
-            # A deleted stock record leaves nothing to give the stock back to.
+            # Nothing to release, or the stock record was deleted.
             continue
         try:
             with transaction.atomic():
                 handler.cancel_stock_allocations(order, [line], [line.num_allocated])
         except Exception:
-            # Releasing fires "back in stock" mails at once, and those may fail.
+            # Releasing sends "back in stock" e-mails at once, which can fail.
             logger.exception("stock released without signals: order=%s", order.number)
             _release_quietly(line)
 
 
 def reopen_order(order: Any, status: str, note: str) -> bool:
-    """Move a cancelled order to ``status`` and take its stock again; False when either cannot be.
+    """Change a cancelled order's status and allocate its stock again, both or neither.
 
-    All or nothing: an order that is paid again but has no stock would be promised twice.
+    Returns:
+        False if the pipeline does not allow the status or there is not enough stock.
     """
     try:
         with transaction.atomic():
@@ -87,7 +94,7 @@ def reopen_order(order: Any, status: str, note: str) -> bool:
 
 
 class _CannotReopen(Exception):
-    """Stock or pipeline do not allow it."""
+    """There is not enough stock, or the pipeline does not allow the status."""
 
 
 def _allocate_again(line: Any) -> None:
@@ -95,10 +102,10 @@ def _allocate_again(line: Any) -> None:
         raise _CannotReopen
     if not line.allocation_cancelled or not line.can_track_allocations:
         return
-    record = StockRecord.objects.select_for_update().filter(pk=line.stockrecord_id).first()
-    if record is None or (record.net_stock_level or 0) < line.quantity:
+    stock = StockRecord.objects.select_for_update().filter(pk=line.stockrecord_id).first()
+    if stock is None or (stock.net_stock_level or 0) < line.quantity:
         raise _CannotReopen
-    record.allocate(line.quantity)
+    stock.allocate(line.quantity)
     line.num_allocated, line.allocation_cancelled = line.quantity, False
     line.save(update_fields=["num_allocated", "allocation_cancelled"])
 
@@ -114,7 +121,7 @@ def _release_quietly(line: Any) -> None:
 def _release_vouchers(order: Any) -> None:
     used = VoucherApplication.objects.filter(order=order)
     voucher_ids = list(used.values_list("voucher_id", flat=True))
-    # All at once and in the model's own order, as Oscar itself locks them when placing.
+    # Oscar locks vouchers together and in the model's order when an order is placed.
     list(Voucher.objects.filter(pk__in=voucher_ids).select_for_update())
     for voucher_id in voucher_ids:
         Voucher.objects.filter(pk=voucher_id).update(num_orders=_decrement("num_orders", 1))
@@ -131,5 +138,5 @@ def _release_vouchers(order: Any) -> None:
 
 
 def _decrement(name: str, amount: int | Decimal) -> Greatest:
-    """Subtract without going below zero, where a positive column would refuse."""
+    """Return an expression that subtracts an amount, but not below zero."""
     return Greatest(F(name) - amount, Value(type(amount)(0)))

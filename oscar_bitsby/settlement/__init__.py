@@ -1,4 +1,4 @@
-"""The one writer of money and order states after checkout; what shops may call."""
+"""The only writer of money and order statuses after checkout: what shops may call."""
 
 from oscar_bitsby.orders.stage import OrderStage
 from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide

@@ -1,4 +1,4 @@
-"""Cancelling an order for want of payment: settlement's last step, under the same locks."""
+"""Cancelling an unpaid order, under the same locks as settling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.ledger import has_unbooked_money
 from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.mails import outbox
@@ -30,18 +29,19 @@ Order = get_model("order", "Order")
 
 
 def cancel_unpaid_order(
-    order_pk: Any, remote: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
+    order_pk: Any, remote_invoices: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
 ) -> bool:
-    """Cancel an unpaid order, if everything that speaks for it still holds under the lock.
+    """Cancel an unpaid order if its time is up and none of its invoices can be paid.
+
+    Stock and vouchers are released.
 
     Args:
         order_pk: the order's key.
-        told: what Bitsby has just said of each of the order's invoices, by Bitsby's id.
-        dry_run: decide, write nothing.
+        remote_invoices: the order's invoices as the API has just answered, by their Bitsby ids.
+        dry_run: decide, but write nothing.
 
     Returns:
-        whether the order was cancelled, or with ``dry_run`` would be. Stock and vouchers are then
-        given back.
+        whether the order was cancelled, or in a dry run would be.
     """
     settings = conf.get()
     if settings.cancel_after is None:
@@ -51,54 +51,50 @@ def cancel_unpaid_order(
         if order is None:
             return False
         invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
-        last = invoices[-1] if invoices else None
         has_money = ledger.has_money(order)
         facts = SettlementInput(
             remote_status=schemas.EXPIRED,
             order=order_stage(settings, order),
-            is_live=False,
-            paid_otherwise=has_money or has_unbooked_money(order),
-            others_open=any(_can_be_open(invoice, remote) for invoice in invoices),
+            paid_otherwise=has_money or ledger.has_unbooked_money(order),
+            others_open=any(_can_be_open(invoice, remote_invoices) for invoice in invoices),
             time_is_up=cancellation_deadline(order, invoices, settings) <= db_now(),
         )
-        if (facts.order is not OrderStage.PENDING or has_money) and not dry_run:
-            # Money or staff decided; there is nothing left to wait for.
-            order.bitsby_invoices.filter(order_awaits_payment=True).update(
-                order_awaits_payment=False
-            )
-        if Action(ActionType.CANCEL_ORDER) not in decide(facts):
-            return False
+        can_cancel = Action(ActionType.CANCEL_ORDER) in decide(facts)
         if dry_run:
-            return True
-        note = i18n.shop_text(
-            gettext_noop(
-                "Cancelled: Bitsby has just said that none of its invoices is paid or can be."
-            )
-        )
-        if not transitions.change_order_status(order, settings.order_status_cancelled, note):
-            return False
-        transitions.release_order(order)
-        outbox.enqueue(MailCode.CANCELLED, order)
-        order.bitsby_invoices.filter(order_awaits_payment=True).update(order_awaits_payment=False)
-        logger.info(
-            "order cancelled: order=%s invoice=%s", order.number, last.bitsby_id if last else None
-        )
-        return True
+            return can_cancel
+        if facts.order is not OrderStage.PENDING or has_money:
+            # Staff or another payment decided: the order does not wait for an invoice.
+            order.bitsby_invoices.stop_awaiting_payment()
+        return can_cancel and _cancel(order, invoices, settings)
 
 
-def _can_be_open(invoice: BitsbyInvoice, remote: Mapping[UUID, schemas.Invoice]) -> bool:
+def _cancel(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> bool:
+    note = i18n.shop_text(
+        gettext_noop("Cancelled: Bitsby reports that none of its invoices is paid or can still be.")
+    )
+    if not transitions.change_order_status(order, settings.order_status_cancelled, note):
+        return False
+    transitions.release_order(order)
+    outbox.enqueue(MailCode.CANCELLED, order)
+    order.bitsby_invoices.stop_awaiting_payment()
+    last_id = invoices[-1].bitsby_id if invoices else None
+    logger.info("order cancelled: order=%s invoice=%s", order.number, last_id)
+    return True
+
+
+def _can_be_open(invoice: BitsbyInvoice, remote_invoices: Mapping[UUID, schemas.Invoice]) -> bool:
+    """Tell whether the invoice is paid or can still be paid, as far as is known."""
     if invoice.status in (*BitsbyInvoice.LIVE, InvoiceStatus.PAID):
         return True
     if invoice.bitsby_id is None:
-        # The attempt got no answer: nobody was ever shown that invoice.
+        # The attempt got no answer, so no buyer has seen that invoice.
         return False
-    word = remote.get(invoice.bitsby_id)
-    if word is not None and word.project_id not in ("", invoice.project_id):
+    remote = remote_invoices.get(invoice.bitsby_id)
+    if remote is None or remote.project_id not in ("", invoice.project_id):
         # An answer about another project says nothing about our invoice.
         return True
-    if word is not None and word.status == schemas.PAID:
-        # Unless staff have sent that money back.
-        return not invoice.payments.filter(
-            resolution=Resolution.DISMISSED, booked_at__isnull=True
-        ).exists()
-    return word is None or word.status not in (schemas.EXPIRED, schemas.CANCELED)
+    if remote.status == schemas.PAID:
+        # Money that staff have refunded by hand no longer counts.
+        dismissed = invoice.payments.filter(resolution=Resolution.DISMISSED, booked_at__isnull=True)
+        return not dismissed.exists()
+    return remote.status not in (schemas.EXPIRED, schemas.CANCELED)

@@ -1,4 +1,4 @@
-"""Which mail follows from what settling has done."""
+"""Which e-mail follows from the actions of settling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from oscar_bitsby.mails.outbox import enqueue
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement.rules import Action, ActionType
 
-#: Reasons of the money inbox that the buyer should know of. The others concern staff alone.
+#: Review reasons that the buyer gets an e-mail about. The others concern staff only.
 NOTIFY_REASONS = (
     ReviewReason.SHORT,
     ReviewReason.OVER,
@@ -27,12 +27,11 @@ def enqueue_for_actions(
     invoice: BitsbyInvoice,
     payment: BitsbyPayment | None,
 ) -> None:
-    """Note what the buyer is to be told of what settling did, one mail at most."""
-    did = {action.do for action in actions}
-    if any(action.do is ActionType.FLAG and action.reason in NOTIFY_REASONS for action in actions):
-        if payment is not None:
-            enqueue(MailCode.OTHER_AMOUNT, order, payment=payment)
-    elif ActionType.BOOK in did:
+    """Enqueue the e-mail to the buyer that the actions call for, one at most."""
+    types = {action.type for action in actions}
+    if any(action.reason in NOTIFY_REASONS for action in actions):
+        enqueue(MailCode.OTHER_AMOUNT, order, payment=payment)
+    elif ActionType.BOOK in types:
         enqueue(MailCode.PAID, order)
-    elif ActionType.EXPIRE in did:
+    elif ActionType.EXPIRE in types:
         enqueue(MailCode.EXPIRED, order, invoice=invoice)

@@ -1,66 +1,116 @@
-"""``BitsbyPayment`` rows: what Bitsby said of a payment, kept once, and what it is worth."""
+"""Rows of payments: one for each payment that Bitsby reports."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import IntegrityError
 
 from oscar_bitsby.accounting.valuation import fiat_value_of
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
+T = TypeVar("T")
+
+_NO_WALLET = schemas.Wallet(id="", name="", blockchain="", cryptocurrency="", address="")
+
 
 def record_payment(
-    payment: schemas.Payment,
+    remote_payment: schemas.Payment,
     *,
     invoice: BitsbyInvoice | None = None,
     remote: schemas.Invoice | None = None,
     is_foreign: bool = False,
     save: bool = True,
 ) -> BitsbyPayment:
-    """Return the row of a payment, locked; written or completed unless ``save`` is False.
+    """Return the row of a payment, created or updated, and locked.
+
+    A conflict with another process raises ``IntegrityError``: see ``retry_on_conflict``.
 
     Args:
-        payment: what Bitsby says.
-        invoice: the invoice of ours that it is bound to.
-        told: what Bitsby says of the invoice that it is bound to, ours or not.
-        is_foreign: it concerns another project of the account.
+        remote_payment: the payment in the API's answer.
+        invoice: our invoice that it is bound to.
+        remote: the remote invoice that it is bound to, ours or not.
+        is_foreign: it belongs to another project of the account.
+        save: False writes and locks nothing. The row is the existing one, or an unsaved one.
     """
-    wallet = payment.wallet
+    values = _read_values(remote_payment, invoice, remote, is_foreign)
+    rows = BitsbyPayment.objects.filter(bitsby_id=remote_payment.id)
+    payment: BitsbyPayment | None = (rows.select_for_update() if save else rows).first()
+    if payment is None:
+        payment = BitsbyPayment(bitsby_id=remote_payment.id, **values)
+        if save:
+            payment.save()
+    elif save and payment.booked_at is not None:
+        _update_booked(payment, values)
+    elif save and _has_news(payment, values):
+        _start_over(payment, values)
+    return payment
+
+
+def _read_values(
+    remote_payment: schemas.Payment,
+    invoice: BitsbyInvoice | None,
+    remote: schemas.Invoice | None,
+    is_foreign: bool,
+) -> dict[str, Any]:
+    """Return the columns of a payment's row, truncated to their lengths."""
+    wallet = remote_payment.wallet or _NO_WALLET
     values = {
         "invoice": invoice,
         "bound_to": remote.id if remote else None,
         "project_id": remote.project_id[:36] if remote else "",
         "is_foreign": is_foreign,
-        "amount": payment.amount,
-        "hash": payment.hash[:200],
-        "transaction_at": payment.transaction_at,
-        "cryptocurrency": wallet.cryptocurrency[:64] if wallet else "",
-        "blockchain": wallet.blockchain[:64] if wallet else "",
-        "wallet_id": wallet.id[:64] if wallet else "",
-        "address": wallet.address[:200] if wallet else "",
+        "amount": remote_payment.amount,
+        "hash": remote_payment.hash[:200],
+        "transaction_at": remote_payment.transaction_at,
+        "cryptocurrency": wallet.cryptocurrency[:64],
+        "blockchain": wallet.blockchain[:64],
+        "wallet_id": wallet.id[:64],
+        "address": wallet.address[:200],
     }
     if invoice is not None:
-        values |= {"fiat_value": fiat_value_of(payment, invoice), "currency": invoice.currency}
-    if not save:
-        known: BitsbyPayment | None = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
-        return known or BitsbyPayment(bitsby_id=payment.id, **values)
-    locked = BitsbyPayment.objects.select_for_update()
-    row: BitsbyPayment | None = locked.filter(bitsby_id=payment.id).first()
-    if row is None:
-        # No savepoint: who is not the first one begins again, see ``once_more_if_taken``.
-        created: BitsbyPayment = BitsbyPayment.objects.create(bitsby_id=payment.id, **values)
-        return created
-    is_bound_anew = row.bound_to != values["bound_to"]
-    is_known_better = (invoice is not None and not row.invoice_id) or (
-        row.fiat_value is None and values.get("fiat_value") is not None
+        values["fiat_value"] = fiat_value_of(remote_payment, invoice)
+        values["currency"] = invoice.currency
+    return values
+
+
+def _update_booked(payment: BitsbyPayment, values: dict[str, Any]) -> None:
+    """Save a new binding of a booked payment; what was booked does not change."""
+    if payment.bound_to != values["bound_to"]:
+        payment.bound_to = values["bound_to"]
+        payment.save(update_fields=["bound_to"])
+
+
+def _has_news(payment: BitsbyPayment, values: dict[str, Any]) -> bool:
+    """Tell whether the binding changed, or our invoice or the fiat value became known."""
+    return (
+        payment.bound_to != values["bound_to"]
+        or (payment.invoice_id is None and values["invoice"] is not None)
+        or (payment.fiat_value is None and values.get("fiat_value") is not None)
     )
-    if row.booked_at is not None:
-        if is_bound_anew:
-            row.bound_to = remote.id if remote else None
-            row.save(update_fields=["bound_to"])
-    elif is_bound_anew or is_known_better:
-        # What made it strange before is settled by that.
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.review_reason = row.resolution = row.resolution_note = ""
-        row.resolved_at = row.resolved_by = None
-        row.save()
-    return row
+
+
+def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
+    """Save new values of a payment that is not booked, and clear its review and decision.
+
+    Both were about the old values.
+    """
+    for name, value in values.items():
+        setattr(payment, name, value)
+    payment.review_reason = payment.resolution = payment.resolution_note = ""
+    payment.resolved_at = payment.resolved_by = None
+    payment.save()
+
+
+def retry_on_conflict(work: Callable[[], T]) -> T:
+    """Run a transaction that records a payment, and repeat it once after a conflict.
+
+    Two processes may insert the same payment at the same time. Its id is unique, so one of them
+    fails and its whole transaction is rolled back. When it is repeated, the row exists.
+    """
+    try:
+        return work()
+    except IntegrityError:
+        return work()

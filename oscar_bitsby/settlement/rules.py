@@ -1,4 +1,4 @@
-"""What is to be done about an invoice and its order: a pure function, without database or HTTP."""
+"""The rules of settling: which actions an answer leads to. Pure, without database or HTTP."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from oscar_bitsby.orders.stage import OrderStage
 
 
 class ActionType(Enum):
-    """The steps that ``settlement`` can take."""
+    """What ``settlement`` can do."""
 
     WAIT = "wait"
     MARK_PAID = "mark the invoice paid"
     BOOK = "book the money"
     PAY_ORDER = "move the order to the paid status"
-    FLAG = "put the payment into the money inbox"
+    FLAG = "add the payment to the payments to review"
     EXPIRE = "mark the invoice expired"
     CANCEL = "mark the invoice canceled"
     CANCEL_ORDER = "cancel the order"
@@ -26,32 +26,33 @@ class ActionType(Enum):
 
 @dataclass(frozen=True)
 class Action:
-    """One step; ``reason`` is a ``BitsbyPayment`` reason and only there for ``ActionType.FLAG``."""
+    """One action; ``reason`` is a ``ReviewReason`` for ``ActionType.FLAG``, else empty."""
 
-    do: ActionType
+    type: ActionType
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class SettlementInput:
-    """Everything that the decision rests on.
+    """Everything that the decision depends on.
 
     Attributes:
-        told: Bitsby's word for the invoice: ``unpaid``, ``paid``, ``expired``, ``canceled``, or
-            one that is not documented.
-        same_project, same_money: whether project, and amount and currency, are what was asked.
-        has_payment: the answer names the payment.
-        worth: the payment's worth in the order's currency; None when it cannot be told.
+        remote_status: the remote invoice's status: ``unpaid``, ``paid``, ``expired``,
+            ``canceled``, or an undocumented one.
+        order: the order's stage.
+        same_project, same_money: whether the remote invoice has our invoice's project, and its
+            amount and currency.
+        has_payment: the answer contains the payment.
+        fiat_value: the payment's fiat value; None where no rate is known.
         owed: the order's total.
+        received: the amount booked for the order before.
         booked: this payment is booked already.
-        booked_elsewhere: it is booked, but for another invoice than the one it is bound to now.
-        order: what the order is now.
-        dismissed: staff took this payment out of the inbox; it is theirs.
-        received: what was booked for the order before.
-        paid_otherwise: another payment of Bitsby's or another source has paid the order.
-        is_live: the invoice is live in our own records.
-        others_open: another invoice of the order is live or paid, or Bitsby did not just say
-            that it is not.
+        booked_elsewhere: it is booked for another invoice than the one it is bound to now.
+        dismissed: staff dismissed this payment.
+        paid_otherwise: the amount booked before, by Bitsby or another source, covers the total.
+        is_live: our invoice is live.
+        others_open: another invoice of the order is live or paid, or the API's answer does not
+            rule out that it can be paid.
         time_is_up: ``CANCEL_AFTER`` has passed since the order's last invoice ended.
     """
 
@@ -72,49 +73,58 @@ class SettlementInput:
     time_is_up: bool = False
 
 
+WAIT, MARK_PAID = Action(ActionType.WAIT), Action(ActionType.MARK_PAID)
+
+
 def decide(facts: SettlementInput) -> tuple[Action, ...]:
-    """Return the steps to take, in their order."""
+    """Return the actions to take, in order."""
     if facts.remote_status == schemas.PAID:
         return tuple(_decide_paid(facts))
     if facts.remote_status in (schemas.EXPIRED, schemas.CANCELED):
         if facts.same_project:
             return tuple(_decide_ended(facts))
         if facts.has_payment and not facts.booked:
-            return (Action(ActionType.FLAG, ReviewReason.MISMATCH),)
+            return (_flag(ReviewReason.MISMATCH),)
     elif facts.remote_status != schemas.UNPAID and facts.has_payment and not facts.booked:
-        # A word that is not documented, and money on it.
-        return (Action(ActionType.FLAG, ReviewReason.NOT_PAID),)
-    return (Action(ActionType.WAIT),)
+        # An undocumented status, with money: staff decide.
+        return (_flag(ReviewReason.NOT_PAID),)
+    return (WAIT,)
+
+
+def _flag(reason: ReviewReason) -> Action:
+    return Action(ActionType.FLAG, reason)
 
 
 def _decide_paid(facts: SettlementInput) -> list[Action]:
     if not facts.has_payment:
-        # Without the payment's id nothing could be booked just once.
-        return [Action(ActionType.WAIT)]
+        # Without the payment's id it could be booked twice.
+        return [WAIT]
     if facts.dismissed and not facts.booked:
-        return [Action(ActionType.WAIT)]
+        return [WAIT]
     if facts.booked_elsewhere:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, ReviewReason.REBOUND)]
+        return [MARK_PAID, _flag(ReviewReason.REBOUND)]
     if facts.booked:
-        return [Action(ActionType.MARK_PAID)]
-    if not (facts.same_project and facts.same_money):
-        actions = [Action(ActionType.FLAG, ReviewReason.MISMATCH)]
+        return [MARK_PAID]
+    if not facts.same_project:
         # An answer about another project says nothing about our invoice.
-        return [Action(ActionType.MARK_PAID), *actions] if facts.same_project else actions
+        return [_flag(ReviewReason.MISMATCH)]
+    if not facts.same_money:
+        return [MARK_PAID, _flag(ReviewReason.MISMATCH)]
     if facts.fiat_value is None:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, ReviewReason.UNKNOWN_VALUE)]
+        return [MARK_PAID, _flag(ReviewReason.UNKNOWN_VALUE)]
     if facts.order is OrderStage.GONE:
-        return [Action(ActionType.MARK_PAID), Action(ActionType.FLAG, ReviewReason.ORDER_GONE)]
-    actions = [Action(ActionType.MARK_PAID), Action(ActionType.BOOK)]
+        return [MARK_PAID, _flag(ReviewReason.ORDER_GONE)]
+    actions = [MARK_PAID, Action(ActionType.BOOK)]
     if facts.order is OrderStage.PENDING:
         actions.append(Action(ActionType.PAY_ORDER))
     reason = _review_reason(facts, facts.fiat_value)
-    if reason:
-        actions.append(Action(ActionType.FLAG, reason))
+    if reason is not None:
+        actions.append(_flag(reason))
     return actions
 
 
-def _review_reason(facts: SettlementInput, fiat_value: Decimal) -> str:
+def _review_reason(facts: SettlementInput, fiat_value: Decimal) -> ReviewReason | None:
+    """Return why staff should review a payment that is booked, if they should."""
     if facts.order is OrderStage.CANCELLED:
         return ReviewReason.LATE
     if facts.paid_otherwise:
@@ -124,17 +134,17 @@ def _review_reason(facts: SettlementInput, fiat_value: Decimal) -> str:
         return ReviewReason.SHORT
     if total > facts.owed:
         return ReviewReason.OVER
-    return ""
+    return None
 
 
 def _decide_ended(facts: SettlementInput) -> list[Action]:
     actions = []
     if facts.is_live:
-        ended = ActionType.EXPIRE if facts.remote_status == schemas.EXPIRED else ActionType.CANCEL
-        actions.append(Action(ended))
+        is_expired = facts.remote_status == schemas.EXPIRED
+        actions.append(Action(ActionType.EXPIRE if is_expired else ActionType.CANCEL))
     if facts.has_payment and not facts.booked:
-        # Whether such a payment counts is not documented: a person decides.
-        return [*actions, Action(ActionType.FLAG, ReviewReason.NOT_PAID)]
+        # It is not documented whether such a payment counts: staff decide.
+        return [*actions, _flag(ReviewReason.NOT_PAID)]
     if (
         facts.time_is_up
         and facts.order is OrderStage.PENDING
@@ -142,4 +152,4 @@ def _decide_ended(facts: SettlementInput) -> list[Action]:
         and not facts.others_open
     ):
         actions.append(Action(ActionType.CANCEL_ORDER))
-    return actions or [Action(ActionType.WAIT)]
+    return actions or [WAIT]

@@ -1,191 +1,57 @@
-"""The ledger: stock, vouchers, sources and statuses of an order that is paid or given up."""
+"""The ledger: sources, transactions and payment events."""
 
 from __future__ import annotations
 
-import datetime as dt
 from decimal import Decimal
 
 import pytest
-from django.contrib.auth.models import AnonymousUser
-from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
-from oscar.core.loading import get_class, get_model
-from oscar.test import factories
+from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.choices import ReviewReason
+from oscar_bitsby.models import BitsbyPayment
 from tests import bitsby
+from tests.support.ordering import create_plate, place_order
 
-Applicator = get_class("offer.applicator", "Applicator")
-ConditionalOffer = get_model("offer", "ConditionalOffer")
-Order = get_model("order", "Order")
+PaymentEventType = get_model("order", "PaymentEventType")
 Source = get_model("payment", "Source")
 SourceType = get_model("payment", "SourceType")
-StockRecord = get_model("partner", "StockRecord")
-Voucher = get_model("voucher", "Voucher")
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def place_many(product):
-    """Return a function that places an order of some products, with a voucher if given."""
-
-    def order_for(quantities, voucher=None, user=None):
-        user = user or AnonymousUser()
-        basket = factories.create_basket(empty=True)
-        basket.strategy = get_class("partner.strategy", "Default")()
-        for thing, quantity in quantities.items():
-            basket.add_product(thing, quantity)
-        if voucher is not None:
-            basket.vouchers.add(voucher)
-        Applicator().apply(basket, user)
-        order = factories.create_order(number=f"{500000 + basket.pk}", basket=basket, user=user)
-        Source.objects.create(
-            order=order,
-            source_type=ledger.source_type(),
-            currency=order.currency,
-            amount_allocated=order.total_incl_tax,
-        )
-        return order
-
-    return order_for
-
-
-@pytest.fixture
-def give_up(invoice_for, fake):
-    """Return a function that lets a pass cancel an order whose invoice ended long ago."""
-
-    def cancel(order):
-        ended = timezone.now() - dt.timedelta(hours=3)
-        invoice = invoice_for(order, InvoiceStatus.EXPIRED, expires_at=ended, ended_at=ended)
-        fake.invoices = [bitsby.invoice_item(invoice, "expired")]
-        report = reconciliation.reconcile()
-        order.refresh_from_db()
-        return report
-
-    return cancel
-
-
-@pytest.fixture
-def listening():
-    """Return a function that connects a receiver for the time of the test."""
-    connected = []
-
-    def connect(signal, sender, receiver):
-        signal.connect(receiver, sender=sender)
-        connected.append((signal, sender, receiver))
-
-    yield connect
-    for signal, sender, receiver in connected:
-        signal.disconnect(receiver, sender=sender)
-
-
-def another_product(title="Plate", stock=20):
-    return factories.create_product(
-        title=title, price=Decimal("3.00"), num_in_stock=stock, partner_name="Shop"
+@pytest.mark.parametrize(
+    ("debited", "refunded", "has"), [(0, 0, False), (10, 0, True), (10, 9, True), (10, 10, False)]
+)
+def test_money_is_what_was_debited_and_not_refunded(order, debited, refunded, has):
+    """An order has money while any source has debited more than it has refunded."""
+    card = SourceType.objects.create(name="Card", code="card")
+    Source.objects.create(
+        order=order, source_type=card, amount_debited=debited, amount_refunded=refunded
     )
 
-
-def held(product):
-    return product.stockrecords.get().num_allocated or 0
+    assert ledger.has_money(order) is has
 
 
-# Stock
+def test_allocated_amount_is_no_money(order):
+    """An amount that was allocated when the order was placed is not paid."""
+    assert order.sources.get().amount_allocated == Decimal("10.00")
+    assert not ledger.has_money(order)
 
 
-def test_stock_of_every_line_goes_back(place_many, give_up, product):
-    """Each line's quantity is released, and what other orders hold is left to them."""
-    plate = another_product()
-    place_many({product: 2, plate: 1})
-    order = place_many({product: 3, plate: 4})
-    assert (held(product), held(plate)) == (5, 5)
-
-    give_up(order)
-
-    assert order.status == "Cancelled"
-    assert (held(product), held(plate)) == (2, 1)
-    assert {line.num_allocated for line in order.lines.all()} == {0}
-    assert all(line.allocation_cancelled for line in order.lines.all())
+def test_source_type_is_created_once():
+    """The source type has its public code and name, and is reused."""
+    assert ledger.source_type() == ledger.source_type()
+    found = ledger.source_type()
+    assert (found.code, found.name) == ("bitsby", "Bitsby")
+    assert SourceType.objects.count() == 1
 
 
-def test_a_deleted_stock_record_does_not_keep_the_others(place_many, give_up, product):
-    """A line whose stock record is gone is passed over; the other lines' stock is released."""
-    plate, bowl = another_product(), another_product("Bowl")
-    order = place_many({product: 1, plate: 2, bowl: 3})
-    plate.stockrecords.all().delete()
-
-    report = give_up(order)
-
-    assert (order.status, report.cancelled, report.failures) == ("Cancelled", 1, 0)
-    assert (held(product), held(bowl)) == (0, 0)
-
-
-@pytest.mark.parametrize("signal", [pre_save, post_save])
-def test_a_raising_stock_alert_does_not_keep_the_stock(
-    place_many, give_up, product, listening, signal
-):
-    """Stock is released although "back in stock" mails, or other receivers, fail."""
-    plate = another_product()
-    place_many({product: 1})
-    order = place_many({product: 2, plate: 2})
-
-    def fail(**kwargs):
-        raise ConnectionError("the mail server is down")
-
-    listening(signal, StockRecord, fail)
-    give_up(order)
-
-    assert order.status == "Cancelled"
-    assert (held(product), held(plate)) == (1, 0)
-    assert {line.num_allocated for line in order.lines.all()} == {0}
-
-
-def test_shipped_lines_give_nothing_back(place_many, give_up, product):
-    """What shipping has consumed is not released a second time."""
-    place_many({product: 4})
-    order = place_many({product: 2})
-    handler = get_class("order.processing", "EventHandler")()
-    handler.consume_stock_allocations(order)
-    order.refresh_from_db()
-    assert held(product) == 4
-
-    give_up(order)
-
-    assert held(product) == 4
-
-
-def test_goods_without_stock_tracking_are_no_trouble(place_many, give_up, product):
-    """Digital goods hold nothing and give nothing back."""
-    course = another_product("Course")
-    course.product_class.track_stock = False
-    course.product_class.save()
-    order = place_many({course: 1})
-
-    report = give_up(order)
-
-    assert (order.status, report.failures) == ("Cancelled", 0)
-    assert held(course) == 0
-
-
-def test_paying_leaves_the_allocations_alone(place_many, invoice_for, fake, product):
-    """Stock stays allocated for a paid order: consuming it belongs to shipping."""
-    order = place_many({product: 2})
-    invoice = invoice_for(order)
-    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
-    before = order.total_incl_tax
-
-    reconciliation.reconcile()
-
-    order.refresh_from_db()
-    assert (order.status, order.total_incl_tax) == ("Being processed", before)
-    assert held(product) == 2
-
-
-def test_a_payment_event_covers_every_line(place_many, invoice_for, fake, product):
-    """The event names all lines with their whole quantities."""
-    order = place_many({product: 2, another_product(): 3})
+def test_payment_event_covers_every_line(invoice_for, fake, product):
+    """The event has all lines with their full quantities."""
+    order = place_order({product: 2, create_plate(): 3})
     invoice = invoice_for(order)
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
 
@@ -195,131 +61,130 @@ def test_a_payment_event_covers_every_line(place_many, invoice_for, fake, produc
     assert sorted(quantities) == [2, 3]
 
 
-# Vouchers and offers
-
-
 @pytest.fixture
-def voucher():
-    """A single-use voucher of 20 percent."""
-    return factories.create_voucher(
-        code="ONCE",
-        usage=Voucher.SINGLE_USE,
-        start_datetime=timezone.now() - dt.timedelta(days=1),
-    )
+def payment_of(db):
+    """Return a function that stores a payment of an invoice."""
+
+    def make(invoice=None, **values):
+        defaults = {"bitsby_id": bitsby.new_id(), "amount": 4, "currency": "EUR"}
+        return BitsbyPayment.objects.create(**(defaults | {"invoice": invoice} | values))
+
+    return make
 
 
-def test_a_single_use_voucher_can_be_used_again(place_many, give_up, product, voucher):
-    """The voucher of a cancelled order is as good as new, and its counts are as before."""
-    order = place_many({product: 1}, voucher)
-    voucher.refresh_from_db()
-    offer = voucher.offers.get()
-    assert not voucher.is_available_to_user(AnonymousUser())[0]
-    assert (voucher.num_orders, voucher.total_discount) == (1, Decimal("2.00"))
-    assert (offer.num_applications, offer.num_orders, offer.total_discount) == (1, 1, 2)
+def test_amount_held_is_the_sum_of_all_sources(order):
+    """Refunds are subtracted; without a source nothing is held."""
+    card = SourceType.objects.create(name="Card", code="card")
+    Source.objects.create(order=order, source_type=card, amount_debited=7, amount_refunded=3)
+    order.sources.filter(source_type__code="bitsby").update(amount_debited=Decimal("0.50"))
 
-    give_up(order)
-
-    voucher.refresh_from_db()
-    offer.refresh_from_db()
-    assert voucher.is_available_to_user(AnonymousUser())[0]
-    assert (voucher.num_orders, voucher.total_discount) == (0, 0)
-    assert (offer.num_applications, offer.num_orders, offer.total_discount) == (0, 0, 0)
-    again = place_many({product: 1}, Voucher.objects.get(pk=voucher.pk))
-    assert again.total_incl_tax == Decimal("8.00")
-    assert not voucher.is_available_to_user(AnonymousUser())[0]
+    assert ledger.amount_held(list(order.sources.all())) == Decimal("4.50")
+    assert ledger.amount_held([]) == 0
 
 
-def test_a_voucher_once_per_customer_can_be_used_again(
-    place_many, give_up, product, voucher, django_user_model
-):
-    """A customer whose order was cancelled may use their voucher once more."""
-    user = django_user_model.objects.create_user("ada", "ada@example.com", "secret")
-    Voucher.objects.update(usage=Voucher.ONCE_PER_CUSTOMER)
-    voucher.refresh_from_db()
-    order = place_many({product: 1}, voucher, user)
-    assert not voucher.is_available_to_user(user)[0]
+def test_locked_sources_tell_which_one_is_bitsbys(order, place):
+    """All sources of the order are returned, in the order of their keys, and no others."""
+    place()
+    card = SourceType.objects.create(name="Card", code="card")
+    Source.objects.create(order=order, source_type=card)
 
-    give_up(order)
+    found = ledger.lock_sources(order)
 
-    assert voucher.is_available_to_user(user)[0]
-
-
-def test_other_orders_keep_their_use_of_a_voucher(place_many, give_up, product, voucher):
-    """Cancelling one of two orders takes back one use of the voucher, not both."""
-    Voucher.objects.update(usage=Voucher.MULTI_USE)
-    place_many({product: 2}, Voucher.objects.get())
-    order = place_many({product: 1}, Voucher.objects.get())
-
-    give_up(order)
-
-    voucher.refresh_from_db()
-    offer = voucher.offers.get()
-    assert (voucher.applications.count(), voucher.num_orders) == (1, 1)
-    assert voucher.total_discount == Decimal("4.00")
-    assert (offer.num_orders, offer.total_discount) == (1, Decimal("4.00"))
-
-
-def test_counts_never_go_below_zero(place_many, give_up, product, voucher):
-    """Counts that somebody has reset do not fail the cancelling."""
-    order = place_many({product: 1}, voucher)
-    Voucher.objects.update(num_orders=0, total_discount=0)
-    ConditionalOffer.objects.update(num_applications=0, num_orders=0, total_discount=0)
-
-    report = give_up(order)
-
-    assert (order.status, report.failures) == ("Cancelled", 0)
-    voucher.refresh_from_db()
-    assert (voucher.num_orders, voucher.total_discount) == (0, 0)
-
-
-def test_a_deleted_voucher_is_no_trouble(place_many, give_up, product, voucher):
-    """An order whose voucher and offer were deleted is cancelled all the same."""
-    order = place_many({product: 1}, voucher)
-    ConditionalOffer.objects.all().delete()
-    voucher.delete()
-
-    report = give_up(order)
-
-    assert (order.status, report.failures) == ("Cancelled", 0)
-    assert held(product) == 0
-
-
-def test_a_paid_order_keeps_its_voucher(place_many, invoice_for, fake, product, voucher):
-    """Only cancelling gives a voucher back."""
-    order = place_many({product: 1}, voucher)
-    invoice = invoice_for(order)
-    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
-
-    reconciliation.reconcile()
-
-    voucher.refresh_from_db()
-    assert not voucher.is_available_to_user(AnonymousUser())[0]
-
-
-# Sources
+    assert [(one.source_type.code, one.is_bitsby) for one in found] == [
+        ("bitsby", True),
+        ("card", False),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("debited", "refunded", "has"), [(0, 0, False), (10, 0, True), (10, 9, True), (10, 10, False)]
+    ("values", "waits"),
+    [
+        ({"review_reason": ReviewReason.NOT_PAID}, True),
+        ({"review_reason": ReviewReason.NOT_PAID, "booked_at": timezone.now()}, False),
+        ({"review_reason": ReviewReason.NOT_PAID, "resolved_at": timezone.now()}, False),
+        ({}, False),
+    ],
 )
-def test_money_is_what_was_debited_and_not_given_back(order, debited, refunded, has):
-    """An order has money as long as some source holds more than it gave back."""
-    card = SourceType.objects.create(name="Card", code="card")
-    Source.objects.create(
-        order=order, source_type=card, amount_debited=debited, amount_refunded=refunded
-    )
+def test_unbooked_money_is_a_payment_under_review(order, invoice, payment_of, values, waits):
+    """A payment that is booked, resolved or not to be reviewed is no unbooked money."""
+    payment_of(invoice, **values)
 
-    assert ledger.has_money(order) is has
+    assert ledger.has_unbooked_money(order) is waits
 
 
-def test_an_allocation_alone_is_no_money(order):
-    """What was only allocated when the order was placed proves nothing."""
-    assert order.sources.get().amount_allocated == Decimal("10.00")
+def test_unbooked_money_of_other_orders_does_not_count(order, invoice_for, place, payment_of):
+    """Only payments bound to an invoice of the order are its unbooked money."""
+    payment_of(invoice_for(place()), review_reason=ReviewReason.NOT_PAID)
+    payment_of(review_reason=ReviewReason.UNMATCHED)
+
+    assert not ledger.has_unbooked_money(order)
+
+
+def test_payment_is_booked_in_a_transaction_and_an_event(order, payment_of):
+    """Source, transaction, event and payment have the fiat value and the payment's id."""
+    PaymentEventType.objects.create(name="Refunded", code="refunded")
+    payment = payment_of(fiat_value=Decimal("4.20"), review_reason="status")
+    payment.review_reason = ""
+
+    ledger.book_payment(order, payment, ledger.lock_sources(order))
+
+    source = order.sources.get()
+    transaction = source.transactions.get()
+    assert (source.amount_debited, transaction.amount) == (Decimal("4.20"),) * 2
+    assert (transaction.txn_type, transaction.status) == ("Debit", "paid")
+    assert transaction.reference == str(payment.bitsby_id)
+    event = order.payment_events.get()
+    assert (event.amount, event.reference) == (Decimal("4.20"), str(payment.bitsby_id))
+    assert (event.event_type.code, event.event_type.name) == ("paid", "Paid")
+    payment.refresh_from_db()
+    assert (payment.review_reason, payment.booked_at is None) == ("", False)
+
+
+def test_payment_without_a_fiat_value_is_not_booked(order, payment_of):
+    """Booking without an amount would debit the whole allocation, so it is refused."""
+    payment = payment_of()
+
+    with pytest.raises(ValueError, match=r"^a payment without a fiat value cannot be booked$"):
+        ledger.book_payment(order, payment, ledger.lock_sources(order))
+
     assert not ledger.has_money(order)
 
 
-def test_there_is_one_source_type():
-    """The source type of Bitsby's money is made once, with its public code."""
-    assert ledger.source_type() == ledger.source_type()
-    assert ledger.source_type().code == "bitsby"
-    assert SourceType.objects.count() == 1
+def test_order_without_bitsbys_source_gets_one_in_the_payments_currency(order, payment_of):
+    """A source of another type is not used; the new one has the payment's currency."""
+    card = SourceType.objects.create(name="Card", code="card")
+    order.sources.update(source_type=card)
+
+    ledger.book_payment(order, payment_of(fiat_value=4), ledger.lock_sources(order))
+
+    source = order.sources.get(source_type__code="bitsby")
+    assert (source.amount_debited, source.currency) == (4, "EUR")
+    assert order.sources.get(source_type=card).amount_debited == 0
+
+
+@pytest.mark.parametrize(
+    ("debited", "refunded", "lines"), [(0, 0, 1), (5, 5, 1), (5, 4, 0), (5, 0, 0)]
+)
+def test_event_covers_lines_unless_another_payment_does(
+    order, payment_of, debited, refunded, lines
+):
+    """The event of a second payment covers no lines, unless the first was refunded."""
+    order.sources.update(amount_debited=debited, amount_refunded=refunded)
+
+    ledger.book_payment(order, payment_of(fiat_value=4), ledger.lock_sources(order))
+
+    assert order.payment_events.get().line_quantities.count() == lines
+
+
+def test_failing_event_handler_is_logged_and_undoes_nothing(order, payment_of, monkeypatch, caplog):
+    """The money stays booked when the shop's event handler fails."""
+
+    def fail(*args, **kwargs):
+        raise ValueError("the shop's handler is broken")
+
+    monkeypatch.setattr("oscar.apps.order.processing.EventHandler.handle_payment_event", fail)
+    ledger.book_payment(order, payment_of(fiat_value=4), ledger.lock_sources(order))
+
+    assert order.sources.get().amount_debited == 4
+    assert caplog.messages == [f"payment event not created: order={order.number}"]
+    assert "the shop's handler is broken" in caplog.text

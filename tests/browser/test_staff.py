@@ -184,10 +184,10 @@ def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
 
 
 def test_late_money_settles_a_cancelled_order_again(late, shop, keeper, look):
-    """The inbox says that it came after the order was cancelled; two clicks make it paid."""
+    """The inbox says that it arrived after the order was cancelled; two clicks make it paid."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
-    expect(page.get_by_text("came after the order was cancelled")).to_be_visible()
+    expect(page.get_by_text("arrived after the order was cancelled")).to_be_visible()
     look(page, "inbox-late", within=DASHBOARD)
 
     page.get_by_role("link", name="Settle the order again").click()

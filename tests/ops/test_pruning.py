@@ -141,7 +141,7 @@ def test_longer_watch_days_keep_foreign_payments_longer(payment, settings):
     [
         {"is_foreign": False},
         {"is_foreign": False, "review_reason": "unmatched"},
-        {"review_reason": "unknown"},
+        {"review_reason": "unknown_invoice"},
         {"booked_at": timezone.now()},
         {"resolution": "accepted", "resolved_at": timezone.now()},
         {"transaction_at": None},

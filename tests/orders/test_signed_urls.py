@@ -1,4 +1,4 @@
-"""Signed links: whoever has one may see and pay that order, and no other."""
+"""Signed URLs: anyone who has one can see and pay that order only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = ("order", "pay", "state")
 
 
 def open_all(client, token):
-    """Return the statuses of every page of an order, and of a click on its pay button."""
+    """Return the response statuses of all pages of an order, and of its pay button."""
     urls = {name: reverse(f"oscar_bitsby:{name}", args=[token]) for name in PAGES}
     return [
         *(client.get(url).status_code for url in urls.values()),
@@ -26,8 +26,8 @@ def open_all(client, token):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", ["100001", "A/7 ä?#%&", "a:b:c", "..", "0", "9" * 128])
-def test_a_link_leads_to_its_order_whatever_the_number(order, number):
-    """Every number that an order may have fits into a path and is found again."""
+def test_url_leads_to_its_order_for_any_number(order, number):
+    """Any order number can be signed, put in a path and read again."""
     Order.objects.filter(pk=order.pk).update(number=number)
     order.refresh_from_db()
 
@@ -39,8 +39,8 @@ def test_a_link_leads_to_its_order_whatever_the_number(order, number):
 
 
 @pytest.mark.django_db
-def test_a_link_leads_to_no_other_order(place):
-    """Two orders have two links, and each page shows its own."""
+def test_url_leads_to_no_other_order(place):
+    """Two orders have two URLs, and each shows its own order."""
     one, two = place(), place()
 
     assert signed_urls.order_from_token(signed_urls.sign_order_number(one.number)) == one
@@ -49,8 +49,8 @@ def test_a_link_leads_to_no_other_order(place):
 
 
 @pytest.mark.django_db
-def test_a_link_does_not_expire(order, move_time):
-    """A mail that is read years later still leads to the order."""
+def test_url_does_not_expire(order, move_time):
+    """A URL in an e-mail that is read years later still works."""
     url = signed_urls.order_url(order)
     move_time(days=3000)
 
@@ -98,16 +98,16 @@ def spoiled(order):
         "not text",
     ],
 )
-def test_a_link_that_is_not_ours_leads_nowhere(fake, order, kind):
-    """A tampered or foreign token is answered with 404 on every page, and asks Bitsby nothing."""
+def test_invalid_token_is_not_found(fake, order, kind):
+    """A tampered or foreign token gets 404 on every page, and sends no API request."""
     assert open_all(Client(), spoiled(order)[kind]) == [404] * 4
     assert fake.requests == []
     assert not order.bitsby_invoices.exists()
 
 
 @pytest.mark.django_db
-def test_a_deleted_order_leads_nowhere(fake, order):
-    """The link of an order that is gone is answered with 404."""
+def test_deleted_order_is_not_found(fake, order):
+    """The URL of a deleted order gets 404."""
     token = signed_urls.sign_order_number(order.number)
     order.delete()
 
@@ -116,8 +116,8 @@ def test_a_deleted_order_leads_nowhere(fake, order):
 
 
 @pytest.mark.django_db
-def test_links_survive_a_new_secret_key(settings, order):
-    """A shop that rotates its SECRET_KEY with a fallback keeps the links that it has sent."""
+def test_urls_work_after_a_new_secret_key(settings, order):
+    """After SECRET_KEY is rotated with a fallback, earlier URLs still work."""
     url = signed_urls.order_url(order)
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "the next one"

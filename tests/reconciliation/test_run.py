@@ -156,8 +156,8 @@ def test_an_unbound_payment_is_shown_and_then_settled_when_bound(order, watched,
     ("invoice", "reason", "is_foreign"),
     [
         (None, "unmatched", False),
-        ({"projectId": bitsby.PROJECT}, "unknown", False),
-        ({"projectId": bitsby.PROJECT.upper()}, "unknown", False),
+        ({"projectId": bitsby.PROJECT}, "unknown_invoice", False),
+        ({"projectId": bitsby.PROJECT.upper()}, "unknown_invoice", False),
         ({"projectId": "0b7c4a0e-64b0-4ad6-8d1f-6f0d1b7a9001"}, "", True),
     ],
 )

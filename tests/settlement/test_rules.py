@@ -1,4 +1,4 @@
-"""``decide``: what is done about an invoice and its order, as a table."""
+"""``decide``: facts and actions, as a table."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ PAID = {
 ENDED = {"remote_status": "expired", "order": PENDING, "is_live": False, "time_is_up": True}
 
 WAIT = (ActionType.WAIT,)
-SETTLE = (ActionType.MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
-BOOK_ONLY = (ActionType.MARK_PAID, ActionType.BOOK)
+MARK_PAID = ActionType.MARK_PAID
+SETTLE = (MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
+BOOK_ONLY = (MARK_PAID, ActionType.BOOK)
 
 TABLE = [
-    # What Bitsby calls unpaid, or by a word that is not documented.
+    # Unpaid, or an undocumented status.
     ({"remote_status": "unpaid", "order": PENDING}, WAIT),
     ({"remote_status": "unpaid", "order": PENDING, "time_is_up": True}, WAIT),
     ({"remote_status": "unpaid", "order": PENDING, "has_payment": True, "fiat_value": TEN}, WAIT),
@@ -42,31 +43,45 @@ TABLE = [
     (PAID | {"order": OTHER}, BOOK_ONLY),
     # Paid, but without what makes a payment bookable once.
     (PAID | {"has_payment": False, "fiat_value": None}, WAIT),
-    (PAID | {"booked": True}, (ActionType.MARK_PAID,)),
-    (PAID | {"booked": True, "same_money": False}, (ActionType.MARK_PAID,)),
-    (PAID | {"booked": True, "order": CANCELLED}, (ActionType.MARK_PAID,)),
-    (PAID | {"booked": True, "booked_elsewhere": True}, (ActionType.MARK_PAID, "rebound")),
-    # Paid, and something for a person to look at.
-    (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, "short")),
-    (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, "short")),
-    (PAID | {"fiat_value": Decimal("10.01")}, (*SETTLE, "over")),
-    (PAID | {"order": CANCELLED}, (*BOOK_ONLY, "late")),
-    (PAID | {"order": CANCELLED, "fiat_value": Decimal(1)}, (*BOOK_ONLY, "late")),
-    (PAID | {"order": CANCELLED, "paid_otherwise": True}, (*BOOK_ONLY, "late")),
-    (PAID | {"paid_otherwise": True}, (*SETTLE, "second")),
-    (PAID | {"order": OTHER, "paid_otherwise": True}, (*BOOK_ONLY, "second")),
-    (PAID | {"order": OTHER, "fiat_value": Decimal(1)}, (*BOOK_ONLY, "short")),
-    (PAID | {"order": OTHER, "fiat_value": Decimal(11)}, (*BOOK_ONLY, "over")),
+    (PAID | {"dismissed": True}, WAIT),
+    (PAID | {"dismissed": True, "booked": True}, (MARK_PAID,)),
+    (PAID | {"booked": True}, (MARK_PAID,)),
+    (PAID | {"booked": True, "same_money": False}, (MARK_PAID,)),
+    (PAID | {"booked": True, "order": CANCELLED}, (MARK_PAID,)),
+    (
+        PAID | {"booked": True, "booked_elsewhere": True},
+        (MARK_PAID, ReviewReason.REBOUND),
+    ),
+    # Paid, and to be reviewed.
+    (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, ReviewReason.SHORT)),
+    (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, ReviewReason.SHORT)),
+    (PAID | {"fiat_value": Decimal("10.01")}, (*SETTLE, ReviewReason.OVER)),
+    (PAID | {"order": CANCELLED}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"order": CANCELLED, "fiat_value": Decimal(1)}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"order": CANCELLED, "paid_otherwise": True}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"paid_otherwise": True}, (*SETTLE, ReviewReason.SECOND)),
+    (PAID | {"order": OTHER, "paid_otherwise": True}, (*BOOK_ONLY, ReviewReason.SECOND)),
+    (PAID | {"order": OTHER, "fiat_value": Decimal(1)}, (*BOOK_ONLY, ReviewReason.SHORT)),
+    (PAID | {"order": OTHER, "fiat_value": Decimal(11)}, (*BOOK_ONLY, ReviewReason.OVER)),
     # Paid, but not to be booked.
-    (PAID | {"same_money": False}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"same_project": False}, ("mismatch",)),
-    (PAID | {"same_project": False, "same_money": False}, ("mismatch",)),
-    (PAID | {"same_money": False, "order": CANCELLED}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"same_money": False, "fiat_value": None}, (ActionType.MARK_PAID, "mismatch")),
-    (PAID | {"fiat_value": None}, (ActionType.MARK_PAID, "unknown_value")),
-    (PAID | {"fiat_value": None, "order": GONE}, (ActionType.MARK_PAID, "unknown_value")),
-    (PAID | {"order": GONE}, (ActionType.MARK_PAID, "gone")),
-    # Ended without money.
+    (PAID | {"same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
+    (PAID | {"same_project": False}, (ReviewReason.MISMATCH,)),
+    (PAID | {"same_project": False, "same_money": False}, (ReviewReason.MISMATCH,)),
+    (
+        PAID | {"same_money": False, "order": CANCELLED},
+        (MARK_PAID, ReviewReason.MISMATCH),
+    ),
+    (
+        PAID | {"same_money": False, "fiat_value": None},
+        (MARK_PAID, ReviewReason.MISMATCH),
+    ),
+    (PAID | {"fiat_value": None}, (MARK_PAID, ReviewReason.UNKNOWN_VALUE)),
+    (
+        PAID | {"fiat_value": None, "order": GONE},
+        (MARK_PAID, ReviewReason.UNKNOWN_VALUE),
+    ),
+    (PAID | {"order": GONE}, (MARK_PAID, ReviewReason.ORDER_GONE)),
+    # Expired or canceled without a payment.
     (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),
     (
         ENDED | {"remote_status": "canceled", "is_live": True, "time_is_up": False},
@@ -84,34 +99,35 @@ TABLE = [
     (ENDED | {"others_open": True}, WAIT),
     (ENDED | {"same_project": False, "is_live": True}, WAIT),
     (ENDED | {"same_project": False, "remote_status": "canceled", "is_live": True}, WAIT),
-    # Ended, with money bound to it.
-    (ENDED | {"has_payment": True}, ("ended",)),
-    (ENDED | {"has_payment": True, "is_live": True}, (ActionType.EXPIRE, "ended")),
+    # Expired or canceled, with a payment bound to it.
+    (ENDED | {"has_payment": True}, (ReviewReason.NOT_PAID,)),
+    (ENDED | {"has_payment": True, "is_live": True}, (ActionType.EXPIRE, ReviewReason.NOT_PAID)),
     (
         ENDED | {"has_payment": True, "remote_status": "canceled", "is_live": True},
-        (ActionType.CANCEL, "ended"),
+        (ActionType.CANCEL, ReviewReason.NOT_PAID),
     ),
     (ENDED | {"has_payment": True, "booked": True, "paid_otherwise": True}, WAIT),
 ]
 
 
 @pytest.mark.parametrize(("facts", "steps"), TABLE, ids=lambda value: str(value)[:120])
-def test_each_row_of_facts_leads_to_its_steps(facts, steps):
-    """Each combination of facts leads to exactly these steps, in this order."""
+def test_each_row_of_facts_leads_to_its_actions(facts, steps):
+    """Each combination of facts leads to exactly these actions, in this order."""
     expected = tuple(
-        Action(ActionType.FLAG, step) if isinstance(step, str) else Action(step) for step in steps
+        Action(ActionType.FLAG, step) if isinstance(step, ReviewReason) else Action(step)
+        for step in steps
     )
 
     assert decide(SettlementInput(**facts)) == expected
 
 
 def every_facts():
-    """All combinations of what may be known."""
+    """Yield all combinations of facts."""
     flags = ("same_project", "same_money", "has_payment", "booked")
     flags += ("paid_otherwise", "is_live", "others_open", "time_is_up")
-    words = ("unpaid", "paid", "expired", "canceled", "strange")
-    worths = (None, Decimal(9), TEN, Decimal(11))
-    for remote, order, fiat_value in product(words, OrderStage, worths):
+    statuses = ("unpaid", "paid", "expired", "canceled", "strange")
+    fiat_values = (None, Decimal(9), TEN, Decimal(11))
+    for remote, order, fiat_value in product(statuses, OrderStage, fiat_values):
         for values in product((True, False), repeat=len(flags)):
             named = dict(zip(flags, values, strict=True))
             yield SettlementInput(
@@ -120,11 +136,11 @@ def every_facts():
 
 
 def did(facts):
-    return {action.do for action in decide(facts)}
+    return {action.type for action in decide(facts)}
 
 
-def test_nothing_is_booked_without_every_proof():
-    """Money is booked only for a payment that is paid, new, ours, as asked and of known worth."""
+def test_payment_is_booked_only_under_all_conditions():
+    """A payment is booked only if it is paid, new, ours, as asked and of known value."""
     for facts in every_facts():
         if ActionType.BOOK in did(facts):
             assert (facts.remote_status, facts.has_payment, facts.booked) == ("paid", True, False)
@@ -134,16 +150,16 @@ def test_nothing_is_booked_without_every_proof():
             assert facts.order is not OrderStage.GONE
 
 
-def test_an_order_moves_to_paid_only_with_money_and_only_while_pending():
-    """An order is never called paid without a booking, nor out of another status."""
+def test_only_a_pending_order_with_a_booked_payment_is_paid():
+    """No order is paid without a booking, or from another status."""
     for facts in every_facts():
         if ActionType.PAY_ORDER in did(facts):
             assert ActionType.BOOK in did(facts)
             assert facts.order is OrderStage.PENDING
 
 
-def test_an_order_is_cancelled_only_when_nothing_speaks_for_it():
-    """No combination of facts cancels an order that is paid, open, unripe or not pending."""
+def test_order_is_cancelled_only_under_all_conditions():
+    """No order is cancelled that is paid, can be paid, is not due or not pending."""
     cancelled = [facts for facts in every_facts() if ActionType.CANCEL_ORDER in did(facts)]
 
     assert cancelled
@@ -156,15 +172,15 @@ def test_an_order_is_cancelled_only_when_nothing_speaks_for_it():
         assert not facts.others_open
 
 
-def test_every_new_payment_of_a_paid_invoice_is_booked_or_shown_to_staff():
-    """Money that Bitsby calls paid never ends in silence, whatever else is true."""
+def test_every_new_payment_of_a_paid_invoice_is_booked_or_flagged():
+    """No payment of a paid remote invoice is ignored."""
     for facts in every_facts():
         if facts.remote_status == "paid" and facts.has_payment and not facts.booked:
             assert did(facts) & {ActionType.BOOK, ActionType.FLAG}, facts
 
 
-def test_every_new_payment_of_an_ended_invoice_is_shown_to_staff():
-    """Money on an expired or canceled invoice stands in the inbox, of whatever project it is."""
+def test_every_new_payment_of_an_expired_or_canceled_invoice_is_flagged():
+    """A payment of an expired or canceled invoice needs review, of whatever project."""
     for facts in every_facts():
         if (
             facts.remote_status in ("expired", "canceled")
@@ -174,24 +190,24 @@ def test_every_new_payment_of_an_ended_invoice_is_shown_to_staff():
             assert ActionType.FLAG in did(facts), facts
 
 
-def test_a_payment_that_is_booked_is_never_booked_again():
-    """Whatever is told of a booked payment, it is neither booked nor flagged again."""
+def test_booked_payment_is_never_booked_again():
+    """Whatever the answer is, a booked payment is neither booked nor flagged again."""
     for facts in every_facts():
         if facts.booked:
             assert not did(facts) & {ActionType.BOOK, ActionType.PAY_ORDER, ActionType.FLAG}, facts
 
 
-def test_only_known_reasons_are_given():
-    """Each flag carries a reason that staff are told in words, and nothing else carries one."""
+def test_only_flags_have_a_reason():
+    """Each flag has a review reason, and no other action has one."""
     known = {reason for reason, _ in ReviewReason.choices}
     for facts in every_facts():
         for action in decide(facts):
-            assert (action.reason in known) == (action.do is ActionType.FLAG)
-            assert action.do is ActionType.FLAG or action.reason == ""
+            assert (action.reason in known) == (action.type is ActionType.FLAG)
+            assert action.type is ActionType.FLAG or action.reason == ""
 
 
-def test_something_is_always_decided():
-    """Every combination gets at least one step, and waiting stands alone."""
+def test_there_is_always_an_action():
+    """Every combination has at least one action; waiting is never combined."""
     for facts in every_facts():
         steps = did(facts)
         assert steps

@@ -121,7 +121,7 @@ def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, 
 
     assert "9.9 usdt" in card.text
     assert "about $9.90" in card.text
-    assert "bound to no invoice" in card.text
+    assert "Unmatched payment" in card.text
     assert bitsby.wallet()["address"] in card.text
     assert "tron" in card.text
     assert f"https://tronscan.org/#/transaction/{payment.hash}" in card.links
@@ -230,7 +230,7 @@ def test_late_money_can_settle_its_order_again(fake, order, invoice_for, keeper)
 
     card = card_of(keeper, payment)
 
-    assert "came after the order was cancelled" in card.text
+    assert "arrived after the order was cancelled" in card.text
     assert "(Cancelled)" in card.text
     for action in ("settle", "accept", "dismiss"):
         assert act_url(payment, action) in card.links
@@ -255,7 +255,7 @@ def test_an_invoice_that_disagrees_stands_in_the_inbox(fake, invoice, keeper):
 
     card = card_of(keeper, payment)
 
-    assert "not what was asked for" in card.text
+    assert "another amount, currency or project" in card.text
     assert "It is not booked." in card.text
     assert not re.search(r"(?<!not )\bbooked\b", card.text)
     assert act_url(payment, "accept") in card.links
@@ -271,7 +271,7 @@ def elsewhere(fake, place, invoice_for):
     fake.payments.append(item)
     arrive(fake, amount="1.00000000")
     payment = BitsbyPayment.objects.get(bitsby_id=item["id"])
-    assert payment.review_reason == "unknown"
+    assert payment.review_reason == "unknown_invoice"
     return payment
 
 
@@ -299,7 +299,7 @@ def test_money_of_unknown_worth_stands_in_the_inbox(fake, invoice, keeper):
     card = card_of(keeper, payment)
 
     assert "0.005 eth" in card.text
-    assert "its worth is not known" in card.text
+    assert "locked no rate for this coin" in card.text
     assert "difference" not in card.text
     assert act_url(payment, "accept") in card.links
 

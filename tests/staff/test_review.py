@@ -500,7 +500,7 @@ def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, keeper):
     ("first", "word"),
     [
         ("accept", "accepted as it is"),
-        ("settle", "settled its order again"),
+        ("settle", "order reinstated"),
         ("dismiss", "dismissed"),
     ],
 )

@@ -173,7 +173,7 @@ def test_late_money_for_a_cancelled_order_is_accepted(
     assert [reference for reference, _ in booked(order)] == [payment_id]
     assert status_of(order) == "Cancelled"
     inbox = Page(keeper.get(reverse(INBOX)))
-    assert "came after the order was cancelled" in inbox.text
+    assert "arrived after the order was cancelled" in inbox.text
     assert act_url(payment, "settle") in inbox.links
     text = act(keeper, payment, "settle", note="goods are here")
 

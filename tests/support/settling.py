@@ -1,0 +1,45 @@
+"""What tests of settling read from the database and from signals."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from oscar.core.loading import get_model
+
+from oscar_bitsby import signals
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+OUR_SIGNALS = {
+    name: getattr(signals, name)
+    for name in ("invoice_created", "invoice_paid", "invoice_expired", "payment_needs_attention")
+}
+
+
+class Sent(NamedTuple):
+    """A signal that was sent."""
+
+    name: str
+    sender: Any
+    payload: dict[str, Any]
+
+
+def reasons(sent):
+    """Return the reasons of the payments that need attention, by the signals."""
+    return [one.payload["reason"] for one in sent if one.name == "payment_needs_attention"]
+
+
+def status_of(order):
+    return Order.objects.get(pk=order.pk).status
+
+
+def booked(order):
+    """Return references and amounts of the order's transactions."""
+    found = Transaction.objects.filter(source__order=order).order_by("pk")
+    return [(row.reference, row.amount) for row in found]
+
+
+def reload(row):
+    """Return a row as it is in the database now."""
+    return type(row).objects.get(pk=row.pk)
