@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po
 from django.conf import settings as django_settings
 from django.utils import translation
 
-from tests import unmarked
+from tests.support import untranslated
 
 PACKAGE = Path(__file__).resolve().parent.parent / "oscar_bitsby"
 COMPLETE = ("de", "es", "ru")
@@ -183,7 +183,7 @@ def test_translations_begin_and_end_like_the_text(language):
 
 def test_every_text_is_marked():
     """No template and no module speaks to people past the translators."""
-    assert unmarked.in_package(PACKAGE) == {}
+    assert untranslated.in_package(PACKAGE) == {}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_every_text_is_marked():
 )
 def test_the_finder_sees_a_planted_text_in_a_template(template):
     """Texts, attributes that are shown, and what is passed to other templates."""
-    assert unmarked.in_template("page.html", template)
+    assert untranslated.in_template("page.html", template)
 
 
 def test_the_finder_leaves_alone_what_nobody_reads():
@@ -217,9 +217,9 @@ def test_the_finder_leaves_alone_what_nobody_reads():
         {% include "x.html" with label=_("Pay") number=order.number %}
         <script>const text = "Pay";</script>{{ name|default:"–" }}
     """
-    assert unmarked.in_template("page.html", template) == []
-    assert unmarked.in_template("mail.txt", '{% trans "Hello," %}\n{{ url }}') == []
-    assert unmarked.in_template("mail.txt", "Hello,\n{{ url }}") == ["1: Hello,"]
+    assert untranslated.in_template("page.html", template) == []
+    assert untranslated.in_template("mail.txt", '{% trans "Hello," %}\n{{ url }}') == []
+    assert untranslated.in_template("mail.txt", "Hello,\n{{ url }}") == ["1: Hello,"]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_the_finder_leaves_alone_what_nobody_reads():
 )
 def test_the_finder_sees_a_planted_text_in_python(line):
     """Messages, errors, labels, choices, stored notes; and marks that come too early or late."""
-    assert unmarked.in_python(line)
+    assert untranslated.in_python(line)
 
 
 def test_the_finder_leaves_alone_what_machines_read():
@@ -269,7 +269,7 @@ def f(request):
         return "paid"
     return Result(True, _("Done: %s.") % y)
 """
-    assert unmarked.in_python(source) == []
+    assert untranslated.in_python(source) == []
 
 
 # Which language a reader gets

@@ -31,11 +31,11 @@ def main():
         import django
 
         django.setup()
-        from tests.crash.laboratory import Laboratory
+        from tests.crash.runner import Runner
 
-        laboratory = Laboratory(database, simulator)
-        laboratory.build()
-        results = list((raced if options.races else explored)(laboratory, options))
+        runner = Runner(database, simulator)
+        runner.build()
+        results = list((raced if options.races else explored)(runner, options))
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
     return 1 if any(result.findings for result in results) else 0
@@ -49,7 +49,7 @@ def be_strict():
     warnings.filterwarnings("ignore", ".*is not implemented in this backend", UserWarning)
 
 
-def explored(laboratory, options):
+def explored(runner, options):
     """Yield the results of the operations that were asked for, printing as they come."""
     from tests.crash.operations import OPERATIONS
 
@@ -61,13 +61,11 @@ def explored(laboratory, options):
 
     began = time.monotonic()
     tried, findings = 0, 0
-    say(f"Crash points on {laboratory.database.vendor}")
+    say(f"Crash points on {runner.database.vendor}")
     chosen = {name: one for name, one in OPERATIONS.items() if re.search(options.only, name)}
     for name, operation in chosen.items():
         since = time.monotonic()
-        result = laboratory.explore(
-            operation, sample=options.sample, at=options.at, progress=listed
-        )
+        result = runner.explore(operation, sample=options.sample, at=options.at, progress=listed)
         tried += result.tried
         findings += len(result.findings)
         found = f"{len(result.findings)} broken" if result.findings else "all kept"
@@ -82,22 +80,22 @@ def explored(laboratory, options):
             say(f"    remark at {len(points)} points: {remark}; first {points[0]}", flush=True)
         yield result
     say(
-        f"{tried} points on {laboratory.database.vendor}, {findings} with a broken promise,"
+        f"{tried} points on {runner.database.vendor}, {findings} with a broken promise,"
         f" {time.monotonic() - began:.0f} s"
     )
 
 
-def raced(laboratory, options):
+def raced(runner, options):
     """Yield the outcomes of the races that were asked for, printing as they come."""
     from tests.crash.races import RACES, run_race
 
     say = (lambda *words, **how: None) if options.json else print
-    say(f"Races on {laboratory.database.vendor}")
+    say(f"Races on {runner.database.vendor}")
     began = time.monotonic()
     rounds, findings = 0, 0
     chosen = {name: one for name, one in RACES.items() if re.search(options.only, name)}
     for name, race in chosen.items():
-        outcome = run_race(laboratory, race, options.rounds)
+        outcome = run_race(runner, race, options.rounds)
         rounds += outcome.rounds
         findings += len(outcome.findings)
         found = f"{len(outcome.findings)} broken" if outcome.findings else "all kept"
@@ -106,7 +104,7 @@ def raced(laboratory, options):
             say("    " + str(finding).replace("\n", "\n    "), flush=True)
         yield outcome
     say(
-        f"{rounds} rounds on {laboratory.database.vendor}, {findings} with a broken promise,"
+        f"{rounds} rounds on {runner.database.vendor}, {findings} with a broken promise,"
         f" {time.monotonic() - began:.0f} s"
     )
 

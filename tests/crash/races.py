@@ -15,9 +15,9 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit, processes
-from tests.crash.laboratory import Finding, come_to_rest, in_shop
+from tests.crash.barrier import Meeting
 from tests.crash.operations import bind_at_bitsby, invoiced, short
-from tests.crash.pace import Meeting
+from tests.crash.runner import Finding, come_to_rest, in_shop
 from tests.crash.shop import HOUR
 
 Order = get_model("order", "Order")
@@ -79,11 +79,11 @@ class Race:
         return [] if status in self.ends else [f"the order is {status}, not {self.ends}"]
 
 
-def run_race(laboratory, race, rounds):
+def run_race(runner, race, rounds):
     """Repeat a race, so often for each job that is held in it; return what came of it."""
     outcome = Outcome(race.name)
     for number in range(1, rounds * len(race.held) + 1):
-        shop = run_round(laboratory, race, number)
+        shop = run_round(runner, race, number)
         outcome.rounds += 1
         end = shop.notes.get("end", "?")
         outcome.ends[end] = outcome.ends.get(end, 0) + 1
@@ -96,10 +96,10 @@ def has_row_locks():
     return connections["default"].vendor == "postgresql"
 
 
-def run_round(laboratory, race, number):
+def run_round(runner, race, number):
     """Race once; return the shop at rest, with what is wrong about it."""
-    laboratory.restore(race.stage)
-    shop = replace(laboratory.shop, notes={}, problems=[], remarks=[])
+    runner.restore(race.stage)
+    shop = replace(runner.shop, notes={}, problems=[], remarks=[])
 
     def prepare(shop):
         race.prepare(shop)
@@ -107,7 +107,7 @@ def run_round(laboratory, race, number):
             cookies = shop.staff_browser().cookies
             shop.notes["staff"] = {name: one.value for name, one in cookies.items()}
 
-    shop = laboratory.step(shop, prepare)
+    shop = runner.step(shop, prepare)
     seed = f"{race.name} {number}"
     held, begin = race.held[(number - 1) % len(race.held)]
     skip = 0
@@ -118,7 +118,7 @@ def run_round(laboratory, race, number):
         race.jobs, held if has_row_locks() else None, begin=begin, skip=skip, seed=seed
     )
     ended = processes.at_once(
-        [partial(in_shop, shop, runner) for runner in meeting.runners()],
+        [partial(in_shop, shop, job) for job in meeting.paced_jobs()],
         ready=connections["default"].ensure_connection,
     )
     problems = []
@@ -139,7 +139,7 @@ def run_round(laboratory, race, number):
         shop.notes["end"] = ", ".join(Order.objects.order_by("pk").values_list("status", flat=True))
 
     try:
-        shop = laboratory.step(shop, rest)
+        shop = runner.step(shop, rest)
     except RuntimeError as error:
         shop = replace(shop, problems=[f"not recovered: {error}"])
     shop.problems += problems

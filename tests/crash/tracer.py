@@ -9,7 +9,7 @@ import requests
 from django.core.mail import EmailMessage
 from django.db import connections
 
-from tests.crash.locks import LockOrder
+from tests.crash.lock_order import LockOrder
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 

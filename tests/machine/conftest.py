@@ -13,7 +13,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, Webh
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import lease
 from tests.machine.common import STOCK, StockRecord
-from tests.machine.shop import Shop
+from tests.machine.shop_machine import Shop
 
 
 class Time:

@@ -11,8 +11,8 @@ from decimal import Decimal
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import BitsbyPayment
 from tests.machine.common import BITCOIN, MINUTE, TRON, counts
-from tests.machine.running import PROFILE, PROFILES, run
-from tests.machine.world import Quirks
+from tests.machine.fake_gateway import Quirks
+from tests.machine.runner import PROFILE, PROFILES, run
 
 #: A run in which less than this happens proves too little, whatever holds in it.
 FEWEST = {

@@ -48,11 +48,11 @@ class Meeting:
         #: One byte for each process that has ended, and one for the word to begin.
         self._shared = mmap.mmap(-1, len(jobs) + 1)
 
-    def runners(self):
+    def paced_jobs(self):
         """Return the jobs, each with its pace."""
-        return [self._runner(number) for number in range(len(self.jobs))]
+        return [self._paced(number) for number in range(len(self.jobs))]
 
-    def _runner(self, number):
+    def _paced(self, number):
         def run(shop):
             try:
                 if number == self.held:

@@ -43,7 +43,7 @@ class Result:
     remarks: dict[str, list[str]] = field(default_factory=dict)
 
 
-class Laboratory:
+class Runner:
     """A shop that is put back to a snapshot before each try.
 
     The process that owns it has Django loaded and warm, and no database connection open.

@@ -9,7 +9,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.machine.common import counts
-from tests.machine.shop import Shop
+from tests.machine.shop_machine import Shop
 
 if hasattr(providers, "_get_local_constants"):
     # Hypothesis draws some values from the code of all modules that are imported by then: the same

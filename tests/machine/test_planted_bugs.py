@@ -9,9 +9,9 @@ import pytest
 from hypothesis import Phase
 
 from tests.machine.common import counts
-from tests.machine.plants import OTHERS, QUICK, believes_in_newest_first
-from tests.machine.running import PROFILE, run
-from tests.machine.world import Quirks
+from tests.machine.fake_gateway import Quirks
+from tests.machine.planted_bugs import OTHERS, QUICK, believes_in_newest_first
+from tests.machine.runner import PROFILE, run
 
 #: Within so many steps a defect must be noticed.
 MOST_STEPS = 3000

@@ -28,7 +28,7 @@ from tests.machine.common import (
     totals,
     wallets,
 )
-from tests.machine.world import PAGES
+from tests.machine.fake_gateway import PAGES
 
 
 class Buyers:

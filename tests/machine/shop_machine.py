@@ -17,12 +17,12 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
 from tests import bitsby
 from tests.machine import model
-from tests.machine.buyers import Buyers
+from tests.machine.buyer_rules import Buyers
 from tests.machine.common import HOUR, Errors, Order, Source, StockRecord, counts, one, totals
-from tests.machine.keepers import Keepers
-from tests.machine.outside import Outside
-from tests.machine.stories import Stories
-from tests.machine.world import Clock, Quirks, open_account
+from tests.machine.fake_gateway import Clock, Quirks, open_account
+from tests.machine.gateway_rules import Outside
+from tests.machine.scenarios import Stories
+from tests.machine.staff_rules import Keepers
 
 
 class Shop(Buyers, Outside, Keepers, Stories, RuleBasedStateMachine):
