@@ -1,64 +1,66 @@
-"""The machine notices defects: each one that is planted here breaks what must hold, and soon.
+"""The machine notices planted bugs, each by the invariant that it violates.
 
-The quick ones run always, all with ``HYPOTHESIS_PROFILE=nightly``.
+The quick ones are tested in every run, all of them with ``HYPOTHESIS_PROFILE=nightly``.
 """
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import Phase
 
+from tests.machine import model
 from tests.machine.common import counts
 from tests.machine.fake_gateway import Quirks
-from tests.machine.planted_bugs import OTHERS, QUICK, believes_in_newest_first
+from tests.machine.planted_bugs import PLANTED_BUGS, assumes_newest_first
 from tests.machine.runner import PROFILE, run
 
-#: Within so many steps a defect must be noticed.
-MOST_STEPS = 3000
+#: Within this many steps a bug must be noticed.
+MAX_STEPS = 3000
 STEPS_EACH = 40
 HISTORIES = {
-    "max_examples": MOST_STEPS // STEPS_EACH,
+    "max_examples": MAX_STEPS // STEPS_EACH,
     "stateful_step_count": STEPS_EACH,
     "start": 1,
     "report_multiple_bugs": False,
     "phases": [Phase.generate],
 }
 IS_NIGHTLY = PROFILE == "nightly"
-PLANTS = [*QUICK, *(OTHERS if IS_NIGHTLY else ())]
+PLANTED = [bug for bug in PLANTED_BUGS.values() if bug.is_quick or IS_NIGHTLY]
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
-def test_a_planted_defect_is_noticed(plant, wired, monkeypatch, capsys):
-    """With the defect, something that must hold does not, and the machine comes upon it."""
-    plant(monkeypatch.setattr)
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.name)
+def test_planted_bug_is_noticed_by_its_invariant(bug, wired, monkeypatch, capsys):
+    """The bug violates the invariant that it names; an error of another kind fails the test."""
+    bug.plant(monkeypatch.setattr)
 
-    with pytest.raises(AssertionError) as found:
+    with pytest.raises(AssertionError, match=f"^{re.escape(bug.violates)}"):
         run(**HISTORIES)
 
     with capsys.disabled():
-        first_line = str(found.value).partition("\n")[0]
-        print(f"\n{plant.__name__}: {first_line[:90]} ({counts['steps']} steps)")
+        print(f"\n{bug.name}: {bug.violates} ({counts['steps']} steps)")
 
 
 @pytest.mark.skipif(not IS_NIGHTLY, reason="long; the machine's own test runs other histories")
-def test_without_a_defect_the_same_histories_hold(wired):
-    """What is noticed is the defect and nothing else."""
+def test_histories_hold_without_a_planted_bug(wired):
+    """The same histories violate nothing without a bug."""
     run(**HISTORIES)
 
 
-def test_a_belief_in_the_order_of_lists_is_noticed(shop, monkeypatch):
-    """Chance seldom makes a list of pages in the wrong order, with news at its end: told here."""
-    believes_in_newest_first(monkeypatch.setattr)
+def test_assuming_newest_first_is_noticed(shop, monkeypatch):
+    """A list in the wrong order with a new payment at its end shows that a sync stops too early."""
+    assumes_newest_first(monkeypatch.setattr)
     shop.open(Quirks(order="oldest", page_size=10))
     shop.order_and_click("10.00", opens=True)
 
-    with pytest.raises(AssertionError, match="money that is nowhere"):
-        shop.crowd(age=0, seconds=12)
+    with pytest.raises(AssertionError, match=f"^{model.LOST_PAYMENT}"):
+        shop.fill_pages(age=0, seconds=12)
 
 
-def test_a_list_in_any_order_is_read_to_its_end(shop):
-    """The same without the defect: the payment is found."""
+def test_list_in_any_order_is_read_to_its_end(shop):
+    """The same history without the bug finds the payment."""
     shop.open(Quirks(order="oldest", page_size=10))
     shop.order_and_click("10.00", opens=True)
 
-    shop.crowd(age=0, seconds=12)
+    shop.fill_pages(age=0, seconds=12)
