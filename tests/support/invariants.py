@@ -42,6 +42,7 @@ class RemoteInvoice:
     """An invoice as Bitsby has it; ``reserved`` is the amount of coins for each wallet's id."""
 
     status: str
+    amount: Decimal
     reserved: dict[str, Decimal]
 
 
@@ -68,6 +69,7 @@ def remote_from_json(state):
         {
             item["id"]: RemoteInvoice(
                 item["status"],
+                Decimal(item["amountFiat"]),
                 {wallet["id"]: Decimal(wallet["amountCrypto"]) for wallet in item["wallets"]},
             )
             for item in state["invoices"]
@@ -87,7 +89,7 @@ def remote_from_state(state):
     """Return what a simulator's state in this process has."""
     return Remote(
         {
-            invoice.id: RemoteInvoice(invoice.status, invoice.reserved)
+            invoice.id: RemoteInvoice(invoice.status, invoice.amount, invoice.reserved)
             for invoice in state.all_invoices()
         },
         {
