@@ -12,7 +12,7 @@ from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import lease
-from tests.machine.common import STOCK, StockRecord
+from tests.machine.common import STOCK, Order, StockRecord
 from tests.machine.shop_machine import Shop
 
 
@@ -61,6 +61,9 @@ def wired(db, monkeypatch, product):
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
     monkeypatch.setattr(transitions, "release_order", release_order)
     monkeypatch.setattr(Transport, "post", post)
+    # A cancelled order may be reinstated.
+    pipeline = Order.pipeline | {"Cancelled": ("Being processed",)}
+    monkeypatch.setattr(Order, "pipeline", pipeline)
     # Made before the histories, since each of these is rolled back.
     ledger.source_type()
     stock = product.stockrecords.get()
