@@ -7,11 +7,10 @@ the whole database; both have to give the same books.
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from decimal import Decimal
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
@@ -24,6 +23,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import cancellation
 from tests import bitsby
+from tests.support.concurrency import failures, run_together
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -36,36 +36,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ROUNDS = 6
 
 
-def at_once(*jobs):
-    """Run the jobs in threads that start together; return what each returned or raised."""
-    barrier = threading.Barrier(len(jobs))
-    results = [None] * len(jobs)
-
-    def run(number, job):
-        try:
-            connections["default"].ensure_connection()
-            barrier.wait(20)
-            results[number] = job()
-        except Exception as error:
-            results[number] = error
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "two transactions wait for each other"
-    return results
-
-
 def remote(invoice, word="paid", payment=None):
     return parsing.parse_invoice(bitsby.invoice_item(invoice, word, payment=payment))
-
-
-def failures(results, *allowed):
-    return [r for r in results if isinstance(r, Exception) and not isinstance(r, allowed)]
 
 
 def booked(order):
@@ -79,7 +51,7 @@ def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, tu
     payment = bitsby.transfer()
     news = remote(invoice, payment=payment)
 
-    results = at_once(*[lambda: settlement.settle(invoice, news)] * 4)
+    results = run_together(*[lambda: settlement.settle(invoice, news)] * 4)
 
     assert failures(results) == []
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
@@ -91,13 +63,13 @@ def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, tu
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
+def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn):
     """Both payments are booked to one source, and exactly one of them is the second."""
     invoices = [invoice_for(order), invoice_for(order, "expired")]
     payments = [bitsby.transfer(), bitsby.transfer()]
     news = [remote(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
 
-    results = at_once(
+    results = run_together(
         lambda: settlement.settle(invoices[0], news[0]),
         lambda: settlement.settle(invoices[1], news[1]),
         lambda: settlement.settle(invoices[1], news[1]),
@@ -113,14 +85,14 @@ def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
+def test_settling_and_cancelling_run_together(order, invoice_for, product, turn):
     """The order ends paid with its stock held, or cancelled with late money; never in between."""
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
     news = remote(invoice, payment=bitsby.transfer())
     words = {invoice.bitsby_id: remote(invoice, "expired")}
 
-    results = at_once(
+    results = run_together(
         lambda: settlement.settle(invoice, news),
         lambda: cancellation.cancel_unpaid_order(order.pk, words),
     )
@@ -142,7 +114,7 @@ def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
     words = {invoice.bitsby_id: remote(invoice, "expired")}
 
-    results = at_once(*[lambda: cancellation.cancel_unpaid_order(order.pk, words)] * 3)
+    results = run_together(*[lambda: cancellation.cancel_unpaid_order(order.pk, words)] * 3)
 
     assert sorted(map(str, results)) == ["False", "False", "True"]
     assert product.stockrecords.get().num_allocated == 1
@@ -152,7 +124,7 @@ def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_clicks_at_once_make_one_live_invoice(order, fake, turn):
     """Whoever loses is told to try again, or gets the same invoice."""
-    results = at_once(*[lambda: start_payment(order)] * 4)
+    results = run_together(*[lambda: start_payment(order)] * 4)
 
     assert failures(results, PaymentInProgress) == []
     live = order.bitsby_invoices.live()
@@ -167,7 +139,7 @@ def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
     fake.invoices = [bitsby.invoice_item(start_payment(order))]
     Order.objects.update(total_incl_tax=Decimal("12.00"))
 
-    results = at_once(*[lambda: start_payment(order)] * 2)
+    results = run_together(*[lambda: start_payment(order)] * 2)
 
     assert failures(results, PaymentInProgress) == []
     assert [row.amount for row in order.bitsby_invoices.live()] == [Decimal("12.00")]
@@ -175,12 +147,12 @@ def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_settling_at_once(order, invoice_for, fake, turn):
+def test_paying_again_and_settling_run_together(order, invoice_for, fake, turn):
     """Late money that arrives while its buyer pays again is booked, and the order is paid."""
     old = invoice_for(order, "expired", ended_at=timezone.now())
     news = remote(old, payment=bitsby.transfer())
 
-    results = at_once(lambda: settlement.settle(old, news), lambda: start_payment(order))
+    results = run_together(lambda: settlement.settle(old, news), lambda: start_payment(order))
 
     assert failures(results, NotPayable, PaymentInProgress) == []
     assert len(booked(order)) == 1
@@ -190,13 +162,13 @@ def test_paying_again_and_settling_at_once(order, invoice_for, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_cancelling_at_once(order, invoice_for, fake, turn):
+def test_paying_again_and_cancelling_run_together(order, invoice_for, fake, turn):
     """A buyer who comes back in the last second has a live invoice, or a cancelled order."""
     ended = timezone.now() - dt.timedelta(hours=2)
     old = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
     words = {old.bitsby_id: remote(old, "expired")}
 
-    results = at_once(
+    results = run_together(
         lambda: start_payment(order), lambda: cancellation.cancel_unpaid_order(order.pk, words)
     )
 
@@ -218,7 +190,7 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
     invoices = [invoice_for(place()), invoice_for(place())]
     news = [remote(row, payment=payment) for row in invoices]
 
-    results = at_once(
+    results = run_together(
         lambda: settlement.settle(invoices[0], news[0]),
         lambda: settlement.settle(invoices[1], news[1]),
     )
@@ -233,7 +205,7 @@ def test_a_strange_payment_seen_twice_at_once_is_one_row(turn):
     """Two passes that see the same unbound payment keep it once."""
     payment = parsing.parse_payment(bitsby.payment_item())
 
-    results = at_once(*[lambda: settlement.record_unbound(payment, reason="unmatched")] * 4)
+    results = run_together(*[lambda: settlement.record_unbound(payment, reason="unmatched")] * 4)
 
     assert failures(results) == []
     assert BitsbyPayment.objects.get().review_reason == "unmatched"
@@ -246,7 +218,7 @@ def test_of_two_passes_one_stands_back(order, invoice, fake):
     others = []
 
     def answer(fields):
-        others.extend(at_once(reconciliation.reconcile, reconciliation.reconcile))
+        others.extend(run_together(reconciliation.reconcile, reconciliation.reconcile))
         return fake_answer(fields)
 
     fake.on("/payments/list", answer)
@@ -264,7 +236,7 @@ def test_passes_that_begin_at_once_settle_once(order, invoice, fake, turn):
     """Four passes in the same moment: the payment is booked once, nobody fails."""
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
 
-    results = at_once(*[reconciliation.reconcile] * 4)
+    results = run_together(*[reconciliation.reconcile] * 4)
 
     assert failures(results) == []
     assert sum(report.booked for report in results) == 1
@@ -277,7 +249,7 @@ def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
     fake.invoices = [bitsby.invoice_item(invoice)]
     GatewayState.ensure_exists()
 
-    results = at_once(*[lambda: invoice_refresh.refresh_if_idle(invoice)] * 4)
+    results = run_together(*[lambda: invoice_refresh.refresh_if_idle(invoice)] * 4)
 
     assert failures(results) == []
     assert results.count(True) == 1
@@ -291,7 +263,7 @@ def test_settling_keeps_no_checkout_waiting(invoice):
 
     def refer(**kwargs):
         # As a checkout's new source does, which the database checks against its type.
-        held.extend(at_once(lambda: list(refer_to_types())))
+        held.extend(run_together(lambda: list(refer_to_types())))
 
     def refer_to_types():
         types = SourceType.objects.select_for_update(no_key=True, nowait=True)

@@ -36,7 +36,7 @@ from tests.staff.test_bind_flow import (
     member,
     takes_bindings,
 )
-from tests.test_translations import COMPLETE, entries, languages
+from tests.support.catalogues import LANGUAGES, each_language, entries, translations
 
 pytestmark = pytest.mark.django_db
 
@@ -61,7 +61,7 @@ def english_sentences(language):
                 yield longest
 
 
-ENGLISH = {language: tuple(english_sentences(language)) for language in COMPLETE}
+ENGLISH = {language: tuple(english_sentences(language)) for language in LANGUAGES}
 
 
 def assert_speaks(language, text, *sources):
@@ -90,7 +90,7 @@ def keeper(db):
     return member("keeper", *MAY_BIND, *looks)
 
 
-@languages
+@each_language
 def test_no_english_would_be_found_missing(language):
     """The search for English has something to look for, and finds it."""
     assert len(ENGLISH[language]) > 150
@@ -101,7 +101,7 @@ def test_no_english_would_be_found_missing(language):
 # Buyers
 
 
-@languages
+@each_language
 @pytest.mark.parametrize(("arrange", "state", "text"), [row[:3] for row in STATES])
 def test_the_orders_page(fake, order, invoice_for, language, arrange, state, text):
     """In each state the buyer reads it in the own language."""
@@ -113,7 +113,7 @@ def test_the_orders_page(fake, order, invoice_for, language, arrange, state, tex
     assert_speaks(language, page, title, "What you ordered")
 
 
-@languages
+@each_language
 def test_the_page_to_wait_on(fake, order, language):
     """While Bitsby is down the buyer reads in the own language that the order is safe."""
     fake.on("/invoices/create", (503, {}, "down"))
@@ -122,7 +122,7 @@ def test_the_page_to_wait_on(fake, order, language):
     assert_speaks(language, page, "Your order is safe, and nothing has been charged.", "Try now")
 
 
-@languages
+@each_language
 def test_the_payment_step_and_the_preview(settings, guest, product, language):
     """The checkout asks and explains in the buyer's language."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "OTHER_METHODS": [("cod", "Nachnahme")]}
@@ -184,17 +184,13 @@ def test_a_time_is_text_whatever_the_format_holds(settings):
     assert time_tag(None) == ""
 
 
-@languages
+@each_language
 def test_what_the_buyer_reads_at_bitsby(order, language):
     """The default description is in the buyer's language; a shop's own is as the shop wrote it."""
     with translation.override(language):
-        assert describe(conf.get(), order) == messages_of(language)["Order {number}"].format(
+        assert describe(conf.get(), order) == translations(language)["Order {number}"].format(
             number=order.number
         )
-
-
-def messages_of(language):
-    return {m.id: m.string for m in entries(language) if not m.context}
 
 
 MAILS = [
@@ -215,7 +211,7 @@ MAILS = [
 ]  # fmt: skip
 
 
-@languages
+@each_language
 @pytest.mark.parametrize(("code", "reason", "source"), MAILS)
 def test_the_mails(place, invoice_for, language, code, reason, source):
     """Subject, text and HTML are in the buyer's language, with amounts as it writes them, and the
@@ -261,7 +257,7 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
 # Staff
 
 
-@languages
+@each_language
 def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper, language):
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
@@ -289,7 +285,7 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
     assert_speaks(language, page, done)
 
 
-@languages
+@each_language
 @pytest.mark.parametrize("way", ["dashboard", "admin"])
 def test_binding(fake, invoice, keeper, language, way):
     """Each step of the binding is in the reader's language, and so is what the log says of it."""
@@ -311,7 +307,7 @@ def test_binding(fake, invoice, keeper, language, way):
     assert_speaks(language, entry)
 
 
-@languages
+@each_language
 def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, language):
     """What the app has noted of an invoice is stored in English and shown in the reader's words."""
     invoice = invoice_for(order, "canceled", failure="replaced by a newer invoice")
@@ -328,7 +324,7 @@ def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, la
     assert flat(keeper.get(detail).content.decode()).count("replaced") == 0
 
 
-@languages
+@each_language
 def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, settings):
     """Amounts of coins can be copied as they stand, in the list and on the page of a payment."""
     settings.USE_THOUSAND_SEPARATOR = True

@@ -1,4 +1,4 @@
-"""Every text has its place in the catalogues, and every catalogue a text for it."""
+"""The catalogues have every text of the code and no other, and each text is marked."""
 
 from __future__ import annotations
 
@@ -12,38 +12,22 @@ from pathlib import Path
 
 import django
 import pytest
-from babel.messages.mofile import read_mo
-from babel.messages.pofile import read_po
 from django.conf import settings as django_settings
 from django.utils import translation
 
 from tests.support import untranslated
+from tests.support.catalogues import (
+    LANGUAGES,
+    PACKAGE,
+    each_language,
+    entries,
+    path_of,
+    read,
+    strings,
+)
 
-PACKAGE = Path(__file__).resolve().parent.parent / "oscar_bitsby"
-COMPLETE = ("de", "es", "ru")
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[a-z]|\{\w*\}|%%")
 RUN = "run: make messages"
-
-languages = pytest.mark.parametrize("language", COMPLETE)
-
-
-def path_of(language, package=PACKAGE):
-    return package / "locale" / language / "LC_MESSAGES" / "django.po"
-
-
-def read(path):
-    """Return a catalogue, written or compiled."""
-    with path.open("rb") as file:
-        return read_mo(file) if path.suffix == ".mo" else read_po(file)
-
-
-def entries(language, package=PACKAGE):
-    """Return what a catalogue holds, without its header."""
-    return [message for message in read(path_of(language, package)) if message.id]
-
-
-def strings(message):
-    return [message.string] if isinstance(message.string, str) else list(message.string)
 
 
 def as_rows(catalogue):
@@ -93,7 +77,7 @@ def updated(tmp_path_factory):
 
 def test_the_complete_languages_are_there():
     """A language that is added or removed is added or removed here, too."""
-    assert tuple(sorted(path.name for path in (PACKAGE / "locale").iterdir())) == COMPLETE
+    assert tuple(sorted(path.name for path in (PACKAGE / "locale").iterdir())) == LANGUAGES
 
 
 # The catalogues and the code
@@ -102,11 +86,11 @@ def test_the_complete_languages_are_there():
 def test_the_catalogues_hold_the_texts_of_the_code(updated):
     """No text of the code is missing, and none is left of code that is gone."""
     copy = updated()
-    for language in COMPLETE:
+    for language in LANGUAGES:
         assert places(entries(language)) == places(entries(language, copy)), RUN
 
 
-@languages
+@each_language
 def test_no_obsolete_text_is_kept(language):
     """The catalogues are not a history of former texts."""
     assert "#~" not in path_of(language).read_text(encoding="utf-8"), RUN
@@ -137,7 +121,7 @@ def test_a_missing_text_is_noticed(updated):
     }
 
 
-@languages
+@each_language
 def test_every_text_is_translated(language):
     """Each has a translation in each plural form, which a person has seen."""
     forms = read(path_of(language)).num_plurals
@@ -147,14 +131,14 @@ def test_every_text_is_translated(language):
         assert len(strings(message)) == (forms if message.pluralizable else 1), message.id
 
 
-@languages
+@each_language
 def test_what_is_compiled_is_what_is_written(language):
     """The .mo files, which a shop reads, say what the .po files say."""
     path = path_of(language)
     assert as_rows(read(path.with_suffix(".mo"))) == as_rows(read(path)), RUN
 
 
-@languages
+@each_language
 def test_placeholders_survive_translation(language):
     """Each plural form has the placeholders of the English text, and no others."""
     for message in entries(language):
@@ -166,7 +150,7 @@ def test_placeholders_survive_translation(language):
             assert len(positional) == sources[-1].count("%s"), (message.id, text)
 
 
-@languages
+@each_language
 def test_translations_begin_and_end_like_the_text(language):
     """Where the English is a sentence or a label, so is the translation."""
     for message in entries(language):
@@ -229,8 +213,8 @@ def test_the_finder_leaves_alone_what_nobody_reads():
         'messages.error(request, f"Order {number} is paid")',
         'raise forms.ValidationError("Choose")',
         'raise PermissionDenied("You may not.")',
-        'return Result(False, "Nothing was booked.")',
-        'return Result(False, _("Bitsby said no: ") + str(error) if a else "It said no")',
+        'return ActionResult(False, "Nothing was booked.")',
+        'return ActionResult(False, _("Bitsby said no: ") + str(error) if a else "It said no")',
         'amount = models.DecimalField("Amount", max_digits=3)',
         'x = forms.CharField(label="Why", help_text="In your words.")',
         'class Meta:\n    verbose_name = "invoice"\n    verbose_name_plural = "Bitsby invoices"',
@@ -241,7 +225,8 @@ def test_the_finder_leaves_alone_what_nobody_reads():
         'entry = {"label": "Money inbox", "url_name": "inbox"}',
         'note = f"Payment {record} accepted"',
         'message += " It can be undone."',
-        'give_up(attempt, "no answer")',
+        'expire_attempt(attempt, "no answer")',
+        'class Status(models.TextChoices):\n    PAID = "paid", "paid"',
         'rows.update(error="could not be sent")',
         'def why():\n    return "the order was deleted"',
         "from django.utils.translation import gettext as _\nTITLE = _('Early')",
@@ -267,9 +252,19 @@ def f(request):
     messages.info(request, _("Paid") % 1)
     if x:
         return "paid"
-    return Result(True, _("Done: %s.") % y)
+    return ActionResult(True, _("Done: %s.") % y)
 """
     assert untranslated.in_python(source) == []
+
+
+def test_names_that_the_finder_knows_exist():
+    """Functions and modules that the finder knows by name are in the package or in Django."""
+    sources = {path.name: path.read_text() for path in PACKAGE.rglob("*.py")}
+    called = set(re.findall(r"(\w+)\(", "".join(sources.values())))
+    # Django's, and not called in the package so far.
+    of_django = {"debug", "add_message", "ValidationError"}
+    assert set(untranslated.SPEAKERS) - called - of_django == set()
+    assert untranslated.FOR_DEVELOPERS - sources.keys() == set()
 
 
 # Which language a reader gets
@@ -337,7 +332,7 @@ def test_counts_have_their_plural(language, number, words):
     assert words in text
 
 
-@languages
+@each_language
 def test_a_catalogue_counts_as_django_does(language):
     """The formulas agree, so that one catalogue serves both."""
     path = Path(django.__file__).parent / f"conf/locale/{language}/LC_MESSAGES/django.mo"
@@ -350,4 +345,4 @@ def test_a_catalogue_counts_as_django_does(language):
 
 def test_the_languages_are_offered_by_django():
     """A shop can offer each of them to its visitors."""
-    assert set(COMPLETE) <= {code for code, _ in django_settings.LANGUAGES}
+    assert set(LANGUAGES) <= {code for code, _ in django_settings.LANGUAGES}
