@@ -27,9 +27,7 @@ def run_together(*jobs):
         thread.start()
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), (
-            "a thread did not finish: two transactions may wait for each other"
-        )
+        assert not thread.is_alive(), "a thread did not finish: a deadlock?"
     return results
 
 

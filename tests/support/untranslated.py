@@ -1,7 +1,8 @@
 """Finds texts for people that are not marked for translation, in templates and in Python.
 
 Every finder returns its findings as ``line: text``. The constants name the places where this
-package has texts for people; texts for developers (checks, settings, errors of the client) are left out.
+package has texts for people. Texts for developers (checks, settings, errors of the client) are left
+out.
 """
 
 from __future__ import annotations
