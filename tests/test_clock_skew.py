@@ -242,7 +242,7 @@ def test_shared_clock_is_the_clock_of_the_database(own_clock, minutes):
 @CLOCKS
 @pytest.mark.parametrize(("seconds", "asks"), [(2, False), (30, True)])
 def test_refresh_interval_holds_across_machines(invoice, fake, own_clock, minutes, seconds, asks):
-    """Ten seconds pass between two refreshes for deliveries, whatever the clocks of the machines."""
+    """Ten seconds pass between two refreshes for deliveries, whatever the machines' clocks."""
     BitsbyInvoice.objects.update(last_refreshed_at=ago(seconds=seconds))
     own_clock(minutes)
 

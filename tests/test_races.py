@@ -67,13 +67,13 @@ def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn)
     """Both payments are booked on one source, and exactly one of them is the second."""
     invoices = [invoice_for(order), invoice_for(order, "expired")]
     payments = [bitsby.transfer(), bitsby.transfer()]
-    answer = [remote(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
+    answers = [remote(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
 
     results = run_together(
-        lambda: settlement.settle(invoices[0], answer[0]),
-        lambda: settlement.settle(invoices[1], answer[1]),
-        lambda: settlement.settle(invoices[1], answer[1]),
-        lambda: settlement.settle(invoices[0], answer[0]),
+        lambda: settlement.settle(invoices[0], answers[0]),
+        lambda: settlement.settle(invoices[1], answers[1]),
+        lambda: settlement.settle(invoices[1], answers[1]),
+        lambda: settlement.settle(invoices[0], answers[0]),
     )
 
     assert failures(results) == []
@@ -188,11 +188,11 @@ def test_payment_answered_for_two_orders_is_booked_once(place, invoice_for, turn
             parsing.parse_payment(bitsby.payment_item(payment)), reason="unmatched"
         )
     invoices = [invoice_for(place()), invoice_for(place())]
-    answer = [remote(row, payment=payment) for row in invoices]
+    answers = [remote(row, payment=payment) for row in invoices]
 
     results = run_together(
-        lambda: settlement.settle(invoices[0], answer[0]),
-        lambda: settlement.settle(invoices[1], answer[1]),
+        lambda: settlement.settle(invoices[0], answers[0]),
+        lambda: settlement.settle(invoices[1], answers[1]),
     )
 
     assert failures(results) == []
@@ -245,7 +245,7 @@ def test_concurrent_runs_settle_once(order, invoice, fake, turn):
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_concurrent_refreshes_take_one_slot(fake, invoice, clock, turn):
-    """Of four opportunistic refreshes at the same moment one asks Bitsby; the others do not wait."""
+    """Of four refreshes at the same moment one asks Bitsby, and the others do not wait."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     GatewayState.ensure_exists()
 

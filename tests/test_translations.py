@@ -31,7 +31,7 @@ RUN = "run: make messages"
 
 
 def as_rows(catalogue):
-    """Return the texts of a catalogue with their translations, in a form that can be compared."""
+    """Return the texts of a catalogue with their translations, for a comparison."""
     rows = {}
     for message in catalogue:
         key = tuple(message.id) if message.pluralizable else message.id
@@ -76,7 +76,7 @@ def updated(tmp_path_factory):
 
 
 def test_the_complete_languages_are_there():
-    """A language that is added or removed is added or removed here, too."""
+    """The folders of ``locale/`` are the languages that the tests know."""
     assert tuple(sorted(path.name for path in (PACKAGE / "locale").iterdir())) == LANGUAGES
 
 
@@ -84,7 +84,7 @@ def test_the_complete_languages_are_there():
 
 
 def test_the_catalogues_hold_the_texts_of_the_code(updated):
-    """No text of the code is missing, and none is left of code that is gone."""
+    """The catalogues have every text of the code and none of removed code."""
     copy = updated()
     for language in LANGUAGES:
         assert places(entries(language)) == places(entries(language, copy)), RUN
@@ -92,7 +92,7 @@ def test_the_catalogues_hold_the_texts_of_the_code(updated):
 
 @each_language
 def test_no_obsolete_text_is_kept(language):
-    """The catalogues are not a history of former texts."""
+    """The catalogues keep no obsolete texts."""
     assert "#~" not in path_of(language).read_text(encoding="utf-8"), RUN
 
 
@@ -123,7 +123,7 @@ def test_a_missing_text_is_noticed(updated):
 
 @each_language
 def test_every_text_is_translated(language):
-    """Each has a translation in each plural form, which a person has seen."""
+    """Each text has a translation in each plural form, and none is fuzzy."""
     forms = read(path_of(language)).num_plurals
     for message in entries(language):
         assert all(text.strip() for text in strings(message)), message.id
@@ -132,8 +132,8 @@ def test_every_text_is_translated(language):
 
 
 @each_language
-def test_what_is_compiled_is_what_is_written(language):
-    """The .mo files, which a shop reads, say what the .po files say."""
+def test_compiled_catalogues_are_current(language):
+    """The .mo files, which Django reads, have the same texts as the .po files."""
     path = path_of(language)
     assert as_rows(read(path.with_suffix(".mo"))) == as_rows(read(path)), RUN
 
@@ -152,7 +152,7 @@ def test_placeholders_survive_translation(language):
 
 @each_language
 def test_translations_begin_and_end_like_the_text(language):
-    """Where the English is a sentence or a label, so is the translation."""
+    """A translation has the colon or full stop of the English text."""
     for message in entries(language):
         source = message.id if isinstance(message.id, str) else message.id[-1]
         for text in strings(message):
@@ -166,7 +166,7 @@ def test_translations_begin_and_end_like_the_text(language):
 
 
 def test_every_text_is_marked():
-    """No template and no module speaks to people past the translators."""
+    """Every text for people in templates and modules is marked for translation."""
     assert untranslated.in_package(PACKAGE) == {}
 
 
@@ -188,12 +188,12 @@ def test_every_text_is_marked():
     ],
 )
 def test_the_finder_sees_a_planted_text_in_a_template(template):
-    """Texts, attributes that are shown, and what is passed to other templates."""
+    """The finder finds texts, visible attributes and arguments of included templates."""
     assert untranslated.in_template("page.html", template)
 
 
-def test_the_finder_leaves_alone_what_nobody_reads():
-    """Marked texts, values, comments, names, classes and scripts."""
+def test_the_finder_ignores_what_is_not_shown():
+    """The finder ignores marked texts, values, comments, names, classes and scripts."""
     template = """
         {% load i18n %}{# A comment #}{% comment %}Another{% endcomment %}
         <p class="lead" id="pay">{% trans "Pay" %} {{ total }} × 2 – Bitsby &amp;</p>
@@ -236,12 +236,12 @@ def test_the_finder_leaves_alone_what_nobody_reads():
     ],
 )
 def test_the_finder_sees_a_planted_text_in_python(line):
-    """Messages, errors, labels, choices, stored notes; and marks that come too early or late."""
+    """The finder finds messages, errors, labels, choices and notes, and marks that cannot work."""
     assert untranslated.in_python(line)
 
 
-def test_the_finder_leaves_alone_what_machines_read():
-    """Marked texts, codes, log lines and keys."""
+def test_the_finder_ignores_what_machines_read():
+    """The finder ignores marked texts, codes, log messages and keys."""
     source = """
 from django.utils.translation import gettext as _, gettext_lazy
 CODES = (("usd", gettext_lazy("Dollar")),)
@@ -275,14 +275,14 @@ def test_names_that_the_finder_knows_exist():
     [("de-at", "Geldeingang"), ("ru-ru", "Входящие платежи"), ("es-mx", "Bandeja de pagos")],
 )
 def test_a_regional_variant_reads_its_language(variant, word):
-    """Catalogues of a language serve its regions."""
+    """A regional variant gets the texts of its language."""
     with translation.override(variant):
         assert translation.gettext("Money inbox") == word
 
 
 @pytest.fixture
 def shop_speaks(settings):
-    """Return a function that gives the shop a language; Django forgets what it had read."""
+    """Return a function that sets the shop's language and clears Django's cache of catalogues."""
     from django.utils.translation import trans_real
 
     def forget():
@@ -299,7 +299,7 @@ def shop_speaks(settings):
 
 @pytest.mark.parametrize("english", ["en", "en-gb"])
 def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
-    """English needs no catalogue: the texts of the code are English, whatever the shop speaks."""
+    """Readers of English get English texts, whatever the shop's language."""
     shop_speaks("ru")
     with translation.override(english):
         assert translation.gettext("Money inbox") == "Money inbox"
@@ -324,7 +324,7 @@ def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
     ],
 )
 def test_counts_have_their_plural(language, number, words):
-    """Each language counts by its own rules."""
+    """Counts have the plural forms of each language."""
     one = "We try again in %(seconds)s second; you need not do anything."
     many = "We try again in %(seconds)s seconds; you need not do anything."
     with translation.override(language):
@@ -334,7 +334,7 @@ def test_counts_have_their_plural(language, number, words):
 
 @each_language
 def test_a_catalogue_counts_as_django_does(language):
-    """The formulas agree, so that one catalogue serves both."""
+    """A catalogue has the same plural formula as Django's."""
     path = Path(django.__file__).parent / f"conf/locale/{language}/LC_MESSAGES/django.mo"
     with path.open("rb") as file:
         header = GNUTranslations(file).info()["plural-forms"]
@@ -344,5 +344,5 @@ def test_a_catalogue_counts_as_django_does(language):
 
 
 def test_the_languages_are_offered_by_django():
-    """A shop can offer each of them to its visitors."""
+    """Django knows each of our languages."""
     assert set(LANGUAGES) <= {code for code, _ in django_settings.LANGUAGES}
