@@ -176,9 +176,7 @@ def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
     turns = int(took / INTERVAL) + 1
     with capsys.disabled():
         print(f"\nflood: {sum(answers.values()) / took:.0f} requests a second: {answers}")
-        print(
-            f"  {len(requests)} API requests, of them {len(refreshes)} refreshes, in {took:.1f} seconds"
-        )
+        print(f"  {len(requests)} API requests ({len(refreshes)} refreshes) in {took:.1f} seconds")
         print(f"  {WebhookDelivery.objects.count()} rows; tries of buyers: {found['tries']}")
         for name in pages:
             print(f"  page {name}: {busy[name] / idle[name]:.1f} times as long as when idle")
