@@ -144,7 +144,7 @@ def simulator(settings, real_time):
 
 
 @pytest.fixture
-def paid(order, simulator):
+def paid_invoice(order, simulator):
     """An invoice that was paid at the simulator."""
     invoice = start_payment(order)
     simulator.control("pay", {"invoiceId": str(invoice.bitsby_id)})
@@ -176,7 +176,7 @@ def test_machines_with_different_clocks_keep_the_limit_together(simulator):
 
 
 @pytest.mark.parametrize("clocks", [(9, -9), (-9, 9)], ids=["first-ahead", "first-behind"])
-def test_second_run_is_skipped_whatever_its_clock(paid, simulator, clocks):
+def test_second_run_is_skipped_whatever_its_clock(paid_invoice, simulator, clocks):
     """While one machine reconciles, another one skips its run; afterwards it reconciles."""
     with machines(simulator.url, *clocks) as (first, second):
         first.send("hold")
@@ -194,7 +194,7 @@ def test_second_run_is_skipped_whatever_its_clock(paid, simulator, clocks):
     assert Transaction.objects.count() == 1
 
 
-def test_machines_that_settle_at_once_book_once(paid, order, simulator):
+def test_machines_that_settle_at_once_book_once(paid_invoice, order, simulator):
     """Two runs and two refreshes of one invoice at the same moment make one transaction."""
     with machines(simulator.url, -9, 9, -4, 4) as found:
         for one, command in zip(found, ["run", "refresh", "run", "refresh"], strict=True):
@@ -212,7 +212,7 @@ def test_machines_that_settle_at_once_book_once(paid, order, simulator):
 
 
 @pytest.fixture
-def own_clock(monkeypatch):
+def move_own_clock(monkeypatch):
     """Return a function that moves this machine's clock and not the database's."""
     now, seconds = timezone.now, time.time
 
@@ -233,18 +233,20 @@ CLOCKS = pytest.mark.parametrize("minutes", [-9, 0, 9])
 
 
 @CLOCKS
-def test_shared_clock_is_the_clock_of_the_database(own_clock, minutes):
+def test_shared_clock_is_the_clock_of_the_database(move_own_clock, minutes):
     """A machine with a wrong clock stores the database's time."""
-    own_clock(minutes)
+    move_own_clock(minutes)
     assert abs(db_now() - database_now()) < dt.timedelta(seconds=5)
 
 
 @CLOCKS
 @pytest.mark.parametrize(("seconds", "asks"), [(2, False), (30, True)])
-def test_refresh_interval_holds_across_machines(invoice, fake, own_clock, minutes, seconds, asks):
+def test_refresh_interval_holds_across_machines(
+    invoice, fake, move_own_clock, minutes, seconds, asks
+):
     """Ten seconds pass between two refreshes for deliveries, whatever the machines' clocks."""
     BitsbyInvoice.objects.update(last_refreshed_at=ago(seconds=seconds))
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     assert invoice_refresh.refresh_for_delivery(invoice) is asks
     assert bool(fake.requests) is asks
@@ -253,11 +255,11 @@ def test_refresh_interval_holds_across_machines(invoice, fake, own_clock, minute
 @CLOCKS
 @pytest.mark.parametrize(("seconds", "kept"), [(2, 0), (30, 1)])
 def test_flood_over_machines_stores_one_delivery(
-    invoice, fake, client, own_clock, minutes, seconds, kept
+    invoice, fake, client, move_own_clock, minutes, seconds, kept
 ):
     """Whether a delivery is stored does not depend on the clock of the machine that receives it."""
     BitsbyInvoice.objects.update(last_delivery_stored_at=ago(seconds=seconds))
-    own_clock(minutes)
+    move_own_clock(minutes)
     body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}})
     client.post(reverse("oscar_bitsby:webhook"), body, content_type="application/json")
 
@@ -267,11 +269,11 @@ def test_flood_over_machines_stores_one_delivery(
 @CLOCKS
 @pytest.mark.parametrize(("seconds", "is_expired"), [(2, False), (60, True)])
 def test_attempt_of_another_machine_expires_in_its_time(
-    order, invoice_for, fake, own_clock, minutes, seconds, is_expired
+    order, invoice_for, fake, move_own_clock, minutes, seconds, is_expired
 ):
     """Neither a run nor a second click expires an attempt that another machine has just begun."""
     attempt = invoice_for(order, "creating", bitsby_id=None, created_at=ago(seconds=seconds))
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     reconciliation.reconcile()
     attempt.refresh_from_db()
@@ -282,9 +284,9 @@ def test_attempt_of_another_machine_expires_in_its_time(
 
 
 @CLOCKS
-def test_attempt_has_the_time_of_the_database(order, fake, own_clock, minutes):
+def test_attempt_has_the_time_of_the_database(order, fake, move_own_clock, minutes):
     """The attempt that is committed before the request has the database's time."""
-    own_clock(minutes)
+    move_own_clock(minutes)
     off = []
 
     def answer(fields):
@@ -300,25 +302,25 @@ def test_attempt_has_the_time_of_the_database(order, fake, own_clock, minutes):
 @CLOCKS
 @pytest.mark.parametrize(("passed", "status"), [(58, "Pending"), (62, "Cancelled")])
 def test_order_is_cancelled_in_its_time(
-    order, invoice_for, fake, own_clock, minutes, passed, status
+    order, invoice_for, fake, move_own_clock, minutes, passed, status
 ):
     """A machine with a wrong clock cancels an order neither early nor late."""
     ended = ago(minutes=passed)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
     fake.invoices = [bitsby.invoice_item(invoice, "expired")]
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     reconciliation.reconcile()
     assert Order.objects.get().status == status
 
 
 @CLOCKS
-def test_machines_share_one_full_sync_a_day(invoice, fake, own_clock, minutes):
+def test_machines_share_one_full_sync_a_day(invoice, fake, move_own_clock, minutes):
     """A machine whose clock is behind accepts the full sync of another one."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(last_full_sync_at=ago(minutes=1))
     BitsbyInvoice.objects.update(created_at=ago(days=20), expires_at=ago(days=-1))
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     reconciliation.reconcile()
     (asked,) = fake.asked("/payments/list")

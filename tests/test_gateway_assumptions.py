@@ -46,14 +46,14 @@ def deliver(invoice, payload, *, encode=str.encode, content_type="application/js
 
 
 @pytest.fixture
-def paid(invoice, fake):
-    """An invoice that Bitsby calls paid."""
+def paid_invoice(invoice, fake):
+    """An invoice that Bitsby calls paid_invoice."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     return invoice
 
 
 @pytest.fixture
-def at_two(monkeypatch):
+def at_2_utc(monkeypatch):
     """The clock at 2:00 UTC, when it is still the day before in America."""
     now = dt.datetime(2026, 3, 10, 2, tzinfo=dt.timezone.utc)
     monkeypatch.setattr(timezone, "now", lambda: now)
@@ -61,7 +61,7 @@ def at_two(monkeypatch):
 
 
 @pytest.fixture
-def at_eleven(monkeypatch):
+def at_23_utc(monkeypatch):
     """The clock at 23:00 UTC, when it is already the next day in Asia."""
     now = dt.datetime(2026, 3, 10, 23, tzinfo=dt.timezone.utc)
     monkeypatch.setattr(timezone, "now", lambda: now)
@@ -83,16 +83,16 @@ def at_eleven(monkeypatch):
         "",
     ],
 )
-def test_a_delivery_counts_whatever_its_content_type(order, paid, payload, content_type):
+def test_a_delivery_counts_whatever_its_content_type(order, paid_invoice, payload, content_type):
     """A delivery's body is read as JSON whatever its content type."""
-    assert deliver(paid, payload, content_type=content_type).status_code == 200
+    assert deliver(paid_invoice, payload, content_type=content_type).status_code == 200
     assert status_of(order) == "Being processed"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_a_delivery_counts_in_every_encoding_of_json(order, paid, payload, encoding):
+def test_a_delivery_counts_in_every_encoding_of_json(order, paid_invoice, payload, encoding):
     """A delivery may have any encoding of JSON, with a byte order mark or without."""
-    answer = deliver(paid, payload, encode=lambda text: text.encode(encoding))
+    answer = deliver(paid_invoice, payload, encode=lambda text: text.encode(encoding))
 
     assert answer.status_code == 200
     assert status_of(order) == "Being processed"
@@ -108,9 +108,9 @@ def test_a_delivery_counts_in_every_encoding_of_json(order, paid, payload, encod
         {"HTTP_X_FORWARDED_FOR": "10.0.0.1, rubbish", "HTTP_AUTHORIZATION": "Token other"},
     ],
 )
-def test_a_delivery_counts_from_everywhere(order, paid, payload, extra):
+def test_a_delivery_counts_from_everywhere(order, paid_invoice, payload, extra):
     """The sender of a delivery makes no difference: the API is asked."""
-    assert deliver(paid, payload, **extra).status_code == 200
+    assert deliver(paid_invoice, payload, **extra).status_code == 200
     assert status_of(order) == "Being processed"
 
 
@@ -170,7 +170,7 @@ def find_paid(order, invoice_for, fake, zone, now):
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=repr)
-@pytest.mark.parametrize("hour", ["at_two", "at_eleven"])
+@pytest.mark.parametrize("hour", ["at_2_utc", "at_23_utc"])
 def test_a_payment_is_found_whatever_the_days_mean(request, order, invoice_for, fake, zone, hour):
     """A payment is found whatever the time zone of the filter, with or without its last day."""
     now = request.getfixturevalue(hour)
@@ -206,7 +206,7 @@ def test_a_blocked_account_is_told_and_the_next_click_works(order, fake, caplog,
     assert facade.start_payment(order).status == InvoiceStatus.UNPAID
 
 
-def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid, fake):
+def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid_invoice, fake):
     """An unknown refusal ends the run without a retry, and the next run finds the payment."""
     fake.payments = [bitsby.payment_item(fake.invoices[0]["payment"], fake.invoices[0])]
     fake.on("/payments/list", bitsby.error("Slow down"))
@@ -223,20 +223,22 @@ def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid
 # Payments
 
 
-def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(order, paid, fake, move_time):
+def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(
+    order, paid_invoice, fake, move_time
+):
     """A booked payment that Bitsby no longer lists stays booked: staff decide what to do."""
-    refresh(paid)
-    fake.invoices = [bitsby.invoice_item(paid, "unpaid")]
+    refresh(paid_invoice)
+    fake.invoices = [bitsby.invoice_item(paid_invoice, "unpaid")]
 
     for _ in range(2):
         reconciliation.reconcile()
-        refresh(paid)
+        refresh(paid_invoice)
         move_time(hours=26)
 
     assert status_of(order) == "Being processed"
     assert Transaction.objects.count() == 1
-    paid.refresh_from_db()
-    assert paid.status == InvoiceStatus.PAID
+    paid_invoice.refresh_from_db()
+    assert paid_invoice.status == InvoiceStatus.PAID
 
 
 def test_an_amount_that_fits_exactly_is_not_bound_by_us(order, invoice, fake):

@@ -48,7 +48,7 @@ def run(monkeypatch):
 
 
 @pytest.fixture
-def taken():
+def taken_port():
     """A port on which another program listens."""
     with socket.socket() as other_program:
         other_program.bind(("127.0.0.1", 0))
@@ -156,16 +156,16 @@ def test_sandbox_stops_when_one_process_dies(env):
         assert not [name for name, pid in children.items() if alive(pid)]
 
 
-def test_a_taken_default_port_is_replaced_by_the_next_free_one(run, taken, capsys):
+def test_a_taken_default_port_is_replaced_by_the_next_free_one(run, taken_port, capsys):
     """When another program uses the default port, the sandbox takes the next one and says so."""
-    assert run.pick_port("SHOP_PORT", taken, {}) > taken
-    assert f"Port {taken} is taken" in capsys.readouterr().out
+    assert run.pick_port("SHOP_PORT", taken_port, {}) > taken_port
+    assert f"Port {taken_port} is taken" in capsys.readouterr().out
 
 
-def test_a_requested_port_is_used_or_refused(run, taken):
+def test_a_requested_port_is_used_or_refused(run, taken_port):
     """A port from the environment is used, or the sandbox stops with an error."""
     with pytest.raises(run.SandboxError, match="is taken"):
-        run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": str(taken)})
+        run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": str(taken_port)})
     with pytest.raises(run.SandboxError, match="is no port"):
         run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": "http"})
 

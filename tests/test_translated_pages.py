@@ -347,7 +347,7 @@ def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, setting
 
 
 @pytest.fixture
-def of_unknown_worth(fake, invoice):
+def payment_without_rate(fake, invoice):
     """A payment in a coin for which no rate was locked."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
     return arrive(fake, invoice, "0.00500000", wallet=ether)
@@ -366,14 +366,14 @@ def of_unknown_worth(fake, invoice):
     ],
 )
 def test_fiat_value_is_typed_with_a_comma_or_a_point(
-    settings, of_unknown_worth, keeper, language, grouping, typed, fiat_value
+    settings, payment_without_rate, keeper, language, grouping, typed, fiat_value
 ):
     """A fiat value may be typed with a comma or a point, whatever the language of the page."""
     settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "fiat_value": typed})
-    of_unknown_worth.refresh_from_db()
-    assert of_unknown_worth.fiat_value == Decimal(fiat_value)
+    keeper.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
+    payment_without_rate.refresh_from_db()
+    assert payment_without_rate.fiat_value == Decimal(fiat_value)
 
 
 @pytest.mark.parametrize("grouping", [False, True])
@@ -382,15 +382,15 @@ def test_fiat_value_is_typed_with_a_comma_or_a_point(
     "typed", ["1.234", "1,234", "1.234,50", "1,234.50", "1'234", "10.505", "-5"]
 )
 def test_ambiguous_fiat_value_is_refused(
-    settings, of_unknown_worth, keeper, language, grouping, typed
+    settings, payment_without_rate, keeper, language, grouping, typed
 ):
     """An ambiguous fiat value is refused, and nothing is booked."""
     settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    page = keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "fiat_value": typed})
+    page = keeper.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
     assert page.status_code == 200
-    of_unknown_worth.refresh_from_db()
-    assert (of_unknown_worth.fiat_value, of_unknown_worth.booked_at) == (None, None)
+    payment_without_rate.refresh_from_db()
+    assert (payment_without_rate.fiat_value, payment_without_rate.booked_at) == (None, None)
 
 
 def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):

@@ -51,7 +51,7 @@ def places(messages):
 
 
 @pytest.fixture(scope="module")
-def updated(tmp_path_factory):
+def update_catalogues(tmp_path_factory):
     """Return a function that runs ``make messages`` on a copy of the package."""
     if shutil.which("xgettext") is None or shutil.which("msgmerge") is None:
         pytest.skip("GNU gettext is not installed")
@@ -83,9 +83,9 @@ def test_the_complete_languages_are_there():
 # The catalogues and the code
 
 
-def test_the_catalogues_hold_the_texts_of_the_code(updated):
+def test_the_catalogues_hold_the_texts_of_the_code(update_catalogues):
     """The catalogues have every text of the code and none of removed code."""
-    copy = updated()
+    copy = update_catalogues()
     for language in LANGUAGES:
         assert places(entries(language)) == places(entries(language, copy)), RUN
 
@@ -96,7 +96,7 @@ def test_no_obsolete_text_is_kept(language):
     assert "#~" not in path_of(language).read_text(encoding="utf-8"), RUN
 
 
-def test_a_missing_text_is_noticed(updated):
+def test_a_missing_text_is_noticed(update_catalogues):
     """Texts of modules and of templates get into the catalogues, with plurals and contexts."""
     python = (
         'from django.utils.translation import gettext_lazy as _, ngettext\n_("one!")\n'
@@ -108,7 +108,7 @@ def test_a_missing_text_is_noticed(updated):
         "six {{ a }}{% endblocktrans %}</p>{% blocktrans count n=n %}seven{% plural %}sevens"
         '{% endblocktrans %}{% include "x.html" with label=_("eight!") %}'
     )
-    new = places(entries("de", updated(module_py=python, page_html=template)))
+    new = places(entries("de", update_catalogues(module_py=python, page_html=template)))
     assert {text for text in new if text not in places(entries("de"))} == {
         ("one!", None),
         (("%d two", "%d twos"), None),
@@ -271,17 +271,17 @@ def test_names_that_the_finder_knows_exist():
 
 
 @pytest.mark.parametrize(
-    ("variant", "word"),
+    ("variant", "translated"),
     [("de-at", "Geldeingang"), ("ru-ru", "Входящие платежи"), ("es-mx", "Bandeja de pagos")],
 )
-def test_a_regional_variant_reads_its_language(variant, word):
+def test_a_regional_variant_reads_its_language(variant, translated):
     """A regional variant gets the texts of its language."""
     with translation.override(variant):
-        assert translation.gettext("Money inbox") == word
+        assert translation.gettext("Money inbox") == translated
 
 
 @pytest.fixture
-def shop_speaks(settings):
+def set_shop_language(settings):
     """Return a function that sets the shop's language and clears Django's cache of catalogues."""
     from django.utils.translation import trans_real
 
@@ -298,9 +298,9 @@ def shop_speaks(settings):
 
 
 @pytest.mark.parametrize("english", ["en", "en-gb"])
-def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
+def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, english):
     """Readers of English get English texts, whatever the shop's language."""
-    shop_speaks("ru")
+    set_shop_language("ru")
     with translation.override(english):
         assert translation.gettext("Money inbox") == "Money inbox"
     with translation.override("ja"):
@@ -308,7 +308,7 @@ def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
 
 
 @pytest.mark.parametrize(
-    ("language", "number", "words"),
+    ("language", "number", "part"),
     [
         ("ru", 1, "через 1 секунду;"),
         ("ru", 3, "через 3 секунды;"),
@@ -323,13 +323,13 @@ def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
         ("en", 3, "in 3 seconds;"),
     ],
 )
-def test_counts_have_their_plural(language, number, words):
+def test_counts_have_their_plural(language, number, part):
     """Counts have the plural forms of each language."""
     one = "We try again in %(seconds)s second; you need not do anything."
     many = "We try again in %(seconds)s seconds; you need not do anything."
     with translation.override(language):
         text = translation.ngettext(one, many, number) % {"seconds": number}
-    assert words in text
+    assert part in text
 
 
 @each_language

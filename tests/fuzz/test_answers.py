@@ -54,7 +54,7 @@ class Unexpected(logging.Handler):
 
 
 @pytest.fixture
-def unexpected():
+def unexpected_errors():
     logger, handler = logging.getLogger("oscar_bitsby"), Unexpected()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -90,7 +90,9 @@ class Row:
         self.created_at, self.expires_at, self.amount, self.currency = now, now, "10.00", "USD"
 
 
-def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpected, capsys):
+def test_the_client_raises_nothing_but_its_own_errors(
+    monkeypatch, clock, unexpected_errors, capsys
+):
     """Every method returns or raises a ``GatewayError`` without the key, whatever the answer."""
     answers = Answers(SEED)
     truth = Bitsby(answers, [Row(), Row()], "paid")
@@ -123,7 +125,7 @@ def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpe
     with capsys.disabled():
         print(f"\n{meter}\n  {len(gateway.asked)} answers")
     meter.assert_bounded()
-    assert unexpected == []
+    assert unexpected_errors == []
 
 
 def state_of(order):
@@ -196,7 +198,7 @@ def entry_points(db, place, invoice_for):
         yield EntryPoints(shop, invoice_for(place()), place("20.00"), user)
 
 
-def run(entry_points, monkeypatch, unexpected, meter, number, foreign):
+def run(entry_points, monkeypatch, unexpected_errors, meter, number, foreign):
     """Use random entry points with corrupted answers, and roll back each one."""
     answers = Answers(SEED + foreign, foreign)
     truth = Bitsby(answers, [entry_points.invoice, BitsbyInvoice()], "unpaid")
@@ -230,22 +232,22 @@ def run(entry_points, monkeypatch, unexpected, meter, number, foreign):
             for amount in Transaction.objects.values_list("amount", flat=True):
                 if not 0 <= amount < 10**10:
                     meter.wrong.append((count, name, "an absurd amount", amount))
-        if unexpected:
-            meter.wrong += [(count, name, one, truth.remote[-1][:300]) for one in unexpected]
-            unexpected.clear()
+        if unexpected_errors:
+            meter.wrong += [(count, name, one, truth.remote[-1][:300]) for one in unexpected_errors]
+            unexpected_errors.clear()
     meter.memory()
     return gateway
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["own project", "another project"])
 def test_rubbish_ends_in_no_error_page_and_touches_no_order(
-    entry_points, monkeypatch, unexpected, clock, capsys, foreign
+    entry_points, monkeypatch, unexpected_errors, clock, capsys, foreign
 ):
     """Pages, webhook, runs and staff actions answer as promised; an order changes only when an
     answer about its own invoice and project says paid."""
     meter = Meter(f"answers{' from another project' if foreign else ''} into the shop")
 
-    gateway = run(entry_points, monkeypatch, unexpected, meter, ANSWERS // 4, foreign)
+    gateway = run(entry_points, monkeypatch, unexpected_errors, meter, ANSWERS // 4, foreign)
 
     with capsys.disabled():
         print(f"\n{meter}\n  {len(gateway.asked)} answers")
@@ -253,7 +255,7 @@ def test_rubbish_ends_in_no_error_page_and_touches_no_order(
 
 
 @pytest.mark.django_db
-def test_some_corrupted_answers_still_settle(entry_points, monkeypatch, unexpected, clock):
+def test_some_corrupted_answers_still_settle(entry_points, monkeypatch, unexpected_errors, clock):
     """Some corrupted answers are valid enough to settle, so that the test above is not empty."""
     answers, settled = Answers(SEED + 7), 0
     truth = Bitsby(answers, [entry_points.invoice], "paid")
@@ -328,7 +330,7 @@ def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock
 
 
 @pytest.mark.django_db
-def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unexpected):
+def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unexpected_errors):
     """A page with ten times the requested number of payments is imported at a bounded cost."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
@@ -336,7 +338,7 @@ def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unex
         payment_sync.sync_first_page(lists.api, timezone.now())
     assert BitsbyPayment.objects.count() == 500
     meter.assert_bounded()
-    assert unexpected == []
+    assert unexpected_errors == []
 
 
 # The other project
