@@ -19,6 +19,7 @@ from tests.support import untranslated
 from tests.support.catalogues import (
     LANGUAGES,
     PACKAGE,
+    collisions,
     each_language,
     entries,
     path_of,
@@ -265,6 +266,12 @@ def test_names_that_the_finder_knows_exist():
     of_django = {"debug", "add_message", "ValidationError"}
     assert set(untranslated.SPEAKERS) - called - of_django == set()
     assert untranslated.FOR_DEVELOPERS - sources.keys() == set()
+
+
+@each_language
+def test_no_text_is_overridden_by_another_catalogue(language):
+    """A text that Django or Oscar translates otherwise has a context, so that ours is shown."""
+    assert collisions(language) == set()
 
 
 # Which language a reader gets
