@@ -1,4 +1,4 @@
-"""What Bitsby answers in unit tests: bodies of the documented shape, and a scripted far side."""
+"""Builders of the API's documented bodies, and a fake of the API for unit tests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ TRON = "47aa71e2-07a0-482e-9172-7114d7376ba0"
 
 
 def new_id():
+    """Return a new id of an invoice, payment or project."""
     return uuid.uuid4()
 
 
 def written(moment):
+    """Return a moment in the API's format."""
     return moment.astimezone(dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def wallet(**values):
+    """Return the wallet of a payment; ``values`` replace the defaults, in all builders."""
     return {
         "id": TRON,
         "name": "usdt-tron",
@@ -36,7 +39,7 @@ def wallet(**values):
 
 
 def reserved(amount):
-    """Two wallets with what is reserved there for an amount in dollars."""
+    """Return an invoice's two wallets, with the coins reserved for an amount in dollars."""
     bitcoin = {
         "id": "dee35e92-a2e2-4b12-be8c-e5505c62f1d6",
         "name": "btc",
@@ -49,7 +52,7 @@ def reserved(amount):
 
 
 def created(amount="10.00", **values):
-    """The data of a successful ``invoices/create``."""
+    """Return the data of a successful ``invoices/create``."""
     uid = new_id().hex[:12]
     now = timezone.now()
     return {
@@ -63,6 +66,7 @@ def created(amount="10.00", **values):
 
 
 def transfer(amount="10.00000000", **values):
+    """Return a payment, as ``invoices/list`` and webhook deliveries have it."""
     return {
         "id": str(new_id()),
         "amount": amount,
@@ -72,7 +76,11 @@ def transfer(amount="10.00000000", **values):
 
 
 def invoice_item(invoice, status="unpaid", payment=None, **values):
-    """An item of ``invoices/list`` about one of our invoices."""
+    """Return the item of ``invoices/list`` about an invoice of ours.
+
+    Args:
+        payment: the bound payment, made by ``transfer``.
+    """
     item = {
         "id": str(invoice.bitsby_id),
         "uid": invoice.uid,
@@ -92,7 +100,12 @@ def invoice_item(invoice, status="unpaid", payment=None, **values):
 
 
 def payment_item(payment=None, invoice=None, **values):
-    """An item of ``payments/list``; ``invoice`` is an item of ``invoices/list``."""
+    """Return an item of ``payments/list``.
+
+    Args:
+        payment: made by ``transfer``; a new one by default.
+        invoice: the invoice that it is bound to, made by ``invoice_item``; none by default.
+    """
     item = {**(payment or transfer()), "wallet": wallet()}
     if invoice is not None:
         item["invoice"] = {k: v for k, v in invoice.items() if k not in ("payment", "wallet")}
@@ -100,15 +113,17 @@ def payment_item(payment=None, invoice=None, **values):
 
 
 def success(data):
+    """Return the body of a successful answer."""
     return {"result": "success", "data": data}
 
 
 def error(text):
+    """Return the body of an error."""
     return {"result": "error", "data": text}
 
 
 def fields_of(request):
-    """Return the fields of a multipart form."""
+    """Return the fields of a request's multipart form."""
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     parts = BytesParser().parsebytes(head + request.body).get_payload()
     name = re.compile('name="([^"]+)"')
@@ -119,7 +134,13 @@ def fields_of(request):
 
 
 class FakeBitsby:
-    """Answers each endpoint from a script, and notes what was asked."""
+    """A fake of the API: answers with its lists of items, and keeps the requests.
+
+    Attributes:
+        invoices: the items of ``invoices/list``.
+        payments: the items of ``payments/list``.
+        requests: pairs of the path and the fields.
+    """
 
     def __init__(self, responses):
         self.responses = responses
@@ -131,7 +152,10 @@ class FakeBitsby:
             self.on(path, getattr(self, path.strip("/").replace("/", "_")))
 
     def on(self, path, answer):
-        """Answer requests to ``path`` with a body, or with what a function of its fields says."""
+        """Answer requests to ``path`` with a body, or with the result of a function of the fields.
+
+        The result may be a body, an exception to raise, or a status, headers and text.
+        """
 
         def callback(request):
             fields = fields_of(request)
@@ -147,6 +171,7 @@ class FakeBitsby:
         self.responses.add_callback("POST", URL + path, callback)
 
     def asked(self, path):
+        """Return the fields of every request to ``path``."""
         return [fields for asked, fields in self.requests if asked == path]
 
     def invoices_list(self, fields):

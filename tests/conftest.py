@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a shop with goods, orders waiting for payment, and a Bitsby to ask."""
+"""Fixtures for all tests: products, orders, invoices, clocks, and a fake of Bitsby's API."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def moved_by():
 
 
 class MovedClock:
-    """Time for the throttle: it stands still but for sleeping, which takes none, and ``move_time``.
+    """The clock of the rate limit: only sleeping and ``move_time`` move it, and both are instant.
 
-    A clock that went on by itself would free a slot in the middle of a test on a slow machine.
+    A real clock would free a slot in the middle of a test on a slow machine.
     """
 
     def __init__(self):
@@ -53,7 +53,7 @@ class MovedClock:
 
 @pytest.fixture(autouse=True)
 def clock(request, monkeypatch):
-    """Wait for nothing; tests of real waiting ask for ``real_time``."""
+    """Replace waiting by a moved clock; tests that really wait use ``real_time``."""
     if "real_time" in request.fixturenames:
         return None
     clock = MovedClock()
@@ -67,15 +67,15 @@ def clock(request, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_language_stays():
-    """Let no test go on in the language of the last request of the one before."""
+def reset_language():
+    """Reset the language that the last request of a test has activated."""
     yield
     translation.deactivate()
 
 
 @pytest.fixture
 def real_time():
-    """Let the throttle use real clocks and real sleep."""
+    """Let the rate limit use the real clock and really sleep."""
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def move_time(monkeypatch):
 
 @pytest.fixture
 def stop_time(monkeypatch):
-    """Return a function that stops the shop's clock and the database's at a moment."""
+    """Return a function that stops the clocks of the shop and of the database at a moment."""
 
     def stop(moment):
         monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
@@ -104,10 +104,10 @@ def stop_time(monkeypatch):
 
 @pytest.fixture
 def interruptible():
-    """Let processes that the test starts be ended by SIGINT.
+    """Let SIGINT stop processes that the test starts.
 
-    Those of a shell without job control inherit that it is ignored when the tests run in the
-    background.
+    Tests that run in the background of a shell without job control ignore it, and their child
+    processes would inherit that.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -116,14 +116,14 @@ def interruptible():
 
 @pytest.fixture
 def responses():
-    """Fake HTTP; a request that was not expected fails."""
+    """Replace HTTP; an unexpected request fails."""
     with responses_library.RequestsMock(assert_all_requests_are_fired=False) as mock:
         yield mock
 
 
 @pytest.fixture
 def payload():
-    """Return a function that reads one of the example bodies."""
+    """Return a function that reads a body from ``payloads/``."""
 
     def read(name):
         return json.loads((Path(__file__).parent / "payloads" / f"{name}.json").read_text())
@@ -133,12 +133,13 @@ def payload():
 
 @pytest.fixture
 def fake(responses):
-    """A Bitsby behind ``responses``, scripted by the test."""
+    """A fake of Bitsby's API, whose answers the test sets."""
     return bitsby.FakeBitsby(responses)
 
 
 @pytest.fixture
 def country(db):
+    """A country that the shop ships to."""
     return Country.objects.get_or_create(
         iso_3166_1_a2="DE",
         defaults={"iso_3166_1_a3": "DEU", "printable_name": "Germany", "is_shipping_country": True},
@@ -155,7 +156,7 @@ def product(db):
 
 @pytest.fixture
 def place(db, product):
-    """Return a function that places a pending order of a given total, as the checkout does."""
+    """Return a function that places an order of a given total, as the checkout does."""
 
     def order_for(total="10.00", currency="USD", user=None, status="Pending"):
         basket = factories.create_basket(empty=True)
@@ -184,12 +185,13 @@ def place(db, product):
 
 @pytest.fixture
 def order(place):
+    """A pending order of 10 dollars."""
     return place()
 
 
 @pytest.fixture
 def invoice_for(db):
-    """Return a function that stores an invoice as the facade does after Bitsby's answer."""
+    """Return a function that stores an invoice, as the facade does after Bitsby's answer."""
 
     def make(order, status=InvoiceStatus.UNPAID, **values):
         now = timezone.now()
@@ -217,10 +219,11 @@ def invoice_for(db):
 
 @pytest.fixture
 def invoice(order, invoice_for):
+    """The unpaid invoice of ``order``."""
     return invoice_for(order)
 
 
 @pytest.fixture
 def guest(country):
-    """A browser of a guest."""
+    """A guest's browser."""
     return Client()

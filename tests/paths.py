@@ -1,4 +1,4 @@
-"""Where the project's files are, for tests that read them."""
+"""The project's folders, for tests that read files."""
 
 from __future__ import annotations
 

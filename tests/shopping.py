@@ -1,4 +1,4 @@
-"""The steps that a buyer takes through Oscar's checkout, with Django's test client."""
+"""The steps of a buyer through Oscar's checkout, with Django's test client."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ADDRESS = {
 
 
 def fill_basket(client, product, quantity=1):
+    """Add a product to the basket."""
     return client.post(
         reverse("basket:add", kwargs={"pk": product.pk}), {"quantity": quantity, "action": "add"}
     )
 
 
 def go_to_payment(client, product, quantity=1):
-    """Go as far as the payment step, as a guest or as whoever is logged in."""
+    """Go to the payment step, as a guest or as the user who is logged in."""
     fill_basket(client, product, quantity)
     if "_auth_user_id" not in client.session:
         client.post(
@@ -32,6 +33,7 @@ def go_to_payment(client, product, quantity=1):
 
 
 def go_to_preview(client, product, method="bitsby"):
+    """Go to the preview, with a payment method chosen where the checkout asks for it."""
     go_to_payment(client, product)
     response = client.get(reverse("checkout:payment-method"))
     if response.status_code == 200:
@@ -40,11 +42,12 @@ def go_to_preview(client, product, method="bitsby"):
 
 
 def place_order(client):
+    """Click "place order" on the preview."""
     return client.post(reverse("checkout:preview"), {"action": "place_order"})
 
 
 def buy(client, product):
-    """Place an order and follow our own redirects up to the one that leaves the shop."""
+    """Place an order and follow redirects up to the one that leaves the shop."""
     go_to_preview(client, product)
     response = place_order(client)
     while response.status_code in (302, 303) and response["Location"].startswith("/"):

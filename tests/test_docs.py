@@ -1,4 +1,4 @@
-"""The documentation says what the code does."""
+"""The documentation agrees with the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def documented_settings():
 
 
 def documented_options(command):
-    """Return the options of the one line in the documentation that shows the command whole."""
+    """Return the options in the one line that documents the whole command."""
     [options] = re.findall(rf"^``{re.escape(command)} ?(.*)``$", PAGES["operations"], re.M)
     return set(re.findall(r"--[a-z-]+", options))
 
@@ -47,7 +47,7 @@ def written(key, value):
 
 
 def test_the_readme_stays_short():
-    """The README leads to the pages: it has at most 900 words, and no role of Sphinx's."""
+    """The README has at most 900 words and no Sphinx roles."""
     assert len(README.split()) <= 900
     assert re.findall(r":\w+:`", README) == []
 
@@ -57,7 +57,7 @@ def test_every_link_of_the_readme_leads_to_a_file():
     links = set(re.findall(r"<(\w[\w/.-]+)>`_|^\.\. image:: (\S+)", README, re.M))
     named = {target for pair in links for target in pair if target}
     assert {target for target in named if not (ROOT / target).is_file()} == set()
-    # The README itself is the first page, and leads to the changelog without another page.
+    # The README itself is the first page, and links to the changelog directly.
     pages = {f"docs/{name}.rst" for name in PAGES.keys() - {"index", "changelog", "contributing"}}
     assert pages <= named
 
@@ -70,7 +70,7 @@ def test_the_settings_table_has_every_setting_with_its_default():
 
 
 def test_cancel_after_is_an_hour():
-    """The default that the table writes out is the one in the code."""
+    """The default that the table of settings describes is the one in the code."""
     assert conf.DEFAULTS["CANCEL_AFTER"].total_seconds() == 3600
 
 
@@ -93,8 +93,8 @@ def test_the_documented_options_of_the_simulator_exist():
     assert documented_options("python -m oscar_bitsby.simulator") == taken
 
 
-def test_no_page_names_a_command_that_does_not_exist():
-    """Commands of ours and targets of make that any page names can be run."""
+def test_every_command_in_the_documentation_exists():
+    """Each management command and make target that a page names exists."""
     text = "\n".join([README, *PAGES.values()])
     commands = set(re.findall(r"manage\.py (bitsby_\w+)", text))
     assert commands <= set(get_commands())
@@ -114,8 +114,8 @@ def test_every_system_check_is_documented():
     assert set(ids.findall(PAGES["installation"])) == in_code
 
 
-def test_every_module_says_what_it_owns():
-    """Each module begins with a sentence, and none has grown beyond what one can read at once."""
+def test_every_module_has_a_docstring_and_a_bounded_length():
+    """Each module begins with a docstring and has at most 320 lines."""
     for path in PACKAGE.rglob("*.py"):
         if "migrations" in path.parts or path.stat().st_size == 0:
             continue

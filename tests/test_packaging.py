@@ -1,4 +1,4 @@
-"""What is published: changelog, metadata, and files that hold nothing of a single machine."""
+"""The published files: changelog, metadata, and nothing that only one machine has."""
 
 import itertools
 import re
@@ -14,8 +14,7 @@ import oscar_bitsby
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Folders of one machine, and hosts of package registries: neither says anything to a reader
-# elsewhere.
+# Folders of one machine, and hosts of package registries, which are of no use elsewhere.
 FORBIDDEN = re.compile(
     rb"(?<![\w./~$}-])/(?:root|work|opt|mnt|home/\w+|Users/\w+)/"
     rb"|\bpypi\.(?:org|python\.org)|pythonhosted\.|\bdeb\.debian\.|registry\.npmjs\."
@@ -23,7 +22,7 @@ FORBIDDEN = re.compile(
 
 
 def published_files() -> list[Path]:
-    """Return the files that git keeps or would keep."""
+    """Return the files that git tracks or would track."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listing = subprocess.run(
@@ -37,7 +36,7 @@ def published_files() -> list[Path]:
 
 
 def test_the_changelog_has_a_section_for_the_version():
-    """Whoever installs a version finds in the changelog what it brings."""
+    """The changelog describes the current version."""
     lines = (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8").splitlines()
     version = re.compile(rf"{re.escape(oscar_bitsby.__version__)} \(.+\)")
     titles = [
@@ -48,8 +47,8 @@ def test_the_changelog_has_a_section_for_the_version():
     assert len(titles) == 1
 
 
-def test_a_shop_gets_no_dependency_that_it_did_not_ask_for():
-    """Without extras the package brings Django, Oscar and requests, and nothing else."""
+def test_only_django_oscar_and_requests_are_required():
+    """Without extras the package depends on Django, Oscar and requests only."""
     try:
         named = [Requirement(line) for line in requires("django-oscar-bitsby") or []]
     except PackageNotFoundError:
@@ -61,7 +60,7 @@ def test_a_shop_gets_no_dependency_that_it_did_not_ask_for():
 
 
 def test_no_file_names_a_folder_or_registry_of_one_machine():
-    """A clone works anywhere: no file leads to a place that only some machines have."""
+    """No file refers to a folder or a registry that only some machines can reach."""
     found = {
         str(path.relative_to(ROOT)): match.group().decode()
         for path in published_files()
@@ -71,7 +70,7 @@ def test_no_file_names_a_folder_or_registry_of_one_machine():
 
 
 def test_make_help_lists_every_target():
-    """Each target that can be called by name stands in the output of make help, with a text."""
+    """``make help`` lists every target with a description."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

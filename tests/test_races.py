@@ -1,17 +1,16 @@
-"""Two things at once: money is booked once, and no order is both paid and given up.
+"""Races between threads: a payment is booked once, and no order is both paid and cancelled.
 
-Real threads with connections of their own. On PostgreSQL row locks decide, on SQLite the lock of
-the whole database; both have to give the same books.
+Each thread has a connection of its own. PostgreSQL locks rows and SQLite the whole database, with
+the same result.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from decimal import Decimal
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
@@ -24,6 +23,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import cancellation
 from tests import bitsby
+from tests.support.concurrency import failures, run_together
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -32,40 +32,12 @@ Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: A race that is lost once in a while must show in a single run.
+#: Each race runs several times, since an error may not show every time.
 ROUNDS = 6
 
 
-def at_once(*jobs):
-    """Run the jobs in threads that start together; return what each returned or raised."""
-    barrier = threading.Barrier(len(jobs))
-    results = [None] * len(jobs)
-
-    def run(number, job):
-        try:
-            connections["default"].ensure_connection()
-            barrier.wait(20)
-            results[number] = job()
-        except Exception as error:
-            results[number] = error
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "two transactions wait for each other"
-    return results
-
-
-def remote(invoice, word="paid", payment=None):
-    return parsing.parse_invoice(bitsby.invoice_item(invoice, word, payment=payment))
-
-
-def failures(results, *allowed):
-    return [r for r in results if isinstance(r, Exception) and not isinstance(r, allowed)]
+def remote(invoice, status="paid", payment=None):
+    return parsing.parse_invoice(bitsby.invoice_item(invoice, status, payment=payment))
 
 
 def booked(order):
@@ -75,11 +47,11 @@ def booked(order):
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, turn):
-    """Four workers that heard the same news at the same moment book it once."""
+    """Four workers that settle the same answer at the same moment book its payment once."""
     payment = bitsby.transfer()
-    news = remote(invoice, payment=payment)
+    answer = remote(invoice, payment=payment)
 
-    results = at_once(*[lambda: settlement.settle(invoice, news)] * 4)
+    results = run_together(*[lambda: settlement.settle(invoice, answer)] * 4)
 
     assert failures(results) == []
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
@@ -91,17 +63,17 @@ def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, tu
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
-    """Both payments are booked to one source, and exactly one of them is the second."""
+def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn):
+    """Both payments are booked on one source, and exactly one of them is the second."""
     invoices = [invoice_for(order), invoice_for(order, "expired")]
     payments = [bitsby.transfer(), bitsby.transfer()]
-    news = [remote(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
+    answers = [remote(row, payment=one) for row, one in zip(invoices, payments, strict=True)]
 
-    results = at_once(
-        lambda: settlement.settle(invoices[0], news[0]),
-        lambda: settlement.settle(invoices[1], news[1]),
-        lambda: settlement.settle(invoices[1], news[1]),
-        lambda: settlement.settle(invoices[0], news[0]),
+    results = run_together(
+        lambda: settlement.settle(invoices[0], answers[0]),
+        lambda: settlement.settle(invoices[1], answers[1]),
+        lambda: settlement.settle(invoices[1], answers[1]),
+        lambda: settlement.settle(invoices[0], answers[0]),
     )
 
     assert failures(results) == []
@@ -113,16 +85,16 @@ def test_two_invoices_of_an_order_settled_at_once(order, invoice_for, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
-    """The order ends paid with its stock held, or cancelled with late money; never in between."""
+def test_settling_and_cancelling_run_together(order, invoice_for, product, turn):
+    """The order is paid and holds its stock, or is cancelled with a late payment."""
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    news = remote(invoice, payment=bitsby.transfer())
-    words = {invoice.bitsby_id: remote(invoice, "expired")}
+    answer = remote(invoice, payment=bitsby.transfer())
+    remotes = {invoice.bitsby_id: remote(invoice, "expired")}
 
-    results = at_once(
-        lambda: settlement.settle(invoice, news),
-        lambda: cancellation.cancel_unpaid_order(order.pk, words),
+    results = run_together(
+        lambda: settlement.settle(invoice, answer),
+        lambda: cancellation.cancel_unpaid_order(order.pk, remotes),
     )
 
     assert failures(results) == []
@@ -135,14 +107,14 @@ def test_settling_and_cancelling_at_once(order, invoice_for, product, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn):
-    """Stock that two passes would release is released once."""
+def test_concurrent_cancellations_release_stock_once(order, invoice_for, place, product, turn):
+    """Stock is released once when three runs cancel the same order."""
     place()
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    words = {invoice.bitsby_id: remote(invoice, "expired")}
+    remotes = {invoice.bitsby_id: remote(invoice, "expired")}
 
-    results = at_once(*[lambda: cancellation.cancel_unpaid_order(order.pk, words)] * 3)
+    results = run_together(*[lambda: cancellation.cancel_unpaid_order(order.pk, remotes)] * 3)
 
     assert sorted(map(str, results)) == ["False", "False", "True"]
     assert product.stockrecords.get().num_allocated == 1
@@ -150,9 +122,9 @@ def test_two_cancellings_give_back_once(order, invoice_for, place, product, turn
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_clicks_at_once_make_one_live_invoice(order, fake, turn):
-    """Whoever loses is told to try again, or gets the same invoice."""
-    results = at_once(*[lambda: start_payment(order)] * 4)
+def test_concurrent_clicks_make_one_live_invoice(order, fake, turn):
+    """The losing clicks get the same invoice or are asked to try again."""
+    results = run_together(*[lambda: start_payment(order)] * 4)
 
     assert failures(results, PaymentInProgress) == []
     live = order.bitsby_invoices.live()
@@ -162,12 +134,12 @@ def test_clicks_at_once_make_one_live_invoice(order, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
-    """An outdated invoice that two clicks want replaced is replaced by one new one."""
+def test_concurrent_replacements_make_one_live_invoice(order, fake, turn):
+    """Two clicks replace an outdated invoice by one new invoice."""
     fake.invoices = [bitsby.invoice_item(start_payment(order))]
     Order.objects.update(total_incl_tax=Decimal("12.00"))
 
-    results = at_once(*[lambda: start_payment(order)] * 2)
+    results = run_together(*[lambda: start_payment(order)] * 2)
 
     assert failures(results, PaymentInProgress) == []
     assert [row.amount for row in order.bitsby_invoices.live()] == [Decimal("12.00")]
@@ -175,12 +147,12 @@ def test_replacing_at_once_makes_one_live_invoice(order, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_settling_at_once(order, invoice_for, fake, turn):
-    """Late money that arrives while its buyer pays again is booked, and the order is paid."""
+def test_paying_again_and_settling_run_together(order, invoice_for, fake, turn):
+    """A late payment that arrives while its buyer pays again is booked, and the order is paid."""
     old = invoice_for(order, "expired", ended_at=timezone.now())
-    news = remote(old, payment=bitsby.transfer())
+    answer = remote(old, payment=bitsby.transfer())
 
-    results = at_once(lambda: settlement.settle(old, news), lambda: start_payment(order))
+    results = run_together(lambda: settlement.settle(old, answer), lambda: start_payment(order))
 
     assert failures(results, NotPayable, PaymentInProgress) == []
     assert len(booked(order)) == 1
@@ -190,14 +162,14 @@ def test_paying_again_and_settling_at_once(order, invoice_for, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_cancelling_at_once(order, invoice_for, fake, turn):
-    """A buyer who comes back in the last second has a live invoice, or a cancelled order."""
+def test_paying_again_and_cancelling_run_together(order, invoice_for, fake, turn):
+    """A buyer who returns at the cancellation has a live invoice or a cancelled order."""
     ended = timezone.now() - dt.timedelta(hours=2)
     old = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
-    words = {old.bitsby_id: remote(old, "expired")}
+    remotes = {old.bitsby_id: remote(old, "expired")}
 
-    results = at_once(
-        lambda: start_payment(order), lambda: cancellation.cancel_unpaid_order(order.pk, words)
+    results = run_together(
+        lambda: start_payment(order), lambda: cancellation.cancel_unpaid_order(order.pk, remotes)
     )
 
     assert failures(results, NotPayable) == []
@@ -208,19 +180,19 @@ def test_paying_again_and_cancelling_at_once(order, invoice_for, fake, turn):
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
 @pytest.mark.parametrize("is_known", [True, False])
-def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn, is_known):
-    """Whatever Bitsby says, one transfer never pays two orders, seen before or not."""
+def test_payment_answered_for_two_orders_is_booked_once(place, invoice_for, turn, is_known):
+    """One payment never pays two orders, recorded before or not, whatever Bitsby answers."""
     payment = bitsby.transfer()
     if is_known:
         settlement.record_unbound(
             parsing.parse_payment(bitsby.payment_item(payment)), reason="unmatched"
         )
     invoices = [invoice_for(place()), invoice_for(place())]
-    news = [remote(row, payment=payment) for row in invoices]
+    answers = [remote(row, payment=payment) for row in invoices]
 
-    results = at_once(
-        lambda: settlement.settle(invoices[0], news[0]),
-        lambda: settlement.settle(invoices[1], news[1]),
+    results = run_together(
+        lambda: settlement.settle(invoices[0], answers[0]),
+        lambda: settlement.settle(invoices[1], answers[1]),
     )
 
     assert failures(results) == []
@@ -229,24 +201,24 @@ def test_one_payment_told_for_two_orders_is_booked_once(place, invoice_for, turn
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_a_strange_payment_seen_twice_at_once_is_one_row(turn):
-    """Two passes that see the same unbound payment keep it once."""
+def test_unbound_payment_recorded_concurrently_is_one_row(turn):
+    """Runs that see the same unbound payment at the same moment record it once."""
     payment = parsing.parse_payment(bitsby.payment_item())
 
-    results = at_once(*[lambda: settlement.record_unbound(payment, reason="unmatched")] * 4)
+    results = run_together(*[lambda: settlement.record_unbound(payment, reason="unmatched")] * 4)
 
     assert failures(results) == []
     assert BitsbyPayment.objects.get().review_reason == "unmatched"
 
 
-def test_of_two_passes_one_stands_back(order, invoice, fake):
-    """While one pass waits for Bitsby's answer, another one does not ask at all."""
+def test_second_run_is_skipped(order, invoice, fake):
+    """While one run waits for Bitsby's answer, other runs send no request."""
     fake_answer = fake.payments_list
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
     others = []
 
     def answer(fields):
-        others.extend(at_once(reconciliation.reconcile, reconciliation.reconcile))
+        others.extend(run_together(reconciliation.reconcile, reconciliation.reconcile))
         return fake_answer(fields)
 
     fake.on("/payments/list", answer)
@@ -260,11 +232,11 @@ def test_of_two_passes_one_stands_back(order, invoice, fake):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_passes_that_begin_at_once_settle_once(order, invoice, fake, turn):
-    """Four passes in the same moment: the payment is booked once, nobody fails."""
+def test_concurrent_runs_settle_once(order, invoice, fake, turn):
+    """Four runs that start at the same moment book a payment once, and none fails."""
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
 
-    results = at_once(*[reconciliation.reconcile] * 4)
+    results = run_together(*[reconciliation.reconcile] * 4)
 
     assert failures(results) == []
     assert sum(report.booked for report in results) == 1
@@ -272,26 +244,26 @@ def test_passes_that_begin_at_once_settle_once(order, invoice, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_one_slot_is_taken_by_one(fake, invoice, clock, turn):
-    """Of four glances in the same moment one asks Bitsby; the others do not wait."""
+def test_concurrent_refreshes_take_one_slot(fake, invoice, clock, turn):
+    """Of four refreshes at the same moment one asks Bitsby, and the others do not wait."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     GatewayState.ensure_exists()
 
-    results = at_once(*[lambda: invoice_refresh.refresh_if_idle(invoice)] * 4)
+    results = run_together(*[lambda: invoice_refresh.refresh_if_idle(invoice)] * 4)
 
     assert failures(results) == []
     assert results.count(True) == 1
     assert len(fake.requests) == 1
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="only there rows are locked singly")
-def test_settling_keeps_no_checkout_waiting(invoice):
-    """While one payment is settled, the type that all sources share can be referred to."""
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no row locks")
+def test_settling_does_not_block_a_checkout(invoice):
+    """While a payment is settled, new sources can refer to their common type."""
     held = []
 
     def refer(**kwargs):
-        # As a checkout's new source does, which the database checks against its type.
-        held.extend(at_once(lambda: list(refer_to_types())))
+        # As the foreign key of a checkout's new source does.
+        held.extend(run_together(lambda: list(refer_to_types())))
 
     def refer_to_types():
         types = SourceType.objects.select_for_update(no_key=True, nowait=True)

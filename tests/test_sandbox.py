@@ -1,4 +1,4 @@
-"""The shop in sandbox/: what it is filled with, and how its processes start and end."""
+"""The demo shop in sandbox/: its contents, and how its processes start and stop."""
 
 import contextlib
 import importlib.util
@@ -17,8 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "sandbox"
 STARTED = re.compile(r"(\w+) +\| runs as process (\d+)")
-# Far more than is needed, so that a hanging process fails the test instead of stopping it.
-PATIENCE = 90
+# Seconds; far more than a process needs, so that a hanging one fails its test.
+MAX_WAIT = 90
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def run(monkeypatch):
 
 
 @pytest.fixture
-def taken():
-    """A port on which somebody else listens."""
-    with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
-        somebody.listen()
-        yield somebody.getsockname()[1]
+def taken_port():
+    """A port on which another program listens."""
+    with socket.socket() as other_program:
+        other_program.bind(("127.0.0.1", 0))
+        other_program.listen()
+        yield other_program.getsockname()[1]
 
 
 def manage(env, *arguments):
@@ -62,7 +62,7 @@ def manage(env, *arguments):
         env=env,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=MAX_WAIT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -90,7 +90,7 @@ def sandbox(env):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    rescue = threading.Timer(PATIENCE, process.terminate)
+    rescue = threading.Timer(MAX_WAIT, process.terminate)
     rescue.start()
     try:
         seen, children = [], {}
@@ -125,19 +125,19 @@ def test_seeding_again_changes_nothing(env):
     assert contents(env) == before
 
 
-def test_the_settings_hold_nothing_to_complain_about(env):
-    """Django's and the app's own checks are silent about the sandbox."""
+def test_system_checks_find_nothing_in_the_settings(env):
+    """Django's and the app's system checks report nothing for the sandbox."""
     assert "no issues" in manage(env, "check", "--fail-level", "WARNING")
 
 
-def test_the_sandbox_serves_its_goods_and_ends_all_its_processes_when_asked_to(env):
-    """The catalogue shows what was seeded; after SIGTERM no process is left, and the exit is 0."""
+def test_sandbox_serves_its_products_and_stops_all_processes_on_sigterm(env):
+    """The catalogue shows the seeded products; SIGTERM stops every process, with exit status 0."""
     with sandbox(env) as (process, shop, children):
         opener = build_opener(ProxyHandler({}))
-        with opener.open(f"{shop}/en/catalogue/", timeout=PATIENCE) as answer:
+        with opener.open(f"{shop}/en/catalogue/", timeout=MAX_WAIT) as answer:
             page = answer.read().decode()
         process.terminate()
-        process.communicate(timeout=PATIENCE)
+        process.communicate(timeout=MAX_WAIT)
         assert process.returncode == 0
         assert set(children) == {"shop", "simulator", "reconcile"}
         assert not [name for name, pid in children.items() if alive(pid)]
@@ -146,32 +146,32 @@ def test_the_sandbox_serves_its_goods_and_ends_all_its_processes_when_asked_to(e
     assert page.count("Add to cart") == 6
 
 
-def test_when_one_process_dies_the_others_are_ended_too(env):
-    """Half a sandbox does not go on: the exit is 1 and says which process has ended."""
+def test_sandbox_stops_when_one_process_dies(env):
+    """The death of one process stops the others; it is named, and the exit status is 1."""
     with sandbox(env) as (process, _, children):
         os.kill(children["simulator"], 9)
-        output, _ = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=MAX_WAIT)
         assert process.returncode == 1
         assert "simulator has ended" in output
         assert not [name for name, pid in children.items() if alive(pid)]
 
 
-def test_a_taken_default_port_gives_way_to_the_next_free_one(run, taken, capsys):
-    """Another program on port 8000 does not stop the sandbox, and the change is told."""
-    assert run.pick_port("SHOP_PORT", taken, {}) > taken
-    assert f"Port {taken} is taken" in capsys.readouterr().out
+def test_a_taken_default_port_is_replaced_by_the_next_free_one(run, taken_port, capsys):
+    """When another program uses the default port, the sandbox takes the next one and says so."""
+    assert run.pick_port("SHOP_PORT", taken_port, {}) > taken_port
+    assert f"Port {taken_port} is taken" in capsys.readouterr().out
 
 
-def test_a_port_that_was_asked_for_is_used_or_refused(run, taken):
-    """Whoever names a port gets this one or an error, not another."""
+def test_a_requested_port_is_used_or_refused(run, taken_port):
+    """A port from the environment is used, or the sandbox stops with an error."""
     with pytest.raises(run.SandboxError, match="is taken"):
-        run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": str(taken)})
+        run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": str(taken_port)})
     with pytest.raises(run.SandboxError, match="is no port"):
         run.pick_port("SHOP_PORT", 8000, {"SHOP_PORT": "http"})
 
 
 def test_shop_and_simulator_never_share_a_port(run, monkeypatch):
-    """The shop leaves the port alone that the simulator was given."""
+    """The shop does not take the port that is meant for the simulator."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -181,7 +181,7 @@ def test_shop_and_simulator_never_share_a_port(run, monkeypatch):
 
 
 def test_a_reset_removes_only_what_the_sandbox_wrote(run, tmp_path):
-    """A folder named by mistake keeps its other files."""
+    """A reset keeps all other files of the folder."""
     (tmp_path / "media").mkdir()
     (tmp_path / "db.sqlite3-wal").touch()
     (tmp_path / "letters.txt").touch()

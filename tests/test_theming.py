@@ -1,4 +1,4 @@
-"""A shop's theme can replace each piece, and ``docs/theming.rst`` says what there is."""
+"""A theme can replace each template and block, and ``docs/theming.rst`` names all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def templates():
 
 
 def test_the_page_names_every_template_and_no_other():
-    """What can be replaced stands there; mails stand there by the middle of their names."""
+    """The page names every template, and e-mails by the distinct part of their names."""
     names, mails = set(), set()
     for name in templates():
         if name.startswith(MAIL):
@@ -46,35 +46,35 @@ def test_the_page_names_every_template_and_no_other():
 
 
 def test_the_page_names_every_block():
-    """The blocks of our own, and no other."""
+    """The page names every block of ours, and no other."""
     blocks = set()
     for text in templates().values():
         blocks |= set(re.findall(r"{% block (bitsby_\w+) %}", text))
-    # What the preview is named by for the templates around Oscar's is no block.
+    # ``bitsby_extends`` is a context variable.
     assert set(re.findall(r"``(bitsby_\w+)``", PAGE)) - {"bitsby_extends"} == blocks
 
 
-def test_the_page_names_what_templates_can_use(client, order, invoice):
-    """The context of the order's page, ``payment_status``, and the context of the mails."""
+def test_the_page_names_every_context_variable(client, order, invoice):
+    """The page names the context of the order's page and of the e-mails."""
     response = client.get(signed_urls.order_url(order))
     of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
     given = {name for part in response.context for name in part.flatten()} - of_oscar
-    of_standing = [f"payment_status.{name}" for name in PaymentStatus.__dataclass_fields__]
+    of_status = [f"payment_status.{name}" for name in PaymentStatus.__dataclass_fields__]
     mail = BuyerMail(code=MailCode.PLACED, order=order)
     assert {"payment_status", "pay_url"} <= given
-    for name in {*given, *of_standing, *context.build_context(mail)} - {"user"}:
+    for name in {*given, *of_status, *context.build_context(mail)} - {"user"}:
         assert f"``{name}``" in PAGE, name
 
 
-def test_the_page_names_what_the_script_looks_for():
-    """Every attribute that ``order.js`` asks for."""
+def test_the_page_names_every_attribute_of_the_script():
+    """The page names every attribute that ``order.js`` uses."""
     script = (ROOT.parent / "static" / "oscar_bitsby" / "order.js").read_text()
     for name in set(re.findall(r"\[(data-bitsby-[a-z]+)\]", script)):
         assert f"``{name}``" in PAGE, name
 
 
 def test_a_theme_changes_one_block_of_a_page(client, order, settings, tmp_path):
-    """A template of the same path extends ours, and only its block changes."""
+    """A template of the same path that extends ours changes only its block."""
     folder = tmp_path / "oscar_bitsby"
     folder.mkdir()
     (folder / "order.html").write_text(
@@ -90,7 +90,7 @@ def test_a_theme_changes_one_block_of_a_page(client, order, settings, tmp_path):
 
 
 def test_a_theme_changes_one_text_of_every_page(client, order, settings, tmp_path):
-    """A small template that pages share is replaced alone."""
+    """A theme can replace one shared partial, which then changes on every page."""
     folder = tmp_path / "oscar_bitsby" / "partials"
     folder.mkdir(parents=True)
     (folder / "state_title.html").write_text("{{ payment_status.state }} it is")

@@ -1,4 +1,4 @@
-"""What people read, rendered in each language: translated throughout, in their formats."""
+"""Pages and e-mails are translated throughout, with amounts and times in the reader's format."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.staff.test_bind_flow import (
     member,
     takes_bindings,
 )
-from tests.test_translations import COMPLETE, entries, languages
+from tests.support.catalogues import LANGUAGES, each_language, entries, translations
 
 pytestmark = pytest.mark.django_db
 
@@ -44,13 +44,13 @@ NO_PAGE = re.compile(r"<(script|style)\b.*?</\1>|<[^>]+>", re.DOTALL)
 
 
 def flat(text):
-    """What a reader sees of a page or mail."""
+    """Return the text that a reader sees of a page or e-mail."""
     text = re.sub(r'<input type="submit"[^>]*value="([^"]*)"', r" \1 <input", text)
     return " ".join(html.unescape(NO_PAGE.sub(" ", text)).split())
 
 
 def english_sentences(language):
-    """Return patterns of our English texts of three words or more, which no page may hold."""
+    """Yield parts of our English texts of three words or more, which no page may contain."""
     for message in entries(language):
         for source in [message.id] if isinstance(message.id, str) else message.id:
             pieces = [
@@ -61,11 +61,11 @@ def english_sentences(language):
                 yield longest
 
 
-ENGLISH = {language: tuple(english_sentences(language)) for language in COMPLETE}
+ENGLISH = {language: tuple(english_sentences(language)) for language in LANGUAGES}
 
 
-def assert_speaks(language, text, *sources):
-    """The text holds the translations of these texts of ours, and no English sentence of ours."""
+def assert_translated(language, text, *sources):
+    """Assert that the text contains these texts translated, and no English text of ours."""
     shown = flat(text)
     assert [words for words in ENGLISH[language] if words in shown] == []
     with translation.override(language):
@@ -90,55 +90,57 @@ def keeper(db):
     return member("keeper", *MAY_BIND, *looks)
 
 
-@languages
-def test_no_english_would_be_found_missing(language):
-    """The search for English has something to look for, and finds it."""
+@each_language
+def test_the_search_for_english_finds_it(language):
+    """The search knows many English texts, and finds one on a page."""
     assert len(ENGLISH[language]) > 150
     with pytest.raises(AssertionError):
-        assert_speaks(language, "<p>Please choose how you would like to pay.</p>")
+        assert_translated(language, "<p>Please choose how you would like to pay.</p>")
 
 
 # Buyers
 
 
-@languages
+@each_language
 @pytest.mark.parametrize(("arrange", "state", "text"), [row[:3] for row in STATES])
-def test_the_orders_page(fake, order, invoice_for, language, arrange, state, text):
-    """In each state the buyer reads it in the own language."""
+def test_order_page_is_translated(fake, order, invoice_for, language, arrange, state, text):
+    """The order's page is in the buyer's language in each state."""
     arrange(order, invoice_for)
     page = client_of(language).get(signed_urls.order_url(order)).content.decode()
 
     assert f'lang="{language}"' in page
     title = text if state != "other" else "The shop is dealing with this order"
-    assert_speaks(language, page, title, "What you ordered")
+    assert_translated(language, page, title, "What you ordered")
 
 
-@languages
-def test_the_page_to_wait_on(fake, order, language):
-    """While Bitsby is down the buyer reads in the own language that the order is safe."""
+@each_language
+def test_retrying_page_is_translated(fake, order, language):
+    """While Bitsby is down, the retrying page is in the buyer's language."""
     fake.on("/invoices/create", (503, {}, "down"))
     client = client_of(language)
     page = client.post(signed_urls.pay_url(order)).content.decode()
-    assert_speaks(language, page, "Your order is safe, and nothing has been charged.", "Try now")
+    assert_translated(
+        language, page, "Your order is safe, and nothing has been charged.", "Try now"
+    )
 
 
-@languages
-def test_the_payment_step_and_the_preview(settings, guest, product, language):
-    """The checkout asks and explains in the buyer's language."""
+@each_language
+def test_payment_step_and_preview_are_translated(settings, guest, product, language):
+    """The checkout's payment step and preview are in the buyer's language."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "OTHER_METHODS": [("cod", "Nachnahme")]}
     speaking(guest, language)
     go_to_payment(guest, product)
     url = reverse("checkout:payment-method")
-    assert_speaks(
+    assert_translated(
         language,
         guest.get(url).content.decode(),
         "How would you like to pay?",
         "You pay in the coin of your choice on Bitsby's page, right after placing the order.",
     )
     refused = guest.post(url, {}).content.decode()
-    assert_speaks(language, refused, "Please choose how you would like to pay.")
+    assert_translated(language, refused, "Please choose how you would like to pay.")
     go_to_preview(guest, product)
-    assert_speaks(
+    assert_translated(
         language,
         guest.get(reverse("checkout:preview")).content.decode(),
         "Send exactly that amount. Your order is confirmed as soon as the payment is seen on the"
@@ -158,8 +160,8 @@ def test_the_payment_step_and_the_preview(settings, guest, product, language):
 def test_amounts_and_times_are_in_the_buyers_format(
     fake, place, invoice_for, stop_time, language, amount, until
 ):
-    """Amounts and the time to pay as the buyer writes them; the zone is named, and the browser is
-    told the moment, to say it in its own zone."""
+    """Amounts and times have the language's format; a time names its zone, and has a value from
+    which the browser shows its own zone."""
     now = dt.datetime(2026, 11, 22, 18, 5, tzinfo=dt.timezone.utc)
     stop_time(now)
     order = place("1234.50")
@@ -174,8 +176,8 @@ def test_amounts_and_times_are_in_the_buyers_format(
     assert flat(page).count("&lt;") == 0
 
 
-def test_a_time_is_text_whatever_the_format_holds(settings):
-    """A shop's format with HTML in it stays text; no time gives nothing."""
+def test_a_time_is_escaped_whatever_the_format(settings):
+    """HTML in a shop's date format is escaped; no time gives an empty string."""
     settings.DATETIME_FORMAT = r"\<\b\>Y"
     formats.reset_format_cache()
     with translation.override("tlh"):
@@ -184,17 +186,13 @@ def test_a_time_is_text_whatever_the_format_holds(settings):
     assert time_tag(None) == ""
 
 
-@languages
-def test_what_the_buyer_reads_at_bitsby(order, language):
-    """The default description is in the buyer's language; a shop's own is as the shop wrote it."""
+@each_language
+def test_description_at_bitsby_is_translated(order, language):
+    """The default description of an invoice is in the buyer's language."""
     with translation.override(language):
-        assert describe(conf.get(), order) == messages_of(language)["Order {number}"].format(
+        assert describe(conf.get(), order) == translations(language)["Order {number}"].format(
             number=order.number
         )
-
-
-def messages_of(language):
-    return {m.id: m.string for m in entries(language) if not m.context}
 
 
 MAILS = [
@@ -215,11 +213,11 @@ MAILS = [
 ]  # fmt: skip
 
 
-@languages
+@each_language
 @pytest.mark.parametrize(("code", "reason", "source"), MAILS)
-def test_the_mails(place, invoice_for, language, code, reason, source):
-    """Subject, text and HTML are in the buyer's language, with amounts as it writes them, and the
-    coins as wallets write them, whatever language the pass that sends runs in."""
+def test_mails_are_translated(place, invoice_for, language, code, reason, source):
+    """Subject, text and HTML are in the buyer's language and format, whatever the language of the
+    process that sends them; amounts of coins are written as in wallets."""
     order = place("1234.50")
     invoice = invoice_for(order)
     payment = BitsbyPayment.objects.create(
@@ -246,7 +244,9 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
         texts = context.render(row)
 
     for name in ("subject", "body", "html"):
-        assert_speaks(language, texts[name], *([source] if source and name != "subject" else []))
+        assert_translated(
+            language, texts[name], *([source] if source and name != "subject" else [])
+        )
         assert order.number in texts[name]
     if code == MailCode.OTHER_AMOUNT:
         assert "1234.500012 USDT" in texts["body"]
@@ -261,7 +261,7 @@ def test_the_mails(place, invoice_for, language, code, reason, source):
 # Staff
 
 
-@languages
+@each_language
 def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper, language):
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
@@ -269,7 +269,7 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
     payment = arrive(fake, amount="9.90000000")
     speaking(keeper, language)
     page = keeper.get(reverse("oscar_bitsby:dashboard-inbox")).content.decode()
-    assert_speaks(
+    assert_translated(
         language,
         page,
         "Money inbox",
@@ -281,15 +281,15 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
     assert "-1,0 %" in flat(page)
     assert "9.9 usdt" in flat(page)
     page = keeper.get(act_url(payment, "dismiss")).content.decode()
-    assert_speaks(language, page, "Dismiss", "Why", "Back to the inbox")
+    assert_translated(language, page, "Dismiss", "Why", "Back to the inbox")
     page = keeper.post(act_url(payment, "dismiss"), {"note": ""}).content.decode()
-    assert_speaks(language, page, "Say why, so that others can follow it later.")
+    assert_translated(language, page, "Say why, so that others can follow it later.")
     page = keeper.post(act_url(payment, "dismiss"), {"note": "x"}, follow=True).content.decode()
     done = "Dismissed. You find it under “dealt with”, where it can be undone."
-    assert_speaks(language, page, done)
+    assert_translated(language, page, done)
 
 
-@languages
+@each_language
 @pytest.mark.parametrize("way", ["dashboard", "admin"])
 def test_binding(fake, invoice, keeper, language, way):
     """Each step of the binding is in the reader's language, and so is what the log says of it."""
@@ -298,20 +298,20 @@ def test_binding(fake, invoice, keeper, language, way):
     speaking(keeper, language)
     url = bind_url(way, invoice.order)
     page = keeper.get(url).content.decode()
-    assert_speaks(language, page, "Why it may be meant", "Continue", "Payment id")
+    assert_translated(language, page, "Why it may be meant", "Continue", "Payment id")
     page = keeper.post(url, {"payment_id": "x"}).content.decode()
-    assert_speaks(language, page)
+    assert_translated(language, page)
     page = keeper.post(url, {"payment": payment.bitsby_id}).content.decode()
-    assert_speaks(language, page, "What will happen", "Bind this payment")
+    assert_translated(language, page, "What will happen", "Bind this payment")
     form = {"payment_id": payment.bitsby_id, "invoice": invoice.pk, "confirm": "1", "note": "x"}
     page = keeper.post(url, form, follow=True).content.decode()
-    assert_speaks(language, page)
+    assert_translated(language, page)
     assert re.search(r"9,90 USD", flat(page))
     (entry,) = logged(keeper.user)
-    assert_speaks(language, entry)
+    assert_translated(language, entry)
 
 
-@languages
+@each_language
 def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, language):
     """What the app has noted of an invoice is stored in English and shown in the reader's words."""
     invoice = invoice_for(order, "canceled", failure="replaced by a newer invoice")
@@ -324,11 +324,11 @@ def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, la
         detail,
     ):
         page = keeper.get(url).content.decode()
-        assert_speaks(language, page, "replaced by a newer invoice")
+        assert_translated(language, page, "replaced by a newer invoice")
     assert flat(keeper.get(detail).content.decode()).count("replaced") == 0
 
 
-@languages
+@each_language
 def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, settings):
     """Amounts of coins can be copied as they stand, in the list and on the page of a payment."""
     settings.USE_THOUSAND_SEPARATOR = True
@@ -347,7 +347,7 @@ def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, setting
 
 
 @pytest.fixture
-def of_unknown_worth(fake, invoice):
+def payment_without_rate(fake, invoice):
     """A payment in a coin for which no rate was locked."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
     return arrive(fake, invoice, "0.00500000", wallet=ether)
@@ -365,15 +365,15 @@ def of_unknown_worth(fake, invoice):
         ("1234", "1234.00"),
     ],
 )
-def test_a_worth_is_typed_with_a_comma_or_a_point(
-    settings, of_unknown_worth, keeper, language, grouping, typed, fiat_value
+def test_fiat_value_is_typed_with_a_comma_or_a_point(
+    settings, payment_without_rate, keeper, language, grouping, typed, fiat_value
 ):
-    """Whatever the language of the page, the same text is the same amount."""
+    """A fiat value may be typed with a comma or a point, whatever the language of the page."""
     settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "fiat_value": typed})
-    of_unknown_worth.refresh_from_db()
-    assert of_unknown_worth.fiat_value == Decimal(fiat_value)
+    keeper.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
+    payment_without_rate.refresh_from_db()
+    assert payment_without_rate.fiat_value == Decimal(fiat_value)
 
 
 @pytest.mark.parametrize("grouping", [False, True])
@@ -381,20 +381,20 @@ def test_a_worth_is_typed_with_a_comma_or_a_point(
 @pytest.mark.parametrize(
     "typed", ["1.234", "1,234", "1.234,50", "1,234.50", "1'234", "10.505", "-5"]
 )
-def test_a_worth_that_can_be_read_in_two_ways_is_asked_for_again(
-    settings, of_unknown_worth, keeper, language, grouping, typed
+def test_ambiguous_fiat_value_is_refused(
+    settings, payment_without_rate, keeper, language, grouping, typed
 ):
-    """Separators of thousands are not guessed at: nothing is booked."""
+    """An ambiguous fiat value is refused, and nothing is booked."""
     settings.USE_THOUSAND_SEPARATOR = grouping
     speaking(keeper, language)
-    page = keeper.post(act_url(of_unknown_worth, "accept"), {"note": "x", "fiat_value": typed})
+    page = keeper.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
     assert page.status_code == 200
-    of_unknown_worth.refresh_from_db()
-    assert (of_unknown_worth.fiat_value, of_unknown_worth.booked_at) == (None, None)
+    payment_without_rate.refresh_from_db()
+    assert (payment_without_rate.fiat_value, payment_without_rate.booked_at) == (None, None)
 
 
 def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
-    """With grouped numbers, the binding's hidden key is still one."""
+    """With grouped numbers, the hidden key in the binding form has no separator."""
     settings.USE_THOUSAND_SEPARATOR = True
     invoice = invoice_for(order, pk=12345)
     payment = arrive(fake, amount="9.90000000")
@@ -404,7 +404,7 @@ def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
 
 
 def test_a_difference_is_signed_in_the_readers_format(invoice):
-    """More has a plus, less a minus, with the language's own separator."""
+    """A deviation has a sign and the language's decimal separator."""
     payment = BitsbyPayment(amount=Decimal("10.5"), cryptocurrency="usdt")
     reasons = matching.match(payment, invoice).reasons
     assert "amount off by +5.0 %" in [str(reason) for reason in reasons]
@@ -419,29 +419,29 @@ def test_a_difference_is_signed_in_the_readers_format(invoice):
 def test_a_note_on_an_order_is_in_the_shops_language(
     settings, fake, order, invoice_for, move_time, reader
 ):
-    """Whoever sets it off, staff of a Russian shop find the note in Russian."""
+    """A note on an order is in the shop's language, whatever the language of the request."""
     settings.LANGUAGE_CODE = "ru"
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
     move_time(hours=2)
-    word = bitsby.invoice_item(invoice, "expired")
+    item = bitsby.invoice_item(invoice, "expired")
     with translation.override(reader):
         assert cancellation.cancel_unpaid_order(
-            order.pk, {invoice.bitsby_id: parsing.parse_invoice(word)}
+            order.pk, {invoice.bitsby_id: parsing.parse_invoice(item)}
         )
         assert translation.get_language() == reader
     assert order.notes.get().message.startswith("Заказ отменён: Bitsby")
 
 
-def test_a_translation_that_does_not_fit_holds_up_nothing(settings, monkeypatch):
-    """A shop's own translation with a wrong placeholder is replaced by the English text."""
+def test_translation_with_a_wrong_placeholder_falls_back_to_english(settings, monkeypatch):
+    """When a shop's own translation has a wrong placeholder, the English text is stored."""
     for wrong in ("%(nobody)s", "%(payment)d", "%(payment)"):
         monkeypatch.setattr(translation, "gettext", lambda text, wrong=wrong: wrong)
         note = i18n.shop_text("Payment %(payment)s accepted by staff.", payment="9 usdt")
         assert note == "Payment 9 usdt accepted by staff."
 
 
-def test_a_remark_that_is_not_ours_stays_as_it_is():
-    """What Bitsby said is shown as Bitsby said it; nothing is nothing."""
+def test_stored_text_of_bitsby_is_shown_unchanged():
+    """A stored error of Bitsby is shown unchanged, a stored text of ours translated."""
     with translation.override("de"):
         assert i18n.translate_stored("Invoice 100% not found") == "Invoice 100% not found"
         assert i18n.translate_stored("no answer came") == "es kam keine Antwort"

@@ -1,4 +1,4 @@
-"""Every text has its place in the catalogues, and every catalogue a text for it."""
+"""The catalogues have every text of the code and no other, and each text is marked."""
 
 from __future__ import annotations
 
@@ -12,42 +12,27 @@ from pathlib import Path
 
 import django
 import pytest
-from babel.messages.mofile import read_mo
-from babel.messages.pofile import read_po
 from django.conf import settings as django_settings
 from django.utils import translation
 
-from tests import unmarked
+from tests.support import untranslated
+from tests.support.catalogues import (
+    LANGUAGES,
+    PACKAGE,
+    collisions,
+    each_language,
+    entries,
+    path_of,
+    read,
+    strings,
+)
 
-PACKAGE = Path(__file__).resolve().parent.parent / "oscar_bitsby"
-COMPLETE = ("de", "es", "ru")
 PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[a-z]|\{\w*\}|%%")
 RUN = "run: make messages"
 
-languages = pytest.mark.parametrize("language", COMPLETE)
-
-
-def path_of(language, package=PACKAGE):
-    return package / "locale" / language / "LC_MESSAGES" / "django.po"
-
-
-def read(path):
-    """Return a catalogue, written or compiled."""
-    with path.open("rb") as file:
-        return read_mo(file) if path.suffix == ".mo" else read_po(file)
-
-
-def entries(language, package=PACKAGE):
-    """Return what a catalogue holds, without its header."""
-    return [message for message in read(path_of(language, package)) if message.id]
-
-
-def strings(message):
-    return [message.string] if isinstance(message.string, str) else list(message.string)
-
 
 def as_rows(catalogue):
-    """Return the texts of a catalogue with their translations, in a form that can be compared."""
+    """Return the texts of a catalogue with their translations, for a comparison."""
     rows = {}
     for message in catalogue:
         key = tuple(message.id) if message.pluralizable else message.id
@@ -67,7 +52,7 @@ def places(messages):
 
 
 @pytest.fixture(scope="module")
-def updated(tmp_path_factory):
+def update_catalogues(tmp_path_factory):
     """Return a function that runs ``make messages`` on a copy of the package."""
     if shutil.which("xgettext") is None or shutil.which("msgmerge") is None:
         pytest.skip("GNU gettext is not installed")
@@ -92,27 +77,27 @@ def updated(tmp_path_factory):
 
 
 def test_the_complete_languages_are_there():
-    """A language that is added or removed is added or removed here, too."""
-    assert tuple(sorted(path.name for path in (PACKAGE / "locale").iterdir())) == COMPLETE
+    """The folders of ``locale/`` are the languages that the tests know."""
+    assert tuple(sorted(path.name for path in (PACKAGE / "locale").iterdir())) == LANGUAGES
 
 
 # The catalogues and the code
 
 
-def test_the_catalogues_hold_the_texts_of_the_code(updated):
-    """No text of the code is missing, and none is left of code that is gone."""
-    copy = updated()
-    for language in COMPLETE:
+def test_the_catalogues_hold_the_texts_of_the_code(update_catalogues):
+    """The catalogues have every text of the code and none of removed code."""
+    copy = update_catalogues()
+    for language in LANGUAGES:
         assert places(entries(language)) == places(entries(language, copy)), RUN
 
 
-@languages
+@each_language
 def test_no_obsolete_text_is_kept(language):
-    """The catalogues are not a history of former texts."""
+    """The catalogues keep no obsolete texts."""
     assert "#~" not in path_of(language).read_text(encoding="utf-8"), RUN
 
 
-def test_a_missing_text_is_noticed(updated):
+def test_a_missing_text_is_noticed(update_catalogues):
     """Texts of modules and of templates get into the catalogues, with plurals and contexts."""
     python = (
         'from django.utils.translation import gettext_lazy as _, ngettext\n_("one!")\n'
@@ -124,7 +109,7 @@ def test_a_missing_text_is_noticed(updated):
         "six {{ a }}{% endblocktrans %}</p>{% blocktrans count n=n %}seven{% plural %}sevens"
         '{% endblocktrans %}{% include "x.html" with label=_("eight!") %}'
     )
-    new = places(entries("de", updated(module_py=python, page_html=template)))
+    new = places(entries("de", update_catalogues(module_py=python, page_html=template)))
     assert {text for text in new if text not in places(entries("de"))} == {
         ("one!", None),
         (("%d two", "%d twos"), None),
@@ -137,9 +122,9 @@ def test_a_missing_text_is_noticed(updated):
     }
 
 
-@languages
+@each_language
 def test_every_text_is_translated(language):
-    """Each has a translation in each plural form, which a person has seen."""
+    """Each text has a translation in each plural form, and none is fuzzy."""
     forms = read(path_of(language)).num_plurals
     for message in entries(language):
         assert all(text.strip() for text in strings(message)), message.id
@@ -147,14 +132,14 @@ def test_every_text_is_translated(language):
         assert len(strings(message)) == (forms if message.pluralizable else 1), message.id
 
 
-@languages
-def test_what_is_compiled_is_what_is_written(language):
-    """The .mo files, which a shop reads, say what the .po files say."""
+@each_language
+def test_compiled_catalogues_are_current(language):
+    """The .mo files, which Django reads, have the same texts as the .po files."""
     path = path_of(language)
     assert as_rows(read(path.with_suffix(".mo"))) == as_rows(read(path)), RUN
 
 
-@languages
+@each_language
 def test_placeholders_survive_translation(language):
     """Each plural form has the placeholders of the English text, and no others."""
     for message in entries(language):
@@ -166,9 +151,9 @@ def test_placeholders_survive_translation(language):
             assert len(positional) == sources[-1].count("%s"), (message.id, text)
 
 
-@languages
+@each_language
 def test_translations_begin_and_end_like_the_text(language):
-    """Where the English is a sentence or a label, so is the translation."""
+    """A translation has the colon or full stop of the English text."""
     for message in entries(language):
         source = message.id if isinstance(message.id, str) else message.id[-1]
         for text in strings(message):
@@ -182,8 +167,8 @@ def test_translations_begin_and_end_like_the_text(language):
 
 
 def test_every_text_is_marked():
-    """No template and no module speaks to people past the translators."""
-    assert unmarked.in_package(PACKAGE) == {}
+    """Every text for people in templates and modules is marked for translation."""
+    assert untranslated.in_package(PACKAGE) == {}
 
 
 @pytest.mark.parametrize(
@@ -204,12 +189,12 @@ def test_every_text_is_marked():
     ],
 )
 def test_the_finder_sees_a_planted_text_in_a_template(template):
-    """Texts, attributes that are shown, and what is passed to other templates."""
-    assert unmarked.in_template("page.html", template)
+    """The finder finds texts, visible attributes and arguments of included templates."""
+    assert untranslated.in_template("page.html", template)
 
 
-def test_the_finder_leaves_alone_what_nobody_reads():
-    """Marked texts, values, comments, names, classes and scripts."""
+def test_the_finder_ignores_what_is_not_shown():
+    """The finder ignores marked texts, values, comments, names, classes and scripts."""
     template = """
         {% load i18n %}{# A comment #}{% comment %}Another{% endcomment %}
         <p class="lead" id="pay">{% trans "Pay" %} {{ total }} × 2 – Bitsby &amp;</p>
@@ -217,9 +202,9 @@ def test_the_finder_leaves_alone_what_nobody_reads():
         {% include "x.html" with label=_("Pay") number=order.number %}
         <script>const text = "Pay";</script>{{ name|default:"–" }}
     """
-    assert unmarked.in_template("page.html", template) == []
-    assert unmarked.in_template("mail.txt", '{% trans "Hello," %}\n{{ url }}') == []
-    assert unmarked.in_template("mail.txt", "Hello,\n{{ url }}") == ["1: Hello,"]
+    assert untranslated.in_template("page.html", template) == []
+    assert untranslated.in_template("mail.txt", '{% trans "Hello," %}\n{{ url }}') == []
+    assert untranslated.in_template("mail.txt", "Hello,\n{{ url }}") == ["1: Hello,"]
 
 
 @pytest.mark.parametrize(
@@ -229,8 +214,8 @@ def test_the_finder_leaves_alone_what_nobody_reads():
         'messages.error(request, f"Order {number} is paid")',
         'raise forms.ValidationError("Choose")',
         'raise PermissionDenied("You may not.")',
-        'return Result(False, "Nothing was booked.")',
-        'return Result(False, _("Bitsby said no: ") + str(error) if a else "It said no")',
+        'return ActionResult(False, "Nothing was booked.")',
+        'return ActionResult(False, _("Bitsby said no: ") + str(error) if a else "It said no")',
         'amount = models.DecimalField("Amount", max_digits=3)',
         'x = forms.CharField(label="Why", help_text="In your words.")',
         'class Meta:\n    verbose_name = "invoice"\n    verbose_name_plural = "Bitsby invoices"',
@@ -241,7 +226,8 @@ def test_the_finder_leaves_alone_what_nobody_reads():
         'entry = {"label": "Money inbox", "url_name": "inbox"}',
         'note = f"Payment {record} accepted"',
         'message += " It can be undone."',
-        'give_up(attempt, "no answer")',
+        'expire_attempt(attempt, "no answer")',
+        'class Status(models.TextChoices):\n    PAID = "paid", "paid"',
         'rows.update(error="could not be sent")',
         'def why():\n    return "the order was deleted"',
         "from django.utils.translation import gettext as _\nTITLE = _('Early')",
@@ -251,12 +237,12 @@ def test_the_finder_leaves_alone_what_nobody_reads():
     ],
 )
 def test_the_finder_sees_a_planted_text_in_python(line):
-    """Messages, errors, labels, choices, stored notes; and marks that come too early or late."""
-    assert unmarked.in_python(line)
+    """The finder finds messages, errors, labels, choices and notes, and marks that cannot work."""
+    assert untranslated.in_python(line)
 
 
-def test_the_finder_leaves_alone_what_machines_read():
-    """Marked texts, codes, log lines and keys."""
+def test_the_finder_ignores_what_machines_read():
+    """The finder ignores marked texts, codes, log messages and keys."""
     source = """
 from django.utils.translation import gettext as _, gettext_lazy
 CODES = (("usd", gettext_lazy("Dollar")),)
@@ -267,27 +253,43 @@ def f(request):
     messages.info(request, _("Paid") % 1)
     if x:
         return "paid"
-    return Result(True, _("Done: %s.") % y)
+    return ActionResult(True, _("Done: %s.") % y)
 """
-    assert unmarked.in_python(source) == []
+    assert untranslated.in_python(source) == []
+
+
+def test_names_that_the_finder_knows_exist():
+    """Functions and modules that the finder knows by name are in the package or in Django."""
+    sources = {path.name: path.read_text() for path in PACKAGE.rglob("*.py")}
+    called = set(re.findall(r"(\w+)\(", "".join(sources.values())))
+    # Django's, and not called in the package so far.
+    of_django = {"debug", "add_message", "ValidationError"}
+    assert set(untranslated.SPEAKERS) - called - of_django == set()
+    assert untranslated.FOR_DEVELOPERS - sources.keys() == set()
+
+
+@each_language
+def test_no_text_is_overridden_by_another_catalogue(language):
+    """A text that Django or Oscar translates otherwise has a context, so that ours is shown."""
+    assert collisions(language) == set()
 
 
 # Which language a reader gets
 
 
 @pytest.mark.parametrize(
-    ("variant", "word"),
+    ("variant", "translated"),
     [("de-at", "Geldeingang"), ("ru-ru", "Входящие платежи"), ("es-mx", "Bandeja de pagos")],
 )
-def test_a_regional_variant_reads_its_language(variant, word):
-    """Catalogues of a language serve its regions."""
+def test_a_regional_variant_reads_its_language(variant, translated):
+    """A regional variant gets the texts of its language."""
     with translation.override(variant):
-        assert translation.gettext("Money inbox") == word
+        assert translation.gettext("Money inbox") == translated
 
 
 @pytest.fixture
-def shop_speaks(settings):
-    """Return a function that gives the shop a language; Django forgets what it had read."""
+def set_shop_language(settings):
+    """Return a function that sets the shop's language and clears Django's cache of catalogues."""
     from django.utils.translation import trans_real
 
     def forget():
@@ -303,9 +305,9 @@ def shop_speaks(settings):
 
 
 @pytest.mark.parametrize("english", ["en", "en-gb"])
-def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
-    """English needs no catalogue: the texts of the code are English, whatever the shop speaks."""
-    shop_speaks("ru")
+def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, english):
+    """Readers of English get English texts, whatever the shop's language."""
+    set_shop_language("ru")
     with translation.override(english):
         assert translation.gettext("Money inbox") == "Money inbox"
     with translation.override("ja"):
@@ -313,7 +315,7 @@ def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
 
 
 @pytest.mark.parametrize(
-    ("language", "number", "words"),
+    ("language", "number", "part"),
     [
         ("ru", 1, "через 1 секунду;"),
         ("ru", 3, "через 3 секунды;"),
@@ -328,18 +330,18 @@ def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
         ("en", 3, "in 3 seconds;"),
     ],
 )
-def test_counts_have_their_plural(language, number, words):
-    """Each language counts by its own rules."""
+def test_counts_have_their_plural(language, number, part):
+    """Counts have the plural forms of each language."""
     one = "We try again in %(seconds)s second; you need not do anything."
     many = "We try again in %(seconds)s seconds; you need not do anything."
     with translation.override(language):
         text = translation.ngettext(one, many, number) % {"seconds": number}
-    assert words in text
+    assert part in text
 
 
-@languages
+@each_language
 def test_a_catalogue_counts_as_django_does(language):
-    """The formulas agree, so that one catalogue serves both."""
+    """A catalogue has the same plural formula as Django's."""
     path = Path(django.__file__).parent / f"conf/locale/{language}/LC_MESSAGES/django.mo"
     with path.open("rb") as file:
         header = GNUTranslations(file).info()["plural-forms"]
@@ -349,5 +351,5 @@ def test_a_catalogue_counts_as_django_does(language):
 
 
 def test_the_languages_are_offered_by_django():
-    """A shop can offer each of them to its visitors."""
-    assert set(COMPLETE) <= {code for code, _ in django_settings.LANGUAGES}
+    """Django knows each of our languages."""
+    assert set(LANGUAGES) <= {code for code, _ in django_settings.LANGUAGES}

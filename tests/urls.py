@@ -1,4 +1,4 @@
-"""The URLs of a stock Oscar shop with the app mounted as the documentation says."""
+"""The URLs of a stock Oscar shop, with the app included as the documentation says."""
 
 from django.apps import apps
 from django.contrib import admin

@@ -1,1 +1,1 @@
-"""Kill the shop's process between any two effects, start it again, and audit what it made of it."""
+"""Kills the shop's process between any two effects, starts it again and audits its rows."""

@@ -1,4 +1,4 @@
-"""The command: ``python -m tests.crash``. It prints how many points were tried and what broke."""
+"""The command ``python -m tests.crash``: prints how many points were run and what broke."""
 
 from __future__ import annotations
 
@@ -17,113 +17,111 @@ from tests.crash import databases
 
 
 def main():
-    """Try what the arguments ask for; return 1 when a promise was broken."""
+    """Run what the arguments name; return 1 when a promise was broken."""
     options = parser().parse_args()
     be_strict()
-    # Whoever stops this shall find no simulator and no database left behind.
+    # SIGTERM must not leave a simulator or a database behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # Small pages, so that a list has several.
-    far_side = running_simulator(webhooks=False, page_size=10)
-    with databases.temporary() as database, far_side as simulator:
+    simulated = running_simulator(webhooks=False, page_size=10)
+    with databases.temporary() as database, simulated as simulator:
         os.environ["CRASH_DATABASE"] = database.name
         os.environ["CRASH_SIMULATOR"] = simulator.url
         os.environ["DJANGO_SETTINGS_MODULE"] = "tests.crash.settings"
         import django
 
         django.setup()
-        from tests.crash.laboratory import Laboratory
+        from tests.crash.runner import Runner
 
-        laboratory = Laboratory(database, simulator)
-        laboratory.build()
-        results = list((raced if options.races else explored)(laboratory, options))
+        runner = Runner(database, simulator)
+        runner.build()
+        results = list((run_races if options.races else run_operations)(runner, options))
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
     return 1 if any(result.findings for result in results) else 0
 
 
 def be_strict():
-    """Take warnings for errors, but for those that setup.cfg leaves out, too."""
+    """Turn warnings into errors, except those that setup.cfg ignores."""
     warnings.simplefilter("error")
     for category in (DeprecationWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)
     warnings.filterwarnings("ignore", ".*is not implemented in this backend", UserWarning)
 
 
-def explored(laboratory, options):
-    """Yield the results of the operations that were asked for, printing as they come."""
+def run_operations(runner, options):
+    """Run the operations that were asked for; print and yield the result of each."""
     from tests.crash.operations import OPERATIONS
 
-    say = (lambda *words, **how: None) if options.json else print
+    say = (lambda *texts, **how: None) if options.json else print
 
     def listed(point):
         if options.list:
             say(f"    {point[:200]}", flush=True)
 
     began = time.monotonic()
-    tried, findings = 0, 0
-    say(f"Crash points on {laboratory.database.vendor}")
+    tested, findings = 0, 0
+    say(f"Crash points on {runner.database.vendor}")
     chosen = {name: one for name, one in OPERATIONS.items() if re.search(options.only, name)}
     for name, operation in chosen.items():
         since = time.monotonic()
-        result = laboratory.explore(
-            operation, sample=options.sample, at=options.at, progress=listed
-        )
-        tried += result.tried
+        result = runner.explore(operation, sample=options.sample, at=options.at, progress=listed)
+        tested += result.tested
         findings += len(result.findings)
         found = f"{len(result.findings)} broken" if result.findings else "all kept"
         say(
-            f"  {name:<30} {result.tried:>4} of {result.points:>4} points  {found}"
+            f"  {name:<30} {result.tested:>4} of {result.points:>4} points  {found}"
             f"  ({time.monotonic() - since:.1f} s)",
             flush=True,
         )
         for finding in result.findings[: options.show]:
             say("    " + str(finding).replace("\n", "\n    "), flush=True)
-        for remark, points in result.remarks.items():
-            say(f"    remark at {len(points)} points: {remark}; first {points[0]}", flush=True)
+        for text, points in result.observations.items():
+            say(f"    seen at {len(points)} points: {text}; first {points[0]}", flush=True)
         yield result
     say(
-        f"{tried} points on {laboratory.database.vendor}, {findings} with a broken promise,"
+        f"{tested} points on {runner.database.vendor}, {findings} with a broken promise,"
         f" {time.monotonic() - began:.0f} s"
     )
 
 
-def raced(laboratory, options):
-    """Yield the outcomes of the races that were asked for, printing as they come."""
+def run_races(runner, options):
+    """Run the races that were asked for; print and yield the outcome of each."""
     from tests.crash.races import RACES, run_race
 
-    say = (lambda *words, **how: None) if options.json else print
-    say(f"Races on {laboratory.database.vendor}")
+    say = (lambda *texts, **how: None) if options.json else print
+    say(f"Races on {runner.database.vendor}")
     began = time.monotonic()
     rounds, findings = 0, 0
     chosen = {name: one for name, one in RACES.items() if re.search(options.only, name)}
     for name, race in chosen.items():
-        outcome = run_race(laboratory, race, options.rounds)
+        outcome = run_race(runner, race, options.rounds)
         rounds += outcome.rounds
         findings += len(outcome.findings)
         found = f"{len(outcome.findings)} broken" if outcome.findings else "all kept"
-        say(f"  {name:<34} {outcome.rounds:>4} rounds  {found}  {outcome.ends}", flush=True)
+        say(f"  {name:<34} {outcome.rounds:>4} rounds  {found}  {outcome.statuses}", flush=True)
         for finding in outcome.findings[: options.show]:
             say("    " + str(finding).replace("\n", "\n    "), flush=True)
         yield outcome
     say(
-        f"{rounds} rounds on {laboratory.database.vendor}, {findings} with a broken promise,"
+        f"{rounds} rounds on {runner.database.vendor}, {findings} with a broken promise,"
         f" {time.monotonic() - began:.0f} s"
     )
 
 
 def parser():
-    """Return the reader of the command line."""
+    """Return the parser of the command line."""
     reader = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     add = reader.add_argument
-    add("--only", default="", metavar="PATTERN", help="those with this in their name")
-    add("--at", type=int, metavar="N", help="the n-th point of each only")
-    add("--sample", type=int, metavar="N", help="n points of each only, the same each time")
-    add("--show", type=int, default=5, metavar="N", help="findings shown of each (default: 5)")
-    add("--list", action="store_true", help="print each point that was tried")
-    add("--races", action="store_true", help="real races instead of crash points")
-    held = "rounds of each race for each job that is held in it (default: 10)"
-    add("--rounds", type=int, default=10, metavar="N", help=held)
-    add("--json", action="store_true", help="print results as JSON, and nothing else")
+    add("--only", default="", metavar="PATTERN", help="only those whose name matches")
+    add("--at", type=int, metavar="N", help="only the n-th point of each")
+    add("--sample", type=int, metavar="N", help="only n points of each, always the same")
+    add("--show", type=int, default=5, metavar="N", help="findings printed for each (default: 5)")
+    add("--list", action="store_true", help="print each point")
+    add("--races", action="store_true", help="races instead of crash points")
+    rounds = "rounds of each race for each job that is held back (default: 10)"
+    add("--rounds", type=int, default=10, metavar="N", help=rounds)
+    add("--json", action="store_true", help="print only the results, as JSON")
     return reader
 
 

@@ -1,4 +1,4 @@
-"""The shop's clock: real time plus an offset that a scenario moves, as nobody may sleep here."""
+"""The shop's clock: real time plus an offset, which operations move instead of sleeping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The harness as tests use it: in a process of its own, which forks as it likes."""
+"""Runs the harness for tests in a process of its own, since it forks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def results_of(*arguments):
     return {result["operation"]: result for result in json.loads(done.stdout.splitlines()[-1])}
 
 
-def remote(findings):
+def described(findings):
     """Return findings as text, for a test that fails."""
     return "\n".join(
         f"{one['point']}: {problem}" for one in findings for problem in one["problems"]

@@ -1,4 +1,4 @@
-"""Snapshots of the shop's database, taken once and put back before every point."""
+"""Snapshots of the shop's database, taken once and restored before every point."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SQLite:
 
     def restore(self, stage):
         for rest in ("-journal", "-wal", "-shm"):
-            # What a killed process left would be played into the copy.
+            # The journal of a killed process would be applied to the copy.
             with suppress(FileNotFoundError):
                 os.unlink(self.name + rest)
         shutil.copyfile(self.folder / stage, self.name)
@@ -32,7 +32,7 @@ class SQLite:
 class PostgreSQL:
     """Snapshots are copies of the rows in schemas of the same database.
 
-    Another database as a template would be simpler, and takes a second instead of a twentieth.
+    A database as a template would be simpler, and takes a second instead of 50 ms.
     """
 
     vendor = "postgresql"
@@ -50,7 +50,7 @@ class PostgreSQL:
         find = self._rows.execute
         tables = find("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         counters = find("SELECT sequencename, last_value FROM pg_sequences").fetchall()
-        # The rows are put back as they were, whatever refers to what.
+        # Without the checks of foreign keys, rows can be restored in any order.
         steps = ["SET session_replication_role = replica", "BEGIN"]
         find(f"CREATE SCHEMA {stage}")
         for (table,) in tables:
@@ -81,7 +81,7 @@ class PostgreSQL:
 
 @contextmanager
 def temporary():
-    """Yield an empty database of the kind that the environment asks for, and remove it."""
+    """Yield an empty database of the vendor that the environment names, and remove it."""
     if os.environ.get("PGDATABASE"):
         database = PostgreSQL()
         try:

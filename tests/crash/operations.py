@@ -1,8 +1,8 @@
-"""The operations that are killed, and what the world does afterwards.
+"""The operations that are killed, and what people do afterwards.
 
 Each operation is a class: ``stage`` names the snapshot that it begins with, ``prepare`` brings
-about its situation, ``act`` is what is killed, ``after`` what people and time do when the shop is
-open again, and ``expect`` says what is wrong beyond what the audit finds.
+about its situation, ``act`` is killed, ``after`` is what happens when the shop runs again, and
+``expect`` returns the problems that the audit does not know.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OPERATIONS = {}
 
 
 class Operation:
-    """What all operations share; a subclass with a ``name`` is one of them."""
+    """Base of all operations; a subclass with a ``name`` is registered."""
 
     name = ""
     stage = "placed"
-    #: The statuses that the order may end in.
-    ends = (audit.PAID,)
+    #: The statuses that the order may have at rest.
+    final_statuses = (audit.PAID,)
 
     def __init_subclass__(cls):
         if cls.name:
@@ -44,17 +44,21 @@ class Operation:
         """Bring about the situation."""
 
     def act(self, shop):
-        """Do what is killed."""
+        """Perform the operation; the process is killed at some point of it."""
         raise NotImplementedError
 
     def after(self, shop):
-        """Let people and time do what they do; passes follow by themselves."""
+        """Let people act and time pass; the runner reconciles afterwards."""
 
     def expect(self, shop):
-        """Return what is wrong beyond the audit."""
+        """Return the problems that the audit does not know."""
         order = shop.order()
         status = order.status if order else None
-        return [] if status in self.ends else [f"the order is {status}, not {self.ends}"]
+        return (
+            []
+            if status in self.final_statuses
+            else [f"the order is {status}, not {self.final_statuses}"]
+        )
 
 
 def invoiced(shop, buyer=0):
@@ -63,14 +67,14 @@ def invoiced(shop, buyer=0):
 
 
 def short(shop, invoice):
-    """Let less money arrive than the invoice asks for, so that Bitsby binds it to nothing."""
+    """Pay less than the invoice asks for, so that Bitsby does not bind the payment."""
     asked = next(one for one in shop.state()["invoices"] if one["id"] == str(invoice.bitsby_id))
     amount = Decimal(asked["wallets"][0]["amountCrypto"]) * Decimal("0.8")
     return shop.pay(invoice, amount=f"{amount:.8f}")["paymentId"]
 
 
-def give_up(shop, buyer=0):
-    """Let an order be cancelled for want of payment."""
+def let_cancel(shop, buyer=0):
+    """Let an order be cancelled as unpaid."""
     shop.later(HOUR + 60)
     shop.reconcile()
     shop.later(HOUR + 60)
@@ -79,7 +83,7 @@ def give_up(shop, buyer=0):
 
 
 def bind_at_bitsby(shop, invoice, payment_id):
-    """Bind a payment on Bitsby's own pages, without the shop's knowing."""
+    """Bind a payment on Bitsby's own pages; the shop is not informed."""
     from oscar_bitsby.gateway import factory
 
     factory.for_buyer().bind_payment(invoice.bitsby_id, payment_id)
@@ -94,46 +98,46 @@ def atomic_requests():
 
 
 class Place(Operation):
-    """The buyer's last click in the checkout; nobody comes back."""
+    """The buyer's last click in the checkout; the buyer does not return."""
 
     name = "place, abandoned"
     stage = "checkout"
-    ends = (audit.CANCELLED, None)
+    final_statuses = (audit.CANCELLED, None)
 
     def act(self, shop):
         shop.place()
 
     def after(self, shop):
-        # Right after the crash, before anything repairs anything.
+        # Right after the crash, before any run repairs anything.
         shop.problems += audit.orders(False)
         shop.problems += [*audit.baskets(), *audit.stock(), *audit.vouchers()]
         shop.later(2 * HOUR + 60)
 
 
 class PlaceAgain(Place):
-    """The same, but the buyer clicks again, is led to the payment page, and pays."""
+    """The same, but the buyer clicks again, gets the payment page and pays."""
 
     name = "place, clicked again"
-    ends = (audit.PAID,)
+    final_statuses = (audit.PAID,)
 
     def after(self, shop):
         was_placed = shop.order() is not None
         response = shop.place()
         page = response.get("Location", "")
         if page == "/checkout/" or (was_placed and "/bitsby/orders/" not in page):
-            # The order is committed and its number is not yet in the session.
-            shop.remarks.append("placed, but the second click does not lead to the order")
-        shop.notes["led"] = bool(page)
+            # The order was committed before its number was in the session.
+            shop.observations.append("placed, but the second click does not lead to the order")
+        shop.memo["led"] = bool(page)
         if shop.order() is None:
             return
-        # The link of the order's page, from the mail, from the shop's staff, or from the click.
+        # The buyer has the link of the order's page from the e-mail, from staff or from the click.
         page = shop.click_pay()
         if page:
             shop.pay_page(page)
 
 
 class PlaceAtomic(Place):
-    """The last click in a shop whose requests are one transaction each."""
+    """The last click in a shop with ATOMIC_REQUESTS."""
 
     name = "place, atomic requests"
 
@@ -165,10 +169,10 @@ class Pay(Operation):
 
 
 class PayAbandoned(Pay):
-    """The click on "pay"; nobody comes back."""
+    """The click on "pay"; the buyer does not return."""
 
     name = "pay, abandoned"
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
         shop.later(HOUR + 60)
@@ -177,7 +181,7 @@ class PayAbandoned(Pay):
 
 
 class PayFirst(Pay):
-    """The first way to the payment page: the GET of the browser that has just placed the order."""
+    """The redirect to the payment page: the GET of the browser that has just placed the order."""
 
     name = "pay, by redirect"
 
@@ -186,7 +190,7 @@ class PayFirst(Pay):
 
 
 class PayAtomic(Pay):
-    """The click on "pay" in a shop whose requests are one transaction each."""
+    """The click on "pay" in a shop with ATOMIC_REQUESTS."""
 
     name = "pay, atomic requests"
 
@@ -196,7 +200,7 @@ class PayAtomic(Pay):
 
 
 class PayAfterExpiry(Pay):
-    """Paying again when the first invoice ran out unnoticed."""
+    """Paying again when the first invoice has expired without a run."""
 
     name = "pay, first one expired"
 
@@ -211,12 +215,12 @@ class PayChanged(Pay):
     name = "pay, old one paid meanwhile"
 
     def prepare(self, shop):
-        shop.notes["old"] = invoiced(shop).pk
+        shop.memo["old"] = invoiced(shop).pk
         Order.objects.filter(pk=shop.order().pk).update(total_incl_tax=Decimal("12.50"))
         Source.objects.filter(order=shop.order()).update(amount_allocated=Decimal("12.50"))
 
     def after(self, shop):
-        shop.pay(BitsbyInvoice.objects.get(pk=shop.notes["old"]))
+        shop.pay(BitsbyInvoice.objects.get(pk=shop.memo["old"]))
         shop.until_quiet()
         if shop.click_pay():
             shop.problems.append("the buyer is asked to pay a paid order")
@@ -229,16 +233,16 @@ class PayBoth(PayChanged):
 
     def after(self, shop):
         Pay.after(self, shop)
-        shop.pay(BitsbyInvoice.objects.get(pk=shop.notes["old"]))
+        shop.pay(BitsbyInvoice.objects.get(pk=shop.memo["old"]))
 
 
 # Settling.
 
 
-class SettleByPass(Operation):
-    """A pass that finds the payment."""
+class SettleByRun(Operation):
+    """A run that finds the payment."""
 
-    name = "settle, pass"
+    name = "settle, run"
 
     def prepare(self, shop):
         shop.pay(invoiced(shop))
@@ -247,8 +251,8 @@ class SettleByPass(Operation):
         reconciliation.reconcile()
 
 
-class SettleByDelivery(SettleByPass):
-    """A delivery that makes the shop look; it comes again."""
+class SettleByDelivery(SettleByRun):
+    """A webhook delivery that makes the shop refresh; it comes again."""
 
     name = "settle, delivery comes again"
 
@@ -262,25 +266,25 @@ class SettleByDelivery(SettleByPass):
 
 
 class SettleByLostDelivery(SettleByDelivery):
-    """A delivery that makes the shop look, and never comes again."""
+    """A webhook delivery that makes the shop refresh, and never comes again."""
 
     name = "settle, delivery once"
 
     def after(self, shop):
-        """Nobody does anything."""
+        """Do nothing."""
 
 
-class SettleByGlance(SettleByPass):
-    """The buyer looks at the order's page, which asks Bitsby."""
+class SettleByPage(SettleByRun):
+    """The buyer opens the order's page, which asks Bitsby."""
 
-    name = "settle, buyer looks"
+    name = "settle, order page"
 
     def act(self, shop):
         shop.browser().get(signed_urls.order_url(shop.order()))
 
 
 class SettleBurst(Operation):
-    """A delivery while another one waits for a look: both are found by one request."""
+    """A delivery while another one waits for a refresh: one request settles both."""
 
     name = "settle, two deliveries"
     stage = "two placed"
@@ -300,10 +304,10 @@ class SettleBurst(Operation):
         return [] if statuses == [audit.PAID] * 2 else [f"the orders are {statuses}"]
 
 
-class SettleTwoByPass(SettleBurst):
-    """A pass that finds the payments of two orders, and a strange one."""
+class SettleTwoByRun(SettleBurst):
+    """A run that finds the payments of two orders, and an unmatched one."""
 
-    name = "settle, pass over three"
+    name = "settle, run over three"
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -314,15 +318,15 @@ class SettleTwoByPass(SettleBurst):
 
 
 class SettleByPages(Operation):
-    """A pass that finds the payment on the second page of a list, below strange ones."""
+    """A run that finds the payment on the second page of a list, below unmatched ones."""
 
-    name = "settle, pass over pages"
+    name = "settle, run over pages"
 
     def prepare(self, shop):
         invoice = invoiced(shop)
         for _ in range(3):
             short(shop, invoice)
-        # Known to be newest first, such a list is not read to its end.
+        # A sync of a list that is known to be newest first stops early.
         shop.reconcile()
         shop.later(2)
         shop.pay(invoice)
@@ -335,7 +339,7 @@ class SettleByPages(Operation):
 
 
 class SettleSecond(PayChanged):
-    """A pass that finds two payments of one order."""
+    """A run that finds two payments of one order."""
 
     name = "settle, paid twice"
 
@@ -348,24 +352,24 @@ class SettleSecond(PayChanged):
         reconciliation.reconcile()
 
     def after(self, shop):
-        """Nobody does anything."""
+        """Do nothing."""
 
     def expect(self, shop):
         flags = set(BitsbyPayment.objects.values_list("review_reason", flat=True))
-        wrong = [] if "second" in flags else [f"no second payment in the inbox: {flags}"]
+        wrong = [] if "second" in flags else [f"no second payment to review: {flags}"]
         return super().expect(shop) + wrong
 
 
 class SettleLate(Operation):
-    """A pass that finds money on an order that it cancelled before."""
+    """A run that finds a payment of an order that was cancelled before."""
 
     name = "settle, after cancelling"
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
         invoice = invoiced(shop)
         payment = short(shop, invoice)
-        give_up(shop)
+        let_cancel(shop)
         bind_at_bitsby(shop, invoice, payment)
 
     def act(self, shop):
@@ -373,10 +377,10 @@ class SettleLate(Operation):
 
 
 class SettleUnbound(Operation):
-    """A pass that finds a payment of a wrong amount."""
+    """A run that finds a payment of a wrong amount."""
 
     name = "settle, wrong amount"
-    ends = (audit.PENDING,)
+    final_statuses = (audit.PENDING,)
 
     def prepare(self, shop):
         short(shop, invoiced(shop))
@@ -389,7 +393,7 @@ class SettleUnbound(Operation):
 
 
 class Expire(Operation):
-    """A pass that finds the time to pay over; the buyer pays again."""
+    """A run that expires an invoice; the buyer pays again."""
 
     name = "expire, paid again"
 
@@ -404,20 +408,20 @@ class Expire(Operation):
 
 
 class ExpireAbandoned(Expire):
-    """A pass that finds the time to pay over; nobody comes back."""
+    """A run that expires an invoice; the buyer does not return."""
 
     name = "expire, abandoned"
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
         shop.later(HOUR + 60)
 
 
 class Cancel(Expire):
-    """A pass that gives an order up."""
+    """A run that cancels an unpaid order."""
 
     name = "cancel"
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -425,22 +429,22 @@ class Cancel(Expire):
         shop.later(HOUR + 60)
 
     def after(self, shop):
-        """Nobody does anything."""
+        """Do nothing."""
 
 
 class CancelLongAgo(Cancel):
-    """The first pass after a long rest: expires and cancels."""
+    """The first run after a long time: it expires and cancels."""
 
-    name = "cancel, after a rest"
+    name = "cancel, after a pause"
 
     def prepare(self, shop):
         Expire.prepare(self, shop)
-        # The invoice's end is not known yet: its order waits from when it was over.
+        # No run has expired the invoice yet; its order counts from the end of its payment window.
         shop.later(5 * HOUR)
 
 
 class CancelUnstarted(Cancel):
-    """A pass that gives up an order whose buyer never came to the payment page."""
+    """A run that cancels an order whose buyer never came to the payment page."""
 
     name = "cancel, never started"
 
@@ -449,23 +453,23 @@ class CancelUnstarted(Cancel):
 
 
 class CancelPaid(Cancel):
-    """A pass that gives an order up; before the next one, its late money is bound at Bitsby."""
+    """A run that cancels an order; before the next run its late payment is bound at Bitsby."""
 
     name = "cancel, paid meanwhile"
-    ends = (audit.CANCELLED, audit.PAID)
+    final_statuses = (audit.CANCELLED, audit.PAID)
 
     def prepare(self, shop):
-        shop.notes["payment"] = short(shop, invoiced(shop))
+        shop.memo["payment"] = short(shop, invoiced(shop))
         shop.later(HOUR + 60)
         shop.reconcile()
         shop.later(HOUR + 60)
 
     def after(self, shop):
-        bind_at_bitsby(shop, shop.invoice(), shop.notes["payment"])
+        bind_at_bitsby(shop, shop.invoice(), shop.memo["payment"])
 
 
 class CancelTwo(Cancel):
-    """A pass that gives two orders up, which share a voucher and goods."""
+    """A run that cancels two orders, which share a voucher and products."""
 
     name = "cancel, two orders"
     stage = "two placed"
@@ -476,7 +480,7 @@ class CancelTwo(Cancel):
         shop.later(2 * HOUR + 120)
 
     def after(self, shop):
-        # The first pass may have ended the invoices only.
+        # The first run may have expired the invoices only.
         shop.later(HOUR + 60)
 
     def expect(self, shop):
@@ -496,12 +500,12 @@ class CancelInvoice(Operation):
         binding.cancel_invoice(shop.invoice(), shop.staff)
 
     def after(self, shop):
-        # Whoever clicks before the next pass is led to a canceled page; nobody after it.
+        # Before the next run, a click would lead to the canceled invoice's page.
         shop.until_quiet()
         Pay.after(self, shop)
 
 
-# Binding, and what else staff decides.
+# Binding and other decisions of staff.
 
 
 class Bind(Operation):
@@ -510,24 +514,24 @@ class Bind(Operation):
     name = "bind, done again"
 
     def prepare(self, shop):
-        shop.notes["payment"] = short(shop, invoiced(shop))
+        shop.memo["payment"] = short(shop, invoiced(shop))
         shop.reconcile()
 
     def act(self, shop):
-        binding.bind(shop.invoice(), shop.notes["payment"], shop.staff, "it was meant")
+        binding.bind(shop.invoice(), shop.memo["payment"], shop.staff, "it was meant")
 
     def after(self, shop):
         self.act(shop)
 
 
 class BindLeft(Bind):
-    """Staff binds a payment of a wrong amount, and forgets about it after the crash."""
+    """Staff binds a payment of a wrong amount, and does nothing after the crash."""
 
     name = "bind, left"
-    ends = (audit.PAID, audit.PENDING)
+    final_statuses = (audit.PAID, audit.PENDING)
 
     def after(self, shop):
-        """Nobody does anything."""
+        """Do nothing."""
 
     def expect(self, shop):
         bound = [item for item in shop.state()["payments"] if item.get("invoice")]
@@ -540,15 +544,15 @@ class BindLate(Bind):
     """Staff binds a payment to the invoice of an order that was cancelled."""
 
     name = "bind, order cancelled"
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
         super().prepare(shop)
-        give_up(shop)
+        let_cancel(shop)
 
 
 class BindByForm(Bind):
-    """The same by the form of the dashboard, with its session and log."""
+    """The same with the dashboard's form, with its session and log entry."""
 
     name = "bind, dashboard"
 
@@ -558,7 +562,7 @@ class BindByForm(Bind):
             f"/bitsby/dashboard/orders/{order.pk}/bind/",
             {
                 "invoice": shop.invoice().pk,
-                "payment": shop.notes["payment"],
+                "payment": shop.memo["payment"],
                 "payment_id": "",
                 "note": "it was meant",
                 "confirm": "on",
@@ -566,7 +570,7 @@ class BindByForm(Bind):
         )
 
     def after(self, shop):
-        binding.bind(shop.invoice(), shop.notes["payment"], shop.staff, "it was meant")
+        binding.bind(shop.invoice(), shop.memo["payment"], shop.staff, "it was meant")
 
 
 class Accept(Bind):
@@ -576,18 +580,18 @@ class Accept(Bind):
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.notes["payment"])
+        bind_at_bitsby(shop, shop.invoice(), shop.memo["payment"])
         shop.reconcile()
 
     def act(self, shop):
         review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
 
 
-# Receiving a delivery that says what is not so.
+# Receiving a delivery with a false status.
 
 
 class Forged(Operation):
-    """A delivery for an invoice that nobody paid; then it is paid, and the real one comes."""
+    """A delivery for an unpaid invoice; then it is paid, and the real delivery comes."""
 
     name = "delivery, forged"
 
@@ -606,10 +610,10 @@ class Forged(Operation):
 
 
 class ForgedLeft(Forged):
-    """A delivery for an invoice that nobody ever pays."""
+    """A delivery for an invoice that is never paid."""
 
     name = "delivery, never paid"
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
         shop.later(HOUR + 60)

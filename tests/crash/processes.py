@@ -1,4 +1,4 @@
-"""Children of a warmed-up process: forked, so that Django is loaded once and a start costs little.
+"""Forks children of a process that has loaded Django, so that starting one is quick.
 
 The parent must hold no database connection and run no thread when it forks.
 """
@@ -16,21 +16,21 @@ from typing import Any
 
 #: The status of a process that was killed at its point.
 CRASHED = 86
-#: Seconds after which a child is taken for one that hangs.
-PATIENCE = 90
+#: Seconds after which a child counts as hanging.
+MAX_WAIT = 90
 
 
 @dataclass
 class Child:
-    """A forked process and the pipe that it reports through."""
+    """A forked process and the pipe for its report."""
 
     pid: int
     pipe: int
 
 
 @dataclass
-class Ended:
-    """How a child ended: ``value`` is what it returned or handed over when it crashed."""
+class Exit:
+    """How a child exited; ``value`` is what it returned or reported when it crashed."""
 
     how: str
     value: Any
@@ -45,7 +45,7 @@ class Ended:
 
 
 def start(job, gate=None):
-    """Fork a child that runs ``job(crash)``; ``crash(value)`` ends it there and then."""
+    """Fork a child that runs ``job(crash)``; ``crash(value)`` kills it at once."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -60,7 +60,7 @@ def start(job, gate=None):
 
     def crash(value):
         send("crashed", value)
-        # No handler, no finally, no rollback: the process is gone.
+        # No handler, no finally and no rollback, as when a process is killed.
         os._exit(CRASHED)
 
     status = 1
@@ -76,8 +76,8 @@ def start(job, gate=None):
 
 
 def wait(child):
-    """Return how a child ended; one that hangs is killed."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait for a child and return how it exited; one that hangs is killed."""
+    deadline = time.monotonic() + MAX_WAIT
     data = b""
     while True:
         ready, _, _ = select.select([child.pipe], [], [], max(0, deadline - time.monotonic()))
@@ -85,7 +85,7 @@ def wait(child):
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
             os.close(child.pipe)
-            return Ended("hung", f"no end after {PATIENCE} seconds")
+            return Exit("hung", f"not finished after {MAX_WAIT} seconds")
         chunk = os.read(child.pipe, 1 << 16)
         if not chunk:
             break
@@ -93,30 +93,30 @@ def wait(child):
     os.close(child.pipe)
     _, status = os.waitpid(child.pid, 0)
     if not data:
-        return Ended("failed", f"ended with status {status} and no word")
-    return Ended(*pickle.loads(data))
+        return Exit("failed", f"ended with status {status} and no report")
+    return Exit(*pickle.loads(data))
 
 
 def run(job):
-    """Run ``job(crash)`` in a child and return how it ended."""
+    """Run ``job(crash)`` in a child and return how it exited."""
     return wait(start(job))
 
 
 def at_once(jobs, ready):
-    """Run the jobs in a child each, started together; return how they ended.
+    """Run each job in a child, all started together, and return how they exited.
 
     Args:
         jobs: functions without arguments.
         ready: is called in each child before the start, to open its database connection.
     """
     gate = os.pipe()
-    remote = os.pipe()
+    is_ready = os.pipe()
 
     def held(job):
         def run_held(crash):
             ready()
-            os.write(remote[1], b".")
-            # The gate opens for all in the same moment: when the parent closes its end.
+            os.write(is_ready[1], b".")
+            # The parent opens the gate for all of them by closing its side.
             os.read(gate[0], 1)
             return job()
 
@@ -124,11 +124,11 @@ def at_once(jobs, ready):
 
     children = [start(held(job), gate) for job in jobs]
     for _ in children:
-        if not select.select([remote[0]], [], [], PATIENCE)[0]:
+        if not select.select([is_ready[0]], [], [], MAX_WAIT)[0]:
             break
-        os.read(remote[0], 1)
+        os.read(is_ready[0], 1)
     os.close(gate[1])
     ended = [wait(child) for child in children]
-    for end in (gate[0], *remote):
+    for end in (gate[0], *is_ready):
         os.close(end)
     return ended

@@ -1,4 +1,4 @@
-"""Real races: processes that start in the same moment, each with what it wants of one order."""
+"""Races: processes that start at the same moment and work on the same orders."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit, processes
-from tests.crash.laboratory import Finding, come_to_rest, in_shop
+from tests.crash.barrier import Barrier
 from tests.crash.operations import bind_at_bitsby, invoiced, short
-from tests.crash.pace import Meeting
+from tests.crash.runner import Finding, come_to_rest, in_shop
 from tests.crash.shop import HOUR
 
 Order = get_model("order", "Order")
 
 RACES = {}
 
-#: Statements of the held one after which the others begin at the latest.
-MOST_SKIPPED = 25
-#: What it is about to change, the held one has read or locked.
+#: The most statements of the held process before the others begin.
+MAX_SKIPPED = 25
+#: The held process has read or locked what it is about to change.
 READ = r'FROM "order_order"|FOR UPDATE'
-#: A pass has read all that speaks for giving an order up, last whether money waits for it.
+#: A run has read everything that decides on a cancellation, payments in review last.
 DECIDED = r'FROM "oscar_bitsby_bitsbypayment" INNER JOIN "oscar_bitsby_bitsbyinvoice"'
-#: It has begun to give back: goods or vouchers, whichever come first.
-GAVE_BACK = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
+#: It has begun to release an order: vouchers or stock.
+RELEASED = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
 
 
 @dataclass
 class Outcome:
-    """What the rounds of a race gave."""
+    """The results of all rounds of a race."""
 
     operation: str
     rounds: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
 class Race:
-    """What all races share; a subclass with a ``name`` is one of them.
+    """Base of all races; a subclass with a ``name`` is registered.
 
-    ``jobs`` are the functions of a shop that run at once, each in a process of its own. ``held``
-    has the numbers of those that are as slow as can be, one in each round, and the statement of
-    theirs, inside a transaction, at which the others begin.
+    ``jobs`` are functions of a shop that run at once, each in a process of its own. ``held`` has
+    the numbers of the jobs that are held back, one in each round, and the statement inside a
+    transaction at which the others begin.
     """
 
     name = ""
     stage = "placed"
-    #: The statuses that the order may end in.
-    ends = (audit.PAID,)
-    #: Staff gives the order a status of its own choice.
+    #: The statuses that the order may have at rest.
+    final_statuses = (audit.PAID,)
+    #: Staff sets the order's status by hand.
     staff_moves = False
-    #: Something is given up in it, which may take more passes.
+    #: An order is cancelled in it, which may take more runs.
     is_slow = False
     jobs = ()
     held = ((0, READ),)
@@ -74,19 +74,23 @@ class Race:
         """Let time pass."""
 
     def expect(self, shop):
-        """Return what is wrong beyond the audit."""
+        """Return the problems that the audit does not know."""
         status = shop.order().status
-        return [] if status in self.ends else [f"the order is {status}, not {self.ends}"]
+        return (
+            []
+            if status in self.final_statuses
+            else [f"the order is {status}, not {self.final_statuses}"]
+        )
 
 
-def run_race(laboratory, race, rounds):
-    """Repeat a race, so often for each job that is held in it; return what came of it."""
+def run_race(runner, race, rounds):
+    """Run a race ``rounds`` times for each job that is held back in it."""
     outcome = Outcome(race.name)
     for number in range(1, rounds * len(race.held) + 1):
-        shop = run_round(laboratory, race, number)
+        shop = run_round(runner, race, number)
         outcome.rounds += 1
-        end = shop.notes.get("end", "?")
-        outcome.ends[end] = outcome.ends.get(end, 0) + 1
+        statuses = shop.memo.get("statuses", "?")
+        outcome.statuses[statuses] = outcome.statuses.get(statuses, 0) + 1
         if shop.problems:
             outcome.findings.append(Finding(race.name, f"round {number}", shop.problems))
     return outcome
@@ -96,34 +100,34 @@ def has_row_locks():
     return connections["default"].vendor == "postgresql"
 
 
-def run_round(laboratory, race, number):
-    """Race once; return the shop at rest, with what is wrong about it."""
-    laboratory.restore(race.stage)
-    shop = replace(laboratory.shop, notes={}, problems=[], remarks=[])
+def run_round(runner, race, number):
+    """Run one round; return the shop at rest, with its problems."""
+    runner.restore(race.stage)
+    shop = replace(runner.shop, memo={}, problems=[], observations=[])
 
     def prepare(shop):
         race.prepare(shop)
-        if any(job in STAFFS for job in race.jobs):
+        if any(job in STAFF_JOBS for job in race.jobs):
             cookies = shop.staff_browser().cookies
-            shop.notes["staff"] = {name: one.value for name, one in cookies.items()}
+            shop.memo["staff"] = {name: one.value for name, one in cookies.items()}
 
-    shop = laboratory.step(shop, prepare)
+    shop = runner.step(shop, prepare)
     seed = f"{race.name} {number}"
     held, begin = race.held[(number - 1) % len(race.held)]
     skip = 0
     if number > len(race.held):
-        # Anywhere else.
-        begin, skip = "", random.Random(seed).randrange(MOST_SKIPPED)
-    meeting = Meeting(
+        # At any other statement.
+        begin, skip = "", random.Random(seed).randrange(MAX_SKIPPED)
+    barrier = Barrier(
         race.jobs, held if has_row_locks() else None, begin=begin, skip=skip, seed=seed
     )
-    ended = processes.at_once(
-        [partial(in_shop, shop, runner) for runner in meeting.runners()],
+    exits = processes.at_once(
+        [partial(in_shop, shop, job) for job in barrier.paced_jobs()],
         ready=connections["default"].ensure_connection,
     )
     problems = []
-    for end in ended:
-        problems += [end.value] if end.failed else end.value.problems
+    for one in exits:
+        problems += [one.value] if one.failed else one.value.problems
 
     def rest(shop):
         race.after(shop)
@@ -136,24 +140,26 @@ def run_round(laboratory, race, number):
             placed_meanwhile=place in race.jobs or place_other in race.jobs,
         )
         shop.problems += race.expect(shop)
-        shop.notes["end"] = ", ".join(Order.objects.order_by("pk").values_list("status", flat=True))
+        shop.memo["statuses"] = ", ".join(
+            Order.objects.order_by("pk").values_list("status", flat=True)
+        )
 
     try:
-        shop = laboratory.step(shop, rest)
+        shop = runner.step(shop, rest)
     except RuntimeError as error:
         shop = replace(shop, problems=[f"not recovered: {error}"])
     shop.problems += problems
     return shop
 
 
-# What people and machines do.
+# What buyers, staff and processes do.
 
 
 def refresh(shop):
     reconciliation.refresh(shop.invoice())
 
 
-def make_pass(shop):
+def reconcile(shop):
     shop.reconcile()
 
 
@@ -161,7 +167,7 @@ def deliver(shop):
     shop.deliver(shop.invoice())
 
 
-def look(shop):
+def open_order_page(shop):
     shop.browser().get(signed_urls.order_url(shop.order()))
 
 
@@ -182,15 +188,15 @@ def place_other(shop):
 def bind(shop, buyer=0, payment=0):
     # Staff has chosen the invoice on the page before.
     invoice = BitsbyInvoice.objects.filter(order=shop.order(buyer)).latest("pk")
-    binding.bind(invoice, shop.notes["payments"][payment], shop.staff, "it was meant")
+    binding.bind(invoice, shop.memo["payments"][payment], shop.staff, "it was meant")
 
 
 def accept(shop):
     review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
 
 
-def bind_and_tell(shop):
-    bind_at_bitsby(shop, shop.invoice(), shop.notes["payments"][0])
+def bind_and_deliver(shop):
+    bind_at_bitsby(shop, shop.invoice(), shop.memo["payments"][0])
     deliver(shop)
     refresh(shop)
 
@@ -206,17 +212,17 @@ def ship_in_dashboard(shop):
 def set_status(shop, status):
     url = reverse("dashboard:order-detail", kwargs={"number": shop.order().number})
     data = {"order_action": "change_order_status", "new_status": status}
-    answered(shop, at_desk(shop).post(url, data))
+    check_answer(shop, staff_browser_of(shop).post(url, data))
 
 
 def write_note(shop):
     url = reverse("dashboard:order-detail", kwargs={"number": shop.order().number})
     data = {"order_action": "save_note", "message": "called the buyer", "note_type": "Info"}
-    answered(shop, at_desk(shop).post(url, data))
+    check_answer(shop, staff_browser_of(shop).post(url, data))
 
 
 def save_in_admin(shop):
-    """Save the order's form as it was when staff opened it."""
+    """Save the order's form with the values of the moment when staff opened it."""
     order = shop.order()
     data = {
         "site": order.site_id,
@@ -231,31 +237,33 @@ def save_in_admin(shop):
         "lines-TOTAL_FORMS": 0,
         "lines-INITIAL_FORMS": 0,
     }
-    response = at_desk(shop).post(reverse("admin:order_order_change", args=[order.pk]), data)
+    response = staff_browser_of(shop).post(
+        reverse("admin:order_order_change", args=[order.pk]), data
+    )
     if response.status_code != 302:
         shop.problems.append(f"the admin answers {response.status_code} to saving an order")
 
 
-def at_desk(shop):
-    """Return the browser in which staff has logged in before."""
+def staff_browser_of(shop):
+    """Return the browser in which staff is logged in."""
     browser = shop.browser()
-    browser.cookies.load(shop.notes["staff"])
+    browser.cookies.load(shop.memo["staff"])
     return browser
 
 
-def answered(shop, response):
+def check_answer(shop, response):
     if response.status_code >= 400:
         shop.problems.append(f"the dashboard answers {response.status_code}")
 
 
-STAFFS = (cancel_in_dashboard, ship_in_dashboard, write_note, save_in_admin)
+STAFF_JOBS = (cancel_in_dashboard, ship_in_dashboard, write_note, save_in_admin)
 
 
 # The races.
 
 
 class Settling(Race):
-    """Four workers hear of the same payment."""
+    """Four workers refresh the same invoice."""
 
     name = "settle x settle"
     jobs = (refresh, refresh, refresh, refresh)
@@ -264,48 +272,48 @@ class Settling(Race):
         shop.pay(invoiced(shop))
 
 
-class Passes(Settling):
-    """Two passes, two deliveries and the buyer's page."""
+class Runs(Settling):
+    """Two runs, two deliveries and the buyer's page."""
 
     name = "reconcile x reconcile x webhook"
-    jobs = (make_pass, make_pass, deliver, deliver, look)
+    jobs = (reconcile, reconcile, deliver, deliver, open_order_page)
 
 
 class Cancelling(Race):
-    """Late money is bound while passes give the order up."""
+    """A late payment is bound while runs cancel the order."""
 
     name = "settle x cancel"
-    ends = (audit.PAID, audit.CANCELLED)
+    final_statuses = (audit.PAID, audit.CANCELLED)
     is_slow = True
-    jobs = (bind_and_tell, make_pass, make_pass)
+    jobs = (bind_and_deliver, reconcile, reconcile)
     held = ((1, DECIDED), (0, READ))
 
     def prepare(self, shop):
-        shop.notes["payments"] = [short(shop, invoiced(shop))]
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.later(HOUR + 60)
         shop.reconcile()
         shop.later(HOUR + 60)
 
 
 class CancellingBound(Cancelling):
-    """The same, with money that is bound already when all of them begin."""
+    """The same, with a payment that is bound before all of them begin."""
 
     name = "settle x settle x cancel"
-    jobs = (refresh, deliver, make_pass, refresh)
+    jobs = (refresh, deliver, reconcile, refresh)
     held = ((2, READ),)
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.notes["payments"][0])
+        bind_at_bitsby(shop, shop.invoice(), shop.memo["payments"][0])
 
 
 class CancellingPaying(Cancelling):
-    """The buyer comes back in the last second."""
+    """The buyer returns at the moment of the cancellation."""
 
     name = "pay x cancel"
-    jobs = (click_pay, make_pass, click_pay)
+    jobs = (click_pay, reconcile, click_pay)
     held = ((1, DECIDED), (0, READ))
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
         for _ in range(2):
@@ -329,7 +337,7 @@ class Paying(Race):
 
 
 class PayingAgain(Paying):
-    """Four clicks on "pay" when the first invoice ran out."""
+    """Four clicks on "pay" when the first invoice has expired."""
 
     name = "pay x pay, first one expired"
     made = 2
@@ -343,7 +351,7 @@ class PayingSettled(Paying):
     """The buyer pays and clicks again while workers settle."""
 
     name = "pay x settle"
-    jobs = (click_pay, refresh, make_pass, deliver)
+    jobs = (click_pay, refresh, reconcile, deliver)
     held = ((0, READ), (1, READ))
 
     def prepare(self, shop):
@@ -355,26 +363,26 @@ class PayingSettled(Paying):
 
 
 class Placing(Race):
-    """Three clicks on "place order" in one browser; then nobody comes back."""
+    """Three clicks on "place order" in one browser; the buyer does not return."""
 
     name = "place x place"
     stage = "checkout"
     is_slow = True
     jobs = (place, place, place)
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
         shop.later(2 * HOUR + 60)
 
 
 class PlacingCancelling(Race):
-    """An order is given up while another with the same goods and voucher is placed."""
+    """An order is cancelled while another with the same products and voucher is placed."""
 
     name = "place x cancel"
     is_slow = True
-    jobs = (place_other, make_pass)
+    jobs = (place_other, reconcile)
     held = ((0, READ), (1, DECIDED))
-    ends = (audit.CANCELLED,)
+    final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
         shop.later(2 * HOUR + 60)
@@ -387,11 +395,11 @@ class PlacingCancelling(Race):
         return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
 
 
-class GivingBackPlacing(PlacingCancelling):
-    """The same, in the moment when the first of what both orders use is given back."""
+class ReleasingPlacing(PlacingCancelling):
+    """The same, from the moment when the first voucher or stock of both orders is released."""
 
-    name = "place x cancel, giving back"
-    held = ((1, GAVE_BACK),)
+    name = "place x cancel, releasing"
+    held = ((1, RELEASED),)
 
 
 class Binding(Race):
@@ -401,7 +409,7 @@ class Binding(Race):
     jobs = (bind, bind, bind)
 
     def prepare(self, shop):
-        shop.notes["payments"] = [short(shop, invoiced(shop))]
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.reconcile()
 
 
@@ -409,11 +417,11 @@ class BindingTwoPayments(Binding):
     """Two payments are bound to one invoice."""
 
     name = "bind x bind, two payments"
-    jobs = (bind, lambda shop: bind(shop, payment=1), make_pass)
+    jobs = (bind, lambda shop: bind(shop, payment=1), reconcile)
 
     def prepare(self, shop):
         invoice = invoiced(shop)
-        shop.notes["payments"] = [short(shop, invoice), short(shop, invoice)]
+        shop.memo["payments"] = [short(shop, invoice), short(shop, invoice)]
         shop.reconcile()
 
 
@@ -422,7 +430,7 @@ class BindingTwoOrders(Binding):
 
     name = "bind x bind, two orders"
     stage = "two placed"
-    jobs = (bind, lambda shop: bind(shop, buyer=1), make_pass)
+    jobs = (bind, lambda shop: bind(shop, buyer=1), reconcile)
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -434,14 +442,14 @@ class BindingTwoOrders(Binding):
 
 
 class Accepting(Binding):
-    """Staff accepts a short payment while workers look at it again."""
+    """Staff accepts a short payment while workers refresh it."""
 
     name = "accept x settle"
-    jobs = (accept, accept, refresh, make_pass)
+    jobs = (accept, accept, refresh, reconcile)
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.notes["payments"][0])
+        bind_at_bitsby(shop, shop.invoice(), shop.memo["payments"][0])
         shop.reconcile()
 
 
@@ -458,39 +466,39 @@ class StaffShips(Settling):
     name = "settle x staff moves"
     jobs = (refresh, ship_in_dashboard, deliver, cancel_in_dashboard)
     staff_moves = True
-    ends = (audit.PAID, audit.CANCELLED)
+    final_statuses = (audit.PAID, audit.CANCELLED)
 
 
 class StaffSaves(Settling):
     """Staff saves the order's whole form in the admin while it is settled."""
 
     name = "settle x staff saves"
-    jobs = (refresh, save_in_admin, deliver, make_pass)
+    jobs = (refresh, save_in_admin, deliver, reconcile)
     staff_moves = True
-    ends = (audit.PAID, audit.PENDING)
+    final_statuses = (audit.PAID, audit.PENDING)
 
     def after(self, shop):
-        # Whatever status staff gave it: it is paid, and nobody asks for money or gives it up.
+        # Whatever its status, it is paid: no click leads to a payment, and no run cancels it.
         if shop.click_pay():
             shop.problems.append("the buyer is asked to pay a paid order")
         shop.later(3 * HOUR)
 
 
 class StaffCancels(Cancelling):
-    """Staff cancels in the dashboard while a pass does, and late money comes."""
+    """Staff cancels in the dashboard while a run does, and a late payment arrives."""
 
     name = "cancel x staff cancels"
-    jobs = (make_pass, cancel_in_dashboard, bind_and_tell)
+    jobs = (reconcile, cancel_in_dashboard, bind_and_deliver)
     held = ((0, DECIDED),)
     staff_moves = True
 
 
 class Everything(Race):
-    """All of them on one order."""
+    """Buyer, staff, deliveries and runs at once on one order."""
 
     name = "everything"
-    ends = (audit.PAID,)
-    jobs = (refresh, deliver, make_pass, click_pay, look, write_note, make_pass)
+    final_statuses = (audit.PAID,)
+    jobs = (refresh, deliver, reconcile, click_pay, open_order_page, write_note, reconcile)
 
     def prepare(self, shop):
         shop.pay(invoiced(shop))

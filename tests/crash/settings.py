@@ -1,4 +1,4 @@
-"""The shop of the tests with a database of the harness's own and a clock that can be moved."""
+"""The tests' settings with a database of the harness's own and a clock that can be moved."""
 
 import os
 
@@ -10,7 +10,7 @@ clock.install()
 
 DATABASES["default"]["NAME"] = os.environ["CRASH_DATABASE"]
 if os.environ.get("PGDATABASE"):
-    # Whoever waits longer than this waits for ever.
+    # A longer wait is a deadlock.
     DATABASES["default"]["OPTIONS"] = {"options": "-c lock_timeout=20s -c deadlock_timeout=300ms"}
 
 OSCAR_BITSBY = {
@@ -21,8 +21,8 @@ OSCAR_BITSBY = {
 
 
 class NoMigrations:
-    """Says of each app that it has none, so that tables are made from the models: a test of its
-    own proves that the two agree, and this takes a second instead of thirty."""
+    """Tells Django that no app has migrations, so that tables are made from the models, which takes
+    a second instead of thirty. Another test proves that models and migrations agree."""
 
     def __contains__(self, app):
         return True
@@ -32,5 +32,5 @@ class NoMigrations:
 
 
 MIGRATION_MODULES = NoMigrations()
-# What went wrong is collected by the harness, and belongs into no log of its own.
+# The harness collects log messages itself.
 LOGGING_CONFIG = None

@@ -1,4 +1,4 @@
-"""The shop of the harness: how it is furnished, and what its people can do in it."""
+"""The shop of the harness: its contents, and what buyers and staff can do in it."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ Order = get_model("order", "Order")
 Product = get_model("catalogue", "Product")
 Voucher = get_model("voucher", "Voucher")
 
-#: More passes than this, and a shop is not coming to rest.
-MOST_PASSES = 6
-#: A dead pass keeps others away for five minutes.
+#: A shop that needs more runs than this does not come to rest.
+MAX_RUNS = 6
+#: A killed run holds the lease for five minutes.
 LEASE_SECONDS = 301
-#: An attempt to create an invoice that got no answer is given up after 15 seconds.
+#: An attempt to create an invoice expires after 15 seconds without an answer.
 ATTEMPT_SECONDS = 20
-#: What a pass asked about in vain, the next ones leave alone for ten minutes.
-AGAIN_SECONDS = 660
+#: A run does not poll again what was polled without a result in the last ten minutes.
+POLL_BACKOFF_SECONDS = 660
 HOUR = 3600
 
 
-class Complaints(logging.Handler):
-    """Keeps what the shop logs as an error: it would wake somebody up."""
+class LoggedErrors(logging.Handler):
+    """Collects the errors that the shop logs."""
 
     def __init__(self):
         super().__init__(logging.ERROR)
@@ -57,27 +57,27 @@ class Complaints(logging.Handler):
 
 @dataclass
 class Shop:
-    """The shop as one process sees it, and the far side. Passed on from process to process.
+    """The state of the shop outside its database, handed from process to process.
 
     Attributes:
-        simulator: the far side's control.
-        buyers: the session cookies of two buyers who stand before "place order".
-        notes: what one step of a scenario tells the next ones.
-        problems: what was found wrong on the way.
-        remarks: what is no broken promise but worth knowing.
+        simulator: the control of the simulator.
+        buyers: the cookies of two buyers who are about to click "place order".
+        memo: values that one step of an operation hands to the next ones.
+        problems: the promises that were found broken.
+        observations: what is reported although it breaks no promise.
     """
 
     simulator: Any
     buyers: list[dict[str, str]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    observations: list[str] = field(default_factory=list)
     offset: Any = None
 
-    # How it is furnished.
+    # Its contents.
 
-    def furnish(self):
-        """Stock two goods, issue three vouchers, and lead two buyers up to the last click."""
+    def fill(self):
+        """Create two products, three vouchers, and two buyers at the last step of the checkout."""
         Country.objects.create(
             iso_3166_1_a2="DE",
             iso_3166_1_a3="DEU",
@@ -96,7 +96,7 @@ class Shop:
                 factories.ConditionalOfferFactory(
                     name=code,
                     offer_type=ConditionalOffer.VOUCHER,
-                    # So that a basket may have several.
+                    # A basket may have several of them.
                     exclusive=False,
                     condition=factories.ConditionFactory(range=everything, type="Count", value=1),
                     benefit=factories.BenefitFactory(
@@ -106,16 +106,16 @@ class Shop:
             )
         get_user_model().objects.create_superuser("staff", "staff@example.com", "secret")
         mug, plate = Product.objects.order_by("pk")
-        # In opposite order, and sharing vouchers: what locks are taken in must not depend on it.
+        # In opposite order and with shared vouchers, which must not change the order of locks.
         self.buyers = [
-            self._led_to_preview([mug, plate], ["ONCE", "MANY", "MORE"]),
-            self._led_to_preview([plate, mug], ["MORE", "MANY"]),
+            self._cookies_at_preview([mug, plate], ["ONCE", "MANY", "MORE"]),
+            self._cookies_at_preview([plate, mug], ["MORE", "MANY"]),
         ]
-        # Oscar takes out of a basket what gives no discount.
+        # Oscar removes vouchers that give no discount.
         used = sorted(basket.vouchers.count() for basket in Basket.objects.all())
         assert used == [2, 3], f"the baskets have {used} vouchers"
 
-    def _led_to_preview(self, products, codes):
+    def _cookies_at_preview(self, products, codes):
         client = Client()
         for product in products[:-1]:
             shopping.fill_basket(client, product)
@@ -124,10 +124,10 @@ class Shop:
             client.post(reverse("basket:vouchers-add"), {"code": code})
         return {name: morsel.value for name, morsel in client.cookies.items()}
 
-    # Who comes along.
+    # What buyers and staff do.
 
     def browser(self, buyer=0):
-        """Return the browser of a buyer, as it was when the shop was last open."""
+        """Return the browser of a buyer, with the cookies that it had at the last step."""
         client = Client(raise_request_exception=False)
         client.cookies.load(self.buyers[buyer])
         return client
@@ -141,22 +141,22 @@ class Shop:
         return Order.objects.order_by("pk")[buyer : buyer + 1].first()
 
     def click_pay(self, buyer=0):
-        """Click "pay" on the order's page; return the payment page's address, or nothing."""
+        """Click "pay" on the order's page; return the payment page's URL, or an empty string."""
         response = self.browser(buyer).post(signed_urls.pay_url(self.order(buyer)))
-        return self._where(response)
+        return self._payment_url(response)
 
-    def _where(self, response):
+    def _payment_url(self, response):
         if response.status_code >= 400:
             self.problems.append(f"the pay view answers {response.status_code}")
-        where = response.get("Location", "")
-        return where if where.startswith(self.simulator.url) else ""
+        url = response.get("Location", "")
+        return url if url.startswith(self.simulator.url) else ""
 
     def pay_page(self, url, **how):
-        """Transfer what the payment page asks for."""
+        """Pay the amount that the payment page asks for."""
         return self.simulator.control("pay", {"uid": url.rstrip("/").split("/")[-1], **how})
 
     def pay(self, invoice, **how):
-        """Transfer money for an invoice; exactly, unless an amount is given."""
+        """Pay an invoice; the exact amount unless another one is given."""
         return self.simulator.control("pay", {"invoiceId": str(invoice.bitsby_id), **how})
 
     def invoice(self, buyer=0):
@@ -165,7 +165,7 @@ class Shop:
         return known.order_by("-pk").first()
 
     def deliver(self, invoice):
-        """Post a delivery about an invoice to the shop, as Bitsby or anybody else may."""
+        """Post a webhook delivery about an invoice to the shop."""
         body = json.dumps({"invoice": {"id": str(invoice.bitsby_id), "status": "paid"}})
         response = Client(raise_request_exception=False).post(
             reverse("oscar_bitsby:webhook"), body, content_type="application/json"
@@ -184,29 +184,29 @@ class Shop:
         client.force_login(self.staff, "django.contrib.auth.backends.ModelBackend")
         return client
 
-    # What passes.
+    # Time and runs.
 
     def later(self, seconds):
-        """Let time pass, here and at Bitsby."""
+        """Let time pass in the shop and at Bitsby."""
         clock.move(seconds=seconds)
         self.simulator.control("advance", {"seconds": seconds})
 
     def reconcile(self):
-        """Make one pass; what fails in it is a problem."""
+        """Make one run; its failures are problems."""
         report = reconciliation.reconcile()
         if report.failures:
-            self.problems.append(f"a pass reports failures: {report}")
+            self.problems.append(f"a run reports failures: {report}")
         return report
 
     def until_quiet(self):
-        """Make passes until one changes nothing, as the shop's cron job does."""
+        """Make runs until one changes nothing."""
         skipped = False
         before = None
-        for _ in range(MOST_PASSES):
+        for _ in range(MAX_RUNS):
             report = self.reconcile()
             if report.skipped:
                 if skipped:
-                    self.problems.append("the lease of a dead pass never ends")
+                    self.problems.append("the lease of a killed run never expires")
                     return
                 skipped = True
                 self.later(LEASE_SECONDS)
@@ -215,15 +215,15 @@ class Shop:
             if after == before:
                 return
             before = after
-        self.problems.append(f"not quiet after {MOST_PASSES} passes: {report}")
+        self.problems.append(f"not quiet after {MAX_RUNS} runs: {report}")
 
     def state(self):
-        """Return what is true."""
+        """Return everything that Bitsby has of the account."""
         return self.simulator.control("state")
 
 
 def _books():
-    """Return everything that a pass may change, but for the times of its looks."""
+    """Return everything that a run may change, except times of requests."""
     invoices = BitsbyInvoice.objects.values_list(
         "pk", "status", "order_awaits_payment", "webhook_pending_since"
     )
@@ -232,8 +232,8 @@ def _books():
     return [sorted(map(str, rows)) for rows in (invoices, payments, orders)]
 
 
-def prepare_process():
-    """Make this process a shop that need not wait: neither for slots nor between tries."""
+def skip_waiting():
+    """Turn off waiting in this process: for slots of the rate limit and between tries."""
     rate_limit.MIN_INTERVAL = rate_limit.BUYER_PRIORITY = dt.timedelta(0)
     # One clock for everything, on PostgreSQL too.
     db_clock._server_time = lambda alias: clock.now()

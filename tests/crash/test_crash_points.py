@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.command import remote, results_of
+from tests.crash.command import described, results_of
 from tests.crash.operations import OPERATIONS
 
-#: Points of each operation. Which ones is drawn by the operation's name: the same each time.
+#: Points of each operation, drawn with the operation's name as the seed.
 SAMPLE = 1
 
 
@@ -17,9 +17,9 @@ def results():
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_killed_process_breaks_no_promise(results, name):
-    """Killed between two effects and started again, the shop agrees with Bitsby's truth."""
+def test_killed_process_breaks_no_promise(results, name):
+    """A shop that is killed between two effects and started again agrees with Bitsby."""
     result = results[name]
 
-    assert result["tried"] >= 1
-    assert result["findings"] == [], remote(result["findings"])
+    assert result["tested"] >= 1
+    assert result["findings"] == [], described(result["findings"])

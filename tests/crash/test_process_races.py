@@ -1,11 +1,11 @@
-"""Real races between processes, where locks are real."""
+"""Races between processes, on a database with row locks."""
 
 from __future__ import annotations
 
 import pytest
 from django.db import connection
 
-from tests.crash.command import remote, results_of
+from tests.crash.command import described, results_of
 from tests.crash.races import RACES
 
 pytestmark = pytest.mark.skipif(
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
     reason="races between processes need PostgreSQL; SQLite lets one process write at a time",
 )
 
-#: Rounds of each race. They are slowed down so that one shows what is wrong.
+#: Rounds of each race. Slow processes make one round enough to show an error.
 ROUNDS = 1
 
 
@@ -23,9 +23,9 @@ def results():
 
 
 @pytest.mark.parametrize("name", RACES)
-def test_processes_at_once_break_no_promise(results, name):
-    """Started at once, they end without deadlock, and the shop agrees with Bitsby's truth."""
+def test_concurrent_processes_break_no_promise(results, name):
+    """Processes that start together meet no deadlock, and the shop agrees with Bitsby."""
     result = results[name]
 
     assert result["rounds"] >= 1
-    assert result["findings"] == [], remote(result["findings"])
+    assert result["findings"] == [], described(result["findings"])

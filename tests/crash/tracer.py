@@ -1,4 +1,4 @@
-"""Counts the effects of an operation on the world, and ends the process after the n-th of them."""
+"""Counts the effects of an operation, and kills the process after the n-th of them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import requests
 from django.core.mail import EmailMessage
 from django.db import connections
 
-from tests.crash.locks import LockOrder
+from tests.crash.lock_order import LockOrder
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
 class Tracer:
-    """Stands between the shop and the world: database, Bitsby, mail.
+    """Intercepts every effect of the shop: on the database, Bitsby and mail.
 
-    The points are: before the first effect, and after each. What comes after one effect and
-    before the next is one state of the world, so that counting both would try everything twice.
+    The points are before the first effect and after each one. Between two effects nothing changes,
+    so a point after one and a point before the next would be the same.
 
     Args:
-        crash_at: the number of the point at which the process ends; 0 for never.
-        crash: ends the process.
+        crash_at: the number of the point at which the process is killed; 0 for never.
+        crash: kills the process.
     """
 
     def __init__(self, crash_at, crash):
@@ -38,7 +38,7 @@ class Tracer:
 
     def on_statement(self, execute, sql, params, many, context):
         inside = context["connection"].in_atomic_block
-        self.locks.saw(sql, params, inside)
+        self.locks.on_statement(sql, params, inside)
         result = execute(sql, params, many, context)
         if sql.lstrip().upper().startswith(WRITES):
             held = "in a transaction" if inside else "committed at once"

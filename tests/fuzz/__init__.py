@@ -1,1 +1,1 @@
-"""Rubbish in: seeded floods of strange deliveries and strange answers, and what must hold."""
+"""Fuzz tests: seeded sequences of invalid deliveries and answers, and what must hold."""

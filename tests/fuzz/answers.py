@@ -1,4 +1,4 @@
-"""Answers that Bitsby should never give: documented ones, spoilt at random places."""
+"""Corrupted API answers: documented bodies with random changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 from tests import bitsby
 
 OTHER_PROJECT = "11111111-2222-4333-8444-555555555555"
-#: Replaced by what stands behind them when the answer is written, since JSON has no such things.
+#: Values that the JSON encoder cannot write. A placeholder is replaced by them in the text.
 RAW = (
     "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "0E+999999999", "1E-999999999",
     "1e99999999999999999999", "9" * 40, "9" * 5000, "-0", "-0.0", "0.1000000000000000000001",
@@ -55,11 +55,11 @@ PAGES = (
 
 
 class Answers:
-    """Spoil answers, in a row that the seed repeats.
+    """Corrupt answers at random.
 
     Args:
-        seed: the same seed spoils the same answers in the same way.
-        foreign: every invoice in the answers belongs to another project, however spoilt.
+        seed: the same seed makes the same changes.
+        foreign: every invoice in the answers is of another project, whatever else is changed.
     """
 
     def __init__(self, seed, foreign=False):
@@ -91,7 +91,7 @@ class Answers:
         }
 
     def _places(self, data):
-        """Return every container in the data, with the keys of what it holds."""
+        """Return all pairs of a container in the data and a key in it."""
         found, left = [], [data]
         while left:
             one = left.pop()
@@ -103,8 +103,8 @@ class Answers:
                 left += one
         return found
 
-    def spoil(self, data):
-        """Return a copy with a few places changed: other values, missing, extra and moved ones."""
+    def corrupt(self, data):
+        """Return a copy with a few changes: other, missing, extra and moved values."""
         data = copy.deepcopy(data)
         for _ in range(self.random.choice((0, 1, 1, 2, 3, 8))):
             places = self._places(data)
@@ -132,21 +132,21 @@ class Answers:
             else:
                 holder[key] = self.value()
         if self.foreign:
-            self._estrange(data)
+            self._make_foreign(data)
         return data
 
-    def _estrange(self, data):
+    def _make_foreign(self, data):
         for holder, _ in self._places(data):
             if isinstance(holder, dict) and {"status", "amountFiat", "projectId"} & set(holder):
                 holder["projectId"] = OTHER_PROJECT
 
     def written(self, data):
-        """Return the HTTP status and the body of an answer with that data, spoilt."""
+        """Return the HTTP status and the body of a corrupted answer with that data."""
         status = 200 if self.random.random() < 0.8 else self.random.choice(STATUSES)
         if self.random.random() < 0.12:
             return status, self.random.choice(PAGES)
-        word = "success" if self.random.random() < 0.93 else self.scalar()
-        text = json.dumps({"result": word, "data": self.spoil(data)}, ensure_ascii=True)
+        result = "success" if self.random.random() < 0.93 else self.scalar()
+        text = json.dumps({"result": result, "data": self.corrupt(data)}, ensure_ascii=True)
         text = re.sub(r'"@raw(\d+)@"', lambda found: RAW[int(found[1])], text)
         roll = self.random.random()
         body = text.encode()
@@ -165,14 +165,19 @@ class Answers:
 
 
 class Bitsby:
-    """A Bitsby that tells the truth about some invoices, or what ``answers`` make of it."""
+    """A fake of the API whose answers about some invoices are corrupted by ``answers``.
 
-    def __init__(self, answers, invoices, word):
-        self.answers, self.invoices, self.word = answers, invoices, word
+    Attributes:
+        status: the status of all invoices.
+        remote: the bodies that were sent.
+    """
+
+    def __init__(self, answers, invoices, status):
+        self.answers, self.invoices, self.status = answers, invoices, status
         self.remote = []
 
     def documented(self, path, fields):
-        """Return the data of a plain answer."""
+        """Return the data of a documented answer."""
         if path == "/invoices/create":
             return bitsby.created(fields["amountFiat"])
         if path == "/invoices/cancel":
@@ -188,9 +193,9 @@ class Bitsby:
                 {"datetime": "2026-01-01 00:00:00", "event": "x", "amount": "-1", "comment": ""}
             ]
         rows = [row for row in self.invoices if row.bitsby_id]
-        payment = bitsby.transfer() if self.word == "paid" else None
+        payment = bitsby.transfer() if self.status == "paid" else None
         remote = [
-            bitsby.invoice_item(row, self.word, payment=payment and bitsby.transfer())
+            bitsby.invoice_item(row, self.status, payment=payment and bitsby.transfer())
             for row in rows
         ]
         if path == "/invoices/list":
@@ -206,7 +211,7 @@ class Bitsby:
         return found
 
     def said_paid(self, invoice):
-        """Tell whether any answer, read in the most lenient way, calls that invoice paid."""
+        """Tell whether any answer can be read to call that invoice paid."""
         wanted = str(invoice.bitsby_id)
         for body in self.remote:
             try:

@@ -1,7 +1,7 @@
-"""Webhook requests that nobody should send: each with the answers that it may get."""
+"""Invalid and forged webhook requests, each with the answers that it may get."""
 
 # ruff: noqa: UP031
-# JSON is full of braces, which the other ways of formatting would want doubled.
+# The other kinds of formatting would need every brace of the JSON doubled.
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-
 
 @dataclass
 class Delivery:
-    """A WSGI environment without what every request has, and the statuses that it may get."""
+    """The particular part of a WSGI environment, and the statuses that it may get."""
 
     path: str
     allowed: set[int]
@@ -52,7 +52,7 @@ class Delivery:
     body: bytes = b""
     method: str = "POST"
     environ: dict[str, object] = field(default_factory=dict)
-    #: The ids that the body may be read to name: only rows about these may appear.
+    #: The ids that the body can be read to name. Only rows about these may be stored.
     names: set[uuid.UUID] = field(default_factory=set)
 
     def as_environ(self) -> dict[str, object]:
@@ -60,7 +60,7 @@ class Delivery:
         found: dict[str, object] = {
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
-            # As PEP 3333 wants it: bytes in the guise of latin-1.
+            # As PEP 3333 demands: bytes decoded as latin-1.
             "PATH_INFO": self.path.encode("utf-8", "surrogateescape").decode("latin-1"),
             "QUERY_STRING": "",
             "SERVER_NAME": "testserver",
@@ -81,7 +81,7 @@ class Delivery:
 
 
 class BrokenInput(io.BytesIO):
-    """The body of a client that hangs up while it is read."""
+    """The body of a client that closes the connection while it is read."""
 
     def read(self, *args):
         raise OSError("the client is gone")
@@ -90,13 +90,13 @@ class BrokenInput(io.BytesIO):
 
 
 class Deliveries:
-    """Make deliveries from one seed, in an endless and repeatable row.
+    """Makes an endless, repeatable sequence of deliveries from a seed.
 
     Args:
-        seed: the same seed makes the same row.
+        seed: the same seed makes the same sequence.
         open_ids: the ids of invoices that Bitsby does not call paid.
-        paid_ids: those of invoices that are settled, and stay so.
-        token: the webhook's token, or nothing.
+        paid_ids: the ids of settled invoices.
+        token: the webhook's token, or an empty string.
     """
 
     def __init__(self, seed, open_ids, paid_ids, token=""):
@@ -144,7 +144,7 @@ class Deliveries:
         return "{%s}" % ",".join(f'"{self.random.choice(keys)}":{one}' for one in inner)
 
     def _about(self, invoice_id, written=None):
-        """Return a delivery in text, all of it rubbish but the id."""
+        """Return a delivery in which only the id is valid."""
         names = ["wallet", "project", "payment", *(["x"] * self.random.randrange(3))]
         parts = [f'"{name}":{self._value()}' for name in names]
         claim = self.random.choice(('"paid"', '"unpaid"', self._scalar()))
@@ -156,7 +156,7 @@ class Deliveries:
         return "{%s}" % ",".join(parts)
 
     def _text(self, invoice_id, written=None):
-        """Return the same, surely readable: numbers that Python cannot read are taken out."""
+        """Return the same without numbers that Python cannot read."""
         return (
             self._about(invoice_id, written)
             .replace("9" * 5000, "9")
@@ -239,7 +239,7 @@ class Deliveries:
         return self._post("unknown invoice", {200}, self._text(self.random.choice((one, near))))
 
     def strange_encoding(self):
-        """JSON that is not UTF-8; Python reads some of it, and that is as good."""
+        """JSON that is not UTF-8. Python reads some of these encodings."""
         one = self.random.choice([*self.open, *self.paid])
         encoding = self.random.choice(ENCODINGS)
         body = self._about(one).replace("9" * 5000, "9")
@@ -253,7 +253,7 @@ class Deliveries:
         return self._post(f"encoding {encoding}", allowed, written, names={one})
 
     def twice_named(self):
-        """Keys given twice: the last one counts, whichever it is."""
+        """Keys that are given twice: the last one counts."""
         first, last = self.random.choice(self.open), self.random.choice(self.paid)
         if self.random.random() < 0.5:
             first, last = last, first
@@ -264,7 +264,7 @@ class Deliveries:
         return self._post("key given twice", allowed, body, names={last})
 
     def other_method(self):
-        """Anything but a POST, at any token."""
+        """Any method but POST, with any token."""
         method = self.random.choice(METHODS + STRANGE_METHODS)
         body = self._text(self.random.choice(self.open))
         path = self.random.choice((self.webhook, "/bitsby/webhook/some-token/"))
@@ -274,7 +274,7 @@ class Deliveries:
         return self._post("method", allowed, body, method=method, path=path, names=names)
 
     def broken_length(self):
-        """A length that is missing, no number, negative, or not that of the body."""
+        """A Content-Length that is missing, no number, negative or wrong."""
         one = self.random.choice(self.open)
         body = self._text(one)
         short = str(self.random.randrange(len(body)))
@@ -306,7 +306,7 @@ class Deliveries:
         return self._post("length", allowed, body, environ=environ, names={one})
 
     def too_long(self):
-        """Bodies around the limit; the one that just fits is read."""
+        """Bodies around the largest size; one of exactly that size is read."""
         one = self.random.choice(self.paid)
         text = b'{"invoice":{"id":"%s"},"x":"' % str(one).encode()
         size = self.random.choice((LIMIT - 1, LIMIT, LIMIT + 1, LIMIT * 2, LIMIT * 20))
@@ -314,7 +314,7 @@ class Deliveries:
         return self._post("size", {200} if size <= LIMIT else {400}, body)
 
     def nested(self):
-        """Depth that recursive readers do not survive; what they do survive is no delivery."""
+        """Nesting that exceeds a recursive parser, or is no delivery."""
         depth = self.random.choice((50, 500, 900, 990, 1000, 5000, 9000, 60_000))
         opening = self.random.choice(("[", '{"a":', '{"invoice":', '{"invoice":{"id":'))
         body = (opening * depth)[: LIMIT - 2].encode()
@@ -328,7 +328,7 @@ class Deliveries:
         return self._post("client hung up", {400}, body, environ=environ)
 
     def wrong_path(self):
-        """Other tokens and other addresses: 404, or Django's own way to the slash."""
+        """Other tokens and other URLs: 404, or Django's redirect to the URL with a slash."""
         rubbish = self.random.choice(
             ("x", "..", "%2e%2e", "'", "ä", "\x00", "\udcff", "a" * 3000, "<b>", " ", "-", "None")
         )
@@ -350,19 +350,19 @@ class Deliveries:
         return self._post("wrong path", allowed, body, path=path)
 
     def strange_host(self):
-        """A host that the shop does not answer for is Django's own 400."""
+        """Django answers 400 for a host that is not allowed."""
         host = self.random.choice(
             ("evil.example.com", "", "a b", "testserver:99999x", "\xff", "[::1")
         )
         body = self._text(self.random.choice(self.paid))
         environ = {"HTTP_HOST": host}
-        # Without a name in the header, that of the server counts.
+        # Without a name in the header, the server's name counts.
         return self._post("host", {400} if host else {200, 400}, body, environ=environ)
 
-    # What any request may carry besides
+    # What any request may have in addition
 
     def _decorate(self, made):
-        """Add headers that must change nothing."""
+        """Add headers that must make no difference."""
         roll = self.random.random
         extra = {}
         if roll() < 0.7:

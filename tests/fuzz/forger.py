@@ -1,6 +1,6 @@
-"""A process of its own that floods a shop with deliveries about invoices that it knows.
+"""Floods a shop with forged deliveries about real invoices, from a process of its own.
 
-Arguments: the webhook's address, ids parted by commas, seconds, requests a second.
+Arguments: the webhook's URL, ids separated by commas, seconds, requests a second.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ THREADS = 6
 
 
 def flood(url, ids, seconds, rate):
-    """Return how often each status came; sends on time, or as fast as the shop answers."""
+    """Send at the rate, or as fast as the shop answers; return the count of each status."""
     parts, answers, lock = urlsplit(url), Counter(), threading.Lock()
     start, turn = time.monotonic(), iter(range(int(seconds * rate)))
 

@@ -1,4 +1,4 @@
-"""Rubbish from the API: documented errors only, no order touched by mistake, bounded cost."""
+"""Invalid API answers cause only documented errors, change no order, and cost little."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
 Transaction = get_model("payment", "Transaction")
 
-WORDS = ("unpaid", "paid", "expired", "canceled")
+STATUSES = ("unpaid", "paid", "expired", "canceled")
 
 __all__ = ["serve"]
 
 
 class Unexpected(logging.Handler):
-    """Collects what the package logs with a traceback: errors that nobody thought of."""
+    """Collects what the package logs with a traceback: unexpected errors."""
 
     def __init__(self):
         super().__init__(logging.ERROR)
@@ -54,7 +54,7 @@ class Unexpected(logging.Handler):
 
 
 @pytest.fixture
-def unexpected():
+def unexpected_errors():
     logger, handler = logging.getLogger("oscar_bitsby"), Unexpected()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -65,7 +65,7 @@ def unexpected():
 
 
 def methods(api):
-    """Return a call of every method of the client; lists are read for three pages at most."""
+    """Return a call of every method of the client. At most three pages of a list are read."""
     one = bitsby.new_id()
     return {
         "create": lambda: api.create_invoice(
@@ -81,7 +81,7 @@ def methods(api):
 
 
 class Row:
-    """As much of an invoice as an answer needs."""
+    """The attributes of an invoice from which an answer is made."""
 
     def __init__(self):
         now = timezone.now()
@@ -89,9 +89,10 @@ class Row:
         self.created_at, self.expires_at, self.amount, self.currency = now, now, "10.00", "USD"
 
 
-def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpected, capsys):
-    """Every method returns or raises a ``GatewayError``, whatever Bitsby answers; the key is
-    nowhere in it."""
+def test_the_client_raises_nothing_but_its_own_errors(
+    monkeypatch, clock, unexpected_errors, capsys
+):
+    """Every method returns or raises a ``GatewayError`` without the key, whatever the answer."""
     answers = Answers(SEED)
     truth = Bitsby(answers, [Row(), Row()], "paid")
     gateway = Gateway(monkeypatch, truth.answer)
@@ -102,7 +103,7 @@ def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpe
     while len(gateway.asked) < number:
         if len(gateway.asked) % 500 < 8 or not meter.started_with:
             meter.memory()
-        truth.word = answers.random.choice(WORDS)
+        truth.status = answers.random.choice(STATUSES)
         for name, call in methods(api).items():
             remote = len(truth.remote)
             try:
@@ -123,11 +124,11 @@ def test_the_client_raises_nothing_but_its_own_errors(monkeypatch, clock, unexpe
     with capsys.disabled():
         print(f"\n{meter}\n  {len(gateway.asked)} answers")
     meter.assert_bounded()
-    assert unexpected == []
+    assert unexpected_errors == []
 
 
 def state_of(order):
-    """Return everything that an answer could change about an order in Oscar's books."""
+    """Return everything about an order in Oscar's tables that an answer could change."""
     return (
         Order.objects.filter(pk=order.pk).values_list().get(),
         list(order.sources.values_list()),
@@ -139,8 +140,8 @@ def state_of(order):
     )
 
 
-class Ways:
-    """All ways on which an answer comes into the shop, each with what it may end in."""
+class EntryPoints:
+    """All entry points by which an answer comes into the shop, with their possible results."""
 
     def __init__(self, shop, invoice, new_order, user):
         self.shop, self.invoice, self.new_order, self.user = shop, invoice, new_order, user
@@ -163,7 +164,7 @@ class Ways:
         return f"{status}", headers
 
     def pay(self):
-        # By the view's own function: the middleware would want a token from a form.
+        # With a CSRF token, as the form would send it.
         status, headers = self.page(
             signed_urls.pay_url(self.new_order),
             {200, 303},
@@ -189,63 +190,63 @@ class Ways:
 
 
 @pytest.fixture
-def ways(db, place, invoice_for):
-    """The ways, for an invoice that waits and an order without one."""
+def entry_points(db, place, invoice_for):
+    """The entry points, for an unpaid invoice and an order without one."""
     user = get_user_model().objects.create_user("staff", "staff@example.com", "x", is_staff=True)
     with open_shop() as shop:
-        yield Ways(shop, invoice_for(place()), place("20.00"), user)
+        yield EntryPoints(shop, invoice_for(place()), place("20.00"), user)
 
 
-def run(ways, monkeypatch, unexpected, meter, number, foreign):
-    """Let every way meet spoilt answers; what each does is undone before the next."""
+def run(entry_points, monkeypatch, unexpected_errors, meter, number, foreign):
+    """Use random entry points with corrupted answers, and roll back each one."""
     answers = Answers(SEED + foreign, foreign)
-    truth = Bitsby(answers, [ways.invoice, BitsbyInvoice()], "unpaid")
+    truth = Bitsby(answers, [entry_points.invoice, BitsbyInvoice()], "unpaid")
     gateway = Gateway(monkeypatch, truth.answer)
-    before, new_before = state_of(ways.order), state_of(ways.new_order)
+    before, new_before = state_of(entry_points.order), state_of(entry_points.new_order)
     for count in itertools.count():
         if len(gateway.asked) >= number:
             break
         if count % 100 == min(99, number // 4):
             meter.memory()
-        truth.word = answers.random.choice(WORDS)
-        name = answers.random.choice(list(ways.by_name))
+        truth.status = answers.random.choice(STATUSES)
+        name = answers.random.choice(list(entry_points.by_name))
         truth.remote.clear()
         with undone():
             is_over = answers.random.random() < 0.3
             if is_over:
                 past = timezone.now() - dt.timedelta(minutes=5)
                 BitsbyInvoice.objects.update(expires_at=past)
-            ways.invoice.refresh_from_db()
+            entry_points.invoice.refresh_from_db()
             try:
                 with meter.one(name):
-                    ended = ways.by_name[name]()
+                    ended = entry_points.by_name[name]()
                 meter.answers[ended[0] if isinstance(ended, tuple) else ended] += 1
             except Exception as error:
                 meter.wrong.append((count, name, repr(error)[:300]))
-            after = state_of(ways.order)
-            if after != before and (foreign or not truth.said_paid(ways.invoice)):
+            after = state_of(entry_points.order)
+            if after != before and (foreign or not truth.said_paid(entry_points.invoice)):
                 meter.wrong.append((count, name, "the order changed", truth.remote[:2]))
-            if state_of(ways.new_order) != new_before:
+            if state_of(entry_points.new_order) != new_before:
                 meter.wrong.append((count, name, "the other order changed", truth.remote[:2]))
             for amount in Transaction.objects.values_list("amount", flat=True):
                 if not 0 <= amount < 10**10:
                     meter.wrong.append((count, name, "an absurd amount", amount))
-        if unexpected:
-            meter.wrong += [(count, name, one, truth.remote[-1][:300]) for one in unexpected]
-            unexpected.clear()
+        if unexpected_errors:
+            meter.wrong += [(count, name, one, truth.remote[-1][:300]) for one in unexpected_errors]
+            unexpected_errors.clear()
     meter.memory()
     return gateway
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["own project", "another project"])
 def test_rubbish_ends_in_no_error_page_and_touches_no_order(
-    ways, monkeypatch, unexpected, clock, capsys, foreign
+    entry_points, monkeypatch, unexpected_errors, clock, capsys, foreign
 ):
-    """Pages, webhook, passes and staff actions answer as promised; an order changes only when an
-    answer about its own invoice, in its own project, says paid."""
-    meter = Meter(f"ways of answers{' from another project' if foreign else ''} into the shop")
+    """Pages, webhook, runs and staff actions answer as promised; an order changes only when an
+    answer about its own invoice and project says paid."""
+    meter = Meter(f"answers{' from another project' if foreign else ''} into the shop")
 
-    gateway = run(ways, monkeypatch, unexpected, meter, ANSWERS // 4, foreign)
+    gateway = run(entry_points, monkeypatch, unexpected_errors, meter, ANSWERS // 4, foreign)
 
     with capsys.disabled():
         print(f"\n{meter}\n  {len(gateway.asked)} answers")
@@ -253,16 +254,16 @@ def test_rubbish_ends_in_no_error_page_and_touches_no_order(
 
 
 @pytest.mark.django_db
-def test_spoilt_answers_still_settle_when_they_say_so(ways, monkeypatch, unexpected, clock):
-    """The run above meets answers that are good enough to settle, so it tests something."""
+def test_some_corrupted_answers_still_settle(entry_points, monkeypatch, unexpected_errors, clock):
+    """Some corrupted answers are valid enough to settle, so that the test above is not empty."""
     answers, settled = Answers(SEED + 7), 0
-    truth = Bitsby(answers, [ways.invoice], "paid")
+    truth = Bitsby(answers, [entry_points.invoice], "paid")
     Gateway(monkeypatch, truth.answer)
     for _ in range(60):
         with undone():
-            ways.invoice.refresh_from_db()
-            ways.webhook()
-            settled += Order.objects.get(pk=ways.order.pk).status == "Being processed"
+            entry_points.invoice.refresh_from_db()
+            entry_points.webhook()
+            settled += Order.objects.get(pk=entry_points.order.pk).status == "Being processed"
     assert settled > 10
 
 
@@ -274,7 +275,7 @@ def item(number):
 
 
 class Lists:
-    """A Bitsby whose list of payments is what a function of offset and limit gives."""
+    """A fake of the API whose list of payments is a function of offset and limit."""
 
     def __init__(self, monkeypatch, page):
         def answer(path, fields):
@@ -290,7 +291,7 @@ class Lists:
 
 
 def test_a_list_that_never_ends_is_left(monkeypatch, clock):
-    """After ``MOST_PAGES`` pages it is enough, and the memory that it took stays small."""
+    """A list is read for ``MAX_PAGES`` pages at most, with little memory."""
     monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [item(offset + n) for n in range(limit)])
     tracemalloc.start()
@@ -305,14 +306,14 @@ def test_a_list_that_never_ends_is_left(monkeypatch, clock):
 
 @pytest.mark.parametrize("size", [50, 10, 60, 500])
 def test_a_page_that_is_given_again_ends_the_list(monkeypatch, clock, size):
-    """A server that does not heed the offset is noticed by its second answer."""
+    """A server that ignores the offset is noticed by its second answer."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(size)])
     assert sum(len(page.items) for page in lists.api.payment_pages()) == size
     assert lists.requests == 2
 
 
 def test_pages_that_alternate_end_the_list(monkeypatch, clock):
-    """Pages that come again in turns are noticed as well."""
+    """Pages that repeat in turns end the list as well."""
     turns = itertools.cycle([[item(start + n) for n in range(50)] for start in (0, 50, 100)])
     lists = Lists(monkeypatch, lambda offset, limit: next(turns))
     assert sum(len(page.items) for page in lists.api.payment_pages()) == 150
@@ -320,8 +321,7 @@ def test_pages_that_alternate_end_the_list(monkeypatch, clock):
 
 
 def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock):
-    """A page on which nothing can be read, given again and again, does not take the account's
-    one request a second for an hour."""
+    """An unreadable page that repeats ends the list after a few requests."""
     monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [{"id": n} for n in range(50)])
     list(lists.api.payment_pages())
@@ -329,27 +329,27 @@ def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock
 
 
 @pytest.mark.django_db
-def test_a_huge_page_is_taken_in_within_bounds(monkeypatch, clock, invoice, unexpected):
-    """Ten times as many payments as asked for cost no more than ten pages would."""
+def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unexpected_errors):
+    """A page with ten times the requested number of payments is imported at a bounded cost."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
     with meter.one("500 payments"):
         payment_sync.sync_first_page(lists.api, timezone.now())
     assert BitsbyPayment.objects.count() == 500
     meter.assert_bounded()
-    assert unexpected == []
+    assert unexpected_errors == []
 
 
 # The other project
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("word", WORDS)
-def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, order, word):
-    """Whatever Bitsby says of the id in another project, order and invoice stay as they are."""
+@pytest.mark.parametrize("status", STATUSES)
+def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, order, status):
+    """An answer about the id in another project changes neither order nor invoice."""
     before = state_of(order)
-    payment = bitsby.transfer() if word == "paid" else None
-    fake.invoices = [bitsby.invoice_item(invoice, word, payment=payment, projectId=OTHER_PROJECT)]
+    payment = bitsby.transfer() if status == "paid" else None
+    fake.invoices = [bitsby.invoice_item(invoice, status, payment=payment, projectId=OTHER_PROJECT)]
     refresh(invoice)
     invoice.refresh_from_db()
     assert invoice.status == InvoiceStatus.UNPAID
@@ -357,8 +357,8 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
 
 
 @pytest.mark.django_db
-def test_the_word_of_another_project_cancels_no_order(fake, order, invoice_for, move_time):
-    """An invoice that only another project's answer calls expired may still be paid."""
+def test_an_answer_about_another_project_cancels_no_order(fake, order, invoice_for, move_time):
+    """An order is not cancelled when only another project's answer calls its invoice expired."""
     ended = timezone.now() - dt.timedelta(hours=5)
     invoice = invoice_for(order, "canceled", ended_at=ended, expires_at=ended, created_at=ended)
     fake.invoices = [bitsby.invoice_item(invoice, "expired", projectId=OTHER_PROJECT)]
@@ -370,7 +370,7 @@ def test_the_word_of_another_project_cancels_no_order(fake, order, invoice_for, 
 
 
 def strange_http(answers, data):
-    """Return an answer as a server may send it: the framing is spoilt as well as the body."""
+    """Return an answer whose HTTP framing may be corrupted as well as its body."""
     status, body = answers.written(data)
     status = status if status >= 200 else 200
     kind = answers.random.randrange(8)
@@ -392,7 +392,7 @@ def strange_http(answers, data):
 
 
 def test_strange_http_ends_in_documented_errors(serve, clock, capsys):
-    """The same over real sockets, with broken lengths, chunks, encodings and redirects."""
+    """Broken lengths, chunks, encodings and redirects over real sockets cause documented errors."""
     answers = Answers(SEED + 3)
     truth = Bitsby(answers, [Row()], "unpaid")
     meter = Meter("answers over real HTTP")

@@ -1,4 +1,4 @@
-"""Rubbish for the webhook: promised answers only, no row for what is unknown, bounded cost."""
+"""Invalid webhook requests get only promised answers, store no unneeded row, and cost little."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.django_db
 
 #: Milliseconds between two requests: twenty a second.
 PAUSE = 50
-#: What Django itself answers where there is no webhook: the address with its slash.
+#: Django's own answers for other URLs.
 ELSEWHERE = {404, 301}
 PROMISED = {200, 400, 404, 405, 503}
 
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """Django writes a line for each refused request; only this package's lines are of interest."""
+    """Silence the line that Django logs for each refused request."""
     names = ("django.request", "django.security")
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -53,7 +53,7 @@ def shop():
 
 @pytest.fixture
 def rows():
-    """The deliveries that were stored, as they are stored, at the time of the moved clock."""
+    """The rows of stored deliveries, dated by the moved clock."""
     stored = []
 
     def date(instance, **kwargs):
@@ -83,7 +83,7 @@ def invoices(place, invoice_for):
 
 
 class Truth:
-    """A Bitsby that calls none of the open invoices paid, and says so in several ways."""
+    """A fake of the API that calls no open invoice paid, with errors in between."""
 
     def __init__(self, invoices):
         self.items = {str(row.bitsby_id): bitsby.invoice_item(row) for row in invoices}
@@ -107,7 +107,7 @@ class Truth:
 def test_rubbish_gets_the_promised_answers_and_no_more(
     token, shop, invoices, rows, settings, monkeypatch, move_time, caplog, capsys
 ):
-    """Each request is answered as its kind deserves; unknown ids leave no row; cost is bounded."""
+    """Each kind of request gets its promised answer; unknown ids store no row; cost is bounded."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WEBHOOK_TOKEN": token}
     opened, settled = invoices[:8], invoices[8:]
     truth = Truth(opened)
@@ -157,8 +157,8 @@ def test_rubbish_gets_the_promised_answers_and_no_more(
     assert [r for r in caplog.records if r.name == "oscar_bitsby"] == []
 
 
-def test_the_row_of_requests_is_repeatable(invoices):
-    """The same seed makes the same requests, so that a failure can be looked at again."""
+def test_the_sequence_of_requests_is_repeatable(invoices):
+    """The same seed makes the same requests, so that a failure can be reproduced."""
     ids = [row.bitsby_id for row in invoices]
 
     def first(seed):
@@ -170,7 +170,7 @@ def test_the_row_of_requests_is_repeatable(invoices):
 
 
 def test_memory_is_not_kept(shop, invoices, monkeypatch, move_time):
-    """After a first round, a thousand requests more leave next to nothing behind."""
+    """After a warm-up, hundreds of further requests keep less than 2 MiB of memory."""
     Gateway(monkeypatch, Truth(invoices[:8]).answer)
     ids = [row.bitsby_id for row in invoices]
     made = iter(Deliveries(SEED + 1, ids[:8], ids[8:]))
@@ -191,5 +191,5 @@ def test_memory_is_not_kept(shop, invoices, monkeypatch, move_time):
     finally:
         tracemalloc.stop()
     assert after - before < 2 * 1024 * 1024
-    # The largest body that is made is over a megabyte, and its maker holds it several times.
+    # The largest body has over a megabyte, and its maker keeps several copies of it.
     assert peak - before < 24 * 1024 * 1024

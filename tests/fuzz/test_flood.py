@@ -1,4 +1,4 @@
-"""A forger who knows real invoices floods the webhook: Bitsby, buyers and pages hardly notice."""
+"""A flood of forged deliveries about real invoices hardly affects the API, buyers and pages."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import webhook
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.reconciliation import invoice_refresh, run
+from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.process import running_simulator
 from tests import bitsby
 from tests.fuzz.tools import FLOOD_SECONDS
@@ -38,7 +39,7 @@ Transaction = get_model("payment", "Transaction")
 RATE = 200
 WORKERS = 6
 KNOWN = 8
-SPACING = invoice_refresh.REFRESH_INTERVAL.total_seconds()
+INTERVAL = invoice_refresh.REFRESH_INTERVAL.total_seconds()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ class Requests(WSGIRequestHandler):
 
 
 class ShopServer(WSGIServer):
-    """The shop over HTTP, with as many threads as a small one has, each with its connection."""
+    """The shop over HTTP, with a few threads that each have a database connection."""
 
     daemon_threads = False
     request_queue_size = 128
@@ -96,7 +97,7 @@ def shop(settings, simulator, monkeypatch, transactional_db):
         "PAYMENT_HOSTS": ["127.0.0.1"],
     }
     simulator.control("reset", {})
-    # As shops do; and Python's own SQLite module crashes when threads open too many at once.
+    # As in production; and Python's SQLite module crashes when threads open many connections.
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
     server = ShopServer()
     yield server
@@ -105,7 +106,7 @@ def shop(settings, simulator, monkeypatch, transactional_db):
 
 @contextmanager
 def forger(url, ids, seconds):
-    """Run the forger; it is ended by its own id whatever happens here."""
+    """Run the forger in a process, and kill it at the end."""
     command = [sys.executable, str(Path(__file__).with_name("forger.py"))]
     command += [url, ",".join(map(str, ids)), str(seconds), str(RATE)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -132,7 +133,7 @@ def typical_seconds(shop, path, times=8):
 
 
 def buy(orders, until):
-    """Let each order's buyer ask for an invoice until there is one; return the tries of each."""
+    """Let each order's buyer try until there is an invoice; return the number of tries of each."""
     tries = []
     for order in orders:
         for number in itertools.count(1):
@@ -150,7 +151,7 @@ def buy(orders, until):
 def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
     shop, simulator, place, invoice_for, real_time, capsys
 ):
-    """One request for an invoice in ten seconds, few rows, invoices for buyers, quick pages."""
+    """A flood causes one request per invoice in ten seconds and few rows; buyers get invoices."""
     project = {"invoices": KNOWN, "projectId": bitsby.PROJECT}
     known = [UUID(one) for one in simulator.control("seed", project)["ids"]]
     forged = [invoice_for(place(), bitsby_id=one) for one in known]
@@ -171,22 +172,24 @@ def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
 
     answers = json.loads(out)
     requests = simulator.control("state")["requests"][asked_before:]
-    looks = [one for one in requests if one["path"] != "/invoices/create"]
-    turns = int(took / SPACING) + 1
+    refreshes = [one for one in requests if one["path"] != "/invoices/create"]
+    turns = int(took / INTERVAL) + 1
     with capsys.disabled():
         print(f"\nflood: {sum(answers.values()) / took:.0f} requests a second: {answers}")
-        print(f"  {len(requests)} API requests, of them {len(looks)} looks, in {took:.1f} seconds")
+        print(f"  {len(requests)} API requests ({len(refreshes)} refreshes) in {took:.1f} seconds")
         print(f"  {WebhookDelivery.objects.count()} rows; tries of buyers: {found['tries']}")
         for name in pages:
             print(f"  page {name}: {busy[name] / idle[name]:.1f} times as long as when idle")
     assert set(answers) == {"503"}
     assert len(found["tries"]) == len(buyers)
     assert all(one["accepted"] for one in requests)
-    assert len(looks) <= KNOWN * turns
+    assert len(refreshes) <= KNOWN * turns
     for row in forged:
-        times = [one["at"] for one in looks if one["fields"].get("invoiceId") == str(row.bitsby_id)]
+        times = [
+            one["at"] for one in refreshes if one["fields"].get("invoiceId") == str(row.bitsby_id)
+        ]
         gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
-        assert min(gaps, default=SPACING) >= SPACING * 0.99
+        assert min(gaps, default=INTERVAL) >= INTERVAL * 0.99
     # Requests that overlap may each store one, so it is not quite one for an invoice.
     assert WebhookDelivery.objects.count() <= 2 * KNOWN * turns
     assert not Transaction.objects.exists()
@@ -202,7 +205,7 @@ def deliver(client, invoice):
 
 
 def first_interrupted(function, interruption):
-    """Return the function, with something else happening before its first call is done."""
+    """Return the function with an interruption before its first call."""
     turns = iter([interruption])
 
     def call(*args, **kwargs):
@@ -214,7 +217,7 @@ def first_interrupted(function, interruption):
 
 @pytest.mark.django_db
 def test_deliveries_that_overlap_store_one_row(invoice, fake, deliver, monkeypatch):
-    """Of two deliveries about an invoice at the same moment, one is stored."""
+    """Of two concurrent deliveries about an invoice, one is stored."""
     kept = first_interrupted(webhook._headers_to_keep, deliver)
     monkeypatch.setattr(webhook, "_headers_to_keep", kept)
     deliver()
@@ -223,14 +226,14 @@ def test_deliveries_that_overlap_store_one_row(invoice, fake, deliver, monkeypat
 
 @pytest.mark.django_db
 def test_deliveries_that_overlap_ask_once(invoice, fake, deliver, monkeypatch, clock):
-    """A delivery that a busy database holds up for two seconds does not ask a second time."""
+    """A delivery that waits two seconds for the database does not cause a second request."""
 
     def another():
         deliver()
         clock.sleep(2)
 
-    slots = first_interrupted(run.gateway.if_free, another)
-    monkeypatch.setattr(run.gateway, "if_free", slots)
+    slots = first_interrupted(factory.without_waiting, another)
+    monkeypatch.setattr(factory, "without_waiting", slots)
     fake.invoices = [bitsby.invoice_item(invoice)]
     deliver()
     assert len(fake.requests) == 1

@@ -1,4 +1,4 @@
-"""What the fuzzing tests share: sizes, meters, a shop's WSGI handler, a stand-in for Bitsby."""
+"""Shared by the fuzz tests: sizes, a meter, the shop's WSGI handler, a fake of the API."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from django.db import close_old_connections, transaction
 
 from oscar_bitsby.gateway.transport import Transport
 
-#: ``make fuzz`` raises these; a run of the whole suite takes a sample.
+#: ``make fuzz`` sets larger numbers than the test suite.
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "3000"))
 ANSWERS = int(os.environ.get("FUZZ_ANSWERS", "1200"))
 FLOOD_SECONDS = float(os.environ.get("FUZZ_FLOOD_SECONDS", "4"))
 SEED = int(os.environ.get("FUZZ_SEED", "20"))
 
-#: Seconds of processor time that one request or one answer may take at most.
-MOST_SECONDS = 5.0
-#: Bytes that a run may leave behind in memory, whatever its length.
-MOST_GROWTH = 80 * 1024 * 1024
+#: The most seconds of processor time for one request or one answer.
+MAX_SECONDS = 5.0
+#: The most bytes by which memory may grow, however long the run.
+MAX_GROWTH = 80 * 1024 * 1024
 
 
 def resident():
@@ -35,7 +35,7 @@ def resident():
 
 @dataclass
 class Meter:
-    """Counts what was sent and answered, and what the worst of it cost."""
+    """Counts requests and answers, and measures the most expensive one."""
 
     what: str
     kinds: Counter = field(default_factory=Counter)
@@ -48,7 +48,7 @@ class Meter:
 
     @contextmanager
     def one(self, kind):
-        """Measure one of them by processor time, which other processes do not lengthen."""
+        """Measure one by processor time, on which other processes have no effect."""
         self.kinds[kind] += 1
         since = time.thread_time()
         yield
@@ -57,7 +57,7 @@ class Meter:
             self.worst, self.worst_kind = took, kind
 
     def memory(self):
-        """Note the memory held, from the first time on that everything is loaded."""
+        """Measure the memory; the first call must come when everything is loaded."""
         self.ended_with = resident()
         self.started_with = self.started_with or self.ended_with
 
@@ -67,8 +67,8 @@ class Meter:
 
     def assert_bounded(self):
         assert self.wrong == [], f"{len(self.wrong)} wrong, such as {self.wrong[:5]}"
-        assert self.worst < MOST_SECONDS, self.worst_kind
-        assert self.growth < MOST_GROWTH
+        assert self.worst < MAX_SECONDS, self.worst_kind
+        assert self.growth < MAX_GROWTH
 
     def __str__(self):
         lines = [f"{self.kinds.total()} {self.what}, {len(self.wrong)} wrong"]
@@ -103,7 +103,7 @@ class Shop:
 
 @contextmanager
 def open_shop():
-    """Yield a shop whose requests end without closing the connection that the test is in."""
+    """Yield a shop whose requests do not close the test's database connection."""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
     try:
@@ -114,7 +114,7 @@ def open_shop():
 
 
 class Gateway:
-    """Takes the place of all HTTP to Bitsby; ``answer`` gets the path and the fields."""
+    """Replaces all HTTP to Bitsby; ``answer`` gets the path and the fields."""
 
     def __init__(self, monkeypatch, answer):
         self.answer, self.asked = answer, []
@@ -129,9 +129,9 @@ class Gateway:
 
 @contextmanager
 def undone():
-    """Take back what the block writes; inside a test's own transaction, as the package demands."""
+    """Roll back what the block writes, in a transaction that is marked as a test's."""
     atomic = transaction.atomic()
-    # Django lets the transactions that tests run in pass as no transaction.
+    # Django allows durable transactions inside a test's own.
     atomic._from_testcase = True
     with atomic:
         yield

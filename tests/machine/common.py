@@ -1,4 +1,4 @@
-"""What the parts of the machine share: names, numbers, and what a step needs to make sense."""
+"""What the parts of the machine share: models, constants, strategies and preconditions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ StockRecord = get_model("partner", "StockRecord")
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-#: Of the one kind of goods; late orders may find none left.
+#: Units of the one product; a late order may find none left.
 STOCK = 6
-#: An invoice or a project of somebody else.
-STRANGER = "11111111-1111-4111-8111-111111111111"
-#: A wallet whose reserved amounts are told apart in the coin's last digits, and one of another.
+#: The id of an invoice or a project that is not this shop's.
+FOREIGN_ID = "11111111-1111-4111-8111-111111111111"
+#: Two wallets of different coins. In TRON's, invoices differ by the last digits of the amount.
 TRON = next(wallet for wallet in WALLETS if wallet.id == bitsby.TRON)
 BITCOIN = next(wallet for wallet in WALLETS if wallet.cryptocurrency == "btc")
 
@@ -36,7 +36,7 @@ counts = Counter()
 
 
 class Errors(logging.Handler):
-    """Collects what the app logs with a traceback: nothing here may fail inside of it."""
+    """Collects what the app logs with a traceback: no step may cause an error inside it."""
 
     def __init__(self):
         super().__init__(logging.ERROR)
@@ -48,13 +48,13 @@ class Errors(logging.Handler):
 
 
 def one(items, number):
-    """Return the item that a number picks, or None where there is none."""
+    """Return the item that a number picks, or None when there are no items."""
     items = list(items)
     return items[number % len(items)] if items else None
 
 
-def has_tabs(shop):
-    return bool(shop.tabs)
+def has_opened_pages(shop):
+    return bool(shop.opened_pages)
 
 
 def has_deliveries(shop):
@@ -62,15 +62,15 @@ def has_deliveries(shop):
 
 
 def has_payments(shop):
-    return bool(shop.far.all_payments())
+    return bool(shop.remote.all_payments())
 
 
 def has_few_payments(shop):
-    return len(shop.far.all_payments()) < 20
+    return len(shop.remote.all_payments()) < 20
 
 
-def has_records(shop):
-    return shop.records > 0
+def has_payment_rows(shop):
+    return shop.payment_rows > 0
 
 
 def has_stock(shop):

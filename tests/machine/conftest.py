@@ -1,4 +1,4 @@
-"""The machine's goods, staff, clock and way to Bitsby."""
+"""The machine's product, staff, clock and gateway."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from oscar_bitsby.orders import transitions
-from tests.machine.common import STOCK, StockRecord
-from tests.machine.shop import Shop
+from tests.machine.common import STOCK, Order, StockRecord
+from tests.machine.shop_machine import Shop
 
 
 class Time:
@@ -37,41 +37,45 @@ def post(transport, path, fields):
 
 @pytest.fixture
 def wired(db, monkeypatch, product):
-    """Give the machine its goods, its staff, its clock and its way to Bitsby."""
-    real_now, real_give_back = timezone.now, transitions.release_order
+    """Connect the app to the machine that runs: its product, staff, clock and gateway."""
+    real_now, real_release = timezone.now, transitions.release_order
 
-    def give_back(order):
-        real_give_back(order)
+    def release_order(order):
+        real_release(order)
         try:
-            Shop.running.given_back(order)
+            Shop.running.on_released(order)
         except AssertionError as error:
-            # A pass would log it and go on with the next order.
-            Shop.running.wire.broken.append(repr(error))
+            # A run would log it and go on with the next order.
+            Shop.running.wire.broken.append(str(error))
 
     for kind in (BitsbyInvoice, BitsbyPayment, WebhookDelivery):
         for field in kind._meta.fields:
             if field.default is real_now:
-                # Django keeps the function itself, which was there before the clock is moved.
+                # The field has kept the function that was there before the clock was replaced.
                 monkeypatch.setitem(field.__dict__, "_get_default", now)
     monkeypatch.setattr(timezone, "now", now)
     monkeypatch.setattr(rate_limit, "db_now", now)
     monkeypatch.setattr("oscar_bitsby.utils.clock._server_time", lambda alias: now())
     monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", Time)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
-    monkeypatch.setattr(transitions, "release_order", give_back)
+    monkeypatch.setattr(transitions, "release_order", release_order)
     monkeypatch.setattr(Transport, "post", post)
+    # A cancelled order may be reinstated.
+    pipeline = Order.pipeline | {"Cancelled": ("Being processed",)}
+    monkeypatch.setattr(Order, "pipeline", pipeline)
+    # Made before the histories, since each of these is rolled back.
+    ledger.source_type()
     stock = product.stockrecords.get()
     StockRecord.objects.filter(pk=stock.pk).update(num_in_stock=STOCK)
     monkeypatch.setattr(Shop, "stock_pk", stock.pk)
-    monkeypatch.setattr(Shop, "bitsby_type", ledger.source_type().pk)
-    staff = get_user_model().objects.create(username="keeper", is_staff=True)
+    staff = get_user_model().objects.create(username="staff", is_staff=True)
     monkeypatch.setattr(Shop, "staff", staff)
     GatewayState.objects.all().delete()
 
 
 @pytest.fixture
 def shop(wired):
-    """A machine for a history that is told step by step."""
+    """A machine for a history that a test writes out step by step."""
     shop = Shop()
     yield shop
     shop.close()

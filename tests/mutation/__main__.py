@@ -1,11 +1,11 @@
 """Run mutmut on the modules that handle money: ``python -m tests.mutation [MODULE ...]``.
 
-mutmut changes one small thing at a time in a module and runs the tests that reach it. A change
-that no test notices survives. ``docs/mutation.rst`` lists the known survivors and why they stay.
+mutmut makes one small change at a time in a module and runs the tests that reach it. A change that
+no test notices survives. ``docs/mutation.rst`` lists the known survivors and the reasons.
 
-The options that are the same for every module stand in ``setup.cfg``, section ``mutmut``. This
-runner adds three things that mutmut lacks: it runs each module with its own test files only, it
-lets mutmut change decorated functions, and it requires a minimum score for each module.
+The options for all modules are in ``setup.cfg``, section ``mutmut``. This runner adds what mutmut
+lacks: it runs each module with its own test files only, lets mutmut change decorated functions,
+and requires a minimum score for each module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "oscar_bitsby"
-#: Copies of the project, one for each module. mutmut's own commands can be used inside them.
+#: Copies of the project, one for each module. mutmut's own commands work inside them.
 COPIES = ROOT / "build" / "mutation"
 
 #: Modules of the package, and the test files that have to notice every change in them.
@@ -70,7 +70,7 @@ MODULES = {
     "settlement/cancellation": ["settlement/test_cancellation", "test_databases"],
     "staff/review": ["staff/test_review", "staff/test_review_flow"],
 }
-#: These tests take seconds each. What they promise is also noticed by faster ones.
+#: Each of these tests takes seconds, and faster ones notice the same changes.
 SLOW = [
     "tests/gateway/test_rate_limit.py::test_four_processes_at_once_keep_the_limit_together",
     "tests/reconciliation/test_run.py::test_a_near_look_in_which_nothing_happened_costs_two_requests",
@@ -79,7 +79,7 @@ SLOW = [
     "tests/reconciliation/test_run.py::test_nothing_is_lost_whatever_the_order_and_page_size",
     "tests/test_webhook.py::test_a_burst_of_deliveries_costs_few_requests",
 ]
-#: Percent of the changes that the tests have to notice, in each module.
+#: The percentage of changes that the tests must notice in each module.
 MIN_SCORE = 95
 
 
@@ -105,7 +105,7 @@ def main() -> int:
 
 
 def run(module: str, resume: bool, temporary: str) -> dict[str, int]:
-    """Run mutmut on a module, print the survivors, and return how many changes ended how."""
+    """Run mutmut on a module, print the survivors, and return the number of each result."""
     copy = COPIES / module
     if not resume or not copy.exists():
         shutil.rmtree(copy, ignore_errors=True)

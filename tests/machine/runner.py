@@ -1,4 +1,4 @@
-"""How many histories are run, and how they are."""
+"""Runs histories of the machine, with the numbers of each profile."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.machine.common import counts
-from tests.machine.shop import Shop
+from tests.machine.shop_machine import Shop
 
 if hasattr(providers, "_get_local_constants"):
-    # Hypothesis draws some values from the code of all modules that are imported by then: the same
-    # seed would tell other histories in another order of tests.
+    # Hypothesis draws some values from the source of all imported modules. Without this, the same
+    # seed would make other histories when the tests run in another order.
     providers._get_local_constants = lambda: providers._local_constants
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 PROFILES = {
-    # The same histories each time, so that a run fails for a change and not by chance.
-    "ci": {"max_examples": 18, "stateful_step_count": 40, "start": 8},
+    # The same histories each time, so that a run fails because of a change and not by chance.
+    "ci": {"max_examples": 18, "stateful_step_count": 40, "start": 1},
     "nightly": {"max_examples": 750, "stateful_step_count": 50, "print_blob": True},
 }
 
 
 def run(start=None, **choices):
-    """Run histories; the first one that breaks what must hold raises an ``AssertionError``.
+    """Run histories; the first violated invariant raises an ``AssertionError``.
 
     Args:
-        start: makes the histories the same each time; another number, others.
+        start: the seed; the same number makes the same histories.
         choices: Hypothesis' settings.
     """
     counts.clear()

@@ -1,4 +1,4 @@
-"""What buyers do: order, click, pay rightly or wrongly, look, and pay by card after all."""
+"""What buyers do: order, click "pay", pay right or wrong amounts, open pages, pay by card."""
 
 from __future__ import annotations
 
@@ -21,23 +21,30 @@ from tests.machine.common import (
     SourceType,
     StockRecord,
     counts,
+    has_opened_pages,
     has_stock,
-    has_tabs,
     one,
     pick,
     totals,
     wallets,
 )
-from tests.machine.world import PAGES
+from tests.machine.fake_gateway import PAGES
+
+PAID_ASKED_AGAIN = "a paid order was asked to pay again"
+WRONG_INVOICE = "a buyer was led to an invoice that does not fit the order"
+WRONG_PAGE = "a buyer was led to another site than Bitsby's"
+REPLACED_UNASKED = "an invoice was replaced without asking about it"
+REPLACED_BY_OLD_ANSWER = "an invoice was replaced by an old answer"
+REPLACED_PAID = "a paid invoice was replaced"
 
 
-class Buyers:
+class BuyerRules:
     """The rules of buyers."""
 
     @precondition(has_stock)
     @rule(total=totals)
     def place_order(self, total):
-        """A buyer orders, if there is stock; nothing is asked of Bitsby."""
+        """A buyer places an order, if there is stock; Bitsby is not asked."""
         stock = StockRecord.objects.select_related("product", "partner").get(pk=self.stock_pk)
         if not stock.net_stock_level:
             return
@@ -75,42 +82,43 @@ class Buyers:
 
     @rule(number=pick, opens=st.booleans())
     def click_pay(self, number, opens):
-        """A buyer clicks "pay", on a page of whatever age, and looks at the payment page or not."""
+        """A buyer clicks "pay" on the page of any order, and opens the payment page or not."""
         order = self.order(number)
-        had_money, began, disturbed = (
-            model.held(order.pk) > 0,
+        had_money, clicked_at, disturbed = (
+            model.amount_held(order.pk) > 0,
             self.clock.now(),
             self.wire.disturbed,
         )
         live = [row.bitsby_id for row in order.bitsby_invoices.live() if row.bitsby_id]
-        paid = [key for key in live if self.far.invoice(str(key)).status == PAID]
+        paid = [key for key in live if self.remote.invoice(str(key)).status == PAID]
         try:
             invoice = start_payment(order)
         except BitsbyError as error:
             counts[f"clicks: {type(error).__name__}"] += 1
             return
         finally:
-            self.committed()
+            self.run_commit_hooks()
         order.refresh_from_db()
-        assert not had_money, "a paid order was asked to pay again"
-        assert invoice.fits(order)
-        assert payment_page(invoice).startswith(PAGES)
-        remote = self.far.invoice(str(invoice.bitsby_id))
+        assert not had_money, PAID_ASKED_AGAIN
+        assert invoice.fits(order), WRONG_INVOICE
+        assert payment_page(invoice).startswith(PAGES), WRONG_PAGE
+        remote = self.remote.invoice(str(invoice.bitsby_id))
         if remote.id not in self.altered:
-            assert (remote.amount, remote.currency) == (invoice.amount, invoice.currency)
+            asked_for = (remote.amount, remote.currency)
+            assert asked_for == (invoice.amount, invoice.currency), WRONG_INVOICE
         if invoice.bitsby_id in live:
             counts["clicks: led to the same payment page"] += 1
         else:
             counts["clicks: led to a new payment page"] += 1
             for key in live:
                 asked = self.wire.asked.get(str(key))
-                assert asked is not None, "an invoice was replaced without asking about it"
-                assert asked >= began, "an invoice was replaced by an old answer"
-            assert not paid or self.wire.disturbed != disturbed, "asked to pay what is paid"
+                assert asked is not None, REPLACED_UNASKED
+                assert asked >= clicked_at, REPLACED_BY_OLD_ANSWER
+            assert not paid or self.wire.disturbed != disturbed, REPLACED_PAID
         remote.views += opens
-        self.tabs.append(remote.id)
+        self.opened_pages.append(remote.id)
 
-    @precondition(has_tabs)
+    @precondition(has_opened_pages)
     @rule(
         number=pick,
         how=st.sampled_from(["exact", "exact", "short", "over", "round", "dust"]),
@@ -118,55 +126,55 @@ class Buyers:
         times=st.sampled_from([1, 1, 2]),
     )
     def pay(self, number, how, wallet, times):
-        """A buyer sends coins by a payment page that was once shown, in time or not."""
-        tab = one(self.tabs, number)
-        if tab is None:
+        """A buyer sends coins to a payment page that was opened before, in time or not."""
+        invoice_id = one(self.opened_pages, number)
+        if invoice_id is None:
             return
-        reserved = self.far.invoice(tab).reserved[wallet.id]
+        reserved = self.remote.invoice(invoice_id).reserved[wallet.id]
         step = COINS[wallet.cryptocurrency].step
         factor = {"short": Decimal("0.7"), "over": Decimal("1.25")}.get(how, Decimal(1))
         amount = (reserved * factor).quantize(step)
         if how == "round":
-            # Without the last digits, which may be what another invoice reserved.
+            # Without the last digits, and so perhaps the amount that another invoice reserved.
             amount = max(amount - step, step)
         elif how == "dust":
             amount = step
         for _ in range(times):
-            self.far.transfer(wallet, amount)
+            self.remote.transfer(wallet, amount)
 
     @precondition(has_stock)
     @rule(total=totals, opens=st.booleans())
     def order_and_click(self, total, opens):
-        """A buyer orders and goes on to the payment page, as most do."""
+        """A buyer places an order and goes on to the payment page, as most do."""
         self.place_order(total)
         self.click_pay(len(self.orders) - 1, opens)
 
-    @precondition(has_tabs)
+    @precondition(has_opened_pages)
     @rule(age=st.integers(0, 2), wallet=wallets)
     def pay_as_asked(self, age, wallet):
-        """A buyer sends exactly what one of the newest pages asks for, as most do."""
-        if age < len(self.tabs):
-            self.pay(len(self.tabs) - 1 - age, "exact", wallet, 1)
+        """A buyer sends the exact amount of one of the newest payment pages, as most do."""
+        if age < len(self.opened_pages):
+            self.pay(len(self.opened_pages) - 1 - age, "exact", wallet, 1)
 
     @rule(number=pick)
-    def look_at_order(self, number):
-        """A buyer looks where the order stands, which may look at Bitsby."""
+    def open_order_page(self, number):
+        """A buyer opens the order's page, which may ask Bitsby."""
         order = self.order(number)
         status = get_payment_status(order)
         if status.invoice is not None:
             invoice_refresh.refresh_if_idle(status.invoice)
-            self.committed()
-        assert get_payment_status(Order.objects.get(pk=order.pk)).state
+            self.run_commit_hooks()
+        assert get_payment_status(Order.objects.get(pk=order.pk)).state, "an order has no state"
 
-    @rule(number=pick, gives_back=st.booleans())
-    def pay_by_card(self, number, gives_back):
-        """Another source pays an order or gives all back; the shop's own code moves no status."""
+    @rule(number=pick, refunds=st.booleans())
+    def pay_by_card(self, number, refunds):
+        """Another source pays an order or refunds it; the shop does not change the status."""
         order = self.order(number)
         kind = SourceType.objects.get_or_create(code="card", defaults={"name": "Card"})[0]
         source = order.sources.filter(source_type=kind).first()
         if source is None:
             source = Source.objects.create(order=order, source_type=kind, currency="USD")
-        if gives_back:
+        if refunds:
             source.refund(source.amount_debited - source.amount_refunded)
         else:
             source.debit(order.total_incl_tax)

@@ -1,5 +1,7 @@
-"""The order in which transactions lock rows, read off their statements: ``settlement`` lays it
-down, so that no two processes can wait for each other."""
+"""Checks by its statements that a transaction locks rows in the order of ``settlement.service``.
+
+One order for all transactions rules out deadlocks.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import re
 from django.apps import apps
 from django.db import connection
 
-#: As the docstring of ``oscar_bitsby.settlement.service`` has it.
+#: As in the docstring of ``oscar_bitsby.settlement.service``.
 ORDER = (
     "order.Order",
     "oscar_bitsby.BitsbyInvoice",
@@ -17,7 +19,7 @@ ORDER = (
     "voucher.Voucher",
     "partner.StockRecord",
 )
-#: Of these another process may be inserting the same one, and it is that row that one waits for.
+#: Inserting one of these can wait for another process that inserts the same one.
 UNIQUE = ("oscar_bitsby.BitsbyInvoice", "oscar_bitsby.BitsbyPayment")
 
 LOCKS = re.compile(r'(?:UPDATE|DELETE FROM) "(\w+)"|SELECT .*? FROM "(\w+)".* FOR UPDATE', re.S)
@@ -25,17 +27,16 @@ INSERTS = re.compile(r'INSERT INTO "(\w+)"')
 
 
 class LockOrder:
-    """Follows one process's transactions; ``problems`` says in words what was out of order.
+    """Follows one process's transactions and collects ``problems`` in words.
 
-    What counts is when a transaction locks the first row of a table. SQLite locks no rows, so
-    there is nothing to see there.
+    Only the first lock on each table counts. SQLite has no row locks, so nothing is found there.
     """
 
     def __init__(self):
         models = [apps.get_model(label) for label in ORDER]
         self.ranks = {model._meta.db_table: rank for rank, model in enumerate(models)}
         self.unique = {apps.get_model(label)._meta.db_table for label in UNIQUE}
-        # Inserting a row locks the rows that it refers to against their removal.
+        # Inserting a row locks the rows that it refers to, so that they cannot be deleted.
         self.referred = {
             model._meta.db_table: {
                 field.column: self.ranks[field.related_model._meta.db_table]
@@ -50,11 +51,11 @@ class LockOrder:
 
     def _begin(self):
         self._locked = []
-        #: Of these tables the transaction has rows of its own that nobody else can see.
+        #: Tables with rows that this transaction inserted and no other one can see.
         self._own = set()
 
     def before(self, set_autocommit):
-        """Wrap what begins and ends each transaction."""
+        """Wrap the function that begins and ends transactions."""
 
         def wrapped(*args, **kwargs):
             self._begin()
@@ -62,8 +63,8 @@ class LockOrder:
 
         return wrapped
 
-    def saw(self, sql, params, inside):
-        """Note the locks of a statement; one outside of transactions lets go of them at once."""
+    def on_statement(self, sql, params, inside):
+        """Register the locks of a statement; outside a transaction they do not last."""
         if not inside or connection.vendor != "postgresql":
             return
         if found := LOCKS.match(sql):
@@ -80,7 +81,7 @@ class LockOrder:
                 self._own.add(self.ranks[table])
 
     def _referred_to(self, table, sql, params):
-        """Return the ranks of the rows that new ones refer to; NULL refers to none."""
+        """Return the ranks of the tables that inserted rows refer to; NULL refers to none."""
         referred = self.referred.get(table, {})
         columns = re.findall(r'"(\w+)"', sql.split(" VALUES ")[0].split("(", 1)[1])
         if not params or len(params) % len(columns):

@@ -1,4 +1,4 @@
-"""The far side of the machine: one clock, a Bitsby with the simulator's rules, and a bad road."""
+"""The other side of the machine: a clock, a Bitsby with the simulator's rules, a bad network."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from oscar_bitsby.simulator.state import CANCELED, EXPIRED, PAID, Refused, State
 
 START = dt.datetime(2026, 3, 10, 22, 40, tzinfo=dt.timezone.utc)
 PAGES = "https://dash.bitsby.app"
-#: Between the arrivals of two requests, whoever sends them.
-SPACING = dt.timedelta(seconds=1)
+#: Between the arrivals of two requests of the account.
+MIN_INTERVAL = dt.timedelta(seconds=1)
+
+IN_TRANSACTION = "a request was sent inside a database transaction"
+TOO_SOON = "a request was sent too soon after the previous one"
 
 
 class Clock:
-    """The one clock of the shop's machines; sleeping moves it and takes no time."""
+    """The clock of the shop's processes; sleeping moves it and takes no time."""
 
     def __init__(self):
         self.time = START
@@ -37,8 +40,8 @@ class Clock:
         return (self.time - START).total_seconds()
 
 
-class FarClock:
-    """Bitsby's clock, which may be wrong, or ours is."""
+class RemoteClock:
+    """Bitsby's clock, which may differ from the shop's."""
 
     def __init__(self, clock, skew):
         self.clock, self.skew = clock, dt.timedelta(seconds=skew)
@@ -49,48 +52,48 @@ class FarClock:
 
 @dataclass(frozen=True)
 class Quirks:
-    """What the documentation leaves open, answered in one way.
+    """One answer to each question that Bitsby's documentation leaves open.
 
     Attributes:
         order: in which order lists come.
-        late: whether money on an ended invoice stays unbound, makes it paid, or is bound to it
-            while it keeps its word.
+        late: whether a payment on an ended invoice stays unbound, makes it paid, or is bound to it
+            while the invoice keeps its status.
         binds_ended: whether an ended invoice can be bound.
-        tells_binding: whether a binding by hand sends a delivery.
-        unbound: how the lack of an invoice is written.
-        ends_count: whether date filters include their ends.
+        delivers_bindings: whether binding by hand sends a webhook delivery.
+        unbound: how an unbound payment shows that it has no invoice.
+        includes_end_dates: whether date filters include their first and last day.
         error_status: the HTTP status of errors.
         skew: seconds that Bitsby's clock is ahead of the shop's.
-        page_size: the most that a list gives at once.
+        page_size: the most items in one answer of a list.
     """
 
     order: str = "newest"
     late: str = "unbound"
     binds_ended: bool = True
-    tells_binding: bool = True
+    delivers_bindings: bool = True
     unbound: str = "missing"
-    ends_count: bool = True
+    includes_end_dates: bool = True
     error_status: int = 200
     skew: int = 0
     page_size: int = 50
 
 
 class Books(State):
-    """The simulator's state with quirks; counts its changes, and can show how it was before."""
+    """The simulator's state with quirks; counts its changes and can show an earlier state."""
 
     def __init__(self, clock, quirks, on_paid):
-        #: The number of the last change of each payment, of one count for all.
+        #: The number of each payment's last change, of one count for all payments.
         self.changed = {}
         self.count = 0
         self.quirks = quirks
-        #: A snapshot that lists show in place of what is true.
+        #: A snapshot that lists show instead of the present state.
         self.frozen = None
         self.is_binding = False
-        self.tell = on_paid
-        super().__init__(clock, on_paid=self._tell)
+        self.deliver = on_paid
+        super().__init__(clock, on_paid=self._deliver)
 
     def snapshot(self):
-        """Return what lists show now, to be shown again later."""
+        """Return what lists show now, so that they can show it again later."""
         return (self.count, *copy.deepcopy((super().invoices(), super().payments())))
 
     def invoices(self):
@@ -100,7 +103,7 @@ class Books(State):
         return self._in_order(self.frozen[2] if self.frozen else super().payments())
 
     def all_payments(self):
-        """Return what is true, oldest first."""
+        """Return the payments as they are, oldest first."""
         return list(self._payments.values())
 
     def all_invoices(self):
@@ -109,7 +112,7 @@ class Books(State):
 
     def transfer(self, wallet, amount, tx_hash=None):
         payment = super().transfer(wallet, amount, tx_hash)
-        self._note(payment)
+        self._count_change(payment)
         if payment.invoice is None and self.quirks.late != "unbound":
             ended = [
                 invoice
@@ -133,7 +136,7 @@ class Books(State):
             if invoice.payment is not None and invoice.status != PAID:
                 if invoice.payment is not payment:
                     raise Refused("Invoice has another payment")
-                # It counts after all.
+                # Binding by hand makes it paid.
                 self._settle(invoice, payment)
             else:
                 super().bind(invoice_id, payment_id)
@@ -142,15 +145,15 @@ class Books(State):
 
     def _settle(self, invoice, payment):
         super()._settle(invoice, payment)
-        self._note(payment)
+        self._count_change(payment)
 
-    def _note(self, payment):
+    def _count_change(self, payment):
         self.count += 1
         self.changed[payment.id] = self.count
 
-    def _tell(self, invoice, payment):
-        if self.quirks.tells_binding or not self.is_binding:
-            self.tell(invoice, payment)
+    def _deliver(self, invoice, payment):
+        if self.quirks.delivers_bindings or not self.is_binding:
+            self.deliver(invoice, payment)
 
     def _in_order(self, items):
         if self.quirks.order == "oldest":
@@ -161,49 +164,49 @@ class Books(State):
 
 
 @dataclass(frozen=True)
-class Told:
-    """When an invoice was told of in ``invoices/list``, as of which change, and how."""
+class Answer:
+    """An item of ``invoices/list``: when it was sent, as of which change, with which status."""
 
     at: dt.datetime
     as_of: int
     status: str
 
 
-class Broken(AssertionError):
-    """The shop did something on the way to Bitsby that it promised not to do."""
+class RuleBroken(AssertionError):
+    """The shop sent a request in a way that it promised to avoid."""
 
 
 @dataclass
 class Wire:
-    """Between the shop and Bitsby: takes the place of ``Transport.post``."""
+    """The network between the shop and Bitsby; takes the place of ``Transport.post``."""
 
     clock: Clock
     books: Books
     account: Account
     #: What happens to the next requests, one each.
     faults: deque = field(default_factory=deque)
-    #: What lists show that are behind, and how many more of them will be.
+    #: What outdated lists show, and how many more lists will be outdated.
     snapshot: tuple | None = None
     behind: int = 0
-    #: What others do while the next requests are under way, one each.
+    #: What happens while the next requests are under way, one each.
     meanwhile: deque = field(default_factory=deque)
-    #: How often anything was not as it should be.
+    #: How often a fault or an outdated list was served.
     disturbed: int = 0
     sent: list = field(default_factory=list)
-    #: When each invoice was last asked about by its id, with an answer.
+    #: When a request for each invoice by its id last got an answer.
     asked: dict[str, dt.datetime] = field(default_factory=dict)
-    #: What each invoice was last said to be.
-    remote: dict[str, Told] = field(default_factory=dict)
-    #: All that each invoice was ever said to be, in either list.
-    words: dict[str, set[str]] = field(default_factory=dict)
+    #: The last answer about each invoice in ``invoices/list``.
+    answers: dict[str, Answer] = field(default_factory=dict)
+    #: Every status that was answered for each invoice, in either list.
+    statuses: dict[str, set[str]] = field(default_factory=dict)
     broken: list = field(default_factory=list)
 
     def lag(self, lists):
-        """Let the next lists show what is true now."""
+        """Let the next lists show the present state."""
         self.snapshot, self.behind = self.books.snapshot(), lists
 
     def calm(self):
-        """End all trouble."""
+        """End all faults."""
         self.faults.clear()
         self.meanwhile.clear()
         self.behind = 0
@@ -216,8 +219,8 @@ class Wire:
         except OSError as error:
             found = ConnectionFailed(f"{path}: {error}")
         except Exception as error:
-            # The app may log and count it; it must come out all the same.
-            self.broken.append(repr(error))
+            # The app may log and count it, so the machine must learn of it here.
+            self.broken.append(str(error) if isinstance(error, RuleBroken) else repr(error))
             raise
         else:
             found = transport._unpack(path, status, body)
@@ -227,10 +230,10 @@ class Wire:
 
     def _check(self, path):
         if not all(block._from_testcase for block in connection.atomic_blocks):
-            raise Broken(f"{path} inside a database transaction")
+            raise RuleBroken(f"{IN_TRANSACTION}: {path}")
         now = self.clock.now()
-        if self.sent and now - self.sent[-1] < SPACING:
-            raise Broken(f"{path} too soon after the request before it")
+        if self.sent and now - self.sent[-1] < MIN_INTERVAL:
+            raise RuleBroken(f"{TOO_SOON}: {path}")
         self.sent.append(now)
 
     def _exchange(self, path, fields):
@@ -266,7 +269,7 @@ class Wire:
         return status, json.dumps(answer).encode()
 
     def _work(self, path, fields, *, arrives):
-        if not self.books.quirks.ends_count:
+        if not self.books.quirks.includes_end_dates:
             for name, days in (("startDate", 1), ("endDate", -1)):
                 if name in fields:
                     day = dt.date.fromisoformat(fields[name]) + dt.timedelta(days=days)
@@ -288,15 +291,15 @@ class Wire:
                     if self.books.quirks.unbound != "missing":
                         item["invoice"] = None if self.books.quirks.unbound == "null" else {}
                 elif arrives:
-                    self._note_told(path, item, as_of)
+                    self._remember_answer(path, item, as_of)
         return answer
 
-    def _note_told(self, path, item, as_of):
+    def _remember_answer(self, path, item, as_of):
         is_invoice = path == "/invoices/list"
         invoice = item if is_invoice else item["invoice"]
-        self.words.setdefault(invoice["id"], set()).add(invoice["status"])
+        self.statuses.setdefault(invoice["id"], set()).add(invoice["status"])
         if is_invoice:
-            self.remote[item["id"]] = Told(self.clock.now(), as_of, item["status"])
+            self.answers[item["id"]] = Answer(self.clock.now(), as_of, item["status"])
 
 
 def open_account(clock, quirks):
@@ -307,7 +310,7 @@ def open_account(clock, quirks):
         deliveries.append(serializers.delivery(invoice, payment))
 
     account = Account(Options(page_size=quirks.page_size), PAGES)
-    account.clock = FarClock(clock, quirks.skew)
+    account.clock = RemoteClock(clock, quirks.skew)
     account.state = Books(account.clock, quirks, on_paid)
     wire = Wire(clock, account.state, account)
     return wire, deliveries

@@ -1,6 +1,6 @@
-"""Several machines on one PostgreSQL, whose clocks differ: the clock that counts is the database's.
+"""Machines whose clocks differ share one PostgreSQL server, whose clock counts.
 
-Each machine is a process of its own whose clocks are put forward or back before Django is loaded.
+Each machine is a process of its own, whose clock is moved before Django is loaded.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from oscar_bitsby.exceptions import PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.reconciliation import invoice_refresh
+from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils import clock as db_clock
 from oscar_bitsby.utils.clock import db_now
@@ -43,10 +44,13 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parent.parent
 #: The real clock of the server, which other tests move together with Django's.
 SERVER_TIME = db_clock._server_time
-#: Seconds that a process may take; far more than is needed.
-PATIENCE = 90
+#: The most seconds that a process may take; far more than it needs.
+MAX_WAIT = 90
 
-#: What one machine does at each word that it is sent.
+#: What a run says that was skipped.
+SKIPPED = str(RunReport(skipped=True))
+
+#: The program of one machine: it obeys a command on each line that it is sent.
 MACHINE = """
 import datetime as dt, sys, time
 name, url, minutes = sys.argv[1:]
@@ -73,22 +77,22 @@ from oscar_bitsby.models import BitsbyInvoice
 def say(text):
     print(text, flush=True)
 
-def held(text):
+def on_progress(text):
     say("running")
     sys.stdin.readline()
 
 connection.ensure_connection()
 say("ready")
-for word in sys.stdin:
-    if word == "ask\\n":
+for command in sys.stdin:
+    if command == "ask\\n":
         client = factory.for_background()
         client.balances()
         say(client.requests)
-    elif word == "refresh\\n":
+    elif command == "refresh\\n":
         reconciliation.refresh(BitsbyInvoice.objects.get())
         say("refreshed")
-    elif word == "hold\\n":
-        say(reconciliation.reconcile(progress=held))
+    elif command == "hold\\n":
+        say(reconciliation.reconcile(progress=on_progress))
     else:
         say(reconciliation.reconcile())
 """
@@ -108,8 +112,8 @@ class Machine:
             stdout=subprocess.PIPE,
         )
 
-    def send(self, word):
-        self.process.stdin.write(f"{word}\n")
+    def send(self, command):
+        self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
 
     def says(self):
@@ -118,7 +122,7 @@ class Machine:
 
 @contextmanager
 def machines(url, *minutes):
-    """Start machines with these clocks; they are ended by their own ids."""
+    """Start machines with these clocks, and kill them at the end."""
     found = [Machine(url, one) for one in minutes]
     try:
         assert [one.says() for one in found] == ["ready"] * len(found)
@@ -126,7 +130,7 @@ def machines(url, *minutes):
     finally:
         for one in found:
             one.process.kill()
-            one.process.communicate(timeout=PATIENCE)
+            one.process.communicate(timeout=MAX_WAIT)
 
 
 @pytest.fixture
@@ -141,7 +145,7 @@ def simulator(settings, real_time):
 
 
 @pytest.fixture
-def paid(order, simulator):
+def paid_invoice(order, simulator):
     """An invoice that was paid at the simulator."""
     invoice = start_payment(order)
     simulator.control("pay", {"invoiceId": str(invoice.bitsby_id)})
@@ -159,7 +163,7 @@ def assert_spaced(simulator):
 
 
 def test_machines_with_different_clocks_keep_the_limit_together(simulator):
-    """Requests arrive a second apart and none is refused or held up, whatever the clocks say."""
+    """Requests arrive a second apart, and none is refused or delayed by a wrong clock."""
     with machines(simulator.url, -9, 0, 4, 9) as found:
         for _ in range(2):
             for one in found:
@@ -169,36 +173,36 @@ def test_machines_with_different_clocks_keep_the_limit_together(simulator):
     at = moments(simulator)
     assert len(at) == 8
     assert_spaced(simulator)
-    assert at[-1] - at[0] < PATIENCE / 2
+    assert at[-1] - at[0] < MAX_WAIT / 2
 
 
 @pytest.mark.parametrize("clocks", [(9, -9), (-9, 9)], ids=["first-ahead", "first-behind"])
-def test_a_second_pass_stands_back_whatever_its_clock_says(paid, simulator, clocks):
-    """While a pass runs on one machine, one on another says that it stands back; then it may."""
+def test_second_run_is_skipped_whatever_its_clock(paid_invoice, simulator, clocks):
+    """While one machine reconciles, another one skips its run; afterwards it reconciles."""
     with machines(simulator.url, *clocks) as (first, second):
         first.send("hold")
         assert first.says() == "running"
-        second.send("pass")
-        assert second.says() == "another pass is running; this one stood back"
+        second.send("run")
+        assert second.says() == SKIPPED
 
         lines = []
         while not lines or lines[-1] == "running":
             first.send("go on")
             lines.append(first.says())
         assert "1 booked" in lines[-1]
-        second.send("pass")
+        second.send("run")
         assert "requests" in second.says()
     assert Transaction.objects.count() == 1
 
 
-def test_machines_that_settle_at_once_book_once(paid, order, simulator):
-    """Two passes and two looks at the same invoice in the same moment make one transaction."""
+def test_machines_that_settle_at_once_book_once(paid_invoice, order, simulator):
+    """Two runs and two refreshes of one invoice at the same moment make one transaction."""
     with machines(simulator.url, -9, 9, -4, 4) as found:
-        for one, word in zip(found, ["pass", "refresh", "pass", "refresh"], strict=True):
-            one.send(word)
+        for one, command in zip(found, ["run", "refresh", "run", "refresh"], strict=True):
+            one.send(command)
         said = [one.says() for one in found]
 
-    assert sum("stood back" in text for text in said) <= 1
+    assert sum(text == SKIPPED for text in said) <= 1
     assert Transaction.objects.count() == 1
     assert Order.objects.get().status == "Being processed"
     assert order.payment_events.count() == 1
@@ -209,8 +213,8 @@ def test_machines_that_settle_at_once_book_once(paid, order, simulator):
 
 
 @pytest.fixture
-def own_clock(monkeypatch):
-    """Return a function that puts this machine's clock, and not the database's, ahead or back."""
+def move_own_clock(monkeypatch):
+    """Return a function that moves this machine's clock and not the database's."""
     now = timezone.now
     monkeypatch.setattr(db_clock, "_server_time", SERVER_TIME)
 
@@ -229,21 +233,21 @@ CLOCKS = pytest.mark.parametrize("minutes", [-9, 0, 9])
 
 
 @CLOCKS
-def test_db_now_is_the_time_of_the_database(own_clock, minutes):
-    """However far this machine's clock is off, what it stores is the database's time."""
+def test_shared_clock_is_the_clock_of_the_database(move_own_clock, minutes):
+    """A machine with a wrong clock stores the database's time."""
     real_now = timezone.now()
-    own_clock(minutes)
+    move_own_clock(minutes)
     assert abs(db_now() - real_now) < dt.timedelta(seconds=5)
 
 
 @CLOCKS
 @pytest.mark.parametrize(("seconds", "asks"), [(2, False), (30, True)])
-def test_what_another_machine_asked_about_is_asked_again_in_its_time(
-    invoice, fake, own_clock, minutes, seconds, asks
+def test_refresh_interval_holds_across_machines(
+    invoice, fake, move_own_clock, minutes, seconds, asks
 ):
-    """The ten seconds between two looks for deliveries are ten for a machine that is off, too."""
+    """Ten seconds pass between two refreshes for deliveries, whatever the machines' clocks."""
     BitsbyInvoice.objects.update(last_refreshed_at=ago(seconds=seconds))
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     assert invoice_refresh.refresh_for_delivery(invoice) is asks
     assert bool(fake.requests) is asks
@@ -251,12 +255,12 @@ def test_what_another_machine_asked_about_is_asked_again_in_its_time(
 
 @CLOCKS
 @pytest.mark.parametrize(("seconds", "kept"), [(2, 0), (30, 1)])
-def test_of_a_flood_over_machines_one_row_is_kept(
-    invoice, fake, client, own_clock, minutes, seconds, kept
+def test_flood_over_machines_stores_one_delivery(
+    invoice, fake, client, move_own_clock, minutes, seconds, kept
 ):
-    """Whether a delivery is stored does not depend on the machine that it comes to."""
+    """Whether a delivery is stored does not depend on the clock of the machine that receives it."""
     BitsbyInvoice.objects.update(last_delivery_stored_at=ago(seconds=seconds))
-    own_clock(minutes)
+    move_own_clock(minutes)
     body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}})
     client.post(reverse("oscar_bitsby:webhook"), body, content_type="application/json")
 
@@ -264,26 +268,26 @@ def test_of_a_flood_over_machines_one_row_is_kept(
 
 
 @CLOCKS
-@pytest.mark.parametrize(("seconds", "given_up"), [(2, False), (60, True)])
-def test_an_attempt_on_another_machine_is_given_up_in_its_time(
-    order, invoice_for, fake, own_clock, minutes, seconds, given_up
+@pytest.mark.parametrize(("seconds", "is_expired"), [(2, False), (60, True)])
+def test_attempt_of_another_machine_expires_in_its_time(
+    order, invoice_for, fake, move_own_clock, minutes, seconds, is_expired
 ):
-    """Neither a pass nor a second click ends an invoice that is just being created elsewhere."""
+    """Neither a run nor a second click expires an attempt that another machine has just begun."""
     attempt = invoice_for(order, "creating", bitsby_id=None, created_at=ago(seconds=seconds))
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     reconciliation.reconcile()
     attempt.refresh_from_db()
-    assert (attempt.status == "expired") is given_up
-    if not given_up:
+    assert (attempt.status == "expired") is is_expired
+    if not is_expired:
         with pytest.raises(PaymentInProgress):
             start_payment(order)
 
 
 @CLOCKS
-def test_an_attempt_is_dated_so_that_others_can_judge_it(order, fake, own_clock, minutes):
-    """While Bitsby is asked, the committed attempt bears the database's time."""
-    own_clock(minutes)
+def test_attempt_has_the_time_of_the_database(order, fake, move_own_clock, minutes):
+    """The attempt that is committed before the request has the database's time."""
+    move_own_clock(minutes)
     off = []
 
     def answer(fields):
@@ -298,26 +302,26 @@ def test_an_attempt_is_dated_so_that_others_can_judge_it(order, fake, own_clock,
 
 @CLOCKS
 @pytest.mark.parametrize(("passed", "status"), [(58, "Pending"), (62, "Cancelled")])
-def test_an_order_is_cancelled_in_its_time(
-    order, invoice_for, fake, own_clock, minutes, passed, status
+def test_order_is_cancelled_in_its_time(
+    order, invoice_for, fake, move_own_clock, minutes, passed, status
 ):
-    """With an hour's patience, a machine that is off gives up no order early, and none late."""
+    """A machine with a wrong clock cancels an order neither early nor late."""
     ended = ago(minutes=passed)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
     fake.invoices = [bitsby.invoice_item(invoice, "expired")]
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     reconciliation.reconcile()
     assert Order.objects.get().status == status
 
 
 @CLOCKS
-def test_one_far_look_a_day_is_enough_for_all(invoice, fake, own_clock, minutes):
-    """A machine that is behind does not take the far look of another one for a future one."""
+def test_machines_share_one_full_sync_a_day(invoice, fake, move_own_clock, minutes):
+    """A machine whose clock is behind accepts the full sync of another one."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(last_full_sync_at=ago(minutes=1))
     BitsbyInvoice.objects.update(created_at=ago(days=20), expires_at=ago(days=-1))
-    own_clock(minutes)
+    move_own_clock(minutes)
 
     reconciliation.reconcile()
     (asked,) = fake.asked("/payments/list")

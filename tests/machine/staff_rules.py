@@ -1,4 +1,4 @@
-"""What staff do: bind, decide, cancel, change orders by hand, and ask."""
+"""What staff do: bind, decide on payments, cancel, change orders by hand, and refresh."""
 
 from __future__ import annotations
 
@@ -17,83 +17,88 @@ from tests.machine.common import (
     EventHandler,
     Order,
     counts,
+    has_payment_rows,
     has_payments,
-    has_records,
     one,
     pick,
 )
 
 ACTIONS = ("accept", "dismiss", "undo", "reinstate")
 
+BOUND_UNBOOKED = "a payment was bound and not booked"
+ACCEPTED_PENDING = "a payment was accepted and its order is pending"
 
-class Keepers:
-    """The rules of those who keep the shop."""
+
+class StaffRules:
+    """The rules of staff."""
 
     @precondition(has_payments)
     @rule(number=pick, other=pick)
     def bind(self, number, other):
-        """Staff bind a payment, of the list or typed by hand, to an invoice that is not paid."""
+        """Staff bind a payment, known to the shop or not, to an invoice that is not paid."""
         open_ones = BitsbyInvoice.objects.filter(bitsby_id__isnull=False)
         open_ones = open_ones.exclude(status=InvoiceStatus.PAID)
         invoice = one(open_ones.order_by("pk"), number)
-        payment = one(self.far.all_payments(), other)
+        payment = one(self.remote.all_payments(), other)
         if invoice is not None and payment is not None:
-            self.bind_these(invoice, payment)
+            self.bind_pair(invoice, payment)
 
-    def bind_these(self, invoice, payment):
+    def bind_pair(self, invoice, payment):
         self.by_hand.add(invoice.order_id)
-        result = binding.bind(invoice, payment.id, self.staff, "it is theirs")
-        self.committed()
+        result = binding.bind(invoice, payment.id, self.staff, "it was meant")
+        self.run_commit_hooks()
         if result.done:
             counts["bindings"] += 1
-            assert BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at
+            assert BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at, BOUND_UNBOOKED
 
     @rule(number=pick)
     def open_binding(self, number):
-        """Staff open the page of payments that may be meant for an order."""
+        """Staff open the page that lists payments for an order to bind."""
         order = self.order(number)
         binding.refresh_payments(order)
         binding.candidates(order)
-        self.committed()
+        self.run_commit_hooks()
 
-    @precondition(has_records)
+    @precondition(has_payment_rows)
     @rule(number=pick, action=st.sampled_from(ACTIONS))
     def decide(self, number, action):
-        """Staff take a payment as it is, dismiss it, undo that, or bring its order back."""
-        record = one(BitsbyPayment.objects.order_by("pk"), number)
-        if record is not None:
-            self.decide_this(record, action)
+        """Staff accept a payment, dismiss it, undo that, or reinstate its order."""
+        payment_row = one(BitsbyPayment.objects.order_by("pk"), number)
+        if payment_row is not None:
+            self.decide_on(payment_row, action)
 
-    @precondition(has_records)
+    @precondition(has_payment_rows)
     @rule(action=st.sampled_from(ACTIONS))
-    def clear_inbox(self, action):
-        """Staff deal in one way with all payments of orders that wait in the inbox."""
-        for record in BitsbyPayment.objects.needs_review().exclude(invoice=None).order_by("-pk"):
-            self.decide_this(record, action)
+    def decide_all(self, action):
+        """Staff decide in one way on all payments of orders that wait for review."""
+        for payment_row in (
+            BitsbyPayment.objects.needs_review().exclude(invoice=None).order_by("-pk")
+        ):
+            self.decide_on(payment_row, action)
 
-    def decide_this(self, record, action):
+    def decide_on(self, payment_row, action):
         note = () if action == "undo" else ("fine",)
-        order = record.invoice.order if record.invoice else None
+        order = payment_row.invoice.order if payment_row.invoice else None
         try:
-            result = getattr(review, action)(record.pk, self.staff, *note)
+            result = getattr(review, action)(payment_row.pk, self.staff, *note)
         except review.ChangedMeanwhile:
             return
-        self.committed()
+        self.run_commit_hooks()
         if not result.done:
             return
         counts[f"decisions: {action}"] += 1
-        record.refresh_from_db()
+        payment_row.refresh_from_db()
         if action == "dismiss":
-            change = self.dismissed.add if record.booked_at is None else self.dismissed.discard
-            change(record.pk)
+            change = self.dismissed.add if payment_row.booked_at is None else self.dismissed.discard
+            change(payment_row.pk)
         if order is None:
             return
         before = order.status
         order.refresh_from_db()
         if action == "accept":
             self.by_hand.add(order.pk)
-            self.accepted.add(record.invoice_id)
-            assert order.status != "Pending"
+            self.accepted.add(payment_row.invoice_id)
+            assert order.status != "Pending", ACCEPTED_PENDING
         elif action == "reinstate":
             self.by_hand.add(order.pk)
             if order.status != before:
@@ -104,14 +109,14 @@ class Keepers:
         status=st.sampled_from(["Pending", "Being processed", "Complete", "Cancelled"]),
     )
     def set_status(self, number, status):
-        """Staff or a partner write the order's status by hand."""
+        """Staff or a partner set the order's status by hand."""
         order = self.order(number)
         Order.objects.filter(pk=order.pk).update(status=status)
         self.by_hand.add(order.pk)
 
     @rule(number=pick)
     def cancel_order(self, number):
-        """Staff cancel an order as Oscar does it, and give its stock back."""
+        """Staff cancel an order with Oscar's own handler and release its stock."""
         order = self.order(number)
         if order.status == "Pending":
             EventHandler().handle_order_status_change(order, "Cancelled")
@@ -127,13 +132,13 @@ class Keepers:
 
     @rule(number=pick)
     def refresh(self, number):
-        """Staff ask about one invoice."""
+        """Staff refresh one invoice."""
         invoice = self.invoice(number)
         if invoice is None:
             return
         with suppress(GatewayError):
             reconciliation.refresh(invoice)
-        self.committed()
+        self.run_commit_hooks()
 
     @rule(number=pick)
     def cancel_invoice(self, number):
@@ -141,4 +146,4 @@ class Keepers:
         invoice = self.invoice(number)
         if invoice is not None:
             binding.cancel_invoice(invoice, self.staff, "wrong")
-            self.committed()
+            self.run_commit_hooks()

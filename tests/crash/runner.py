@@ -1,4 +1,4 @@
-"""Tries an operation with a crash at each of its points, each time in a shop like new."""
+"""Runs an operation with a crash at each of its points, each time in a restored shop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice
 from tests.crash import audit, clock, processes
-from tests.crash.shop import AGAIN_SECONDS, Complaints, Shop, prepare_process
+from tests.crash.shop import POLL_BACKOFF_SECONDS, LoggedErrors, Shop, skip_waiting
 from tests.crash.tracer import Tracer
 
 Order = get_model("order", "Order")
@@ -22,7 +22,7 @@ Order = get_model("order", "Order")
 
 @dataclass
 class Finding:
-    """A promise that a crash broke: where, and how the shop differs from what it should be."""
+    """A promise that a crash broke: at which point, and what is wrong."""
 
     operation: str
     point: str
@@ -34,17 +34,17 @@ class Finding:
 
 @dataclass
 class Result:
-    """What trying an operation gave."""
+    """The results of all points of an operation."""
 
     operation: str
     points: int = 0
-    tried: int = 0
+    tested: int = 0
     findings: list[Finding] = field(default_factory=list)
-    remarks: dict[str, list[str]] = field(default_factory=dict)
+    observations: dict[str, list[str]] = field(default_factory=dict)
 
 
-class Laboratory:
-    """A shop that is put back to a snapshot before each try.
+class Runner:
+    """A shop that is restored to a snapshot before each run.
 
     The process that owns it has Django loaded and warm, and no database connection open.
     """
@@ -53,58 +53,58 @@ class Laboratory:
         self.database = database
         self.simulator = simulator
         self.shop = Shop(simulator)
-        prepare_process()
+        skip_waiting()
 
     def build(self):
-        """Make the snapshots; it warms this process up, too."""
-        # Tables by the models themselves, as migrating takes much longer and gives the same.
+        """Make the snapshots, and load everything into this process."""
+        # Tables from the models: migrations take much longer and give the same ones.
         call_command("migrate", run_syncdb=True, verbosity=0)
-        self.shop.furnish()
-        self._keep("checkout")
+        self.shop.fill()
+        self._save("checkout")
         self.shop.place(0)
-        self._keep("placed")
+        self._save("placed")
         self.shop.place(1)
-        self._keep("twoplaced")
-        # Children look at what is here and collect nothing: fewer pages to copy at a fork.
+        self._save("twoplaced")
+        # Without garbage collection, children share more of this process's memory.
         gc.collect()
         gc.freeze()
         gc.disable()
 
-    def _keep(self, stage):
+    def _save(self, stage):
         connections.close_all()
         self.database.save(stage)
 
     def restore(self, stage):
-        """Go back to a snapshot, and to a Bitsby that has seen nothing."""
+        """Restore a snapshot, and empty the simulator."""
         self.database.restore(stage.replace(" ", ""))
         self.simulator.control("reset", {})
         self.simulator.control("webhooks", {"enabled": False})
         self.simulator.control("ratelimit", {"seconds": 0})
 
     def step(self, shop, job):
-        """Run ``job(shop)`` in a process of its own; return the shop as it left it.
+        """Run ``job(shop)`` in a process of its own and return the shop after it.
 
         Raises:
-            RuntimeError: it failed; what it raised is in the text.
+            RuntimeError: it failed; the message has its traceback.
         """
 
         def run(crash):
             return in_shop(shop, job)
 
-        ended = processes.run(run)
-        if ended.failed:
-            raise RuntimeError(str(ended.value))
-        return ended.value
+        exited = processes.run(run)
+        if exited.failed:
+            raise RuntimeError(str(exited.value))
+        return exited.value
 
     def act(self, operation, crash_at):
-        """Bring about an operation's situation and run it up to a point, in one process.
+        """Prepare an operation and run it up to a point, in one process.
 
         Returns:
-            how it ended; its value is the shop before and, where it did not crash, after it, with
-            the points that it passed or the one that it reached.
+            how the process exited. Its value is the shop and the point when it crashed, else the
+            shop and all its points.
         """
         self.restore(operation.stage)
-        fresh = replace(self.shop, notes={}, problems=[], remarks=[])
+        fresh = replace(self.shop, memo={}, problems=[], observations=[])
 
         def run(crash):
             before = in_shop(fresh, operation.prepare)
@@ -120,17 +120,17 @@ class Laboratory:
         return processes.run(run)
 
     def crash(self, operation, number, *, recovers=True):
-        """Kill the operation at a point; return where that was, and the shop at rest again.
+        """Kill the operation at a point; return the point, the shop at rest, and no points.
 
-        Without a ``number``, or when it is not reached, the operation runs to its end. Then all
-        points that it passed are returned, too.
+        Without a ``number``, or when it is not reached, the operation completes. Then the point is
+        None, and all its points are returned.
         """
-        ended = self.act(operation, number)
-        if ended.failed:
-            shop = replace(self.shop, problems=[f"the operation failed: {ended.value}"])
+        exited = self.act(operation, number)
+        if exited.failed:
+            shop = replace(self.shop, problems=[f"the operation failed: {exited.value}"])
             return None, shop, []
-        shop, passed = ended.value
-        point, points = (passed, []) if ended.crashed else (None, passed)
+        shop, trace = exited.value
+        point, points = (trace, []) if exited.crashed else (None, trace)
         if not recovers:
             return point, shop, points
         try:
@@ -140,43 +140,42 @@ class Laboratory:
         return point, shop, points
 
     def explore(self, operation, *, sample=None, at=None, progress=lambda text: None):
-        """Try the points of an operation.
+        """Run the points of an operation.
 
         Args:
-            sample: try this many points only, the same ones each time.
-            at: try this point only.
-            progress: is told each point that was tried.
+            sample: run only this many points, the same ones each time.
+            at: run only this point.
+            progress: called with each point that was run.
         """
         result = Result(operation.name)
-        # A sample has no time for what other tests try, too: an operation that ends by itself.
+        # A sample skips the recovery of a completed operation, which other tests cover.
         _, shop, points = self.crash(operation, 0, recovers=sample is None)
-        _note(result, "not killed", shop)
+        _add(result, "not killed", shop)
         result.points = len(points)
         if at is not None:
             numbers = iter([at])
         elif sample is not None:
             numbers = iter(drawn(points, sample, operation.name))
         else:
-            # An operation need not take the same way each time: go on until it ends by itself.
+            # The number of points may differ between runs: go on until the operation completes.
             numbers = count(1)
         for number in numbers:
             point, shop, _ = self.crash(operation, number)
             if point is None and not shop.problems:
                 break
-            result.tried += 1
-            _note(result, point or f"point {number}, not reached", shop)
+            result.tested += 1
+            _add(result, point or f"point {number}, not reached", shop)
             progress(point)
             if point is None:
                 break
-        result.points = max(result.points, result.tried)
+        result.points = max(result.points, result.tested)
         return result
 
 
 def drawn(points, size, seed):
-    """Return the numbers of so many points, far from each other, drawn by a seed.
+    """Return the numbers of ``size`` points, spread over the operation and drawn by a seed.
 
-    Every second one is inside a transaction: killed there, the shop should be as it was before.
-    At the others the world has changed for good.
+    Half of them are inside a transaction, where a kill rolls back; at the others the effects last.
     """
     draw = random.Random(seed)
     numbers = range(1, len(points) + 1)
@@ -188,36 +187,36 @@ def drawn(points, size, seed):
 
 
 def _one_of_each(numbers, stretches, draw):
-    """Cut the numbers into so many stretches and draw one of each."""
+    """Cut the numbers into ``stretches`` and draw one of each."""
     stretches = min(stretches, len(numbers))
     ends = [len(numbers) * end // stretches for end in range(stretches + 1)] if stretches else []
     return [numbers[draw.randrange(*ends)] for ends in pairwise(ends)]
 
 
-def _note(result, point, shop):
+def _add(result, point, shop):
     if shop.problems:
         result.findings.append(Finding(result.operation, point, shop.problems))
-    for remark in shop.remarks:
-        result.remarks.setdefault(remark, []).append(point)
+    for text in shop.observations:
+        result.observations.setdefault(text, []).append(point)
 
 
 def in_shop(shop, job):
-    """Be a process of the shop that does ``job``; return the shop with what it complained of."""
+    """Run ``job`` as a process of the shop; return the shop with the errors that it logged."""
     if shop.offset is not None:
         clock.offset = shop.offset
-    complaints = Complaints()
+    logged = LoggedErrors()
     for name in ("oscar_bitsby", "django.request", "oscar"):
-        logging.getLogger(name).addHandler(complaints)
+        logging.getLogger(name).addHandler(logged)
     try:
         job(shop)
     finally:
         connections.close_all()
-    problems = [*shop.problems, *(f"logged: {text}" for text in complaints.texts)]
+    problems = [*shop.problems, *(f"logged: {text}" for text in logged.texts)]
     return replace(shop, problems=problems, offset=clock.offset)
 
 
 def recover(operation, shop):
-    """Open the shop again: let people come back, make passes until nothing changes, and audit."""
+    """Start the shop again: let people return, run until nothing changes, and audit."""
     operation.after(shop)
     shop.until_quiet()
     come_to_rest(shop)
@@ -225,10 +224,10 @@ def recover(operation, shop):
 
 
 def come_to_rest(shop):
-    """Let the passes do what they leave for ten minutes when it is long due: end, then cancel."""
+    """Let enough time pass for runs to expire and cancel what they polled recently."""
     for _ in range(2):
         is_pending = Order.objects.filter(status=audit.PENDING).exists()
         if not is_pending and not BitsbyInvoice.objects.live().exists():
             return
-        shop.later(AGAIN_SECONDS)
+        shop.later(POLL_BACKOFF_SECONDS)
         shop.until_quiet()

@@ -1,6 +1,6 @@
-"""What Bitsby's documentation does not say: each plausible answer is lived with.
+"""The app works with each plausible answer to what Bitsby's documentation leaves open.
 
-``docs/gateway.rst`` lists all of it, with these tests and those that stand elsewhere.
+``docs/gateway.rst`` lists these questions, with these tests and those in other modules.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ def deliver(invoice, payload, *, encode=str.encode, content_type="application/js
 
 
 @pytest.fixture
-def paid(invoice, fake):
-    """An invoice that Bitsby calls paid."""
+def paid_invoice(invoice, fake):
+    """An invoice that Bitsby calls paid_invoice."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     return invoice
 
 
 @pytest.fixture
-def at_two(monkeypatch):
-    """Two o'clock UTC: yesterday west of Greenwich."""
+def at_2_utc(monkeypatch):
+    """The clock at 2:00 UTC, when it is still the day before in America."""
     now = dt.datetime(2026, 3, 10, 2, tzinfo=dt.timezone.utc)
     monkeypatch.setattr(timezone, "now", lambda: now)
     return now
 
 
 @pytest.fixture
-def at_eleven(monkeypatch):
-    """Eleven at night UTC: tomorrow east of Greenwich."""
+def at_23_utc(monkeypatch):
+    """The clock at 23:00 UTC, when it is already the next day in Asia."""
     now = dt.datetime(2026, 3, 10, 23, tzinfo=dt.timezone.utc)
     monkeypatch.setattr(timezone, "now", lambda: now)
     return now
@@ -83,16 +83,16 @@ def at_eleven(monkeypatch):
         "",
     ],
 )
-def test_a_delivery_counts_whatever_its_content_type(order, paid, payload, content_type):
-    """Its body is read as JSON, whatever the header calls it."""
-    assert deliver(paid, payload, content_type=content_type).status_code == 200
+def test_a_delivery_counts_whatever_its_content_type(order, paid_invoice, payload, content_type):
+    """A delivery's body is read as JSON whatever its content type."""
+    assert deliver(paid_invoice, payload, content_type=content_type).status_code == 200
     assert status_of(order) == "Being processed"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_a_delivery_counts_in_every_encoding_of_json(order, paid, payload, encoding):
-    """Each encoding that JSON may have is understood, with its mark or without."""
-    answer = deliver(paid, payload, encode=lambda text: text.encode(encoding))
+def test_a_delivery_counts_in_every_encoding_of_json(order, paid_invoice, payload, encoding):
+    """A delivery may have any encoding of JSON, with a byte order mark or without."""
+    answer = deliver(paid_invoice, payload, encode=lambda text: text.encode(encoding))
 
     assert answer.status_code == 200
     assert status_of(order) == "Being processed"
@@ -108,14 +108,14 @@ def test_a_delivery_counts_in_every_encoding_of_json(order, paid, payload, encod
         {"HTTP_X_FORWARDED_FOR": "10.0.0.1, rubbish", "HTTP_AUTHORIZATION": "Token other"},
     ],
 )
-def test_a_delivery_counts_from_everywhere(order, paid, payload, extra):
-    """Who sent it proves nothing and rules nothing out: the API is asked."""
-    assert deliver(paid, payload, **extra).status_code == 200
+def test_a_delivery_counts_from_everywhere(order, paid_invoice, payload, extra):
+    """The sender of a delivery makes no difference: the API is asked."""
+    assert deliver(paid_invoice, payload, **extra).status_code == 200
     assert status_of(order) == "Being processed"
 
 
 def test_a_compressed_delivery_is_no_delivery_and_its_money_is_found(order, invoice, fake, payload):
-    """What cannot be read is refused, and the next pass does without it."""
+    """A compressed delivery is refused, and the next run finds its payment."""
     item = bitsby.invoice_item(invoice, "paid")
     fake.payments = [bitsby.payment_item(invoice=item)]
 
@@ -130,21 +130,23 @@ def test_a_compressed_delivery_is_no_delivery_and_its_money_is_found(order, invo
 
 
 class Zone:
-    """How a server may understand the days of a filter: in its own zone, with the ends or not."""
+    """One meaning of the days of a date filter: a time zone, and whether both days are included."""
 
-    def __init__(self, hours, ends_count):
-        self.offset, self.ends_count = dt.timedelta(hours=hours), ends_count
+    def __init__(self, hours, includes_end_dates):
+        self.offset, self.includes_end_dates = dt.timedelta(hours=hours), includes_end_dates
 
     def __repr__(self):
-        return f"{self.offset / HOUR:+.0f}h, {'with' if self.ends_count else 'without'} ends"
+        return (
+            f"{self.offset / HOUR:+.0f}h, {'with' if self.includes_end_dates else 'without'} ends"
+        )
 
-    def heed(self, fake):
-        """Let the fake Bitsby filter payments so."""
+    def apply(self, fake):
+        """Let the fake API filter payments so."""
         everything = fake.payments
 
         def answer(fields):
             first, last = (dt.date.fromisoformat(fields[key]) for key in ("startDate", "endDate"))
-            if not self.ends_count:
+            if not self.includes_end_dates:
                 first, last = first + dt.timedelta(days=1), last - dt.timedelta(days=1)
             found = [item for item in everything if first <= self.day_of(item) <= last]
             return bitsby.success(found if fields["offset"] == "0" else [])
@@ -162,22 +164,22 @@ def find_paid(order, invoice_for, fake, zone, now):
     invoice = invoice_for(order, created_at=now - HOUR, expires_at=now + HOUR)
     paid = bitsby.transfer(transactionDatetime=bitsby.written(now - HOUR / 2))
     fake.payments = [bitsby.payment_item(paid, bitsby.invoice_item(invoice, "paid"))]
-    zone.heed(fake)
+    zone.apply(fake)
     reconciliation.reconcile()
     return status_of(order)
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=repr)
-@pytest.mark.parametrize("hour", ["at_two", "at_eleven"])
+@pytest.mark.parametrize("hour", ["at_2_utc", "at_23_utc"])
 def test_a_payment_is_found_whatever_the_days_mean(request, order, invoice_for, fake, zone, hour):
-    """In whichever zone the days of a filter are meant, with their ends or without."""
+    """A payment is found whatever the time zone of the filter, with or without its last day."""
     now = request.getfixturevalue(hour)
 
     assert find_paid(order, invoice_for, fake, zone, now) == "Being processed"
 
 
 def test_a_refused_page_size_is_told_and_changes_nothing(order, invoice, fake):
-    """A limit that Bitsby does not take ends the pass with Bitsby's own words."""
+    """A refused page size ends the run with Bitsby's message, and changes nothing."""
     fake.on("/payments/list", bitsby.error("limit is too large"))
 
     with pytest.raises(Refused, match="limit is too large"):
@@ -192,7 +194,7 @@ def test_a_refused_page_size_is_told_and_changes_nothing(order, invoice, fake):
 @pytest.mark.parametrize("status", [200, 400, 402, 403, 404, 500])
 @pytest.mark.parametrize("text", ["Account is blocked", "Недостаточно средств", "", None])
 def test_a_blocked_account_is_told_and_the_next_click_works(order, fake, caplog, status, text):
-    """Whatever its text and status: staff read it, the order waits, and paying works later."""
+    """The log has Bitsby's message, the order stays pending, and a later click works."""
     create = fake.answers.get("/invoices/create", fake.invoices_create)
     fake.on("/invoices/create", (status, {}, json.dumps(bitsby.error(text))))
     with pytest.raises(Refused):
@@ -204,8 +206,8 @@ def test_a_blocked_account_is_told_and_the_next_click_works(order, fake, caplog,
     assert facade.start_payment(order).status == InvoiceStatus.UNPAID
 
 
-def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid, fake):
-    """A refusal that we take for another one is not repeated; the next pass finds the money."""
+def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid_invoice, fake):
+    """An unknown refusal ends the run without a retry, and the next run finds the payment."""
     fake.payments = [bitsby.payment_item(fake.invoices[0]["payment"], fake.invoices[0])]
     fake.on("/payments/list", bitsby.error("Slow down"))
     with pytest.raises(Refused):
@@ -221,24 +223,26 @@ def test_a_rate_limit_in_other_words_ends_the_pass_and_loses_nothing(order, paid
 # Payments
 
 
-def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(order, paid, fake, move_time):
-    """Where Bitsby shows transfers before they are final, one may be gone: that is for people."""
-    refresh(paid)
-    fake.invoices = [bitsby.invoice_item(paid, "unpaid")]
+def test_a_booked_payment_that_vanishes_from_the_lists_stays_booked(
+    order, paid_invoice, fake, move_time
+):
+    """A booked payment that Bitsby no longer lists stays booked: staff decide what to do."""
+    refresh(paid_invoice)
+    fake.invoices = [bitsby.invoice_item(paid_invoice, "unpaid")]
 
     for _ in range(2):
         reconciliation.reconcile()
-        refresh(paid)
+        refresh(paid_invoice)
         move_time(hours=26)
 
     assert status_of(order) == "Being processed"
     assert Transaction.objects.count() == 1
-    paid.refresh_from_db()
-    assert paid.status == InvoiceStatus.PAID
+    paid_invoice.refresh_from_db()
+    assert paid_invoice.status == InvoiceStatus.PAID
 
 
 def test_an_amount_that_fits_exactly_is_not_bound_by_us(order, invoice, fake):
-    """Which amounts tell invoices apart is Bitsby's secret: only what it binds is settled."""
+    """Only Bitsby binds payments: an unbound payment of the exact amount is not settled."""
     fake.payments = [bitsby.payment_item(bitsby.transfer(invoice.wallets[0]["amount"]))]
 
     reconciliation.reconcile()
@@ -248,7 +252,7 @@ def test_an_amount_that_fits_exactly_is_not_bound_by_us(order, invoice, fake):
 
 
 def test_the_smallest_and_the_largest_amount_are_bitsbys_to_refuse(place, fake):
-    """An amount that Bitsby does not take leaves its order as it was, and others payable."""
+    """An amount that Bitsby refuses leaves its order pending, and other orders payable."""
     fake.on(
         "/invoices/create",
         lambda fields: (
@@ -271,7 +275,7 @@ def test_the_smallest_and_the_largest_amount_are_bitsbys_to_refuse(place, fake):
 
 @pytest.mark.parametrize("hours", [0.5, 12, 48])
 def test_the_time_to_pay_is_what_the_answer_says(order, fake, hours):
-    """Asked for one hour and answered with another time: the answer counts."""
+    """The payment window in the answer counts, not the one that was requested."""
     until = timezone.now().replace(microsecond=0) + hours * HOUR
     answer = bitsby.created(timeToPayDatetime=bitsby.written(until))
     fake.on("/invoices/create", bitsby.success(answer))
@@ -284,7 +288,7 @@ def test_the_time_to_pay_is_what_the_answer_says(order, fake, hours):
 
 @pytest.mark.parametrize("left_out", [None, "", "soon"])
 def test_without_a_readable_time_it_is_what_was_asked_for(order, fake, left_out):
-    """An answer that does not say until when is taken for what was asked."""
+    """Without a readable time in the answer, the requested payment window counts."""
     answer = bitsby.created(timeToPayDatetime=left_out)
     fake.on("/invoices/create", bitsby.success(answer))
     before = timezone.now()
@@ -298,7 +302,7 @@ def test_without_a_readable_time_it_is_what_was_asked_for(order, fake, left_out)
 
 
 def test_every_test_that_the_page_names_exists():
-    """What ``docs/gateway.rst`` says of tests is true, and none from here is left out."""
+    """``docs/gateway.rst`` names only tests that exist, and all of this module."""
     named = set(re.findall(r"``(test_[a-z0-9_]+)``", PAGE.read_text()))
     found = set()
     for path in TESTS.rglob("test_*.py"):

@@ -1,7 +1,8 @@
-"""Finds texts for people that no translator gets to see: in templates, and in Python by its tree.
+"""Finds texts for people that are not marked for translation, in templates and in Python.
 
-Every finder returns what it found as ``line: text``. They know where this package speaks to people;
-what is for developers (checks, settings, the client's errors) is not looked at.
+Every finder returns its findings as ``line: text``. The constants name the places where this
+package has texts for people. Texts for developers (checks, settings, errors of the client) are left
+out.
 """
 
 from __future__ import annotations
@@ -16,31 +17,31 @@ from django.template.base import Lexer, TokenType
 
 #: Names and formats, the same in every language.
 SAME_EVERYWHERE = {"bitsby", "true false"}
-#: What only a machine reads, or a developer: ``GatewayState`` has no page.
+#: Texts that only machines or developers read: ``GatewayState`` has no page.
 NOT_SHOWN = {"no webhook here", "next request at"}
-#: Names of choices, whose labels may be single words in small letters.
+#: Names of tuples of choices, whose labels may be single words in small letters.
 CHOICES = {"STATUSES", "REASONS", "RESOLUTIONS", "CODES", "CHOICES"}
-#: Attributes that are read out or shown.
+#: Attributes that browsers show or read out.
 SHOWN_ATTRIBUTES = {"title", "alt", "placeholder", "aria-label", "aria-description", "label"}
-#: Inside these nothing is a text.
+#: Elements without texts.
 SILENT = {"script", "style"}
 
 #: Packages without texts for people: the simulator's pages are for developers, in English.
 NOT_TRANSLATED = {"simulator", "migrations"}
-#: Modules that speak to developers, in logs and errors.
+#: Modules whose texts are for developers, in logs and errors.
 FOR_DEVELOPERS = {
     "adapter.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
     "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py", "tasks.py",
     "transport.py",
 }  # fmt: skip
-#: Who calls these speaks to people. The number is that of the first argument that is a text.
+#: Functions that take a text for people, with the number of the argument from which on to look.
 SPEAKERS = {
     "success": 1, "info": 1, "warning": 1, "error": 1, "debug": 1, "add_message": 2,
-    "message_user": 1, "say": 1, "ValidationError": 0, "PermissionDenied": 0, "Http404": 0,
-    "Result": 1, "PaymentAction": 0, "Method": 1, "ChangedMeanwhile": 0, "move_order": 2,
-    "reopen": 2, "write_log": 3, "give_up": 1,
+    "message_user": 1, "ValidationError": 0, "PermissionDenied": 0, "Http404": 0,
+    "ActionResult": 1, "PaymentAction": 0, "Method": 1, "ChangedMeanwhile": 0,
+    "change_order_status": 2, "reopen_order": 2, "log_admin_entry": 3, "expire_attempt": 1,
 }  # fmt: skip
-#: ... but ``logger.info`` and its like do not.
+#: Owners of functions of the same names that take no text for people, such as ``logger.info``.
 NOT_SPEAKERS = {"logger", "logging", "signals"}
 FIELD = re.compile(r"^\w+Field$|^ForeignKey$")
 SHOWN_KEYWORDS = {
@@ -58,7 +59,7 @@ def _has_words(text: str) -> bool:
 
 
 def _reads_as_text(text: str) -> bool:
-    """Tell a text from a code or a name: it has two words, or begins like a sentence."""
+    """Tell whether this is a text and no code: it has two words, or begins with a capital."""
     text = text.strip()
     return _has_words(text) and bool(re.search(r"\w[\w’',.:]* \S*\w", text) or text[:1].isupper())
 
@@ -67,7 +68,7 @@ def _reads_as_text(text: str) -> bool:
 
 
 def in_template(name: str, source: str) -> list[str]:
-    """Return the unmarked texts of a template."""
+    """Return the texts of a template that are not marked."""
     found, shown = [], ""
     inside, is_comment = "", False
     for token in Lexer(source).tokenize():
@@ -101,7 +102,7 @@ def in_template(name: str, source: str) -> list[str]:
 
 
 def _literals(contents: str, word: str) -> list[str]:
-    """Return the texts that stand in a tag or a variable and are not marked."""
+    """Return the unmarked texts inside a tag or a variable."""
     if word in ("trans", "translate", "extends", "load", "url", "static", "if", "elif"):
         return []
     if word in ("include", "with"):
@@ -114,14 +115,14 @@ def _literals(contents: str, word: str) -> list[str]:
 
 
 class _Reader(HTMLParser):
-    """Reads what is left of a template when all tags of Django's are taken out."""
+    """Reads the HTML of a template whose Django tags were removed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
         self._silent = ""
 
-    def _note(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         if _has_words(text):
             self.found.append(f"{self.getpos()[0]}: {' '.join(text.split())}")
 
@@ -129,23 +130,23 @@ class _Reader(HTMLParser):
         self._silent = tag if tag in SILENT else self._silent
         values = {name: value or "" for name, value in attrs}
         for name in SHOWN_ATTRIBUTES & values.keys():
-            self._note(values[name])
+            self._add(values[name])
         if tag == "input" and values.get("type") in ("submit", "button", "reset"):
-            self._note(values.get("value", ""))
+            self._add(values.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
         self._silent = "" if tag == self._silent else self._silent
 
     def handle_data(self, data: str) -> None:
         if not self._silent:
-            self._note(data)
+            self._add(data)
 
 
 # Python
 
 
 def in_python(source: str) -> list[str]:
-    """Return the unmarked texts of a module, and markings that cannot work."""
+    """Return the texts of a module that are not marked, and marks that cannot work."""
     tree = ast.parse(source)
     found = [*_texts(tree), *_too_early(tree), *_not_constant(tree)]
     return [f"{line}: {text}" for line, text in sorted(set(found))]
@@ -156,7 +157,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
-    """Return what Django's functions are called in a module."""
+    """Return the names of Django's functions in a module."""
     return {
         alias.asname or alias.name: alias.name
         for node in ast.walk(tree)
@@ -167,7 +168,7 @@ def _aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def _raw(node: ast.expr | None) -> Iterator[tuple[int, str]]:
-    """Yield the text of an expression that is one and is not marked, however it is put together."""
+    """Yield the unmarked texts of an expression, however it is composed."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.lineno, node.value
     elif isinstance(node, ast.JoinedStr):
@@ -206,6 +207,10 @@ def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
             places += [value for name, value in pairs if name in SHOWN_NAMES]
             strict += _choices(node.value) if names & CHOICES else []
             places += _choices(node.value) if any(name.isupper() for name in names) else []
+        elif isinstance(node, ast.ClassDef):
+            is_choices = any(_name(base).endswith("Choices") for base in node.bases)
+            members = [one.value for one in node.body if isinstance(one, ast.Assign)]
+            strict += _choices(ast.Tuple(members)) if is_choices else []
         elif isinstance(node, ast.AugAssign):
             places.append(node.value if _name(node.target) in SHOWN_NAMES else None)
         elif isinstance(node, ast.Return):
@@ -237,7 +242,7 @@ def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[str, ast.expr]]:
 
 
 def _choices(value: ast.expr | None) -> list[ast.expr | None]:
-    """Return the labels of choices: the second of each two in a tuple of tuples, or of a dict."""
+    """Return the labels of choices, from pairs in a tuple or from a dict."""
     if isinstance(value, ast.Dict):
         return list(value.values)
     rows = value.elts if isinstance(value, ast.Tuple | ast.List) else []
@@ -245,7 +250,7 @@ def _choices(value: ast.expr | None) -> list[ast.expr | None]:
 
 
 def _too_early(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield texts that are translated when the module is imported, into whatever language then."""
+    """Yield texts that are translated during the import, when the reader's language is unknown."""
     aliases = _aliases(tree)
 
     def walk(node: ast.AST) -> Iterator[tuple[int, str]]:
@@ -264,17 +269,17 @@ def _too_early(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _not_constant(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield markings of something that is put together first: no catalogue can have it."""
+    """Yield marked texts that are composed first, so that no catalogue can have them."""
     aliases = _aliases(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _name(node.func) in aliases:
             for arg in node.args:
                 if isinstance(arg, ast.JoinedStr | ast.BinOp | ast.Call):
-                    yield node.lineno, "marked after it was put together"
+                    yield node.lineno, "marked after it was composed"
 
 
 def in_package(package: Path) -> dict[str, list[str]]:
-    """Return what is found in each file; files without anything are left out."""
+    """Return the findings in each file that has any."""
     found = {}
     for path in sorted([*package.rglob("*.py"), *package.glob("templates/**/*.*")]):
         if path.relative_to(package).parts[0] in NOT_TRANSLATED:

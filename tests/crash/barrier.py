@@ -1,7 +1,7 @@
-"""How fast the processes of a race are: one as slow as can be, the others never the same twice.
+"""Sets the pace of the processes of a race: one is held back, the others pause at random.
 
-What a busy machine does once in a thousand times is then done in each round: a process reads,
-and writes what is out of date, or holds a lock while all others come.
+So each round contains what is rare otherwise: a process writes values that it read before another
+one changed them, or holds a lock that all the others wait for.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import time
 
 from django.db import connections
 
-#: Seconds after a statement of one that is not held. Together they make it overlap the others.
+#: Seconds of pause after a statement of a process that is not held, so that they overlap.
 PAUSES = (0, 0, 0.002, 0.006)
-#: Seconds that one is held at a statement at most, should the others wait for something else.
-LONGEST = 10
-AGAIN = 0.002
+#: The most seconds that a process is held at one statement.
+MAX_HOLD = 10
+POLL_INTERVAL = 0.002
 
 WAITING = (
     "SELECT count(*) FROM pg_stat_activity"
@@ -25,18 +25,18 @@ WAITING = (
 )
 
 
-class Meeting:
-    """The processes of one round. To be made before they are forked; they share what it knows.
+class Barrier:
+    """Lets the processes of one round meet. It must be made before they are forked.
 
-    The held one begins alone. At a statement of its inside a transaction the others begin; there
-    and at each further one it waits until all others have ended or wait for a lock.
+    The held process begins alone. At one of its statements inside a transaction the others begin.
+    From then on it waits at each statement until all others have finished or wait for a lock.
 
     Args:
         jobs: functions of a shop, one for each process.
         held: the number of the job that is held; None for none.
-        begin: the others begin at a statement in which this pattern is found.
-        skip: how many such statements pass before they begin.
-        seed: of the pauses of the others.
+        begin: the others begin at a statement that matches this pattern.
+        skip: how many matching statements are skipped before they begin.
+        seed: the seed of the pauses.
     """
 
     def __init__(self, jobs, held, *, begin="", skip=0, seed=""):
@@ -45,14 +45,14 @@ class Meeting:
         self.begin = begin
         self.skip = skip
         self.seed = seed
-        #: One byte for each process that has ended, and one for the word to begin.
+        #: One byte for each process that has finished, and one that lets the others begin.
         self._shared = mmap.mmap(-1, len(jobs) + 1)
 
-    def runners(self):
-        """Return the jobs, each with its pace."""
-        return [self._runner(number) for number in range(len(self.jobs))]
+    def paced_jobs(self):
+        """Return the jobs, each at its pace."""
+        return [self._paced(number) for number in range(len(self.jobs))]
 
-    def _runner(self, number):
+    def _paced(self, number):
         def run(shop):
             try:
                 if number == self.held:
@@ -72,18 +72,18 @@ class Meeting:
     def _run(self, number, shop):
         draw = random.Random(f"{self.seed} {number}")
 
-        def dawdle(execute, sql, params, many, context):
+        def pause(execute, sql, params, many, context):
             result = execute(sql, params, many, context)
             time.sleep(draw.choice(PAUSES))
             return result
 
         while self.held is not None and not self._shared[len(self.jobs)]:
-            time.sleep(AGAIN)
-        with connections["default"].execute_wrapper(dawdle):
+            time.sleep(POLL_INTERVAL)
+        with connections["default"].execute_wrapper(pause):
             self.jobs[number](shop)
 
     def _run_held(self, shop):
-        # With an eye of its own: inside a transaction one sees the activity of its beginning.
+        # Another connection, since a transaction sees the activity of the moment when it began.
         watch = connections.create_connection("default")
 
         def hold(execute, sql, params, many, context):
@@ -99,15 +99,15 @@ class Meeting:
             with connections["default"].execute_wrapper(hold):
                 self.jobs[self.held](shop)
             if self.begin and not self._shared[len(self.jobs)]:
-                # Then nothing was raced: the pattern is out of date.
-                shop.problems.append(f"no statement of the held one has {self.begin}")
+                # There was no race: the pattern is out of date.
+                shop.problems.append(f"no statement of the held process matches {self.begin}")
         finally:
             watch.close()
 
     def _wait_for_others(self, watch):
         if not self._shared[len(self.jobs)]:
             return
-        until = time.monotonic() + LONGEST
+        until = time.monotonic() + MAX_HOLD
         while time.monotonic() < until:
             running = len(self.jobs) - 1 - sum(self._shared[: len(self.jobs)])
             if not running:
@@ -117,4 +117,4 @@ class Meeting:
                 (waiting,) = cursor.fetchone()
             if waiting >= running:
                 return
-            time.sleep(AGAIN)
+            time.sleep(POLL_INTERVAL)

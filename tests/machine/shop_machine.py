@@ -1,0 +1,256 @@
+"""The state machine: a shop, the rules that act on it, and what must hold after each step."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from contextlib import suppress
+from uuid import UUID
+
+from django.db import connection, transaction
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from oscar_bitsby import reconciliation, signals
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.reconciliation import cursor
+from tests import bitsby
+from tests.machine import model
+from tests.machine.buyer_rules import BuyerRules
+from tests.machine.common import HOUR, Errors, Order, Source, StockRecord, counts, one, totals
+from tests.machine.fake_gateway import Clock, Quirks, open_account
+from tests.machine.gateway_rules import GatewayRules
+from tests.machine.scenarios import Scenarios
+from tests.machine.staff_rules import StaffRules
+from tests.support import invariants
+
+DRY_RUN_WRITES = "a dry run wrote something"
+RUN_FAILED = "a run failed"
+SIGNAL_COUNT = "invoice_paid was sent another number of times than payments were booked"
+BOOKED_DISMISSED = "a payment was booked although staff had dismissed it"
+CANCELLED_UNASKED = "an order was cancelled without asking about its invoices"
+CANCELLED_BY_OLD_ANSWER = "an order was cancelled by an old answer"
+CANCELLED_WHILE_UNPAID = "an order was cancelled while an invoice could be paid"
+CANCELLED_WITH_BOUND_PAYMENT = "an order was cancelled although a payment was bound to it"
+ENDLESS_ATTEMPT = "an attempt to create an invoice never ended"
+ENDLESS_INVOICE = "an invoice stayed unpaid for ever"
+OVERDUE_ORDERS = "orders were not cancelled in time"
+
+
+class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachine):
+    """A shop with one product, in a transaction that is rolled back at the end."""
+
+    #: The machine that runs, so that patched functions can reach it.
+    running = None
+    #: Rows that the fixture ``wired`` makes once for all histories.
+    stock_pk = staff = None
+
+    def __init__(self):
+        super().__init__()
+        self.outer = transaction.atomic()
+        # As TestCase marks its own: durable transactions may be opened inside this one.
+        self.outer._from_testcase = True
+        self.outer.__enter__()
+        self.orders, self.holds, self.by_hand = [], {}, set()
+        self.accepted, self.dismissed, self.altered = set(), set(), {}
+        self.opened_pages, self.paid_signals = [], 0
+        self.run_began, self.payment_rows = None, 0
+        self.has_written = True
+        self.write_watch = connection.execute_wrapper(self._on_statement)
+        self.write_watch.__enter__()
+        self.errors = Errors()
+        logging.getLogger("oscar_bitsby").addHandler(self.errors)
+        signals.invoice_paid.connect(self._on_paid, weak=False)
+        Shop.running = self
+        self.open(Quirks())
+
+    def open(self, quirks):
+        """Begin with a new clock, and an account at a Bitsby with these quirks."""
+        self.clock = Clock()
+        self.wire, self.deliveries = open_account(self.clock, quirks)
+        self.remote = self.wire.books
+
+    def teardown(self):
+        try:
+            if self.orders:
+                self._recover()
+        finally:
+            self.close()
+
+    def close(self):
+        """Undo everything, in the database and elsewhere."""
+        self.write_watch.__exit__(None, None, None)
+        signals.invoice_paid.disconnect(self._on_paid)
+        logging.getLogger("oscar_bitsby").removeHandler(self.errors)
+        Shop.running = None
+        transaction.set_rollback(True)
+        self.outer.__exit__(None, None, None)
+
+    def _on_paid(self, **kwargs):
+        self.paid_signals += 1
+
+    def _on_statement(self, execute, sql, params, many, context):
+        self.has_written |= sql.startswith(("INSERT", "UPDATE", "DELETE"))
+        return execute(sql, params, many, context)
+
+    def run_commit_hooks(self):
+        """Run what the app has registered for after the commit."""
+        while connection.run_on_commit:
+            _, callback, _ = connection.run_on_commit.pop(0)
+            callback()
+
+    def order(self, number):
+        return Order.objects.get(pk=self.orders[number % len(self.orders)])
+
+    def invoices(self):
+        return BitsbyInvoice.objects.order_by("pk")
+
+    def invoice(self, number):
+        return one(self.invoices(), number)
+
+    @initialize(
+        order=st.sampled_from(["newest", "oldest", "shuffled"]),
+        late=st.sampled_from(["unbound", "paid", "ended"]),
+        binds_ended=st.booleans(),
+        delivers_bindings=st.booleans(),
+        unbound=st.sampled_from(["missing", "null", "empty"]),
+        includes_end_dates=st.booleans(),
+        error_status=st.sampled_from([200, 400]),
+        skew=st.sampled_from([0, 40, -40]),
+        page_size=st.sampled_from([50, 10, 10]),
+        total=totals,
+    )
+    def begin(self, total, **quirks):
+        """Choose what the documentation leaves open, and sell something."""
+        self.open(Quirks(**quirks))
+        self.order_and_click(total, False)
+
+    # Runs
+
+    @rule(dry_run=st.sampled_from([False, False, False, True]))
+    def reconcile(self, dry_run):
+        """The command makes a run, which finds every payment in the days that it syncs."""
+        before = self._all_rows() if dry_run and not self.wire.meanwhile else None
+        with suppress(BitsbyError):
+            self._reconcile(dry_run)
+        self.run_commit_hooks()
+        if before is not None:
+            assert self._all_rows() == before, DRY_RUN_WRITES
+
+    @rule()
+    def reconcile_undisturbed(self):
+        """The command makes a run without faults, as most are."""
+        self.wire.calm()
+        self._reconcile(False)
+        self.run_commit_hooks()
+
+    def _reconcile(self, dry_run):
+        counts["runs"] += 1
+        disturbed, changes, now = self.wire.disturbed, self.remote.count, self.clock.now()
+        state = cursor.load()
+        is_full = now - state.last_full_sync_at >= dt.timedelta(days=1)
+        since = model.first_covered_moment(is_full, now)
+        stops_at = None if is_full else model.early_stop(state, now)
+        known = set(BitsbyPayment.objects.values_list("bitsby_id", flat=True))
+        outer, self.run_began = self.run_began, self.run_began or now
+        try:
+            report = reconciliation.reconcile(dry_run=dry_run)
+        finally:
+            self.run_began = outer
+        assert report.failures == 0, f"{RUN_FAILED}: {self.errors.found}"
+        if dry_run or report.skipped or self.wire.disturbed != disturbed or since is None:
+            return
+        # The filter has whole days and a margin, and the clock may have moved during the run.
+        first_day = (since + (self.clock.now() - now) + self.remote.clock.skew).date()
+        rows = invariants.Rows()
+        for payment in self.remote.all_payments():
+            if payment.seen.date() < first_day or self.remote.changed[payment.id] > changes:
+                continue
+            if stops_at is not None and payment.seen < stops_at and UUID(payment.id) in known:
+                # Recorded before and perhaps bound since: the next overlap or full sync finds it.
+                continue
+            model.check_found(payment, rows, bitsby.PROJECT)
+
+    def _all_rows(self):
+        kinds = (Order, BitsbyInvoice, BitsbyPayment, Source, StockRecord)
+        return [list(kind.objects.order_by("pk").values()) for kind in kinds]
+
+    # What holds
+
+    @invariant()
+    def check(self):
+        """No payment is lost or booked twice, and no rule of the gateway was broken on the way."""
+        counts["steps"] += 1
+        assert not self.wire.broken, self.wire.broken[0]
+        assert not self.errors.found, self.errors.found[0]
+        if not self.has_written:
+            # Nothing was written since the last check. Changes at Bitsby alone break nothing.
+            return
+        self.has_written = False
+        rows = invariants.Rows()
+        remote = invariants.remote_from_state(self.remote)
+        for problem in invariants.check_books(rows, remote, self.accepted):
+            raise AssertionError(problem)
+        model.check_asked(rows, self.wire.statuses, self.altered, self.accepted)
+        model.check_orders(rows, self.by_hand)
+        model.check_holds(rows, self.holds, self.by_hand)
+        self.payment_rows = len(rows.payments)
+        booked = [row for row in rows.payments.values() if row.booked_at]
+        assert self.paid_signals == len(booked), SIGNAL_COUNT
+        for row in booked:
+            is_dismissed = row.pk in self.dismissed and row.resolution == Resolution.DISMISSED
+            assert not is_dismissed, BOOKED_DISMISSED
+
+    def on_released(self, order):
+        """Check that the app may cancel an order; called before its transaction is committed."""
+        assert order.pk in self.holds
+        self.holds[order.pk] = False
+        counts["orders cancelled"] += 1
+        model.check_cancelled(order)
+        for row in order.bitsby_invoices.exclude(bitsby_id=None):
+            answer = self.wire.answers.get(str(row.bitsby_id))
+            assert answer is not None, CANCELLED_UNASKED
+            assert answer.at >= self.run_began, CANCELLED_BY_OLD_ANSWER
+            assert answer.status != "unpaid", CANCELLED_WHILE_UNPAID
+            payment = self.remote.invoice(str(row.bitsby_id)).payment
+            if payment is not None and self.remote.changed[payment.id] <= answer.as_of:
+                payment_row = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
+                assert invariants.is_shown(payment_row), CANCELLED_WITH_BOUND_PAYMENT
+
+    def _recover(self):
+        """End all faults and let time pass; then no invoice and no order may be left open."""
+        self.wire.calm()
+        since = self.clock.now() - dt.timedelta(days=29)
+        for seconds in (2 * HOUR, 25 * HOUR, 3 * HOUR):
+            self.clock.sleep(seconds)
+            self._reconcile(False)
+            self.run_commit_hooks()
+        self.check()
+        rows = invariants.Rows()
+        statuses = {invoice.id: invoice.status for invoice in self.remote.all_invoices()}
+        altered = set()
+        for row in rows.invoices.values():
+            if self.altered.get(str(row.bitsby_id)) == "project":
+                # No answer is about ours any more: it may wait for ever, for a person.
+                altered.add(row.order_id)
+                continue
+            assert row.status != InvoiceStatus.CREATING, ENDLESS_ATTEMPT
+            if row.status == InvoiceStatus.UNPAID:
+                assert statuses[str(row.bitsby_id)] == "unpaid", ENDLESS_INVOICE
+        excepted = self.by_hand | altered
+        overdue = model.overdue_orders(rows, excepted, since, self.clock.now())
+        assert not overdue, f"{OVERDUE_ORDERS}: {overdue}"
+        self._count(rows)
+
+    def _count(self, rows):
+        for row in rows.payments.values():
+            state = "booked" if row.booked_at else "foreign" if row.is_foreign else "not booked"
+            counts[f"payments: {state} {row.review_reason} {row.resolution}".strip()] += 1
+            counts["bookings"] += row.booked_at is not None
+            counts["late money"] += row.review_reason in (ReviewReason.LATE, ReviewReason.NOT_PAID)
+            counts["second payments"] += row.review_reason == ReviewReason.SECOND
+        asked = [row.order_id for row in rows.invoices.values() if row.bitsby_id]
+        counts["second invoices"] += len(asked) - len(set(asked))
+        counts["payments at Bitsby"] += len(self.remote.all_payments())

@@ -1,0 +1,205 @@
+"""Invariants of the books, shared by the crash suite and the state machine.
+
+Each check is a generator of the problems that it finds, in words. They hold at any moment between
+two transactions; what holds only for a shop at rest is checked by ``tests.crash.audit``, and what
+needs a history by ``tests.machine.model``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+
+from oscar.core.loading import get_model
+
+from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.utils.money import to_cents
+
+Line = get_model("order", "Line")
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+StockRecord = get_model("partner", "StockRecord")
+Transaction = get_model("payment", "Transaction")
+
+BOOKED_TWICE = "a payment was booked twice"
+ROWS_AND_TRANSACTIONS = "booked rows and transactions differ"
+TRANSACTION_TYPE = "a payment was booked with another transaction type"
+BOOKED_VALUE = "a payment was booked at another value than its row has"
+BOOKED_ELSEWHERE = "a payment was booked on the source of another order"
+SOURCE_SUM = "a source's sum differs from its transactions"
+TWO_LIVE_INVOICES = "an order has two live invoices"
+PAID_HERE_ONLY = "an invoice is paid here and not at Bitsby"
+UNKNOWN_PAYMENT = "Bitsby knows no such payment"
+UNSEEN_PAYMENT = "a payment is neither booked nor to be reviewed"
+FIAT_VALUE = "a payment's fiat value is not that of the locked rate"
+STOCK_SUM = "stock and lines differ"
+
+
+@dataclass(frozen=True)
+class RemoteInvoice:
+    """An invoice as Bitsby has it; ``reserved`` is the amount of coins for each wallet's id."""
+
+    status: str
+    amount: Decimal
+    reserved: dict[str, Decimal]
+
+
+@dataclass(frozen=True)
+class RemotePayment:
+    """A payment as Bitsby has it; ``invoice_id`` is that of the invoice that it is bound to."""
+
+    amount: Decimal
+    wallet_id: str
+    invoice_id: str | None
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Everything that Bitsby has of the account, by id."""
+
+    invoices: dict[str, RemoteInvoice]
+    payments: dict[str, RemotePayment]
+
+
+def remote_from_json(state):
+    """Return what the simulator's control endpoint ``state`` has answered."""
+    return Remote(
+        {
+            item["id"]: RemoteInvoice(
+                item["status"],
+                Decimal(item["amountFiat"]),
+                {wallet["id"]: Decimal(wallet["amountCrypto"]) for wallet in item["wallets"]},
+            )
+            for item in state["invoices"]
+        },
+        {
+            item["id"]: RemotePayment(
+                Decimal(item["amount"]),
+                item["wallet"]["id"],
+                item["invoice"]["id"] if item.get("invoice") else None,
+            )
+            for item in state["payments"]
+        },
+    )
+
+
+def remote_from_state(state):
+    """Return what a simulator's state in this process has."""
+    return Remote(
+        {
+            invoice.id: RemoteInvoice(invoice.status, invoice.amount, invoice.reserved)
+            for invoice in state.all_invoices()
+        },
+        {
+            payment.id: RemotePayment(
+                payment.amount, payment.wallet.id, payment.invoice.id if payment.invoice else None
+            )
+            for payment in state.all_payments()
+        },
+    )
+
+
+class Rows:
+    """The shop's own rows at one moment."""
+
+    def __init__(self):
+        self.orders = {order.pk: order for order in Order.objects.all()}
+        self.invoices = {row.pk: row for row in BitsbyInvoice.objects.all()}
+        self.by_bitsby_id = {str(r.bitsby_id): r for r in self.invoices.values() if r.bitsby_id}
+        self.payments = {str(row.bitsby_id): row for row in BitsbyPayment.objects.all()}
+        bitsby_sources = Source.objects.filter(source_type__code="bitsby")
+        self.sources = {source.pk: source for source in bitsby_sources}
+        self.transactions = list(Transaction.objects.filter(source__source_type__code="bitsby"))
+
+    def payments_of(self, order_pk):
+        """Return the payments on the invoices of an order."""
+        for row in self.payments.values():
+            if row.invoice_id and self.invoices[row.invoice_id].order_id == order_pk:
+                yield row
+
+
+def is_shown(row):
+    """Tell whether a payment is booked, waits for review or was reviewed."""
+    return row is not None and (row.booked_at is not None or row.review_reason != "")
+
+
+def check_bookings(rows):
+    """Each payment is booked at most once, and Oscar's sums are those of the booked payments."""
+    times = Counter(transaction.reference for transaction in rows.transactions)
+    yield from (f"{BOOKED_TWICE}: {key}" for key, number in times.items() if number > 1)
+    booked = {key for key, row in rows.payments.items() if row.booked_at is not None}
+    if booked != times.keys():
+        yield f"{ROWS_AND_TRANSACTIONS}: {sorted(booked ^ times.keys())}"
+    sums = Counter()
+    for transaction in rows.transactions:
+        key, row = transaction.reference, rows.payments.get(transaction.reference)
+        sums[transaction.source_id] += transaction.amount
+        if transaction.txn_type != "Debit":
+            yield f"{TRANSACTION_TYPE}: {key}: {transaction.txn_type}"
+        if row is None:
+            # Reported above.
+            continue
+        if transaction.amount != row.fiat_value:
+            yield f"{BOOKED_VALUE}: {key}: {transaction.amount}, not {row.fiat_value}"
+        invoice = rows.invoices.get(row.invoice_id)
+        if invoice is None or rows.sources[transaction.source_id].order_id != invoice.order_id:
+            yield f"{BOOKED_ELSEWHERE}: {key}"
+    for pk, source in rows.sources.items():
+        if source.amount_debited != sums[pk]:
+            yield f"{SOURCE_SUM}: source {pk}: {source.amount_debited}, not {sums[pk]}"
+
+
+def check_invoices(rows, remote, accepted=()):
+    """An order has one live invoice at most, and a paid invoice is paid at Bitsby, too.
+
+    Args:
+        accepted: keys of the invoices whose payment staff accepted without Bitsby.
+    """
+    live = Counter(row.order_id for row in rows.invoices.values() if row.status in row.LIVE)
+    yield from (f"{TWO_LIVE_INVOICES}: order {pk}" for pk, number in live.items() if number > 1)
+    for row in rows.invoices.values():
+        if row.status == InvoiceStatus.PAID and row.pk not in accepted:
+            status = remote.invoices[str(row.bitsby_id)].status
+            if status != InvoiceStatus.PAID:
+                yield f"{PAID_HERE_ONLY}: {row.bitsby_id}: {status}"
+
+
+def check_payments(rows, remote):
+    """Each payment row is of a real payment, can be seen by staff, and has the right value."""
+    for key, row in rows.payments.items():
+        payment = remote.payments.get(key)
+        if payment is None:
+            yield f"{UNKNOWN_PAYMENT}: {key}"
+            continue
+        if not row.is_foreign and not is_shown(row):
+            yield f"{UNSEEN_PAYMENT}: {key}"
+        if row.booked_at is not None and row.invoice_id is not None:
+            value = locked_value(payment, rows.invoices[row.invoice_id], remote)
+            if row.fiat_value != value:
+                yield f"{FIAT_VALUE}: {key}: {row.fiat_value}, not {value}"
+
+
+def locked_value(payment, invoice, remote):
+    """Return a payment's value in the invoice's currency, in cents, at the locked rate."""
+    reserved = remote.invoices[str(invoice.bitsby_id)].reserved[payment.wallet_id]
+    return to_cents(payment.amount * (invoice.amount / reserved))
+
+
+def check_stock():
+    """A stock record has allocated what the lines of all orders hold of it."""
+    held = Counter()
+    for record_pk, number in Line.objects.values_list("stockrecord_id", "num_allocated"):
+        held[record_pk] += number or 0
+    for record in StockRecord.objects.all():
+        if (record.num_allocated or 0) != held[record.pk]:
+            yield f"{STOCK_SUM}: {record.pk}: {record.num_allocated}, lines {held[record.pk]}"
+
+
+def check_books(rows, remote, accepted=()):
+    """Yield what all checks of this module find."""
+    yield from check_bookings(rows)
+    yield from check_invoices(rows, remote, accepted)
+    yield from check_payments(rows, remote)
+    yield from check_stock()
