@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
@@ -30,7 +30,7 @@ class FixedFilter(admin.SimpleListFilter):
 
 
 class CurrencyFilter(FixedFilter):
-    title, parameter_name = gettext_lazy("Currency"), "currency"
+    title, parameter_name = pgettext_lazy("bitsby", "Currency"), "currency"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(currency, currency) for currency in conf.CURRENCIES]
@@ -124,7 +124,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     raw_id_fields = ("invoice",)
     shown_as = {"amount": "in_coin"}
 
-    @admin.display(description=gettext_lazy("Amount in coin"))
+    @admin.display(description=gettext_lazy("Amount in cryptocurrency"))
     def in_coin(self, payment: BitsbyPayment) -> str:
         # In every language with a point and without groups, as ``str(payment)`` has it too: people
         # copy it, and compare it digit by digit with wallets, explorers and Bitsby.
@@ -158,6 +158,6 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     raw_id_fields = ("order", "invoice", "payment")
     shown_as = {"error": "remark"}
 
-    @admin.display(description=gettext_lazy("Why not"))
+    @admin.display(description=gettext_lazy("Why it was not sent"))
     def remark(self, mail: BuyerMail) -> str:
         return i18n.translate_stored(mail.error)

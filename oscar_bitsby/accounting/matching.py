@@ -33,11 +33,11 @@ MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
 MAX_PAYMENTS = 200
 
 
-def _signed(number: Decimal) -> str:
-    return ("+" if number >= 0 else "") + number_format(round(number, 1), decimal_pos=1)
+def _unsigned(number: Decimal) -> str:
+    return number_format(round(abs(number), 1), decimal_pos=1)
 
 
-_percentage = lazy(_signed, str)
+_percentage = lazy(_unsigned, str)
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,10 @@ class ReservedAmounts:
                 else -2
             )
             # Put into words only where it is shown.
-            reasons.append(
-                format_lazy(_("amount off by {off} %"), off=_percentage(deviation_percent))
-            )
+            text = _("{percent} % more than asked")
+            if deviation_percent < 0:
+                text = _("{percent} % less than asked")
+            reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
         return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))
 
 

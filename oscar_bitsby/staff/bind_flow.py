@@ -27,14 +27,14 @@ class BindForm(forms.Form):
 
     payment = forms.UUIDField(required=False)
     payment_id = forms.CharField(
-        label=gettext_lazy("Payment id"),
+        label=gettext_lazy("Payment ID"),
         widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
         required=False,
-        help_text=gettext_lazy("If it is not in the list: the id that Bitsby shows for it."),
+        help_text=gettext_lazy("If the payment is not listed: the ID that Bitsby shows for it."),
     )
     invoice = forms.IntegerField(required=False, widget=forms.HiddenInput)
     note = forms.CharField(
-        label=gettext_lazy("Why"),
+        label=gettext_lazy("Reason"),
         required=False,
         max_length=200,
         error_messages={
@@ -56,7 +56,7 @@ class BindForm(forms.Form):
             except ValueError:
                 raise forms.ValidationError(
                     _(
-                        "“%s” is not a payment id. One looks like"
+                        "“%s” is not a payment ID. An ID looks like this:"
                         " f986ad8d-2298-473d-982a-efbc817b975d."
                     )
                     % typed[:60]
@@ -64,7 +64,7 @@ class BindForm(forms.Form):
         elif data.get("payment"):
             data["chosen"] = data["payment"]
         elif not self.errors:
-            raise forms.ValidationError(_("Choose a payment, or type its id."))
+            raise forms.ValidationError(_("Choose a payment or enter its ID."))
         return data
 
 
@@ -73,9 +73,9 @@ def binding_error(order: Any) -> str:
     invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
     text = ""
     if not invoices.exists():
-        text = _("Order %s has no invoice at Bitsby that a payment could be bound to.")
+        text = _("Order %s has no Bitsby invoice to bind a payment to.")
     elif not invoices.exclude(status=InvoiceStatus.PAID).exists():
-        text = _("Order %s is paid already: none of its invoices is open.")
+        text = _("Order %s is already paid: it has no open invoice.")
     return text % order.number if text else ""
 
 
@@ -112,7 +112,7 @@ def bind_view(
     confirmed = form.cleaned_data.get("invoice")
     if confirmed is not None and confirmed != found["invoice"].pk:
         # What was confirmed is not what would be done now: a second click, or a colleague.
-        text = _("That invoice is not open any more. Look at the order before you try again.")
+        text = _("This invoice is no longer open. Check the order before you try again.")
         return redirect_with_message(request, ActionResult(False, text), done)
     note = form.cleaned_data["note"]
     result = binding.bind(found["invoice"], payment_id, request.user, note)

@@ -107,20 +107,20 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     """
     if invoice.bitsby_id is None:
         return ActionResult(
-            False, _("That attempt never became an invoice at Bitsby. Choose another.")
+            False, _("This invoice was never created at Bitsby. Choose another one.")
         )
     # Written before it is asked: whatever happens then, it stands there who asked for it, and the
     # next pass looks at the invoice.
     _request_refresh(invoice)
-    asked = _("asked to bind payment %s") % payment_id
+    asked = _("asked Bitsby to bind payment %s") % payment_id
     entry = review.log_admin_entry(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
         factory.for_buyer(STAFF_MAX_WAIT).bind_payment(invoice.bitsby_id, payment_id)
     except Refused as error:
-        problem = _("Bitsby said no: %s") % error
+        problem = _("Bitsby refused: %s") % error
     except BitsbyError as error:
-        problem = _("Bitsby gave no answer: %s") % i18n.translate_stored(str(error))
+        problem = _("Bitsby did not answer: %s") % i18n.translate_stored(str(error))
     # Whether or not that was answered, the API knows what is true now.
     unclear = ""
     try:
@@ -141,10 +141,10 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         why = record.get_review_reason_display()
         result = ActionResult(
             False,
-            _("Bound, but not booked (%s). It waits in the money inbox: decide there.") % why,
+            _("The payment is bound but not booked (%s). Open Payments to review to decide.") % why,
         )
     elif invoice.status == InvoiceStatus.PAID:
-        text = _("%s The invoice is paid, but by another payment: look at the order.")
+        text = _("%s The invoice was paid by another payment. Check the order.")
         result = ActionResult(False, (text % (f"{problem}." if problem else "")).strip())
     elif problem:
         result = ActionResult(False, _("%s Nothing was booked.") % f"{problem}.")
@@ -152,8 +152,8 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         result = ActionResult(
             False,
             _(
-                "Bitsby took the binding, but could not be asked what came of it (%s). The next"
-                " pass books it."
+                "Bitsby accepted the binding, but its result could not be fetched (%s). The next"
+                " run books the payment."
             )
             % unclear,
         )
@@ -161,8 +161,8 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         result = ActionResult(
             False,
             _(
-                "Bitsby took the binding, but does not call the invoice paid by this payment yet."
-                " Nothing was booked; the next pass looks again."
+                "Bitsby accepted the binding, but does not show the invoice as paid by this payment"
+                " yet. Nothing was booked. The next run checks again."
             ),
         )
     _note_result(entry, result)
@@ -182,7 +182,7 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionR
     if invoice.bitsby_id is None or invoice.status != InvoiceStatus.UNPAID:
         return ActionResult(False, _("Only an unpaid invoice can be cancelled."))
     _request_refresh(invoice)
-    asked = _("asked to cancel invoice %s") % invoice.bitsby_id
+    asked = _("asked Bitsby to cancel invoice %s") % invoice.bitsby_id
     entry = review.log_admin_entry(user, invoice.order, invoice, _asked(asked, note))
     problem = ""
     try:
@@ -195,10 +195,10 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionR
         problem = problem or i18n.translate_stored(str(error))
     invoice.refresh_from_db()
     if invoice.status == InvoiceStatus.CANCELED:
-        result = ActionResult(True, _("The invoice is canceled."))
+        result = ActionResult(True, _("The invoice is cancelled."))
     else:
-        why = problem or _("Bitsby does not call it canceled")
-        result = ActionResult(False, _("The invoice is not canceled: %s.") % why)
+        why = problem or _("Bitsby does not show it as cancelled")
+        result = ActionResult(False, _("The invoice was not cancelled: %s.") % why)
     _note_result(entry, result)
     return result
 

@@ -68,7 +68,7 @@ def _locked(payment_pk: Any) -> Iterator[_Locked]:
         )
         record = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
         if record.invoice_id != invoice_pk:
-            raise ChangedMeanwhile(_("This payment has changed just now. Look at it again."))
+            raise ChangedMeanwhile(_("This payment has just changed. Check it again."))
         yield _Locked(order, invoice, record)
 
 
@@ -89,13 +89,13 @@ def accept(
             return _already(record)
         if order is None or invoice is None:
             return ActionResult(
-                False, _("This payment belongs to no order yet. Bind it to one first.")
+                False, _("This payment does not belong to an order yet. Bind it to one first.")
             )
         if record.booked_at is None:
             record.fiat_value = record.fiat_value if record.fiat_value is not None else fiat_value
             if record.fiat_value is None:
                 return ActionResult(
-                    False, _("Say what the payment is worth: no rate was locked for it.")
+                    False, _("Enter the value of the payment: no exchange rate was locked for it.")
                 )
             record.save(update_fields=["fiat_value"])
             ledger.book_payment(order, record, ledger.lock_sources(order))
@@ -108,14 +108,14 @@ def accept(
             return ActionResult(
                 False,
                 _(
-                    "The payment is booked, but the status of order %s could not be changed: its"
-                    " pipeline does not allow it. Change it by hand, then dismiss the payment."
+                    "The payment is booked, but the shop's status pipeline does not allow order %s"
+                    " to become paid. Change its status by hand, then dismiss the payment."
                 )
                 % order.number,
             )
         _resolve(record, Resolution.ACCEPTED, user, note, order)
         outbox.enqueue(MailCode.PAID, order)
-        message = _("Accepted: %(fiat_value)s %(currency)s are booked for order %(number)s.")
+        message = _("Accepted: %(fiat_value)s %(currency)s booked for order %(number)s.")
         values = {"currency": record.currency, "number": order.number}
         return ActionResult(True, message % (values | {"fiat_value": localize(record.fiat_value)}))
 
@@ -130,15 +130,17 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
         if record.resolved_at is not None or not record.review_reason:
             return _already(record)
         if order is None or record.booked_at is None:
-            return ActionResult(False, _("Only a booked payment can settle its order again."))
+            return ActionResult(False, _("Only a booked payment can reinstate its order."))
         settings = conf.get()
         if order_stage(settings, order) is not OrderStage.CANCELLED:
             return ActionResult(False, _("The order is not cancelled. Accept the payment instead."))
         text = i18n.shop_text(
-            gettext_noop("Settled again by late payment %(payment)s."), payment=record
+            gettext_noop("Reinstated by late payment %(payment)s."), payment=record
         )
         if transitions.reopen_order(order, settings.order_status_paid, text):
-            message = _("Order %s is paid again, and its stock is taken.") % order.number
+            message = (
+                _("Order %s is reinstated: it is paid, and its stock is reserved.") % order.number
+            )
             outbox.enqueue(MailCode.PAID, order)
         else:
             text = i18n.shop_text(
@@ -148,8 +150,8 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
             )
             order.notes.create(message=text, note_type="System", user=user)
             message = _(
-                "The order's status cannot be changed from here to paid (stock or the pipeline"
-                " does not allow it). The order has a note: ship it, or refund by hand."
+                "The order cannot become paid: its stock or the shop's status pipeline does not"
+                " allow it. A note was added to the order. Ship it, or refund it by hand."
             )
         _resolve(record, Resolution.REINSTATED, user, note, order)
         return ActionResult(True, message)
@@ -158,17 +160,18 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
 def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """Take a payment out of the inbox: refunded by hand, or not this shop's."""
     if not note.strip():
-        return ActionResult(False, _("Say why, so that others can follow it later."))
+        return ActionResult(False, _("Enter a reason: others may need it later."))
     with _locked(payment_pk) as locked:
         if locked.record.resolved_at is not None or not locked.record.review_reason:
             return _already(locked.record)
         _resolve(locked.record, Resolution.DISMISSED, user, note, locked.order)
-        message = _("Dismissed. You find it under “dealt with”, where it can be undone.")
+        message = _("Dismissed. You can undo this under “Resolved”.")
         if _unblock_cancellation(locked):
             message += (
                 " "
                 + _(
-                    "Order %s still waits: its buyer can pay again, or it is cancelled in its time."
+                    "Order %s is still unpaid. Its buyer can pay again, or it is cancelled"
+                    " automatically."
                 )
                 % locked.order.number
             )
@@ -195,12 +198,12 @@ def undo(payment_pk: Any, user: Any) -> ActionResult:
         record = locked.record
         if record.resolution != Resolution.DISMISSED or record.resolved_at is None:
             return ActionResult(
-                False, _("Only a dismissal can be undone, and this is none any more.")
+                False, _("Only a dismissal can be undone, and this payment is not dismissed.")
             )
         record.resolved_at, record.resolution = None, ""
         record.save(update_fields=["resolved_at", "resolution"])
         log_admin_entry(user, locked.order, record, _("Dismissal undone"))
-        return ActionResult(True, _("The payment is in the inbox again."))
+        return ActionResult(True, _("The payment is in Payments to review again."))
 
 
 def resolve_as_bound(payment_pk: Any, user: Any, note: str) -> None:
@@ -244,9 +247,7 @@ def _resolve(
 def _already(record: BitsbyPayment) -> ActionResult:
     by = record.resolved_by or (_("a former user") if record.resolved_at else _("the app"))
     how = record.get_resolution_display() or pgettext("of a payment", "settled")
-    return ActionResult(
-        False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by}
-    )
+    return ActionResult(False, _("Already resolved: %(how)s, by %(by)s.") % {"how": how, "by": by})
 
 
 def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> LogEntry:

@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.generic import View
 
 from oscar_bitsby.exceptions import BitsbyError
@@ -39,33 +39,33 @@ class PaymentAction:
 
 ACTIONS = {
     "accept": PaymentAction(
-        gettext_lazy("Accept as it is"),
+        gettext_lazy("Accept"),
         gettext_lazy(
-            "The payment is booked at its worth if it is not booked yet, and its order becomes"
-            " paid if it is still pending. The difference stays visible on the order."
+            "The payment is booked at its value if it is not booked yet. Its order becomes paid if"
+            " it is still pending. The order's page keeps showing the difference."
         ),
         lambda payment, user, note, fiat_value: review.accept(payment.pk, user, note, fiat_value),
     ),
     "settle": PaymentAction(
-        gettext_lazy("Settle the order again"),
+        gettext_lazy("Reinstate"),
         gettext_lazy(
-            "The cancelled order becomes paid again and its stock is taken, if there is enough and"
-            " the shop's status pipeline allows it. Otherwise the order gets a note."
+            "The cancelled order becomes paid and its stock is reserved, if there is enough stock"
+            " and the shop's status pipeline allows it. Otherwise a note is added to the order."
         ),
         lambda payment, user, note, fiat_value: review.reinstate(payment.pk, user, note),
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves the inbox, for example because it was refunded by hand or is not"
-            " this shop's. What is booked stays booked. It can be undone."
+            "The payment leaves Payments to review, for example because you refunded it by hand or"
+            " it is not for this shop. What is booked stays booked. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
     ),
     "undo": PaymentAction(
-        gettext_lazy("Undo the dismissal"),
-        gettext_lazy("The payment stands in the inbox again."),
+        pgettext_lazy("bitsby", "Undo"),
+        gettext_lazy("The dismissal is undone: the payment is in Payments to review again."),
         lambda payment, user, note, fiat_value: review.undo(payment.pk, user),
     ),
 }
@@ -84,9 +84,14 @@ class PaymentActionView(DashboardMixin, View):
         try:
             fiat_value = _worth(request.POST.get("fiat_value", ""))
         except ValueError:
-            return self._ask(request, pk, action, _("The worth is not an amount of money."))
+            return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
-            return self._ask(request, pk, action, _("Say why, so that others can follow it later."))
+            return self._ask(
+                request,
+                pk,
+                action,
+                _("Enter a reason: others may need it later."),
+            )
         try:
             result = chosen.do(payment, request.user, note, fiat_value)
         except BitsbyError as error:
@@ -155,10 +160,11 @@ def _refresh(invoice: BitsbyInvoice) -> ActionResult:
         outcome = invoice_refresh.refresh(invoice, factory.for_buyer(binding.STAFF_MAX_WAIT))
     except BitsbyError as error:
         return ActionResult(
-            False, _("Bitsby could not be asked: %s.") % i18n.translate_stored(str(error))
+            False,
+            _("Bitsby could not be reached: %s.") % i18n.translate_stored(str(error)),
         )
     if outcome is None:
         return ActionResult(False, _("Bitsby does not know this invoice."))
     invoice.refresh_from_db()
     status = invoice.get_status_display()
-    return ActionResult(True, _("Bitsby was asked. The invoice is: %s.") % status)
+    return ActionResult(True, _("Refreshed. Invoice status: %s.") % status)

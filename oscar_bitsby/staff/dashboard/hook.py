@@ -60,7 +60,7 @@ def _extend_navigation() -> None:
     for label, access in ((lazy(_label, str)(), shown_to_staff), ("Bitsby", shown_to_partners)):
         children = [
             {
-                "label": gettext_lazy("Money inbox"),
+                "label": gettext_lazy("Payments to review"),
                 "url_name": "oscar_bitsby:dashboard-inbox",
                 "access_fn": access,
             },

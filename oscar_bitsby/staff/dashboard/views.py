@@ -39,30 +39,40 @@ SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2
 #: What to do, by the reason that a payment stands in the inbox for.
 ADVICE: dict[str, Any] = {
     ReviewReason.UNMATCHED: _(
-        "The buyer sent another amount. Bind it to the order that it is for, or refund it by hand"
-        " and dismiss it."
+        "The buyer sent a different amount. Bind the payment to its order, or refund it by hand and"
+        " dismiss it."
     ),
-    ReviewReason.SHORT: _("It is booked. Accept it, or settle the difference with the buyer."),
-    ReviewReason.OVER: _("It is booked. Accept it, or send back what is too much."),
+    ReviewReason.SHORT: _(
+        "The payment is booked. Accept it, or settle the difference with the buyer."
+    ),
+    ReviewReason.OVER: _("The payment is booked. Accept it, or refund the excess by hand."),
     ReviewReason.LATE: _(
-        "It is booked. Settle the order again if you can still deliver; else refund and dismiss."
+        "The payment is booked. Reinstate the order if you can still deliver. Otherwise refund the"
+        " payment by hand and dismiss it."
     ),
-    ReviewReason.SECOND: _("It is booked. Refund it by hand, then dismiss it."),
+    ReviewReason.SECOND: _("The payment is booked. Refund it by hand, then dismiss it."),
     ReviewReason.MISMATCH: _(
-        "It is not booked. Look at the invoice at Bitsby; accept it if it is for this order."
+        "The payment is not booked. Check the invoice at Bitsby. Accept the payment if it is for"
+        " this order."
     ),
     ReviewReason.UNKNOWN_INVOICE: _(
-        "The invoice was made outside this shop. Find out what it is for, then dismiss it."
+        "The invoice was created outside this shop. Find out what it is for, then dismiss the"
+        " payment."
     ),
-    ReviewReason.UNKNOWN_VALUE: _("It is not booked. Accept it and say what it is worth."),
-    ReviewReason.ORDER_GONE: _("Its order was deleted here. Refund it by hand, then dismiss it."),
-    ReviewReason.STATUS: _("It is booked. Change the order's status by hand, then dismiss it."),
+    ReviewReason.UNKNOWN_VALUE: _("The payment is not booked. Accept it and enter its value."),
+    ReviewReason.ORDER_GONE: _(
+        "The order was deleted. Refund the payment by hand, then dismiss it."
+    ),
+    ReviewReason.STATUS: _(
+        "The payment is booked. Change the status of the order by hand, then dismiss the payment."
+    ),
     ReviewReason.NOT_PAID: _(
-        "It is not booked. If the money is there, accept it; it is booked by itself if Bitsby"
-        " calls the invoice paid later."
+        "The payment is not booked. Accept it if the money has arrived. It is booked automatically"
+        " if Bitsby shows the invoice as paid later."
     ),
     ReviewReason.REBOUND: _(
-        "It is booked for one order, and Bitsby now has it on another's invoice. Look at both."
+        "The payment is booked for one order, but Bitsby now shows it on the invoice of another."
+        " Check both orders."
     ),
 }
 
@@ -131,12 +141,16 @@ def _difference(payment: BitsbyPayment) -> Any:
 class InvoiceFilterForm(forms.Form):
     """What the list of invoices can be narrowed by."""
 
-    q = forms.CharField(label=_("Order, id or hash"), required=False, max_length=200)
+    q = forms.CharField(label=_("Order number, ID or hash"), required=False, max_length=200)
     status = forms.ChoiceField(
-        label=_("Status"), required=False, choices=[("", _("any")), *InvoiceStatus.choices]
+        label=pgettext_lazy("bitsby", "Status"),
+        required=False,
+        choices=[("", _("any")), *InvoiceStatus.choices],
     )
     currency = forms.ChoiceField(
-        label=_("Currency"), required=False, choices=[("", _("any")), *((c, c) for c in CURRENCIES)]
+        label=pgettext_lazy("bitsby", "Currency"),
+        required=False,
+        choices=[("", _("any")), *((c, c) for c in CURRENCIES)],
     )
     date_from = forms.DateField(
         label=pgettext_lazy("day", "From"),
@@ -150,7 +164,7 @@ class InvoiceFilterForm(forms.Form):
         validators=SANE_DAYS,
         widget=forms.DateInput(attrs={"type": "date"}),
     )
-    review_reason = forms.BooleanField(label=_("Needs attention"), required=False)
+    review_reason = forms.BooleanField(label=_("Needs review"), required=False)
 
 
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
