@@ -53,7 +53,7 @@ PAGES = [
     Page("admin: invoices, by date", lambda facts: f"{RECORDS}?o=5"),
     Page("admin: one invoice", lambda facts: f"{RECORDS}{facts['pk']}/change/"),
     Page("admin: payments", lambda facts: f"{PAYMENTS}"),
-    Page("admin: payments by reason", lambda facts: f"{PAYMENTS}?attention__exact=short"),
+    Page("admin: payments by reason", lambda facts: f"{PAYMENTS}?review_reason__exact=short"),
     Page("admin: payments, search", lambda facts: f"{PAYMENTS}?q={facts['number']}"),
     Page("admin: payments, search hash", lambda facts: f"{PAYMENTS}?q={facts['hash']}"),
     Page("admin: deliveries", lambda facts: f"{DELIVERIES}"),

@@ -93,7 +93,7 @@ def test_a_theme_changes_one_text_of_every_page(client, order, settings, tmp_pat
     """A small template that pages share is replaced alone."""
     folder = tmp_path / "oscar_bitsby" / "partials"
     folder.mkdir(parents=True)
-    (folder / "state_title.html").write_text("{{ status.state }} it is")
+    (folder / "state_title.html").write_text("{{ payment_status.state }} it is")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
 
     page = client.get(signed_urls.order_url(order)).content.decode()

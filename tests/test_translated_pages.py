@@ -206,7 +206,8 @@ MAILS = [
     (MailCode.OTHER_AMOUNT, "short",
         "Your money is not lost. Please do not pay again: we look at it and"
         " write to you about what happens next. On this page you see where your order stands:"),
-    (MailCode.OTHER_AMOUNT, "unknown_value", "We have to look at it before it counts for your order."),
+    (MailCode.OTHER_AMOUNT, "unknown_value",
+        "We have to look at it before it counts for your order."),
     (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
         " minutes, so please send it in good time:"),
     (MailCode.EXPIRED, "", ""),

@@ -622,7 +622,7 @@ def test_raising_receivers_of_our_signals_stop_nothing(order, invoice, settle, r
     settle(invoice, payment=bitsby.transfer("11.00000000"))
 
     assert [amount for _, amount in booked(order)] == [Decimal("11.00")]
-    assert sorted(name for name, _ in heard) == ["review_reason", "paid"]
+    assert sorted(name for name, _ in heard) == ["paid", "review_reason"]
 
 
 def test_an_event_handler_that_raises_does_not_undo_the_payment(

@@ -258,7 +258,7 @@ def test_the_way_to_a_paid_order_is_logged_step_by_step(order, invoice, settle, 
     what = f"order={order.number} invoice={invoice.bitsby_id}"
     assert caplog.messages[:3] == [
         f"invoice paid: {what} before=unpaid",
-        f"payment booked: {what} payment={payment['id']} worth=10.00",
+        f"payment booked: {what} payment={payment['id']} fiat_value=10.00",
         f"order paid: {what} status=Being processed",
     ]
 

@@ -561,9 +561,9 @@ def test_invoices_are_narrowed_by_each_filter(invoices, keeper):
     assert listed(keeper, date_to=week) == ["uid-old"]
     assert listed(keeper, date_from=week) == ["uid-short", "uid-euro", "uid-unpaid"]
     assert len(listed(keeper, date_from=today.isoformat(), date_to=today.isoformat())) == 3
-    assert listed(keeper, review_reason="on") == ["uid-short"]
-    assert listed(keeper, review_reason="on", currency="EUR") == []
-    assert listed(keeper, status="paid", currency="USD", review_reason="on") == ["uid-short"]
+    assert listed(keeper, attention="on") == ["uid-short"]
+    assert listed(keeper, attention="on", currency="EUR") == []
+    assert listed(keeper, status="paid", currency="USD", attention="on") == ["uid-short"]
 
 
 def test_invoices_are_found_by_number_uid_id_and_hash(invoices, keeper):
@@ -799,7 +799,7 @@ def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, k
         reverse("oscar_bitsby:dashboard-invoice-cancel", args=[fresh.pk])
     ]
     for values in (
-        {"views": 1},
+        {"page_views": 1},
         {"status": "paid"},
         {"status": "expired"},
         {"status": "canceled"},

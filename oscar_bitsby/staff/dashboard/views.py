@@ -164,7 +164,7 @@ class InvoiceFilterForm(forms.Form):
         validators=SANE_DAYS,
         widget=forms.DateInput(attrs={"type": "date"}),
     )
-    review_reason = forms.BooleanField(label=_("Needs review"), required=False)
+    attention = forms.BooleanField(label=_("Needs review"), required=False)
 
 
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
@@ -184,7 +184,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
             found = _narrow(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
         # Where money needs a person is asked of another table, which is not done twice.
-        needs_attention = self.form.is_valid() and self.form.cleaned_data["review_reason"]
+        needs_attention = self.form.is_valid() and self.form.cleaned_data["attention"]
         return KeyedRows(found, rows) if needs_attention else found
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
         invoices = invoices.filter(created_at__gte=_midnight(wanted["date_from"]))
     if wanted["date_to"]:
         invoices = invoices.filter(created_at__lt=_midnight(wanted["date_to"]) + DAY)
-    if wanted["review_reason"]:
+    if wanted["attention"]:
         needs_review = BitsbyPayment.objects.needs_review().filter(invoice__isnull=False)
         nameless = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
         # A union and no OR: each side has an index, and a subquery in an OR reads every row.
