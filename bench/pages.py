@@ -22,9 +22,9 @@ PAYMENTS = "/admin/oscar_bitsby/bitsbypayment/"
 DELIVERIES = "/admin/oscar_bitsby/webhookdelivery/"
 INVOICES = "/bitsby/dashboard/invoices/"
 PAGES = [
-    Page("dashboard: money inbox", lambda facts: "/bitsby/dashboard/"),
-    Page("dashboard: money inbox, last page", lambda facts: "/bitsby/dashboard/?page=last"),
-    Page("dashboard: dealt with", lambda facts: "/bitsby/dashboard/?show=done"),
+    Page("dashboard: payments to review", lambda facts: "/bitsby/dashboard/"),
+    Page("dashboard: payments to review, last page", lambda facts: "/bitsby/dashboard/?page=last"),
+    Page("dashboard: resolved payments", lambda facts: "/bitsby/dashboard/?show=done"),
     Page("dashboard: invoices", lambda facts: INVOICES),
     Page("dashboard: invoices, page 40", lambda facts: f"{INVOICES}?page=40"),
     Page("dashboard: invoices, last page", lambda facts: f"{INVOICES}?page=last"),

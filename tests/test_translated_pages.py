@@ -272,20 +272,18 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
     assert_speaks(
         language,
         page,
-        "Money inbox",
-        "To be looked at",
-        "bound to no invoice: its amount fits none",
+        "Payments to review",
         "same wallet as reserved",
         "Dismiss",
     )
-    assert "-1,0 %" in flat(page)
+    assert "1,0 %" in flat(page)
     assert "9.9 usdt" in flat(page)
     page = keeper.get(act_url(payment, "dismiss")).content.decode()
-    assert_speaks(language, page, "Dismiss", "Why", "Back to the inbox")
+    assert_speaks(language, page, "Dismiss", "Reason", "Back to payments to review")
     page = keeper.post(act_url(payment, "dismiss"), {"note": ""}).content.decode()
-    assert_speaks(language, page, "Say why, so that others can follow it later.")
+    assert_speaks(language, page, "Enter a reason: others may need it later.")
     page = keeper.post(act_url(payment, "dismiss"), {"note": "x"}, follow=True).content.decode()
-    done = "Dismissed. You find it under “dealt with”, where it can be undone."
+    done = "Dismissed. You can undo this under “Resolved”."
     assert_speaks(language, page, done)
 
 
@@ -298,7 +296,7 @@ def test_binding(fake, invoice, keeper, language, way):
     speaking(keeper, language)
     url = bind_url(way, invoice.order)
     page = keeper.get(url).content.decode()
-    assert_speaks(language, page, "Why it may be meant", "Continue", "Payment id")
+    assert_speaks(language, page, "Why it may match", "Unmatched payments", "Payment ID")
     page = keeper.post(url, {"payment_id": "x"}).content.decode()
     assert_speaks(language, page)
     page = keeper.post(url, {"payment": payment.bitsby_id}).content.decode()
@@ -407,7 +405,7 @@ def test_a_difference_is_signed_in_the_readers_format(invoice):
     """More has a plus, less a minus, with the language's own separator."""
     payment = BitsbyPayment(amount=Decimal("10.5"), cryptocurrency="usdt")
     reasons = matching.match(payment, invoice).reasons
-    assert "amount off by +5.0 %" in [str(reason) for reason in reasons]
+    assert "5.0 % more than asked" in [str(reason) for reason in reasons]
     with translation.override("de"):
         assert "Betrag weicht um +5,0 % ab" in [str(reason) for reason in reasons]
 

@@ -58,12 +58,10 @@ def order_tab(page, shop, order):
 
 def bind_first(page, look, name, within):
     """Choose the likeliest payment, read what will happen, confirm."""
-    expect(
-        page.get_by_role("heading", name="Payments that are bound to no invoice")
-    ).to_be_visible()
+    expect(page.get_by_role("heading", name="Unmatched payments")).to_be_visible()
     look(page, f"{name}-list", within=within)
     page.get_by_label("8.5 usdt").check()
-    page.get_by_label("Why").fill("the buyer's mail")
+    page.get_by_label("Reason").fill("the buyer's mail")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
     look(page, f"{name}-confirm", within=within)
@@ -84,8 +82,8 @@ def test_binding_from_the_inbox(order, shop, keeper, look):
     page = keeper(MAY_BIND)
     page.goto(shop.address(reverse("dashboard:index")))
     page.get_by_role("button", name="Bitsby (1)").click()
-    page.get_by_role("link", name="Money inbox").click()
-    expect(page.get_by_text("May be meant for")).to_be_visible()
+    page.get_by_role("link", name="Payments to review").click()
+    expect(page.get_by_text("May be for")).to_be_visible()
     look(page, "inbox", within=DASHBOARD)
 
     page.get_by_role("link", name="Bind to this order").click()
@@ -93,7 +91,7 @@ def test_binding_from_the_inbox(order, shop, keeper, look):
 
     assert is_paid_once(order)
     inbox(page, shop)
-    expect(page.get_by_text("Nothing to look at")).to_be_visible()
+    expect(page.get_by_text("All payments are matched")).to_be_visible()
     look(page, "inbox-empty", within=DASHBOARD)
 
 
@@ -111,7 +109,7 @@ def test_binding_from_the_orders_tab(order, shop, keeper, look):
     page.get_by_role("button", name="Bind this payment").click()
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
-    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"received \S*8\.50"))
+    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received: \S*8\.50"))
     look(page, "order-tab-bound", within="#bitsby", wide=True)
     assert is_paid_once(order)
 
@@ -144,22 +142,22 @@ def test_binding_from_the_admins_list(order, shop, keeper, look):
 
 
 def test_what_is_dismissed_can_be_brought_back(order, shop, keeper, look):
-    """Dismissing asks why, is told under Dealt with, and can be undone there."""
+    """Dismissing asks why, is listed under Resolved, and can be undone there."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
     page.get_by_role("link", name="Dismiss").click()
     look(page, "dismiss", within=DASHBOARD)
-    page.get_by_label("Why").fill("refunded by hand")
+    page.get_by_label("Reason").fill("refunded by hand")
     page.get_by_role("button", name="Dismiss").click()
-    expect(page.get_by_text("Nothing to look at")).to_be_visible()
+    expect(page.get_by_text("All payments are matched")).to_be_visible()
 
-    page.get_by_role("link", name="Dealt with").click()
+    page.get_by_role("link", name="Resolved").click()
     expect(page.get_by_text("refunded by hand")).to_be_visible()
     look(page, "inbox-dealt-with", within=DASHBOARD)
-    page.get_by_role("link", name="Undo the dismissal").click()
-    page.get_by_role("button", name="Undo the dismissal").click()
+    page.get_by_role("link", name="Undo").click()
+    page.get_by_role("button", name="Undo").click()
 
-    expect(page.get_by_text("The payment is in the inbox again.")).to_be_visible()
+    expect(page.get_by_text("The payment is in Payments to review again.")).to_be_visible()
     inbox(page, shop)
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
@@ -174,12 +172,12 @@ def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
     inbox(page, shop)
     look(page, "inbox-short", within=DASHBOARD)
 
-    page.get_by_role("link", name="Accept as it is").click()
+    page.get_by_role("link", name="Accept").click()
     look(page, "accept", within=DASHBOARD)
-    page.get_by_role("button", name="Accept as it is").click()
+    page.get_by_role("button", name="Accept").click()
 
     expect(page.get_by_text("Accepted:")).to_be_visible()
-    expect(page.get_by_text("Nothing to look at")).to_be_visible()
+    expect(page.get_by_text("All payments are matched")).to_be_visible()
     assert is_paid_once(order)
 
 
@@ -190,12 +188,14 @@ def test_late_money_settles_a_cancelled_order_again(late, shop, keeper, look):
     expect(page.get_by_text("came after the order was cancelled")).to_be_visible()
     look(page, "inbox-late", within=DASHBOARD)
 
-    page.get_by_role("link", name="Settle the order again").click()
+    page.get_by_role("link", name="Reinstate").click()
     look(page, "settle-again", within=DASHBOARD)
-    page.get_by_label("Why").fill("the goods are here")
-    page.get_by_role("button", name="Settle the order again").click()
+    page.get_by_label("Reason").fill("the goods are here")
+    page.get_by_role("button", name="Reinstate").click()
 
-    expect(page.get_by_text("is paid again, and its stock is taken.")).to_be_visible()
+    expect(
+        page.get_by_text("is reinstated: it is paid, and its stock is reserved.")
+    ).to_be_visible()
     assert is_paid_once(late)
 
 
@@ -203,14 +203,14 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, look):
     """They find the money and its order, and no button anywhere moves it; addresses are refused."""
     page = keeper(MAY_SEE, MAY_CHANGE)
     inbox(page, shop)
-    expect(page.get_by_text("acting on it needs the permission")).to_be_visible()
+    expect(page.get_by_text("you need the permission")).to_be_visible()
     expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)
     expect(page.get_by_role("link", name="Dismiss")).to_have_count(0)
     look(page, "inbox-without-permission", within=DASHBOARD)
 
     page.get_by_role("link", name=f"order {order.number}").click()
-    expect(page.get_by_label("The buyer's page of this order")).to_be_visible()
+    expect(page.get_by_label("Link to the buyer's page of this order")).to_be_visible()
     expect(page.get_by_role("link", name="Bind a payment")).to_have_count(0)
     expect(page.locator("#bitsby").get_by_role("button")).to_have_count(0)
     page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
@@ -227,12 +227,12 @@ def test_the_list_of_invoices(order, shop, keeper, look):
     page = keeper(MAY_SEE)
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-invoices")))
     look(page, "invoices", within=DASHBOARD)
-    page.get_by_label("Order, id or hash").fill("nothing")
+    page.get_by_label("Order number, ID or hash").fill("nothing")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_text("No invoice fits.")).to_be_visible()
-    page.get_by_label("Order, id or hash").fill(order.number)
+    expect(page.get_by_text("No invoices found.")).to_be_visible()
+    page.get_by_label("Order number, ID or hash").fill(order.number)
     page.get_by_role("button", name="Search").click()
 
     page.get_by_role("link", name=order.number).click()
 
-    expect(page.get_by_label("The buyer's page of this order")).to_be_visible()
+    expect(page.get_by_label("Link to the buyer's page of this order")).to_be_visible()

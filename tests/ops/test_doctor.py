@@ -294,15 +294,11 @@ def test_a_project_that_the_account_does_not_list_is_hinted_at(account, passing)
 def test_the_money_inbox_says_that_nobody_looks(admin_client, fake, move_time):
     """Staff whose money is missing learn that no pass runs, and since when."""
     inbox = reverse("oscar_bitsby:dashboard-inbox")
-    assert (
-        "No look for payments has come to its end yet" in admin_client.get(inbox).content.decode()
-    )
+    assert "No payment check has completed yet" in admin_client.get(inbox).content.decode()
     reconciliation.reconcile()
-    assert "No look for payments" not in admin_client.get(inbox).content.decode()
+    assert "No payment check" not in admin_client.get(inbox).content.decode()
     move_time(minutes=16)
-    assert (
-        "No look for payments has come to its end since" in admin_client.get(inbox).content.decode()
-    )
+    assert "No payment check has completed since" in admin_client.get(inbox).content.decode()
 
 
 def test_a_shop_without_the_shared_row_has_not_been_looked_at(account):

@@ -86,7 +86,7 @@ def test_orders_without_an_open_invoice_are_told_on_the_list(place, invoice_for,
     bare, paid = place(), place()
     invoice_for(paid, "paid")
 
-    for order, text in ((bare, "has no invoice at Bitsby"), (paid, "is paid already")):
+    for order, text in ((bare, "has no Bitsby invoice"), (paid, "is already paid")):
         response = select(keeper, order)
         assert response["Location"].startswith(reverse(LIST))
         assert f"Order {order.number} {text}" in said(keeper, response)

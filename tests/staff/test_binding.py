@@ -90,19 +90,19 @@ def test_the_list_shows_the_likeliest_first_and_says_why(fake, invoice, keeper, 
     _, radios = page.form_with("payment_id")
     wanted = [likely, fair, unknown, far_off, old]
     assert radios["payment"] == [item["id"] for item in wanted]
-    rows = [row for row in page.rows() if invoice.uid in row and "amount" in row]
+    rows = [row for row in page.rows() if invoice.uid in row and "than asked" in row]
     assert "$9.90" in rows[0]
     assert (
-        "same wallet as reserved, inside the invoice&#x27;s time, amount off by -1.0 %" in rows[0]
+        "same wallet as reserved, inside the invoice&#x27;s time, 1.0 % less than asked" in rows[0]
     )
     assert "$8.00" in rows[1]
-    assert "amount off by -20.0 %" in rows[1]
+    assert "20.0 % less than asked" in rows[1]
     assert "$2.50" in rows[2]
     assert "same coin, another wallet" in rows[2]
-    assert "amount off by -75.0 %" in rows[2]
+    assert "75.0 % less than asked" in rows[2]
     assert "older than the invoice" in rows[3]
     strange = next(row for row in page.rows() if "0.005 eth (ethereum)" in row)
-    assert "not known" in strange
+    assert "unknown" in strange
 
 
 def test_a_payment_after_the_invoices_time_is_offered_with_that_reason(
@@ -176,7 +176,7 @@ def test_the_list_does_not_read_an_account_without_end(fake, invoice, keeper, wa
 
     response = keeper.get(bind_url(way, invoice.order))
 
-    assert "could not be asked" not in Page(response).text
+    assert "could not be fetched" not in Page(response).text
     assert len(fake.asked(PAYMENTS)) == binding.MAX_PAGES
 
 
@@ -184,7 +184,7 @@ def test_an_empty_list_says_so(fake, invoice, keeper, way):
     """Where Bitsby has seen nothing, the page says it and still takes an id."""
     page = Page(keeper.get(bind_url(way, invoice.order)))
 
-    assert "Bitsby has seen none since this order was placed." in page.text
+    assert "Bitsby has seen no unmatched payments since this order was placed." in page.text
     assert "payment_id" in page.form_with("payment_id")[0]
     assert invoice.uid in page.text
     assert "$10.00" in page.text
@@ -264,7 +264,7 @@ def test_the_confirmation_says_what_will_happen_and_does_nothing(fake, invoice, 
     assert fake.requests == []
     assert "What will happen" in page.text
     assert (
-        f"attach payment {item['id']} to invoice {invoice.uid} of order {invoice.order_number}"
+        f"attaches payment {item['id']} to invoice {invoice.uid} of order {invoice.order_number}"
         in page.text
     )
     assert "The payment is worth $8.00" in page.text
@@ -284,7 +284,7 @@ def test_an_unknown_id_is_confirmed_without_a_promise_of_its_worth(fake, invoice
 
     page = Page(choose(keeper, url, payment_id=f"  {str(typed).upper()} "))
 
-    assert "What the payment is worth is not known here" in page.text
+    assert "The value of this payment is not known yet" in page.text
     assert str(typed) in page.text
     assert fake.asked(BIND) == []
 
@@ -313,7 +313,7 @@ def test_rubbish_is_told_and_sent_nowhere(fake, invoice, keeper, way, values):
 
     page = Page(response)
     assert response.status_code == 200
-    wanted = "is not a payment id" if values.get("payment_id", "").strip() else "Choose a payment"
+    wanted = "is not a payment ID" if values.get("payment_id", "").strip() else "Choose a payment"
     assert wanted in page.text
     assert page.form_with("payment_id")[1]["payment"] == [item["id"]]
     assert "<script>alert(1)" not in page.html
@@ -371,7 +371,7 @@ def test_a_second_click_does_not_bind_to_another_invoice(fake, order, invoice_fo
     text = said(keeper, keeper.post(bind_url(way, order), fields))
 
     assert [asked["invoiceId"] for asked in fake.asked(BIND)] == [str(first.bitsby_id)]
-    assert "not open any more" in text
+    assert "no longer open" in text
     assert booked(order) == [(item["id"], "8.00")]
 
 
@@ -475,7 +475,7 @@ def test_binding_again_says_that_the_order_is_paid(fake, invoice, keeper, way):
     fields, _ = Page(choose(keeper, url, payment=item["id"])).form_with("confirm")
 
     assert "Bound and booked" in said(keeper, keeper.post(url, fields))
-    assert "is paid already" in said(keeper, keeper.post(url, fields))
+    assert "is already paid" in said(keeper, keeper.post(url, fields))
 
     assert len(fake.asked(BIND)) == 1
     assert booked(invoice.order) == [(item["id"], "8.00")]
@@ -487,7 +487,7 @@ def test_an_order_that_cannot_be_bound_to_says_why(fake, place, invoice_for, kee
     invoice_for(failed, "creating", bitsby_id=None, uid="")
     invoice_for(paid, "paid")
 
-    for order, text in ((bare, "has no invoice"), (failed, "has no invoice"), (paid, "is paid")):
+    for order, text in ((bare, "has no Bitsby"), (failed, "has no Bitsby"), (paid, "is already")):
         for send in (keeper.get, keeper.post):
             answer = said(keeper, send(bind_url(way, order)))
             assert f"Order {order.number} {text}" in answer
@@ -565,7 +565,7 @@ def test_an_attempt_that_never_became_an_invoice_is_not_bound_to(order, invoice_
     result = binding.bind(attempt, bitsby.new_id(), keeper.user)
 
     assert not result.done
-    assert "never became an invoice" in result.message
+    assert "never created at Bitsby" in result.message
 
 
 # What can go wrong at Bitsby
@@ -589,7 +589,7 @@ def test_the_page_works_without_bitsbys_list(fake, invoice, keeper, way, answer)
 
     page = Page(response)
     assert response.status_code == 200
-    assert "Bitsby could not be asked just now" in page.text
+    assert "The payments could not be fetched from Bitsby" in page.text
     assert page.form_with("payment_id")[1]["payment"] == [str(known.bitsby_id)]
 
 
@@ -602,7 +602,7 @@ def test_a_refusal_is_shown_and_nothing_booked(fake, invoice, keeper, way):
     url = bind_url(way, invoice.order)
     text = confirm(keeper, url, payment=str(payment.bitsby_id), note="try")
 
-    assert "Bitsby said no" in text
+    assert "Bitsby refused" in text
     assert "This payment is too old" in text
     assert "Nothing was booked." in text
     assert booked(invoice.order) == []
@@ -639,7 +639,7 @@ def test_a_lost_answer_to_a_binding_that_was_not_done_books_nothing(
 
     text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
 
-    assert "Bitsby gave no answer" in text
+    assert "Bitsby did not answer" in text
     assert "Nothing was booked." in text
     assert booked(invoice.order) == []
     assert status_of(invoice.order) == "Pending"
@@ -658,9 +658,9 @@ def test_when_the_refresh_fails_the_next_pass_books(fake, invoice, keeper, way, 
     text = said(keeper, keeper.post(url, fields))
 
     if is_lost:
-        assert "Bitsby gave no answer" in text
+        assert "Bitsby did not answer" in text
     else:
-        assert "could not be asked what came of it" in text
+        assert "its result could not be fetched" in text
     assert booked(invoice.order) == []
     assert status_of(invoice.order) == "Pending"
 
@@ -679,7 +679,7 @@ def test_a_yes_that_the_list_does_not_know_yet_books_nothing(fake, invoice, keep
 
     text = confirm(keeper, bind_url(way, invoice.order), payment=item["id"])
 
-    assert "does not call the invoice paid by this payment yet" in text
+    assert "does not show the invoice as paid by this payment yet" in text
     assert booked(invoice.order) == []
     assert status_of(invoice.order) == "Pending"
 
@@ -709,7 +709,7 @@ def test_money_that_the_refresh_found_is_not_denied(fake, invoice, keeper, way):
     text = said(keeper, keeper.post(url, fields))
 
     assert booked(invoice.order) == [(own["id"], "10.00")]
-    assert "Bitsby said no" in text
+    assert "Bitsby refused" in text
     assert "Nothing was booked" not in text
 
 

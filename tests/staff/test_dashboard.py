@@ -125,9 +125,9 @@ def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, 
     assert bitsby.wallet()["address"] in card.text
     assert "tron" in card.text
     assert f"https://tronscan.org/#/transaction/{payment.hash}" in card.links
-    assert f"May be meant for order {invoice.order_number}" in card.text
+    assert f"May be for order {invoice.order_number}" in card.text
     assert "(Pending, $10.00)" in card.text
-    assert "same wallet as reserved, inside the invoice's time, amount off by -1.0 %" in card.text
+    assert "same wallet as reserved, inside the invoice's time, 1.0 % less than asked" in card.text
     assert bind_url("dashboard", invoice.order) in card.links
     assert act_url(payment, "dismiss") in card.links
     assert act_url(payment, "accept") not in card.links
@@ -142,8 +142,8 @@ def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, keeper):
 
     card = card_of(keeper, payment)
 
-    assert "No order fits." in card.text
-    assert "May be meant for" not in card.text
+    assert "No order matches." in card.text
+    assert "May be for" not in card.text
     assert act_url(payment, "dismiss") in card.links
 
 
@@ -153,7 +153,7 @@ def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
     """Between comparing invoices and reading their orders one may go; the inbox is shown."""
     invoice_for(place())
     (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON)
-    assert "May be meant for" in card_of(keeper, payment).text
+    assert "May be for" in card_of(keeper, payment).text
 
     def compare_and_delete(*compared):
         found = best_match(*compared)
@@ -164,7 +164,7 @@ def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
 
     card = card_of(keeper, payment)
 
-    assert "No order fits." in card.text
+    assert "No order matches." in card.text
 
 
 def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoice_for, keeper):
@@ -175,7 +175,7 @@ def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoic
 
     card = card_of(keeper, payment)
 
-    assert f"May be meant for order {right.order_number}" in card.text
+    assert f"May be for order {right.order_number}" in card.text
     page = reverse("dashboard:order-detail", args=[right.order_number])
     assert f"{page}#bitsby" in card.links
     assert "" not in card.links
@@ -192,15 +192,15 @@ def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     right = invoice_for(
         place(), "expired", created_at=days_ago - dt.timedelta(minutes=5), expires_at=days_ago
     )
-    assert f"May be meant for order {right.order_number}" in card_of(keeper, old).text
+    assert f"May be for order {right.order_number}" in card_of(keeper, old).text
 
     rows(1, amount=1, hash="another")
     for _ in range(3):
         invoice_for(place())
 
     text = card_of(keeper, old).text
-    assert "May be meant for" not in text
-    assert "No order among those of the newest 150 invoices fits." in text
+    assert "May be for" not in text
+    assert "No order matches among the newest 150 invoices." in text
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_wrong_amount_stands_in_the_inbox_with_its_difference(
     assert words in card.text
     assert "booked" in card.text
     assert f"Order {invoice.order_number}" in card.text
-    assert f"asked $10.00 , difference {difference}" in card.text.replace("$10.00,", "$10.00 ,")
+    assert f"asked: $10.00 , difference: {difference}" in card.text.replace("$10.00,", "$10.00 ,")
     assert act_url(payment, "accept") in card.links
     assert act_url(payment, "dismiss") in card.links
     assert act_url(payment, "settle") not in card.links
@@ -256,7 +256,7 @@ def test_an_invoice_that_disagrees_stands_in_the_inbox(fake, invoice, keeper):
     card = card_of(keeper, payment)
 
     assert "not what was asked for" in card.text
-    assert "It is not booked." in card.text
+    assert "The payment is not booked." in card.text
     assert not re.search(r"(?<!not )\bbooked\b", card.text)
     assert act_url(payment, "accept") in card.links
 
@@ -317,7 +317,7 @@ def test_money_of_a_deleted_order_stays_visible(fake, invoice, keeper):
     listed = " ".join(Page(keeper.get(reverse(INVOICES))).rows())
     assert f"{number} (deleted)" in listed
 
-    assert "belongs to no order" in act(keeper, payment, "accept", note="x")
+    assert "does not belong to an order" in act(keeper, payment, "accept", note="x")
     assert "Dismissed" in act(keeper, payment, "dismiss", note="refunded")
     assert len(logged(keeper.user)) == 1
 
@@ -339,12 +339,12 @@ def test_payments_of_other_projects_are_kept_apart(fake, waiting, keeper):
 
 
 def test_a_plain_payment_is_not_in_the_inbox(fake, invoice, keeper):
-    """Nothing to look at, when all money is plainly that of its order."""
+    """All payments are matched, when all money is plainly that of its order."""
     arrive(fake, invoice, "10.00000000")
 
     text = Page(keeper.get(reverse(INBOX))).text
 
-    assert "Nothing to look at" in text
+    assert "All payments are matched" in text
     assert "Bitsby (" not in text
 
 
@@ -362,7 +362,7 @@ def test_what_was_dealt_with_stands_in_its_own_tab(fake, waiting, keeper):
     assert "not ours" in texts[1]
     assert act_url(first, "undo") in cards(response)[1].links
     assert act_url(first, "dismiss") not in cards(response)[1].links
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    assert "All payments are matched" in Page(keeper.get(reverse(INBOX))).text
 
 
 def test_who_decided_may_leave_the_company(fake, waiting, keeper):
@@ -438,10 +438,10 @@ def test_an_action_that_waits_for_an_answer_names_the_payment(fake, invoice, kee
     """Before acting, the page says which payment of which order it is, and what will happen."""
     payment = arrive(fake, invoice)
     for action, words in (
-        ("accept", "its order becomes paid"),
-        ("settle", "gets a note"),
-        ("dismiss", "leaves the inbox"),
-        ("undo", "in the inbox again"),
+        ("accept", "Its order becomes paid"),
+        ("settle", "note is added to the order"),
+        ("dismiss", "leaves Payments to review"),
+        ("undo", "in Payments to review again"),
     ):
         page = Page(keeper.get(act_url(payment, action)))
         assert "8 usdt ($8.00)" in page.text
@@ -681,7 +681,7 @@ def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, keeper
     page = tab_of(keeper, order)
 
     assert "#bitsby" in page.links
-    assert "Asked $10.00, received $8.00, difference -$2.00." in page.text
+    assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in page.text
     assert "Invoice uid-old: expired" in page.text
     assert "it did not last" in page.text
     assert "Invoice uid-new: paid" in page.text
@@ -708,7 +708,7 @@ def test_only_booked_money_counts_as_received(fake, invoice, keeper):
 
     page = tab_of(keeper, invoice.order)
 
-    assert "Asked $10.00, received $0.00, difference -$10.00." in page.text
+    assert "Order total: $10.00. Received: $0.00. Difference: -$10.00." in page.text
     assert payment.hash in page.text
 
 
@@ -769,11 +769,11 @@ def test_refreshing_asks_bitsby_and_settles_what_it_says(fake, invoice, keeper):
 
     text = said(keeper, keeper.post(url))
 
-    assert "Bitsby was asked. The invoice is: paid." in text
+    assert "Refreshed. Invoice status: paid." in text
     assert booked(invoice.order) == [(payment["id"], "10.00")]
     assert status_of(invoice.order) == "Being processed"
     assert [fields["invoiceId"] for fields in fake.asked(LIST)] == [str(invoice.bitsby_id)]
-    assert "The invoice is: paid." in said(keeper, keeper.post(url))
+    assert "Invoice status: paid." in said(keeper, keeper.post(url))
     assert booked(invoice.order) == [(payment["id"], "10.00")]
 
 
@@ -784,10 +784,10 @@ def test_refreshing_that_fails_says_so(fake, invoice, keeper):
     assert "Bitsby does not know this invoice." in said(keeper, keeper.post(url))
     fake.on(LIST, bitsby.error(f"Blocked {EVIL}"))
     response = keeper.post(url, follow=True)
-    assert "Bitsby could not be asked" in Page(response).text
+    assert "Bitsby could not be reached" in Page(response).text
     assert EVIL not in response.content.decode()
     fake.on(LIST, (500, {}, "<h1>Oops</h1>"))
-    assert "Bitsby could not be asked" in said(keeper, keeper.post(url))
+    assert "Bitsby could not be reached" in said(keeper, keeper.post(url))
     invoice.refresh_from_db()
     assert invoice.status == "unpaid"
 
@@ -816,7 +816,7 @@ def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, keeper):
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
-    assert "The invoice is canceled." in said(keeper, keeper.post(url, {"note": "he asked me to"}))
+    assert "The invoice is cancelled." in said(keeper, keeper.post(url, {"note": "he asked me to"}))
 
     invoice.refresh_from_db()
     assert invoice.status == "canceled"
@@ -831,8 +831,8 @@ def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, keeper):
     ("answer", "views", "text"),
     [
         (bitsby.error(f"Has views {EVIL}"), 1, "Has views"),
-        ((500, {}, "<h1>Oops</h1>"), 0, "is not canceled"),
-        (bitsby.success("Invoice canceled"), 0, "does not call it canceled"),
+        ((500, {}, "<h1>Oops</h1>"), 0, "was not cancelled"),
+        (bitsby.success("Invoice canceled"), 0, "does not show it as cancelled"),
     ],
     ids=["refused", "no answer", "empty promise"],
 )
@@ -846,7 +846,7 @@ def test_a_cancellation_that_bitsby_does_not_make_is_told(
 
     response = keeper.post(url, follow=True)
 
-    assert "The invoice is not canceled" in Page(response).text
+    assert "The invoice was not cancelled" in Page(response).text
     assert text in Page(response).text
     assert EVIL not in response.content.decode()
     invoice.refresh_from_db()
@@ -861,7 +861,7 @@ def test_a_lost_answer_to_a_cancellation_is_found_out(fake, invoice, keeper):
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or (502, {}, ""))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
-    assert "The invoice is canceled." in said(keeper, keeper.post(url))
+    assert "The invoice is cancelled." in said(keeper, keeper.post(url))
 
 
 def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, keeper):
@@ -870,7 +870,7 @@ def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, keeper):
         fake.on(path, (503, {}, ""))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
-    assert "The invoice is not canceled" in said(keeper, keeper.post(url))
+    assert "The invoice was not cancelled" in said(keeper, keeper.post(url))
 
     invoice.refresh_from_db()
     assert invoice.status == "unpaid"
@@ -883,7 +883,7 @@ def test_cancelling_what_was_paid_in_between_books_the_money(fake, invoice, keep
     fake.on(CANCEL, bitsby.error("Only an unpaid invoice can be canceled"))
     (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
 
-    assert "The invoice is not canceled" in said(keeper, keeper.post(url))
+    assert "The invoice was not cancelled" in said(keeper, keeper.post(url))
 
     assert booked(invoice.order) == [(payment["id"], "10.00")]
 
@@ -896,7 +896,7 @@ def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invo
     invoice.order.sources.all().delete()
     Order.objects.filter(pk=invoice.order.pk).delete()
 
-    for name, text in (("refresh", "waiting for payment"), ("cancel", "is canceled")):
+    for name, text in (("refresh", "waiting for payment"), ("cancel", "is cancelled")):
         url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[invoice.pk])
         response = keeper.post(url)
         assert response["Location"].startswith(reverse(INVOICES))

@@ -116,7 +116,7 @@ def test_accepting_a_short_payment_ends_the_question_and_keeps_the_difference(sh
 
     text = act(keeper, short, "accept", note="close enough")
 
-    assert f"Accepted: 8.00 USD are booked for order {order.number}." in text
+    assert f"Accepted: 8.00 USD booked for order {order.number}." in text
     assert booked(order) == [(str(short.bitsby_id), "8.00")]
     assert status_of(order) == "Being processed"
     assert resolved(short) == ("accepted", "keeper")
@@ -124,7 +124,7 @@ def test_accepting_a_short_payment_ends_the_question_and_keeps_the_difference(sh
     (entry,) = logged(keeper.user)
     assert "close enough" in entry
     tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
-    assert "Asked $10.00, received $8.00, difference -$2.00." in tab.text
+    assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in tab.text
 
 
 def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, keeper):
@@ -181,9 +181,9 @@ def test_unknown_worth_must_be_said_before_accepting(no_worth, keeper):
     url = act_url(no_worth, "accept")
     page = Page(keeper.get(url))
     assert "fiat_value" in page.form_with("note")[0]
-    assert "Worth in USD" in page.text
+    assert "Value in USD" in page.text
 
-    assert "Say what the payment is worth" in said(keeper, keeper.post(url, {"note": "x"}))
+    assert "Enter the value of the payment" in said(keeper, keeper.post(url, {"note": "x"}))
     assert booked(order) == []
     assert resolved(no_worth) == ("", None)
 
@@ -219,7 +219,7 @@ def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, keeper, fi
     response = keeper.post(act_url(no_worth, "accept"), {"fiat_value": fiat_value, "note": "x"})
 
     assert response.status_code == 200
-    assert "The worth is not an amount of money." in Page(response).text
+    assert "The value is not a valid amount." in Page(response).text
     assert booked(no_worth.invoice.order) == []
     assert resolved(no_worth) == ("", None)
 
@@ -296,7 +296,7 @@ def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, keep
 
     text = act(keeper, late, "settle", note="she waited for the exchange")
 
-    assert f"Order {order.number} is paid again" in text
+    assert f"Order {order.number} is reinstated" in text
     assert status_of(order) == "Being processed"
     assert stock_of(product) == freed - 1
     line = order.lines.get()
@@ -309,7 +309,7 @@ def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, keep
 
 def assert_noted(order, late, text):
     """The order stays cancelled with a note for whoever packs, and the payment is dealt with."""
-    assert "cannot be changed" in text
+    assert "cannot become paid" in text
     assert status_of(order) == "Cancelled"
     assert [note for note in order.notes.all() if "she waited" in note.message]
     assert booked(order) == [(str(late.bitsby_id), "10.00")]
@@ -379,7 +379,7 @@ def test_stock_that_was_never_given_back_is_not_taken_twice(fake, order, invoice
     late = arrive(fake, invoice, "10.00000000")
     assert late.review_reason == "late"
 
-    assert "is paid again" in act(keeper, late, "settle", note="x")
+    assert "is reinstated" in act(keeper, late, "settle", note="x")
 
     assert status_of(order) == "Being processed"
     assert stock_of(product) == before
@@ -422,7 +422,7 @@ def test_dismissing_needs_a_reason(short, keeper, note):
     response = keeper.post(act_url(short, "dismiss"), {"note": note})
 
     assert response.status_code == 200
-    assert "Say why" in Page(response).text
+    assert "Enter a reason" in Page(response).text
     assert resolved(short) == ("", None)
     assert BitsbyPayment.objects.needs_review().count() == 1
 
@@ -437,7 +437,7 @@ def test_a_dismissed_payment_leaves_the_inbox_and_what_is_booked_stays(request, 
     text = act(keeper, payment, "dismiss", note="refunded from the hot wallet")
 
     assert "Dismissed" in text
-    assert "Nothing to look at" in text
+    assert "All payments are matched" in text
     assert resolved(payment) == ("dismissed", "keeper")
     assert (booked(order), status_of(order)) == before
     done = Page(keeper.get(reverse(INBOX) + "?show=done")).text
@@ -465,10 +465,10 @@ def test_a_dismissal_can_be_undone(fake, invoice, keeper, colleague):
     done = Page(colleague.get(reverse(INBOX) + "?show=done"))
     assert act_url(payment, "undo") in done.links
 
-    assert "in the inbox again" in act(colleague, payment, "undo")
+    assert "in Payments to review again" in act(colleague, payment, "undo")
 
     assert act_url(payment, "dismiss") in Page(keeper.get(reverse(INBOX))).links
-    assert "Nothing was dealt with" in Page(keeper.get(reverse(INBOX) + "?show=done")).text
+    assert "No payments have been resolved" in Page(keeper.get(reverse(INBOX) + "?show=done")).text
     assert len(logged(keeper.user)) == len(logged(colleague.user)) == 1
 
 
@@ -516,7 +516,7 @@ def test_the_second_person_is_told_what_the_first_did(
 
     text = act(colleague, late, second, note="second")
 
-    assert f"Already dealt with: {word}, by keeper." in text
+    assert f"Already resolved: {word}, by keeper." in text
     assert resolved(late) == (
         {"settle": "reinstated"}.get(first, first.rstrip("e") + "ed"),
         "keeper",
@@ -541,7 +541,7 @@ def test_a_payment_that_needs_nobody_is_not_decided_on(fake, invoice, keeper):
     assert payment.review_reason == ""
 
     for action in ("accept", "settle", "dismiss"):
-        assert "Already dealt with: settled, by the app." in act(keeper, payment, action, note="x")
+        assert "Already resolved: settled, by the app." in act(keeper, payment, action, note="x")
     assert resolved(payment) == ("", None)
     assert booked(invoice.order) == [(str(payment.bitsby_id), "10.00")]
 
@@ -572,7 +572,7 @@ def test_two_people_decide_at_the_same_moment(request, action, product):
         thread.join(60)
 
     texts = [said(client, answers[client]) for client in clients]
-    assert sum("Already dealt with" in text for text in texts) == len(clients) - 1
+    assert sum("Already resolved" in text for text in texts) == len(clients) - 1
     assert sum(len(logged(client.user)) for client in clients) == 1
     order = payment.invoice.order
     assert len(booked(order)) == 1

@@ -109,14 +109,14 @@ def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, in
     assert f"${payment.fiat_value}" in asked
     assert status_of(order) == "Being processed"
     assert shop.control("state")["invoices"][0]["status"] == "paid"
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    assert "All payments are matched" in Page(keeper.get(reverse(INBOX))).text
     assert len(logged(keeper.user)) == 1
 
     call_command("bitsby_reconcile")
     assert Transaction.objects.count() == 1
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    assert "All payments are matched" in Page(keeper.get(reverse(INBOX))).text
     tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number]))).text
-    assert f"received ${payment.fiat_value}" in tab
+    assert f"Received: ${payment.fiat_value}" in tab
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
@@ -179,14 +179,14 @@ def test_late_money_for_a_cancelled_order_is_accepted(
 
     left = product.stockrecords.get().net_stock_level
     if reopens:
-        assert f"Order {order.number} is paid again" in text
+        assert f"Order {order.number} is reinstated" in text
         assert (status_of(order), left) == ("Being processed", free - 1)
     else:
-        assert "The order has a note" in text
+        assert "A note was added to the order" in text
         assert (status_of(order), left) == ("Cancelled", free)
         assert order.notes.filter(message__contains="goods are here").exists()
     assert Transaction.objects.count() == 1
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    assert "All payments are matched" in Page(keeper.get(reverse(INBOX))).text
 
 
 def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
@@ -209,7 +209,7 @@ def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
 
     payment = BitsbyPayment.objects.get()
     assert payment.review_reason == "late"
-    assert "is paid again" in act(keeper, payment, "settle", note="goods are here")
+    assert "is reinstated" in act(keeper, payment, "settle", note="goods are here")
     assert status_of(order) == "Being processed"
     assert booked(order) == [(payment_id, str(payment.fiat_value))]
 
@@ -221,7 +221,7 @@ def test_an_invoice_that_nobody_opened_is_cancelled(shop, invoice, keeper):
     keeper.post(reverse("oscar_bitsby:dashboard-invoice-refresh", args=[invoice.pk]))
     assert url in [form["action"] for form in Page(keeper.get(tab)).forms]
 
-    assert "The invoice is canceled." in said(keeper, keeper.post(url))
+    assert "The invoice is cancelled." in said(keeper, keeper.post(url))
 
     assert shop.control("state")["invoices"][0]["status"] == "canceled"
     assert url not in [form["action"] for form in Page(keeper.get(tab)).forms]
