@@ -268,7 +268,7 @@ def test_the_confirmation_says_what_will_happen_and_does_nothing(fake, invoice, 
         in page.text
     )
     assert "The payment is worth $8.00" in page.text
-    assert "asked was $10.00" in page.text
+    assert "asked for $10.00" in page.text
     assert "difference -$2.00" in page.text
     assert "the order becomes paid" in page.text
     fields, _ = page.form_with("confirm")
