@@ -46,7 +46,7 @@ from tests import bitsby
 from tests.fuzz.answers import URLS
 from tests.gateway.test_transport import shown
 from tests.shopping import buy
-from tests.staff.test_bind_flow import MAY_BIND, PARTNER, member
+from tests.support.staff import MAY_BIND, PARTNER, member
 
 Order = get_model("order", "Order")
 

@@ -27,7 +27,7 @@ from oscar_bitsby.utils import i18n
 from tests import bitsby
 from tests.buyer.test_views import STATES
 from tests.shopping import go_to_payment, go_to_preview
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     MAY_BIND,
     act_url,
     arrive,

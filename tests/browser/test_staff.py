@@ -193,9 +193,7 @@ def test_late_money_settles_a_cancelled_order_again(late, shop, keeper, look):
     page.get_by_label("Reason").fill("the goods are here")
     page.get_by_role("button", name="Reinstate").click()
 
-    expect(
-        page.get_by_text("is reinstated: it is paid")
-    ).to_be_visible()
+    expect(page.get_by_text("is reinstated: it is paid")).to_be_visible()
     assert is_paid_once(late)
 
 

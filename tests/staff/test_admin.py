@@ -16,7 +16,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
 from tests import bitsby
-from tests.staff.test_bind_flow import MAY_BIND, Page, arrive, bind_url, member, said
+from tests.support.staff import MAY_BIND, Page, arrive, bind_url, member, said
 
 Order = get_model("order", "Order")
 

@@ -16,7 +16,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import binding
 from tests import bitsby
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     BIND,
     MAY_BIND,
     Page,

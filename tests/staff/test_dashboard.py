@@ -19,7 +19,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff.dashboard.hook import OrderPageMixin, extend_dashboard
 from tests import bitsby
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     CANCEL,
     INBOX,
     INVOICES,

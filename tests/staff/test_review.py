@@ -15,7 +15,7 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     INBOX,
     MAY_BIND,
     Page,

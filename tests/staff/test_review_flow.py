@@ -12,7 +12,7 @@ from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.simulator.process import running_simulator
 from tests.shopping import buy
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     INBOX,
     MAY_BIND,
     Page,
