@@ -29,12 +29,12 @@ from tests.buyer.test_views import STATES
 from tests.shopping import go_to_payment, go_to_preview
 from tests.support.staff import (
     MAY_BIND,
+    accept_bindings,
     act_url,
-    arrive,
+    admin_log_of,
     bind_url,
-    logged,
-    member,
-    takes_bindings,
+    log_in,
+    receive_payment,
 )
 from tests.test_translations import COMPLETE, entries, languages
 
@@ -87,7 +87,7 @@ def speaking(client, language):
 def keeper(db):
     """Staff who may bind and look at records."""
     looks = [f"oscar_bitsby.view_{name}" for name in ("bitsbyinvoice", "bitsbypayment")]
-    return member("keeper", *MAY_BIND, *looks)
+    return log_in("keeper", *MAY_BIND, *looks)
 
 
 @languages
@@ -266,7 +266,7 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
     type(invoice).objects.filter(pk=invoice.pk).update(created_at=earlier)
-    payment = arrive(fake, amount="9.90000000")
+    payment = receive_payment(fake, amount="9.90000000")
     speaking(keeper, language)
     page = keeper.get(reverse("oscar_bitsby:dashboard-inbox")).content.decode()
     assert_speaks(
@@ -291,8 +291,8 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
 @pytest.mark.parametrize("way", ["dashboard", "admin"])
 def test_binding(fake, invoice, keeper, language, way):
     """Each step of the binding is in the reader's language, and so is what the log says of it."""
-    payment = arrive(fake, amount="9.90000000")
-    takes_bindings(fake, invoice)
+    payment = receive_payment(fake, amount="9.90000000")
+    accept_bindings(fake, invoice)
     speaking(keeper, language)
     url = bind_url(way, invoice.order)
     page = keeper.get(url).content.decode()
@@ -305,7 +305,7 @@ def test_binding(fake, invoice, keeper, language, way):
     page = keeper.post(url, form, follow=True).content.decode()
     assert_speaks(language, page)
     assert re.search(r"9,90 USD", flat(page))
-    (entry,) = logged(keeper.user)
+    (entry,) = admin_log_of(keeper.user)
     assert_speaks(language, entry)
 
 
@@ -348,7 +348,7 @@ def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, setting
 def of_unknown_worth(fake, invoice):
     """A payment in a coin for which no rate was locked."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
-    return arrive(fake, invoice, "0.00500000", wallet=ether)
+    return receive_payment(fake, invoice, "0.00500000", wallet=ether)
 
 
 @pytest.mark.parametrize("grouping", [False, True])
@@ -395,7 +395,7 @@ def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
     """With grouped numbers, the binding's hidden key is still one."""
     settings.USE_THOUSAND_SEPARATOR = True
     invoice = invoice_for(order, pk=12345)
-    payment = arrive(fake, amount="9.90000000")
+    payment = receive_payment(fake, amount="9.90000000")
     page = keeper.post(bind_url("dashboard", order), {"payment": payment.bitsby_id})
     assert 'name="invoice" value="12345"' in page.content.decode()
     assert invoice.pk == 12345

@@ -21,18 +21,18 @@ from tests.support.staff import (
     MAY_BIND,
     PARTNER,
     Page,
-    act,
+    accept_bindings,
     act_url,
-    arrive,
+    add_unbound_payment,
+    admin_log_of,
     bind_url,
-    booked,
-    cancelled_for_want_of_payment,
-    logged,
-    member,
-    said,
+    bookings_of,
+    cancel_unpaid_order,
+    log_in,
+    message_after,
+    perform,
+    receive_payment,
     status_of,
-    takes_bindings,
-    unbound,
 )
 
 Order = get_model("order", "Order")
@@ -50,7 +50,7 @@ ACTIONS = ["accept", "settle", "dismiss", "undo"]
 @pytest.fixture
 def late(fake, order, invoice_for):
     """A payment of a cancelled order, which every action can be tried on."""
-    payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for))
+    payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for))
     assert payment.review_reason == "late"
     return payment
 
@@ -113,8 +113,8 @@ def test_an_anonymous_visitor_is_asked_to_log_in_everywhere(client, ways, unpaid
 def test_a_customer_is_refused_everywhere(ways, unpaid):
     """A customer, even with the permission by mistake, gets no page and does nothing."""
     for client in (
-        member("customer", is_staff=False),
-        member("odd", "oscar_bitsby.bind_payment", is_staff=False),
+        log_in("customer", is_staff=False),
+        log_in("odd", "oscar_bitsby.bind_payment", is_staff=False),
     ):
         for url in [*ways.values(), reverse(INBOX), reverse(INVOICES)]:
             assert client.get(url).status_code == 403, url
@@ -132,7 +132,7 @@ def test_a_customer_is_refused_everywhere(ways, unpaid):
 @pytest.mark.parametrize("owns", [True, False], ids=["own order", "other's order"])
 def test_a_partners_user_never_moves_money(ways, unpaid, late, product, extra, owns):
     """A partner's login, even with the permission, is refused at every action on any order."""
-    partner = member("partner", PARTNER, *extra, is_staff=False)
+    partner = log_in("partner", PARTNER, *extra, is_staff=False)
     if owns:
         product.stockrecords.get().partner.users.add(partner.user)
     for name, url in ways.items():
@@ -148,7 +148,7 @@ def test_a_partners_user_never_moves_money(ways, unpaid, late, product, extra, o
 @pytest.mark.usefixtures("nothing_happens")
 def test_staff_without_the_permission_cannot_act(ways, unpaid, late):
     """Staff without ``bind_payment`` get 403 at every action, from the dashboard and the admin."""
-    staff = member("viewer", "order.view_order", "order.change_order")
+    staff = log_in("viewer", "order.view_order", "order.change_order")
     ways["admin"] = bind_url("admin", unpaid.order)
     for name, url in ways.items():
         response = staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
@@ -159,7 +159,7 @@ def test_staff_without_the_permission_cannot_act(ways, unpaid, late):
 
 def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
     """Inbox, invoices and the order's tab are shown without a single action on them."""
-    staff = member("viewer", "order.view_order")
+    staff = log_in("viewer", "order.view_order")
 
     inbox = staff.get(reverse(INBOX))
     tab = staff.get(reverse("dashboard:order-detail", args=[late.invoice.order_number]))
@@ -180,7 +180,7 @@ def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
 
 def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
     """Oscar shows orders by a permission of its own: without it, each link leads to our list."""
-    staff = member("cashier", "oscar_bitsby.bind_payment")
+    staff = log_in("cashier", "oscar_bitsby.bind_payment")
     fake.invoices.append(bitsby.invoice_item(unpaid))
     ours, other = (
         f"{reverse(INVOICES)}?q={invoice.order_number}" for invoice in (late.invoice, unpaid)
@@ -194,7 +194,7 @@ def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
     assert ours in inbox.links
     assert other in binding.links
     assert refreshed["Location"] == other
-    assert "Refreshed" in said(staff, refreshed)
+    assert "Refreshed" in message_after(staff, refreshed)
     assert any(late.invoice.uid in row for row in listed.rows())
     numbers = (late.invoice.order_number, unpaid.order_number)
     for page in (inbox, binding, listed):
@@ -208,9 +208,9 @@ def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice
     mine, other = invoice_for(place()), invoice_for(place())
     foreign_partner = Partner.objects.create(name="Other")
     other.order.lines.update(partner=foreign_partner)
-    unmatched = arrive(fake, amount="3.00000000")
-    my_short, their_short = arrive(fake, mine), arrive(fake, other)
-    partner = member("partner", PARTNER, is_staff=False)
+    unmatched = receive_payment(fake, amount="3.00000000")
+    my_short, their_short = receive_payment(fake, mine), receive_payment(fake, other)
+    partner = log_in("partner", PARTNER, is_staff=False)
     product.stockrecords.get().partner.users.add(partner.user)
 
     for query in ("", "?show=done"):
@@ -233,8 +233,8 @@ def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice
 def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, invoice_for):
     """The number in the navigation is the shop's; a partner's user must not learn it."""
     invoice_for(place())
-    arrive(fake, amount="3.00000000")
-    partner = member("partner", PARTNER, is_staff=False)
+    receive_payment(fake, amount="3.00000000")
+    partner = log_in("partner", PARTNER, is_staff=False)
 
     text = Page(partner.get(reverse(INBOX))).text
 
@@ -244,7 +244,7 @@ def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, i
 
 def test_a_members_right_ends_with_the_permission(fake, late):
     """Whoever loses the permission or the staff flag while logged in is refused from then on."""
-    staff = member("keeper", *MAY_BIND)
+    staff = log_in("staff", *MAY_BIND)
     assert staff.get(act_url(late, "dismiss")).status_code == 200
 
     User.objects.filter(pk=staff.user.pk).update(is_staff=False)
@@ -260,20 +260,20 @@ def test_a_members_right_ends_with_the_permission(fake, late):
 
 def test_what_changes_things_is_not_done_by_opening_an_address(fake, late, unpaid):
     """A GET with all the answers in it changes nothing; POST-only addresses refuse it with 405."""
-    keeper = member("keeper", *MAY_BIND)
-    item = unbound(fake)
-    takes_bindings(fake, unpaid)
+    staff = log_in("staff", *MAY_BIND)
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, unpaid)
     query = FORM | {"payment_id": item["id"], "payment": item["id"]}
 
     for name in ("refresh", "cancel"):
         url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[unpaid.pk])
-        assert keeper.get(url).status_code == 405
-        assert keeper.head(url).status_code == 405
+        assert staff.get(url).status_code == 405
+        assert staff.head(url).status_code == 405
     for action in ACTIONS:
-        assert keeper.get(act_url(late, action), query).status_code == 200
-        assert keeper.put(act_url(late, action)).status_code == 405
+        assert staff.get(act_url(late, action), query).status_code == 200
+        assert staff.put(act_url(late, action)).status_code == 405
     for way in ("admin", "dashboard"):
-        assert keeper.get(bind_url(way, unpaid.order), query).status_code == 200
+        assert staff.get(bind_url(way, unpaid.order), query).status_code == 200
 
     late.refresh_from_db()
     unpaid.refresh_from_db()
@@ -281,46 +281,46 @@ def test_what_changes_things_is_not_done_by_opening_an_address(fake, late, unpai
     assert unpaid.status == "unpaid"
     assert fake.asked(BIND) == fake.asked(CANCEL) == []
     assert status_of(unpaid.order) == "Pending"
-    assert logged(keeper.user) == []
+    assert admin_log_of(staff.user) == []
 
 
 @pytest.mark.usefixtures("nothing_happens")
 def test_a_page_of_somebody_else_cannot_act_with_a_members_login(ways, unpaid, late):
     """A POST without the token of our own page is refused at every address."""
-    keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
+    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
     ways["admin"] = bind_url("admin", unpaid.order)
     for name, url in ways.items():
-        response = keeper.post(url, FORM | {"payment_id": str(late.bitsby_id)})
+        response = staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
         assert response.status_code == 403, name
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
 def test_the_pages_carry_the_token_that_their_forms_need(fake, invoice, way):
     """With CSRF enforced, each form of the binding works as it is rendered."""
-    keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
-    item = unbound(fake)
-    takes_bindings(fake, invoice)
+    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, invoice)
     url = bind_url(way, invoice.order)
 
-    fields, _ = Page(keeper.get(url)).form_with("payment_id")
-    fields, _ = Page(keeper.post(url, fields | {"payment": item["id"]})).form_with("confirm")
-    text = said(keeper, keeper.post(url, fields))
+    fields, _ = Page(staff.get(url)).form_with("payment_id")
+    fields, _ = Page(staff.post(url, fields | {"payment": item["id"]})).form_with("confirm")
+    text = message_after(staff, staff.post(url, fields))
 
     assert "Bound and booked: 8.00 USD" in text
-    assert booked(invoice.order) == [(item["id"], "8.00")]
+    assert bookings_of(invoice.order) == [(item["id"], "8.00")]
 
 
 def test_the_other_forms_carry_their_token_too(fake, late, unpaid):
     """With CSRF enforced, an action's form and the order tab's buttons work as rendered."""
-    keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
-    assert "Dismissed" in act(keeper, late, "dismiss", note="refunded")
+    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
+    assert "Dismissed" in perform(staff, late, "dismiss", note="refunded")
 
     fake.invoices.append(bitsby.invoice_item(unpaid, views=0))
-    page = Page(keeper.get(reverse("dashboard:order-detail", args=[unpaid.order_number])))
+    page = Page(staff.get(reverse("dashboard:order-detail", args=[unpaid.order_number])))
     buttons = [f for f in page.forms if f["action"] and "/bitsby/dashboard/" in f["action"]]
     assert len(buttons) == 2
     refresh = next(f for f in buttons if "refresh" in f["action"])
-    answer = said(keeper, keeper.post(refresh["action"], refresh["fields"]))
+    answer = message_after(staff, staff.post(refresh["action"], refresh["fields"]))
     assert "Invoice status: waiting for payment." in answer
 
 
@@ -328,34 +328,34 @@ def test_the_other_forms_carry_their_token_too(fake, late, unpaid):
 def test_binding_runs_outside_a_requests_transaction(fake, invoice, way, monkeypatch):
     """Under ATOMIC_REQUESTS the list is read and a payment bound, with no transaction around."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    keeper = member("keeper", *MAY_BIND)
-    item = unbound(fake)
-    takes_bindings(fake, invoice)
+    staff = log_in("staff", *MAY_BIND)
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, invoice)
     url = bind_url(way, invoice.order)
 
-    page = Page(keeper.get(url))
+    page = Page(staff.get(url))
     assert "could not be fetched" not in page.text
     assert page.form_with("payment_id")[1]["payment"] == [item["id"]]
-    response = keeper.post(url, {"payment_id": item["id"], "confirm": "1"})
+    response = staff.post(url, {"payment_id": item["id"], "confirm": "1"})
 
-    assert "Bound and booked" in said(keeper, response)
+    assert "Bound and booked" in message_after(staff, response)
     assert status_of(invoice.order) == "Being processed"
 
 
 def test_all_other_actions_run_outside_a_requests_transaction(fake, late, unpaid, monkeypatch):
     """Under ATOMIC_REQUESTS dismissing, undoing, settling, refreshing and cancelling work."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    keeper = member("keeper", *MAY_BIND)
+    staff = log_in("staff", *MAY_BIND)
     remote = bitsby.invoice_item(unpaid, views=0)
     fake.invoices.append(remote)
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
 
-    assert "Dismissed" in act(keeper, late, "dismiss", note="refunded")
-    assert "in Payments to review again" in act(keeper, late, "undo")
-    assert "Already resolved" not in act(keeper, late, "settle", note="shipped by hand")
+    assert "Dismissed" in perform(staff, late, "dismiss", note="refunded")
+    assert "in Payments to review again" in perform(staff, late, "undo")
+    assert "Already resolved" not in perform(staff, late, "settle", note="shipped by hand")
     for name, text in (("refresh", "waiting for payment"), ("cancel", "is cancelled")):
         url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[unpaid.pk])
-        assert text in said(keeper, keeper.post(url))
+        assert text in message_after(staff, staff.post(url))
     unpaid.refresh_from_db()
     assert unpaid.status == "canceled"
 
@@ -363,7 +363,7 @@ def test_all_other_actions_run_outside_a_requests_transaction(fake, late, unpaid
 @pytest.mark.parametrize("number", ["0", "999999", "9" * 30])
 def test_an_address_of_nothing_is_not_found(number):
     """Actions on rows that do not exist, and actions that do not exist, are 404."""
-    keeper = member("keeper", *MAY_BIND)
+    staff = log_in("staff", *MAY_BIND)
     base = reverse(INBOX)
     for path in (
         f"payments/{number}/accept/",
@@ -372,12 +372,12 @@ def test_an_address_of_nothing_is_not_found(number):
         f"invoices/{number}/cancel/",
         f"invoices/{number}/refresh/",
     ):
-        assert keeper.post(base + path, {"note": "x"}).status_code == 404, path
-    assert keeper.get(f"/admin/order/order/{number}/bitsby/").status_code == 404
+        assert staff.post(base + path, {"note": "x"}).status_code == 404, path
+    assert staff.get(f"/admin/order/order/{number}/bitsby/").status_code == 404
 
 
 def test_an_unknown_action_is_not_found(late):
     """A known payment with an unknown action is 404 for those who may act."""
-    keeper = member("keeper", *MAY_BIND)
-    assert keeper.get(act_url(late, "steal")).status_code == 404
-    assert keeper.post(act_url(late, "steal"), {"note": "x"}).status_code == 404
+    staff = log_in("staff", *MAY_BIND)
+    assert staff.get(act_url(late, "steal")).status_code == 404
+    assert staff.post(act_url(late, "steal"), {"note": "x"}).status_code == 404

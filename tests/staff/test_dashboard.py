@@ -25,15 +25,15 @@ from tests.support.staff import (
     INVOICES,
     MAY_BIND,
     Page,
-    act,
     act_url,
-    arrive,
+    admin_log_of,
     bind_url,
-    booked,
-    cancelled_for_want_of_payment,
-    logged,
-    member,
-    said,
+    bookings_of,
+    cancel_unpaid_order,
+    log_in,
+    message_after,
+    perform,
+    receive_payment,
     status_of,
 )
 
@@ -43,12 +43,6 @@ pytestmark = pytest.mark.django_db
 
 EVIL = "<script>alert(1)</script>"
 LIST = "/invoices/list"
-
-
-@pytest.fixture
-def keeper(db):
-    """Staff who may bind."""
-    return member("keeper", *MAY_BIND)
 
 
 @pytest.fixture
@@ -111,13 +105,13 @@ def rows(number, **values):
 # The inbox
 
 
-def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, invoice, keeper):
+def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, invoice, staff):
     """Amount in coin and fiat, wallet, hash with explorer, suggested order, why, and what to do."""
     ago = timezone.now() - dt.timedelta(minutes=10)
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(created_at=ago)
-    payment = arrive(fake, amount="9.90000000")
+    payment = receive_payment(fake, amount="9.90000000")
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert "9.9 usdt" in card.text
     assert "about $9.90" in card.text
@@ -135,12 +129,12 @@ def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, 
     assert act_url(payment, "undo") not in card.links
 
 
-def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, keeper):
+def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, staff):
     """Where no order fits, none is made up, and the row says what can be done."""
     BitsbyInvoice.objects.update(created_at=timezone.now() - dt.timedelta(days=3))
-    payment = arrive(fake)
+    payment = receive_payment(fake)
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert "No order matches." in card.text
     assert "May be for" not in card.text
@@ -148,12 +142,12 @@ def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, keeper):
 
 
 def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
-    place, invoice_for, keeper, monkeypatch
+    place, invoice_for, staff, monkeypatch
 ):
     """Between comparing invoices and reading their orders one may go; the inbox is shown."""
     invoice_for(place())
     (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON)
-    assert "May be for" in card_of(keeper, payment).text
+    assert "May be for" in card_of(staff, payment).text
 
     def compare_and_delete(*compared):
         found = best_match(*compared)
@@ -162,18 +156,18 @@ def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
 
     monkeypatch.setattr(matching, "best_match", compare_and_delete)
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert "No order matches." in card.text
 
 
-def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoice_for, keeper):
+def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoice_for, staff):
     """Every link of a row leads somewhere, also where the payment's own order is gone."""
     gone, right = invoice_for(place()), invoice_for(place())
     (payment,) = rows(1, amount=10, wallet_id=bitsby.TRON, invoice=gone, review_reason="short")
     gone.order.delete()
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert f"May be for order {right.order_number}" in card.text
     page = reverse("dashboard:order-detail", args=[right.order_number])
@@ -182,7 +176,7 @@ def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoic
 
 
 def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
-    place, invoice_for, keeper, monkeypatch
+    place, invoice_for, staff, monkeypatch
 ):
     """Of many invoices the newest are compared; where one may be left out, the row says so."""
     monkeypatch.setattr("oscar_bitsby.accounting.matching.MAX_INVOICES", 3)
@@ -192,13 +186,13 @@ def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     right = invoice_for(
         place(), "expired", created_at=days_ago - dt.timedelta(minutes=5), expires_at=days_ago
     )
-    assert f"May be for order {right.order_number}" in card_of(keeper, old).text
+    assert f"May be for order {right.order_number}" in card_of(staff, old).text
 
     rows(1, amount=1, hash="another")
     for _ in range(3):
         invoice_for(place())
 
-    text = card_of(keeper, old).text
+    text = card_of(staff, old).text
     assert "May be for" not in text
     assert "No order matches among the newest 150 invoices." in text
 
@@ -208,12 +202,12 @@ def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     [("8.00000000", "less than the order's total", "-$2.00"), ("12.5", "more than", "$2.50")],
 )
 def test_a_wrong_amount_stands_in_the_inbox_with_its_difference(
-    fake, invoice, keeper, amount, words, difference
+    fake, invoice, staff, amount, words, difference
 ):
     """Short and over: booked at its worth, the order is named, the difference is visible."""
-    payment = arrive(fake, invoice, amount)
+    payment = receive_payment(fake, invoice, amount)
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert words in card.text
     assert "booked" in card.text
@@ -224,11 +218,11 @@ def test_a_wrong_amount_stands_in_the_inbox_with_its_difference(
     assert act_url(payment, "settle") not in card.links
 
 
-def test_late_money_can_settle_its_order_again(fake, order, invoice_for, keeper):
+def test_late_money_can_settle_its_order_again(fake, order, invoice_for, staff):
     """Money for a cancelled order offers to settle it again, to accept and to dismiss."""
-    payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for), "10.00000000")
+    payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for), "10.00000000")
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert "came after the order was cancelled" in card.text
     assert "(Cancelled)" in card.text
@@ -236,24 +230,24 @@ def test_late_money_can_settle_its_order_again(fake, order, invoice_for, keeper)
         assert act_url(payment, action) in card.links
 
 
-def test_a_second_payment_stands_in_the_inbox(fake, order, invoice_for, keeper):
+def test_a_second_payment_stands_in_the_inbox(fake, order, invoice_for, staff):
     """Two paid invoices of one order: both are booked, and the second is a refund to make."""
     first = invoice_for(order, "expired")
-    arrive(fake, invoice_for(order), "10.00000000")
+    receive_payment(fake, invoice_for(order), "10.00000000")
     invoice_for(order)
-    second = arrive(fake, first, "10.00000000")
+    second = receive_payment(fake, first, "10.00000000")
 
-    assert [amount for _, amount in booked(order)] == ["10.00", "10.00"]
-    (card,) = cards(keeper.get(reverse(INBOX)))
+    assert [amount for _, amount in bookings_of(order)] == ["10.00", "10.00"]
+    (card,) = cards(staff.get(reverse(INBOX)))
     assert second.hash[:20] in card.text
     assert "the order was already paid" in card.text
 
 
-def test_an_invoice_that_disagrees_stands_in_the_inbox(fake, invoice, keeper):
+def test_an_invoice_that_disagrees_stands_in_the_inbox(fake, invoice, staff):
     """Money of an invoice that is not what was asked is not booked and says why."""
-    payment = arrive(fake, invoice, amountFiat="1.00")
+    payment = receive_payment(fake, invoice, amountFiat="1.00")
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert "not what was asked for" in card.text
     assert "The payment is not booked." in card.text
@@ -269,34 +263,34 @@ def elsewhere(fake, place, invoice_for):
     stranger = bitsby.invoice_item(invoice, "paid", id=str(bitsby.new_id()), uid="elsewhere")
     item = bitsby.payment_item(bitsby.transfer("9.90000000"), stranger)
     fake.payments.append(item)
-    arrive(fake, amount="1.00000000")
+    receive_payment(fake, amount="1.00000000")
     payment = BitsbyPayment.objects.get(bitsby_id=item["id"])
     assert payment.review_reason == "unknown"
     return payment
 
 
-def test_money_of_an_unknown_invoice_stands_in_the_inbox(elsewhere, keeper):
+def test_money_of_an_unknown_invoice_stands_in_the_inbox(elsewhere, staff):
     """Money that Bitsby bound to an invoice that we do not know is shown, and can be dismissed."""
-    card = card_of(keeper, elsewhere)
+    card = card_of(staff, elsewhere)
 
     assert "invoice that this shop does not know" in card.text
     assert "9.9 usdt" in card.text
     assert act_url(elsewhere, "dismiss") in card.links
 
 
-def test_money_that_is_bound_elsewhere_is_not_offered_for_binding(elsewhere, keeper):
+def test_money_that_is_bound_elsewhere_is_not_offered_for_binding(elsewhere, staff):
     """Bitsby would refuse it and the binding page does not list it: the row has no such button."""
-    card = card_of(keeper, elsewhere)
+    card = card_of(staff, elsewhere)
 
     assert [url for url in card.links if url and url.endswith("/bind/")] == []
 
 
-def test_money_of_unknown_worth_stands_in_the_inbox(fake, invoice, keeper):
+def test_money_of_unknown_worth_stands_in_the_inbox(fake, invoice, staff):
     """A coin without a locked rate shows no invented worth."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
-    payment = arrive(fake, invoice, "0.00500000", wallet=ether)
+    payment = receive_payment(fake, invoice, "0.00500000", wallet=ether)
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
 
     assert "0.005 eth" in card.text
     assert "its worth is not known" in card.text
@@ -304,98 +298,101 @@ def test_money_of_unknown_worth_stands_in_the_inbox(fake, invoice, keeper):
     assert act_url(payment, "accept") in card.links
 
 
-def test_money_of_a_deleted_order_stays_visible(fake, invoice, keeper):
+def test_money_of_a_deleted_order_stays_visible(fake, invoice, staff):
     """When the shop deletes an order, its money is still in the inbox and can be dismissed."""
-    payment = arrive(fake, invoice)
+    payment = receive_payment(fake, invoice)
     number = invoice.order_number
     invoice.order.sources.all().delete()
     Order.objects.filter(pk=invoice.order.pk).delete()
 
-    card = card_of(keeper, payment)
+    card = card_of(staff, payment)
     assert "less than the order's total" in card.text
     assert act_url(payment, "accept") not in card.links
-    listed = " ".join(Page(keeper.get(reverse(INVOICES))).rows())
+    listed = " ".join(Page(staff.get(reverse(INVOICES))).rows())
     assert f"{number} (deleted)" in listed
 
-    assert "does not belong to an order" in act(keeper, payment, "accept", note="x")
-    assert "Dismissed" in act(keeper, payment, "dismiss", note="refunded")
-    assert len(logged(keeper.user)) == 1
+    assert "does not belong to an order" in perform(staff, payment, "accept", note="x")
+    assert "Dismissed" in perform(staff, payment, "dismiss", note="refunded")
+    assert len(admin_log_of(staff.user)) == 1
 
 
-def test_payments_of_other_projects_are_kept_apart(fake, waiting, keeper):
+def test_payments_of_other_projects_are_kept_apart(fake, waiting, staff):
     """Money of another project of the account never reaches this shop's inbox or number."""
     foreign = bitsby.invoice_item(
         waiting, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id())
     )
     fake.payments.append(bitsby.payment_item(bitsby.transfer("7.77000000"), foreign))
-    arrive(fake, waiting, "500.00000000", wallet=bitsby.wallet())
+    receive_payment(fake, waiting, "500.00000000", wallet=bitsby.wallet())
 
-    response = keeper.get(reverse(INBOX))
+    response = staff.get(reverse(INBOX))
 
     assert "7.77" not in Page(response).text
     assert BitsbyPayment.objects.filter(is_foreign=True).count() == 1
-    done = keeper.get(reverse(INBOX) + "?show=done")
+    done = staff.get(reverse(INBOX) + "?show=done")
     assert "7.77" not in Page(done).text
 
 
-def test_a_plain_payment_is_not_in_the_inbox(fake, invoice, keeper):
+def test_a_plain_payment_is_not_in_the_inbox(fake, invoice, staff):
     """All payments are matched, when all money is plainly that of its order."""
-    arrive(fake, invoice, "10.00000000")
+    receive_payment(fake, invoice, "10.00000000")
 
-    text = Page(keeper.get(reverse(INBOX))).text
+    text = Page(staff.get(reverse(INBOX))).text
 
     assert "All payments are matched" in text
     assert "Bitsby (" not in text
 
 
-def test_what_was_dealt_with_stands_in_its_own_tab(fake, waiting, keeper):
+def test_what_was_dealt_with_stands_in_its_own_tab(fake, waiting, staff):
     """How, by whom, when and why; the newest decision first; only dismissals can be undone."""
-    first, second = arrive(fake, amount="1.00000000"), arrive(fake, amount="2.00000000")
-    act(keeper, first, "dismiss", note="not ours")
-    act(keeper, second, "dismiss", note="sent back")
+    first, second = (
+        receive_payment(fake, amount="1.00000000"),
+        receive_payment(fake, amount="2.00000000"),
+    )
+    perform(staff, first, "dismiss", note="not ours")
+    perform(staff, second, "dismiss", note="sent back")
 
-    response = keeper.get(reverse(INBOX) + "?show=done")
+    response = staff.get(reverse(INBOX) + "?show=done")
 
     texts = [card.text for card in cards(response)]
     assert [second.hash[:20] in texts[0], first.hash[:20] in texts[1]] == [True, True]
-    assert "dismissed by keeper" in texts[1]
+    assert "dismissed by staff" in texts[1]
     assert "not ours" in texts[1]
     assert act_url(first, "undo") in cards(response)[1].links
     assert act_url(first, "dismiss") not in cards(response)[1].links
-    assert "All payments are matched" in Page(keeper.get(reverse(INBOX))).text
+    assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
 
 
-def test_who_decided_may_leave_the_company(fake, waiting, keeper):
+def test_who_decided_may_leave_the_company(fake, waiting, staff):
     """A decision of a user who was deleted is still shown, without calling somebody None."""
-    payment = arrive(fake)
-    leaver = member("leaver", *MAY_BIND)
-    act(leaver, payment, "dismiss", note="not ours")
+    payment = receive_payment(fake)
+    leaver = log_in("leaver", *MAY_BIND)
+    perform(leaver, payment, "dismiss", note="not ours")
     leaver.user.delete()
 
-    card = card_of(keeper, payment, "?show=done")
+    card = card_of(staff, payment, "?show=done")
 
     assert "dismissed" in card.text
     assert "None" not in card.text
 
 
-def test_the_inbox_has_pages(keeper):
+def test_the_inbox_has_pages(staff):
     """More rows than fit are paged, none is lost and none shown twice."""
     wanted = rows(60)
 
     seen = []
     for number in (1, 2, 3):
-        response = keeper.get(reverse(INBOX), {"page": number})
+        response = staff.get(reverse(INBOX), {"page": number})
         seen += re.findall(r"hash\d{4}", " ".join(card.text for card in cards(response)))
         assert f"Page {number} of 3" in Page(response).text
 
     assert seen == [row.hash for row in reversed(wanted)]
-    assert "?page=2" in Page(keeper.get(reverse(INBOX))).links
+    assert "?page=2" in Page(staff.get(reverse(INBOX))).links
 
 
 @pytest.mark.parametrize("query", ["", "?show=done"], ids=["waiting", "done"])
-def test_rows_of_the_same_moment_are_paged_in_a_fixed_order(keeper, query):
+def test_rows_of_the_same_moment_are_paged_in_a_fixed_order(staff, query):
     """Ties are broken by the key, so that no row falls between two pages of PostgreSQL's."""
-    response = keeper.get(reverse(INBOX) + query)
+    response = staff.get(reverse(INBOX) + query)
 
     order = response.context["paginator"].object_list.query.order_by
     assert order[-1] in ("pk", "-pk", "id", "-id")
@@ -403,10 +400,10 @@ def test_rows_of_the_same_moment_are_paged_in_a_fixed_order(keeper, query):
 
 @pytest.mark.parametrize("done", ["", "?show=done"], ids=["waiting", "done"])
 def test_the_inbox_costs_the_same_however_long_it_is(
-    place, invoice_for, keeper, done, django_assert_max_num_queries
+    place, invoice_for, staff, done, django_assert_max_num_queries
 ):
     """Twenty rows cost no more queries than five, and not more than fifteen."""
-    colleagues = [member(f"c{number}").user for number in range(3)]
+    colleagues = [log_in(f"c{number}").user for number in range(3)]
 
     def add(number):
         for count in range(number):
@@ -425,25 +422,25 @@ def test_the_inbox_costs_the_same_however_long_it_is(
             invoice_for(place())
 
     add(3)
-    keeper.get(reverse(INBOX) + done)
+    staff.get(reverse(INBOX) + done)
     with CaptureQueriesContext(connection) as few:
-        assert len(cards(keeper.get(reverse(INBOX) + done))) == 6
+        assert len(cards(staff.get(reverse(INBOX) + done))) == 6
     add(7)
     with django_assert_max_num_queries(15) as many:
-        assert len(cards(keeper.get(reverse(INBOX) + done))) == 20
+        assert len(cards(staff.get(reverse(INBOX) + done))) == 20
     assert len(many) == len(few)
 
 
-def test_an_action_that_waits_for_an_answer_names_the_payment(fake, invoice, keeper):
+def test_an_action_that_waits_for_an_answer_names_the_payment(fake, invoice, staff):
     """Before acting, the page says which payment of which order it is, and what will happen."""
-    payment = arrive(fake, invoice)
+    payment = receive_payment(fake, invoice)
     for action, words in (
         ("accept", "Its order becomes paid"),
         ("settle", "note is added to the order"),
         ("dismiss", "leaves Payments to review"),
         ("undo", "in Payments to review again"),
     ):
-        page = Page(keeper.get(act_url(payment, action)))
+        page = Page(staff.get(act_url(payment, action)))
         assert "8 usdt ($8.00)" in page.text
         assert f"order {invoice.order_number} (Being processed)" in page.text
         assert words in page.text
@@ -453,25 +450,25 @@ def test_an_action_that_waits_for_an_answer_names_the_payment(fake, invoice, kee
 # The number in the navigation
 
 
-def test_the_navigation_shows_how_many_payments_wait(keeper):
+def test_the_navigation_shows_how_many_payments_wait(staff):
     """None: just the name; some: their number; very many: 99+. It stands on every page."""
     index = reverse("dashboard:index")
 
-    text = Page(keeper.get(index)).text
+    text = Page(staff.get(index)).text
     assert "Bitsby" in text
     assert "Bitsby (" not in text
-    assert {reverse(INBOX), reverse(INVOICES)} <= set(Page(keeper.get(index)).links)
+    assert {reverse(INBOX), reverse(INVOICES)} <= set(Page(staff.get(index)).links)
     rows(7)
     rows(2, resolved_at=timezone.now())
     rows(2, review_reason="")
-    assert "Bitsby (7)" in Page(keeper.get(index)).text
+    assert "Bitsby (7)" in Page(staff.get(index)).text
     rows(92)
-    assert "Bitsby (99)" in Page(keeper.get(index)).text
+    assert "Bitsby (99)" in Page(staff.get(index)).text
     rows(5)
-    assert "Bitsby (99+)" in Page(keeper.get(index)).text
+    assert "Bitsby (99+)" in Page(staff.get(index)).text
 
 
-def test_extending_the_dashboard_again_adds_nothing(settings, keeper):
+def test_extending_the_dashboard_again_adds_nothing(settings, staff):
     """The hooks may run twice: one entry, one mixin."""
     from django.apps import apps
 
@@ -485,7 +482,7 @@ def test_extending_the_dashboard_again_adds_nothing(settings, keeper):
     assert len(settings.OSCAR_DASHBOARD_NAVIGATION) == entries
 
 
-def test_a_number_that_cannot_be_had_takes_no_page_down(keeper, monkeypatch):
+def test_a_number_that_cannot_be_had_takes_no_page_down(staff, monkeypatch):
     """When the inbox cannot be counted, the dashboard opens without the number."""
 
     def fail(self):
@@ -494,7 +491,7 @@ def test_a_number_that_cannot_be_had_takes_no_page_down(keeper, monkeypatch):
     rows(1)
     monkeypatch.setattr("oscar_bitsby.models.PaymentQuerySet.needs_review", fail)
 
-    response = keeper.get(reverse("dashboard:index"))
+    response = staff.get(reverse("dashboard:index"))
 
     assert response.status_code == 200
     assert "Bitsby" in Page(response).text
@@ -528,7 +525,7 @@ def invoices(fake, place, invoice_for):
         "old": invoice_for(place(), "canceled", uid="uid-old", created_at=old, ended_at=old),
         "short": invoice_for(place(), uid="uid-short"),
     }
-    found["payment"] = arrive(fake, found["short"])
+    found["payment"] = receive_payment(fake, found["short"])
     return found
 
 
@@ -538,11 +535,11 @@ def listed(client, **query):
     return re.findall(r"uid-[a-z]+", " ".join(Page(response).rows()))
 
 
-def test_all_invoices_are_listed_newest_first(invoices, keeper):
+def test_all_invoices_are_listed_newest_first(invoices, staff):
     """Number with a link to the order's tab, status and amount in its currency."""
-    assert listed(keeper) == ["uid-short", "uid-euro", "uid-unpaid", "uid-old"]
+    assert listed(staff) == ["uid-short", "uid-euro", "uid-unpaid", "uid-old"]
 
-    page = Page(keeper.get(reverse(INVOICES)))
+    page = Page(staff.get(reverse(INVOICES)))
     order = invoices["euro"].order
     assert reverse("dashboard:order-detail", args=[order.number]) + "#bitsby" in page.links
     (row,) = [row for row in page.rows() if "uid-euro" in row]
@@ -550,23 +547,23 @@ def test_all_invoices_are_listed_newest_first(invoices, keeper):
     assert "€10.00" in row
 
 
-def test_invoices_are_narrowed_by_each_filter(invoices, keeper):
+def test_invoices_are_narrowed_by_each_filter(invoices, staff):
     """Status, currency, dates and attention, alone and together."""
     today = timezone.localdate()
     week = (today - dt.timedelta(days=7)).isoformat()
-    assert listed(keeper, status="paid") == ["uid-short"]
-    assert listed(keeper, status="canceled") == ["uid-old"]
-    assert listed(keeper, currency="EUR") == ["uid-euro"]
-    assert listed(keeper, currency="RUB") == []
-    assert listed(keeper, date_to=week) == ["uid-old"]
-    assert listed(keeper, date_from=week) == ["uid-short", "uid-euro", "uid-unpaid"]
-    assert len(listed(keeper, date_from=today.isoformat(), date_to=today.isoformat())) == 3
-    assert listed(keeper, attention="on") == ["uid-short"]
-    assert listed(keeper, attention="on", currency="EUR") == []
-    assert listed(keeper, status="paid", currency="USD", attention="on") == ["uid-short"]
+    assert listed(staff, status="paid") == ["uid-short"]
+    assert listed(staff, status="canceled") == ["uid-old"]
+    assert listed(staff, currency="EUR") == ["uid-euro"]
+    assert listed(staff, currency="RUB") == []
+    assert listed(staff, date_to=week) == ["uid-old"]
+    assert listed(staff, date_from=week) == ["uid-short", "uid-euro", "uid-unpaid"]
+    assert len(listed(staff, date_from=today.isoformat(), date_to=today.isoformat())) == 3
+    assert listed(staff, attention="on") == ["uid-short"]
+    assert listed(staff, attention="on", currency="EUR") == []
+    assert listed(staff, status="paid", currency="USD", attention="on") == ["uid-short"]
 
 
-def test_invoices_are_found_by_number_uid_id_and_hash(invoices, keeper):
+def test_invoices_are_found_by_number_uid_id_and_hash(invoices, staff):
     """Whole values of the invoice or of its payment; anything else finds none."""
     short, payment = invoices["short"], invoices["payment"]
     for text in (
@@ -579,9 +576,9 @@ def test_invoices_are_found_by_number_uid_id_and_hash(invoices, keeper):
         payment.hash,
         str(payment.bitsby_id),
     ):
-        assert listed(keeper, q=text) == ["uid-short"], text
+        assert listed(staff, q=text) == ["uid-short"], text
     for text in ("nothing", str(bitsby.new_id()), "uid-", "%", "'", "9" * 200):
-        assert listed(keeper, q=text) == [], text
+        assert listed(staff, q=text) == [], text
 
 
 @pytest.mark.parametrize(
@@ -595,23 +592,23 @@ def test_invoices_are_found_by_number_uid_id_and_hash(invoices, keeper):
     ],
 )
 @pytest.mark.parametrize("name", [INBOX, INVOICES])
-def test_garbage_in_the_address_is_no_error(invoices, keeper, name, query):
+def test_garbage_in_the_address_is_no_error(invoices, staff, name, query):
     """Filters and page numbers that make no sense give a page or a 404, never an error page."""
-    response = keeper.get(f"{reverse(name)}?{query}")
+    response = staff.get(f"{reverse(name)}?{query}")
 
     assert response.status_code in (200, 404)
     assert EVIL not in response.content.decode()
 
 
-def test_a_filter_that_cannot_be_read_is_told(invoices, keeper):
+def test_a_filter_that_cannot_be_read_is_told(invoices, staff):
     """What is wrong with a filter is shown beside it."""
-    page = Page(keeper.get(reverse(INVOICES), {"date_from": "yesterday", "status": "rich"}))
+    page = Page(staff.get(reverse(INVOICES), {"date_from": "yesterday", "status": "rich"}))
 
     assert "Enter a valid date." in page.text
     assert "Select a valid choice" in page.text
 
 
-def test_pages_keep_the_filters(place, invoice_for, keeper):
+def test_pages_keep_the_filters(place, invoice_for, staff):
     """The next page of a narrowed list is narrowed too, and all rows come once."""
     order = place()
     for number in range(30):
@@ -619,9 +616,9 @@ def test_pages_keep_the_filters(place, invoice_for, keeper):
     for number in range(30):
         invoice_for(order, "canceled", uid=f"c{number:02}")
 
-    first = keeper.get(reverse(INVOICES), {"status": "expired"})
+    first = staff.get(reverse(INVOICES), {"status": "expired"})
     (following,) = [url for url in Page(first).links if url and "page=2" in url]
-    second = keeper.get(reverse(INVOICES) + following)
+    second = staff.get(reverse(INVOICES) + following)
 
     seen = re.findall(
         r"\b[ec]\d\d\b", " ".join(Page(first).rows()) + " " + " ".join(Page(second).rows())
@@ -629,16 +626,16 @@ def test_pages_keep_the_filters(place, invoice_for, keeper):
     assert seen == [f"e{number:02}" for number in reversed(range(30))]
 
 
-def test_the_list_counts_no_further_than_people_page(place, invoice_for, keeper, monkeypatch):
+def test_the_list_counts_no_further_than_people_page(place, invoice_for, staff, monkeypatch):
     """Among very many rows the first pages work and the count stops early."""
     monkeypatch.setattr("oscar_bitsby.staff.pagination.MAX_COUNT", 30)
     order = place()
     for number in range(60):
         invoice_for(order, "expired", uid=f"e{number:02}")
 
-    assert "Page 1 of 2" in Page(keeper.get(reverse(INVOICES))).text
-    assert "e30" in " ".join(Page(keeper.get(reverse(INVOICES), {"page": 2})).rows())
-    assert keeper.get(reverse(INVOICES), {"page": 3}).status_code == 404
+    assert "Page 1 of 2" in Page(staff.get(reverse(INVOICES))).text
+    assert "e30" in " ".join(Page(staff.get(reverse(INVOICES), {"page": 2})).rows())
+    assert staff.get(reverse(INVOICES), {"page": 3}).status_code == 404
 
 
 @pytest.mark.parametrize("who", ["staff", "partner"])
@@ -646,7 +643,7 @@ def test_the_list_costs_the_same_however_long_it_is(
     place, invoice_for, product, who, django_assert_max_num_queries
 ):
     """Twenty invoices cost no more queries than five, and not more than fifteen."""
-    client = member("one", *(["partner.dashboard_access"] if who == "partner" else MAY_BIND))
+    client = log_in("one", *(["partner.dashboard_access"] if who == "partner" else MAY_BIND))
     if who == "partner":
         client.user.is_staff = False
         client.user.save()
@@ -670,15 +667,15 @@ def test_the_list_costs_the_same_however_long_it_is(
 # The order's tab
 
 
-def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, keeper):
+def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, staff):
     """Asked, received and difference, invoices, payments, decisions, deliveries, buyer's link."""
     old = invoice_for(order, "expired", uid="uid-old", failure="it did not last")
     newer = invoice_for(order, uid="uid-new")
-    payment = arrive(fake, newer)
+    payment = receive_payment(fake, newer)
     WebhookDelivery.objects.create(invoice=newer, body="{}", answered=503, outcome="no slot free")
-    act(keeper, payment, "accept", note="close enough")
+    perform(staff, payment, "accept", note="close enough")
 
-    page = tab_of(keeper, order)
+    page = tab_of(staff, order)
 
     assert "#bitsby" in page.links
     assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in page.text
@@ -686,7 +683,7 @@ def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, keeper
     assert "it did not last" in page.text
     assert "Invoice uid-new: paid" in page.text
     assert payment.hash in page.text
-    assert "accepted as it is, keeper" in page.text
+    assert "accepted as it is, staff" in page.text
     assert "close enough" in page.text
     assert "answered 503: no slot free" in page.text
     assert f'value="http://testserver{signed_urls.order_url(order)}"' in page.html
@@ -695,44 +692,44 @@ def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, keeper
     assert old.uid in page.text
 
 
-def test_the_buyers_link_opens_for_somebody_without_a_login(order, invoice, keeper, client):
+def test_the_buyers_link_opens_for_somebody_without_a_login(order, invoice, staff, client):
     """What staff copy into a mail is the buyer's page."""
-    (link,) = re.findall(r'id="bitsby_link" readonly value="([^"]+)"', tab_of(keeper, order).html)
+    (link,) = re.findall(r'id="bitsby_link" readonly value="([^"]+)"', tab_of(staff, order).html)
 
     assert client.get(link.removeprefix("http://testserver")).status_code == 200
 
 
-def test_only_booked_money_counts_as_received(fake, invoice, keeper):
+def test_only_booked_money_counts_as_received(fake, invoice, staff):
     """Money that is not booked is shown and not counted."""
-    payment = arrive(fake, invoice, amountFiat="8.00")
+    payment = receive_payment(fake, invoice, amountFiat="8.00")
 
-    page = tab_of(keeper, invoice.order)
+    page = tab_of(staff, invoice.order)
 
     assert "Order total: $10.00. Received: $0.00. Difference: -$10.00." in page.text
     assert payment.hash in page.text
 
 
-def test_an_order_that_was_not_started_yet_shows_the_buyers_link(order, keeper):
+def test_an_order_that_was_not_started_yet_shows_the_buyers_link(order, staff):
     """Before its first invoice an order has the tab already, with the link to send the buyer."""
-    page = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
+    page = Page(staff.get(reverse("dashboard:order-detail", args=[order.number])))
 
     assert "#bitsby" in page.links
     assert signed_urls.order_url(order) in page.html
 
 
-def test_an_order_of_another_method_has_no_tab(order, keeper):
+def test_an_order_of_another_method_has_no_tab(order, staff):
     """An order that is not paid through Bitsby shows Oscar's page as it is."""
     order.sources.all().delete()
-    response = keeper.get(reverse("dashboard:order-detail", args=[order.number]))
+    response = staff.get(reverse("dashboard:order-detail", args=[order.number]))
 
     assert response.status_code == 200
     assert "#bitsby" not in Page(response).links
     assert order.number in Page(response).text
 
 
-def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, keeper):
+def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, staff):
     """Twenty invoices cost no more queries than five, and our tab adds few to Oscar's page."""
-    colleagues = [member(f"c{number}").user for number in range(3)]
+    colleagues = [log_in(f"c{number}").user for number in range(3)]
     url = reverse("dashboard:order-detail", args=[order.number])
 
     def add(number):
@@ -748,54 +745,54 @@ def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, keeper):
             )
             WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=200)
 
-    keeper.get(url)
+    staff.get(url)
     with CaptureQueriesContext(connection) as bare:
-        keeper.get(url)
+        staff.get(url)
     add(5)
     with CaptureQueriesContext(connection) as few:
-        keeper.get(url)
+        staff.get(url)
     add(15)
     with CaptureQueriesContext(connection) as many:
-        assert keeper.get(url).content.count(b"answered 200") == 20
+        assert staff.get(url).content.count(b"answered 200") == 20
     assert len(many) == len(few)
     assert len(many) - len(bare) <= 15
 
 
-def test_refreshing_asks_bitsby_and_settles_what_it_says(fake, invoice, keeper):
+def test_refreshing_asks_bitsby_and_settles_what_it_says(fake, invoice, staff):
     """The button asks about this invoice alone; money that came is booked, and staff are told."""
     payment = bitsby.transfer("10.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
-    (url,) = button(tab_of(keeper, invoice.order), "/refresh/")
+    (url,) = button(tab_of(staff, invoice.order), "/refresh/")
 
-    text = said(keeper, keeper.post(url))
+    text = message_after(staff, staff.post(url))
 
     assert "Refreshed. Invoice status: paid." in text
-    assert booked(invoice.order) == [(payment["id"], "10.00")]
+    assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
     assert status_of(invoice.order) == "Being processed"
     assert [fields["invoiceId"] for fields in fake.asked(LIST)] == [str(invoice.bitsby_id)]
-    assert "Invoice status: paid." in said(keeper, keeper.post(url))
-    assert booked(invoice.order) == [(payment["id"], "10.00")]
+    assert "Invoice status: paid." in message_after(staff, staff.post(url))
+    assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
 
 
-def test_refreshing_that_fails_says_so(fake, invoice, keeper):
+def test_refreshing_that_fails_says_so(fake, invoice, staff):
     """No answer, a refusal, and an invoice that Bitsby does not know: told, and nothing changed."""
-    (url,) = button(tab_of(keeper, invoice.order), "/refresh/")
+    (url,) = button(tab_of(staff, invoice.order), "/refresh/")
 
-    assert "Bitsby does not know this invoice." in said(keeper, keeper.post(url))
+    assert "Bitsby does not know this invoice." in message_after(staff, staff.post(url))
     fake.on(LIST, bitsby.error(f"Blocked {EVIL}"))
-    response = keeper.post(url, follow=True)
+    response = staff.post(url, follow=True)
     assert "Bitsby could not be reached" in Page(response).text
     assert EVIL not in response.content.decode()
     fake.on(LIST, (500, {}, "<h1>Oops</h1>"))
-    assert "Bitsby could not be reached" in said(keeper, keeper.post(url))
+    assert "Bitsby could not be reached" in message_after(staff, staff.post(url))
     invoice.refresh_from_db()
     assert invoice.status == "unpaid"
 
 
-def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, keeper):
+def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, staff):
     """Unpaid and never opened: a button; opened, paid, ended or never created: none."""
     fresh = invoice_for(place())
-    assert button(tab_of(keeper, fresh.order), "/cancel/") == [
+    assert button(tab_of(staff, fresh.order), "/cancel/") == [
         reverse("oscar_bitsby:dashboard-invoice-cancel", args=[fresh.pk])
     ]
     for values in (
@@ -806,24 +803,26 @@ def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, k
         {"status": "creating", "bitsby_id": None},
     ):
         invoice = invoice_for(place(), **values)
-        assert button(tab_of(keeper, invoice.order), "/cancel/") == [], values
+        assert button(tab_of(staff, invoice.order), "/cancel/") == [], values
 
 
-def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, keeper):
+def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, staff):
     """Bitsby cancels, says so in its list, and the invoice, the page and the log say it too."""
     remote = bitsby.invoice_item(invoice, views=0)
     fake.invoices.append(remote)
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
-    (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
+    (url,) = button(tab_of(staff, invoice.order), "/cancel/")
 
-    assert "The invoice is cancelled." in said(keeper, keeper.post(url, {"note": "he asked me to"}))
+    assert "The invoice is cancelled." in message_after(
+        staff, staff.post(url, {"note": "he asked me to"})
+    )
 
     invoice.refresh_from_db()
     assert invoice.status == "canceled"
     assert status_of(invoice.order) == "Pending"
-    (entry,) = logged(keeper.user)
+    (entry,) = admin_log_of(staff.user)
     assert "he asked me to" in entry
-    assert "Only an unpaid invoice" in said(keeper, keeper.post(url))
+    assert "Only an unpaid invoice" in message_after(staff, staff.post(url))
     assert len(fake.asked(CANCEL)) == 1
 
 
@@ -837,58 +836,58 @@ def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, keeper):
     ids=["refused", "no answer", "empty promise"],
 )
 def test_a_cancellation_that_bitsby_does_not_make_is_told(
-    fake, invoice, keeper, answer, views, text
+    fake, invoice, staff, answer, views, text
 ):
     """Only what the list says counts: the invoice stays open, and the page says why."""
     fake.invoices.append(bitsby.invoice_item(invoice, views=views))
     fake.on(CANCEL, answer)
-    (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
+    (url,) = button(tab_of(staff, invoice.order), "/cancel/")
 
-    response = keeper.post(url, follow=True)
+    response = staff.post(url, follow=True)
 
     assert "The invoice was not cancelled" in Page(response).text
     assert text in Page(response).text
     assert EVIL not in response.content.decode()
     invoice.refresh_from_db()
     assert invoice.status == "unpaid"
-    assert (button(tab_of(keeper, invoice.order), "/cancel/") == []) == bool(views)
+    assert (button(tab_of(staff, invoice.order), "/cancel/") == []) == bool(views)
 
 
-def test_a_lost_answer_to_a_cancellation_is_found_out(fake, invoice, keeper):
+def test_a_lost_answer_to_a_cancellation_is_found_out(fake, invoice, staff):
     """When Bitsby cancelled but its answer was lost, the list tells the truth."""
     remote = bitsby.invoice_item(invoice, views=0)
     fake.invoices.append(remote)
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or (502, {}, ""))
-    (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
+    (url,) = button(tab_of(staff, invoice.order), "/cancel/")
 
-    assert "The invoice is cancelled." in said(keeper, keeper.post(url))
+    assert "The invoice is cancelled." in message_after(staff, staff.post(url))
 
 
-def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, keeper):
+def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, staff):
     """Neither the cancellation nor the question after it is answered: told, nothing changed."""
     for path in (CANCEL, LIST):
         fake.on(path, (503, {}, ""))
-    (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
+    (url,) = button(tab_of(staff, invoice.order), "/cancel/")
 
-    assert "The invoice was not cancelled" in said(keeper, keeper.post(url))
+    assert "The invoice was not cancelled" in message_after(staff, staff.post(url))
 
     invoice.refresh_from_db()
     assert invoice.status == "unpaid"
 
 
-def test_cancelling_what_was_paid_in_between_books_the_money(fake, invoice, keeper):
+def test_cancelling_what_was_paid_in_between_books_the_money(fake, invoice, staff):
     """The buyer was quicker: the cancellation fails, and his money is booked."""
     payment = bitsby.transfer("10.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
     fake.on(CANCEL, bitsby.error("Only an unpaid invoice can be canceled"))
-    (url,) = button(tab_of(keeper, invoice.order), "/cancel/")
+    (url,) = button(tab_of(staff, invoice.order), "/cancel/")
 
-    assert "The invoice was not cancelled" in said(keeper, keeper.post(url))
+    assert "The invoice was not cancelled" in message_after(staff, staff.post(url))
 
-    assert booked(invoice.order) == [(payment["id"], "10.00")]
+    assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
 
 
-def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invoice, keeper):
+def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invoice, staff):
     """Without an order, the actions lead back to the list of invoices."""
     remote = bitsby.invoice_item(invoice, views=0)
     fake.invoices.append(remote)
@@ -898,13 +897,13 @@ def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invo
 
     for name, text in (("refresh", "waiting for payment"), ("cancel", "is cancelled")):
         url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[invoice.pk])
-        response = keeper.post(url)
+        response = staff.post(url)
         assert response["Location"].startswith(reverse(INVOICES))
-        assert text in said(keeper, response)
-    assert len(logged(keeper.user)) == 1
+        assert text in message_after(staff, response)
+    assert len(admin_log_of(staff.user)) == 1
 
 
-def test_hostile_words_are_text_on_every_page(place, invoice_for, keeper):
+def test_hostile_words_are_text_on_every_page(place, invoice_for, staff):
     """Hashes, addresses, names, ids, errors and reasons do not become markup anywhere."""
     invoice = invoice_for(place(), "expired", uid=EVIL, failure=EVIL)
     WebhookDelivery.objects.create(invoice=invoice, body=EVIL, answered=400, outcome=EVIL)
@@ -929,25 +928,25 @@ def test_hostile_words_are_text_on_every_page(place, invoice_for, keeper):
         act_url(bound, "dismiss"),
         bind_url("dashboard", invoice.order),
     ):
-        response = keeper.get(url)
+        response = staff.get(url)
         assert response.status_code == 200
         html = response.content.decode()
         assert EVIL not in html, url
         assert escape(EVIL)[:12] in html, url
 
 
-def test_without_settings_the_navigation_is_as_before(keeper, settings):
+def test_without_settings_the_navigation_is_as_before(staff, settings):
     """A shop that has not set ``OSCAR_BITSBY`` has no entry for it in the dashboard."""
-    shown = keeper.get(reverse("dashboard:index")).content
+    shown = staff.get(reverse("dashboard:index")).content
     del settings.OSCAR_BITSBY
 
-    hidden = keeper.get(reverse("dashboard:index")).content
+    hidden = staff.get(reverse("dashboard:index")).content
 
     assert reverse(INBOX).encode() in shown
     assert reverse(INBOX).encode() not in hidden
 
 
-def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, keeper):
+def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, staff):
     """However many they are, each invoice stands on one page, the newest on the first."""
     order, now = place(), timezone.now()
     invoices = [
@@ -958,7 +957,7 @@ def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, ke
         rows(1, invoice=invoice, hash=f"of{invoice.pk}", review_reason="mismatch")
 
     pages = [
-        Page(keeper.get(f"{reverse(INVOICES)}?attention=on&page={number}")) for number in (1, 2)
+        Page(staff.get(f"{reverse(INVOICES)}?attention=on&page={number}")) for number in (1, 2)
     ]
 
     shown = [
@@ -966,4 +965,4 @@ def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, ke
         for page in pages
     ]
     assert shown == [[invoice.uid for invoice in part] for part in (invoices[:25], invoices[25:26])]
-    assert keeper.get(f"{reverse(INVOICES)}?attention=on&page=3").status_code == 404
+    assert staff.get(f"{reverse(INVOICES)}?attention=on&page=3").status_code == 404

@@ -80,7 +80,7 @@ class Page(HTMLParser):
         return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in cells]
 
 
-def member(name, *permissions, is_staff=True, **options):
+def log_in(name, *permissions, is_staff=True, **options):
     """The browser of somebody who is logged in, with those permissions."""
     user = User.objects.create_user(name, f"{name}@example.com", "secret", is_staff=is_staff)
     for permission in permissions:
@@ -94,7 +94,7 @@ def member(name, *permissions, is_staff=True, **options):
     return client
 
 
-def said(client, response):
+def message_after(client, response):
     """What the shop says to its user after an answer, on the page that it leads to."""
     assert response.status_code == 302, response.status_code
     found = client.get(response["Location"].partition("#")[0])
@@ -111,21 +111,21 @@ def act_url(payment, action):
     return reverse("oscar_bitsby:dashboard-payment", args=[payment.pk, action])
 
 
-def act(client, payment, action, **values):
+def perform(client, payment, action, **values):
     """Open an action's page, fill in its form as rendered and send it; return what is then said."""
     url = act_url(payment, action)
     fields, _ = Page(client.get(url)).form_with("note")
-    return said(client, client.post(url, fields | values))
+    return message_after(client, client.post(url, fields | values))
 
 
-def unbound(fake, amount="8.00000000", **values):
+def add_unbound_payment(fake, amount="8.00000000", **values):
     """Bitsby sees a transfer that it binds to nothing."""
     item = bitsby.payment_item(bitsby.transfer(amount), **values)
     fake.payments.append(item)
     return item
 
 
-def arrive(fake, invoice=None, amount="8.00000000", wallet=None, **remote):
+def receive_payment(fake, invoice=None, amount="8.00000000", wallet=None, **remote):
     """Bitsby sees a transfer, bound or not, and a pass takes it in; return its row."""
     wallet = wallet or bitsby.wallet()
     payment, item = bitsby.transfer(amount), None
@@ -137,7 +137,7 @@ def arrive(fake, invoice=None, amount="8.00000000", wallet=None, **remote):
     return BitsbyPayment.objects.get(bitsby_id=payment["id"])
 
 
-def takes_bindings(fake, *invoices, before=lambda fields: None, answer=None):
+def accept_bindings(fake, *invoices, before=lambda fields: None, answer=None):
     """Let Bitsby bind as it says it does; ``answer`` is what reaches the shop of its yes."""
     known = {one["id"] for one in fake.invoices}
     fake.invoices += [
@@ -166,7 +166,7 @@ def takes_bindings(fake, *invoices, before=lambda fields: None, answer=None):
     fake.on(BIND, bind)
 
 
-def cancelled_for_want_of_payment(fake, order, invoice_for):
+def cancel_unpaid_order(fake, order, invoice_for):
     """The order's only invoice ran out long ago, and a pass cancels the order; the invoice."""
     ago = timezone.now() - dt.timedelta(hours=3)
     invoice = invoice_for(
@@ -183,7 +183,7 @@ def cancelled_for_want_of_payment(fake, order, invoice_for):
     return invoice
 
 
-def booked(order):
+def bookings_of(order):
     """References and amounts of the order's transactions."""
     rows = Transaction.objects.filter(source__order=order).order_by("pk")
     return [(row.reference, str(row.amount)) for row in rows]
@@ -193,7 +193,7 @@ def status_of(order):
     return Order.objects.get(pk=order.pk).status
 
 
-def logged(user):
+def admin_log_of(user):
     return list(
         LogEntry.objects.filter(user=user).order_by("pk").values_list("change_message", flat=True)
     )
