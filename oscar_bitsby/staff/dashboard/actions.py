@@ -157,7 +157,7 @@ class InvoiceActionView(DashboardMixin, View):
 
 def _refresh(invoice: BitsbyInvoice) -> ActionResult:
     try:
-        outcome = invoice_refresh.refresh(invoice, factory.for_buyer(binding.STAFF_MAX_WAIT))
+        outcome = invoice_refresh.refresh(invoice, factory.for_staff(binding.STAFF_MAX_WAIT))
     except BitsbyError as error:
         return ActionResult(
             False,

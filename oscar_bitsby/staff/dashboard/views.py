@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -28,7 +27,7 @@ from oscar_bitsby.staff.dashboard.access import (
     order_page,
     orders_for,
 )
-from oscar_bitsby.staff.pagination import BoundedPaginator, KeyedRows
+from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 from oscar_bitsby.staff.search import find_invoices
 
 PAGE = 25
@@ -89,24 +88,22 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
     def is_done(self) -> bool:
         return self.request.GET.get("show") == "done"
 
-    def get_queryset(self) -> QuerySet[BitsbyPayment]:
-        # What they are joined with is read for one page, and not for every row that is sorted.
-        payments: Any = BitsbyPayment.objects.only("pk")
+    def get_queryset(self) -> Any:
+        # Only keys are sorted; the joined rows are read for one page.
+        payments: Any = BitsbyPayment.objects.all()
         if self.is_done:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
             payments = payments.needs_review().order_by("-seen_at", "-pk")
-        found: QuerySet[BitsbyPayment] = only_visible(payments, self.request.user, "invoice__order")
-        return found
+        visible = only_visible(payments, self.request.user, "invoice__order")
+        return visible.values_list("pk", flat=True)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        whole = BitsbyPayment.objects.select_related("invoice__order", "resolved_by").defer(
+        rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by").defer(
             "invoice__reply", "invoice__wallets"
         )
-        found = whole.in_bulk([payment.pk for payment in context["payments"]])
-        # One that was deleted in between is left out.
-        payments = [found[row.pk] for row in context["payments"] if row.pk in found]
+        payments = load_rows(rows, context["payments"])
         suggested = suggest_invoices(payments)
         context["rows"] = [self._row(payment, suggested) for payment in payments]
         context["offered"] = MAX_INVOICES
@@ -176,26 +173,29 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     paginator_class = BoundedPaginator
 
     def get_queryset(self) -> Any:
-        rows: Any = BitsbyInvoice.objects.defer("reply", "wallets")
-        # By what they are filtered by: in another order, those of a day are looked for among all.
-        found = rows.order_by("-created_at", "-pk")
+        # Sorted by the column of the date filters, so that one index serves both.
+        found: Any = BitsbyInvoice.objects.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
             found = _narrow(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
-        # Where money needs a person is asked of another table, which is not done twice.
-        needs_attention = self.form.is_valid() and self.form.cleaned_data["attention"]
-        return KeyedRows(found, rows) if needs_attention else found
+        keys = found.values_list("pk", flat=True)
+        # The subquery of this filter is expensive: run it once for the count and the page.
+        needs_review = self.form.is_valid() and self.form.cleaned_data["attention"]
+        return list(keys[:MAX_COUNT]) if needs_review else keys
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         query = self.request.GET.copy()
         query.pop("page", None)
-        return super().get_context_data(
+        context = super().get_context_data(
             form=self.form,
             query=query.urlencode(),
             may_open_orders=may_open_orders(self.request.user),
             **kwargs,
         )
+        rows = BitsbyInvoice.objects.defer("reply", "wallets")
+        context["invoices"] = load_rows(rows, context["invoices"])
+        return context
 
 
 def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
