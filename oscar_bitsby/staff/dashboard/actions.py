@@ -1,5 +1,7 @@
-"""What staff can do from the dashboard. Every action is a POST, asks for the permission on the
-server, and runs outside of any request transaction."""
+"""The actions of the dashboard on payments and invoices.
+
+Every action is a POST, checks the permission, and runs outside any transaction.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from oscar_bitsby.utils.money import parse_amount, to_cents
 
 @dataclass(frozen=True)
 class PaymentAction:
-    """An action on a payment: what it is called, what it does in plain words, and how."""
+    """An action on a payment: its label, an explanation for staff, and its function."""
 
     label: Any
     explanation: Any
@@ -72,7 +74,7 @@ ACTIONS = {
 
 
 class PaymentActionView(DashboardMixin, View):
-    """Ask before an action on a payment, then carry it out."""
+    """Ask for confirmation of an action on a payment, then carry it out."""
 
     def get(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         return self._ask(request, pk, action)
@@ -82,7 +84,7 @@ class PaymentActionView(DashboardMixin, View):
         chosen, payment = _find(pk, action)
         note = request.POST.get("note", "")
         try:
-            fiat_value = _worth(request.POST.get("fiat_value", ""))
+            fiat_value = _parse_fiat_value(request.POST.get("fiat_value", ""))
         except ValueError:
             return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
@@ -105,7 +107,7 @@ class PaymentActionView(DashboardMixin, View):
         chosen, payment = _find(pk, action)
         context = {"payment": payment, "action": chosen, "error": error}
         context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
-        return render(request, "oscar_bitsby/dashboard/act.html", context)
+        return render(request, "oscar_bitsby/dashboard/payment_action.html", context)
 
 
 def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
@@ -116,17 +118,17 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
     return ACTIONS[action], payment
 
 
-#: Two decimals at most. Spaces, also those that do not break, group digits in some languages.
-WRITTEN_WORTH = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
+#: At most two decimals. Some languages group digits by spaces, also by no-break spaces.
+AMOUNT = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
 
 
-def _worth(text: str) -> Decimal | None:
+def _parse_fiat_value(text: str) -> Decimal | None:
     text = text.strip()
     if not text:
         return None
-    # With a comma for many. What may be a separator of thousands is not guessed at: "1.234" is a
-    # thousand for one and a bit more than one for another, and this is booked.
-    if not WRITTEN_WORTH.fullmatch(text):
+    # Many languages write a decimal comma. "1.234" is refused: it is a thousand in one language
+    # and about one in another, and the value is booked.
+    if not AMOUNT.fullmatch(text):
         raise ValueError("not an amount with at most two decimals")
     fiat_value = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
     if not 0 < fiat_value < 10**9:

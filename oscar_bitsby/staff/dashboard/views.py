@@ -1,4 +1,4 @@
-"""The dashboard's pages: money inbox, invoices, binding. They show; ``actions`` changes things."""
+"""The dashboard's pages: payments to review, invoices, binding."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from oscar_bitsby.staff.search import find_invoices
 
 PAGE = 25
 DAY = dt.timedelta(days=1)
-#: Beyond these a day has no midnight in every zone.
+#: Outside this range, a day has no midnight in some time zones.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
 
-#: What to do, by the reason that a payment stands in the inbox for.
+#: What staff can do about a payment, by its review reason.
 ADVICE: dict[str, Any] = {
     ReviewReason.UNMATCHED: _(
         "The buyer sent a different amount. Bind the payment to its order, or refund it by hand and"
@@ -76,22 +76,22 @@ ADVICE: dict[str, Any] = {
 }
 
 
-class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
-    """Every payment that is not plainly the payment of its order, and what can be done with it."""
+class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
+    """List the payments to review with their possible actions, or those that are resolved."""
 
-    template_name = "oscar_bitsby/dashboard/inbox.html"
+    template_name = "oscar_bitsby/dashboard/payments.html"
     context_object_name = "payments"
     paginate_by = PAGE
     paginator_class = BoundedPaginator
 
     @property
-    def is_done(self) -> bool:
+    def shows_resolved(self) -> bool:
         return self.request.GET.get("show") == "done"
 
     def get_queryset(self) -> Any:
         # Only keys are sorted; the joined rows are read for one page.
         payments: Any = BitsbyPayment.objects.all()
-        if self.is_done:
+        if self.shows_resolved:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
             payments = payments.needs_review().order_by("-seen_at", "-pk")
@@ -107,9 +107,9 @@ class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
         suggested = suggest_invoices(payments)
         context["rows"] = [self._row(payment, suggested) for payment in payments]
         context["offered"] = MAX_INVOICES
-        context["is_done"] = self.is_done
-        context["last_pass"] = lease.last_run()
-        context["is_overdue"] = lease.is_overdue(context["last_pass"])
+        context["shows_resolved"] = self.shows_resolved
+        context["last_run"] = lease.last_run()
+        context["is_overdue"] = lease.is_overdue(context["last_run"])
         context["may_bind"] = permissions.may_move_money(self.request.user)
         return context
 
@@ -136,7 +136,7 @@ def _difference(payment: BitsbyPayment) -> Any:
 
 
 class InvoiceFilterForm(forms.Form):
-    """What the list of invoices can be narrowed by."""
+    """The filters of the list of invoices."""
 
     q = forms.CharField(label=_("Order number, ID or hash"), required=False, max_length=200)
     status = forms.ChoiceField(
@@ -165,7 +165,7 @@ class InvoiceFilterForm(forms.Form):
 
 
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
-    """All invoices, newest first."""
+    """List and filter all invoices, newest first."""
 
     template_name = "oscar_bitsby/dashboard/invoices.html"
     context_object_name = "invoices"
@@ -177,7 +177,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
         found: Any = BitsbyInvoice.objects.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
-            found = _narrow(found, self.form.cleaned_data)
+            found = _filter(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
         keys = found.values_list("pk", flat=True)
         # The subquery of this filter is expensive: run it once for the count and the page.
@@ -198,7 +198,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
         return context
 
 
-def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
+def _filter(invoices: Any, wanted: dict[str, Any]) -> Any:
     if wanted["status"]:
         invoices = invoices.filter(status=wanted["status"])
     if wanted["currency"]:
@@ -209,12 +209,12 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
         invoices = invoices.filter(created_at__lt=_midnight(wanted["date_to"]) + DAY)
     if wanted["attention"]:
         needs_review = BitsbyPayment.objects.needs_review().filter(invoice__isnull=False)
-        nameless = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
-        # A union and no OR: each side has an index, and a subquery in an OR reads every row.
+        unnamed = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
+        # A union, since each side can use an index. A subquery in an OR would read every row.
         wanted_keys = (
             needs_review.order_by()
             .values("invoice")
-            .union(nameless.order_by().values("pk"), all=True)
+            .union(unnamed.order_by().values("pk"), all=True)
         )
         invoices = invoices.filter(pk__in=wanted_keys)
     text = wanted["q"].strip()
@@ -228,10 +228,10 @@ def _midnight(day: dt.date) -> dt.datetime:
 
 
 class BindView(DashboardMixin, View):
-    """Bind a payment to one order's invoice: list, confirm, do."""
+    """Bind a payment to an invoice of one order."""
 
     def get(self, request: HttpRequest, order_pk: int) -> HttpResponse:
-        # The list shows payments that may be anybody's, and reading it live takes a request.
+        # The list shows payments that may belong to any order, and showing it costs API requests.
         permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
