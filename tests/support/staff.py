@@ -28,11 +28,12 @@ BIND = "/invoices/bindPayment"
 CANCEL = "/invoices/cancel"
 MAY_BIND = ("oscar_bitsby.bind_payment", "order.view_order")
 PARTNER = "partner.dashboard_access"
+EVIL = "<script>alert(1)</script>"
 INBOX, INVOICES = "oscar_bitsby:dashboard-inbox", "oscar_bitsby:dashboard-invoices"
 
 
 class Page(HTMLParser):
-    """What a browser makes of an answer: its text, its links and its forms."""
+    """The text, links and forms of a response."""
 
     def __init__(self, response):
         super().__init__()
@@ -70,18 +71,18 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
     def form_with(self, name):
-        """The fields of the form that has a field of that name, and its radios."""
+        """Return the fields and radios of the form that has a field with this name."""
         form = next(f for f in self.forms if name in f["fields"])
         return dict(form["fields"]), form["radios"]
 
     def rows(self):
-        """The text of each row of the page's tables."""
+        """Return the text of each row of the page's tables."""
         cells = re.findall(r"<tr>(.*?)</tr>", self.html, re.S)
         return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in cells]
 
 
 def log_in(name, *permissions, is_staff=True, **options):
-    """The browser of somebody who is logged in, with those permissions."""
+    """Return the client of a new user who is logged in and has these permissions."""
     user = User.objects.create_user(name, f"{name}@example.com", "secret", is_staff=is_staff)
     for permission in permissions:
         app, code = permission.split(".")
@@ -95,7 +96,7 @@ def log_in(name, *permissions, is_staff=True, **options):
 
 
 def message_after(client, response):
-    """What the shop says to its user after an answer, on the page that it leads to."""
+    """Follow a redirect and return the text of the page, with the shop's message."""
     assert response.status_code == 302, response.status_code
     found = client.get(response["Location"].partition("#")[0])
     assert found.status_code == 200, (response["Location"], found.status_code)
@@ -112,21 +113,21 @@ def act_url(payment, action):
 
 
 def perform(client, payment, action, **values):
-    """Open an action's page, fill in its form as rendered and send it; return what is then said."""
+    """Open an action's page, send its form as rendered, and return the text of the next page."""
     url = act_url(payment, action)
     fields, _ = Page(client.get(url)).form_with("note")
     return message_after(client, client.post(url, fields | values))
 
 
 def add_unbound_payment(fake, amount="8.00000000", **values):
-    """Bitsby sees a transfer that it binds to nothing."""
+    """Let Bitsby list a transfer that is bound to no invoice."""
     item = bitsby.payment_item(bitsby.transfer(amount), **values)
     fake.payments.append(item)
     return item
 
 
 def receive_payment(fake, invoice=None, amount="8.00000000", wallet=None, **remote):
-    """Bitsby sees a transfer, bound or not, and a pass takes it in; return its row."""
+    """Let Bitsby list a transfer, bound or not, and a run store it; return its row."""
     wallet = wallet or bitsby.wallet()
     payment, item = bitsby.transfer(amount), None
     if invoice is not None:
@@ -138,7 +139,7 @@ def receive_payment(fake, invoice=None, amount="8.00000000", wallet=None, **remo
 
 
 def accept_bindings(fake, *invoices, before=lambda fields: None, answer=None):
-    """Let Bitsby bind as it says it does; ``answer`` is what reaches the shop of its yes."""
+    """Let Bitsby bind payments; ``answer`` replaces the response to a successful request."""
     known = {one["id"] for one in fake.invoices}
     fake.invoices += [
         bitsby.invoice_item(one) for one in invoices if str(one.bitsby_id) not in known
@@ -167,7 +168,7 @@ def accept_bindings(fake, *invoices, before=lambda fields: None, answer=None):
 
 
 def cancel_unpaid_order(fake, order, invoice_for):
-    """The order's only invoice ran out long ago, and a pass cancels the order; the invoice."""
+    """Let a run cancel an order whose only invoice expired long ago; return the invoice."""
     ago = timezone.now() - dt.timedelta(hours=3)
     invoice = invoice_for(
         order,
@@ -184,7 +185,7 @@ def cancel_unpaid_order(fake, order, invoice_for):
 
 
 def bookings_of(order):
-    """References and amounts of the order's transactions."""
+    """Return the references and amounts of an order's transactions."""
     rows = Transaction.objects.filter(source__order=order).order_by("pk")
     return [(row.reference, str(row.amount)) for row in rows]
 
@@ -194,6 +195,61 @@ def status_of(order):
 
 
 def admin_log_of(user):
+    """Return a user's entries in the admin log, oldest first."""
     return list(
         LogEntry.objects.filter(user=user).order_by("pk").values_list("change_message", flat=True)
     )
+
+
+def payment_cards(response):
+    """Return the payments on a page of the list, each as a ``Page``."""
+    parts = response.content.decode().split('<div class="card mb-3">')[1:]
+    found = []
+    for part in parts:
+
+        class Part:
+            content = part.encode()
+
+        found.append(Page(Part))
+    return found
+
+
+def payment_card(client, payment, query=""):
+    """Return a payment's card in the list of payments to review."""
+    (found,) = [
+        card
+        for card in payment_cards(client.get(reverse(INBOX) + query))
+        if payment.hash[:20] in card.text
+    ]
+    return found
+
+
+def order_tab(client, order):
+    """Return the dashboard's page of an order."""
+    return Page(client.get(reverse("dashboard:order-detail", args=[order.number])))
+
+
+def form_actions(page, word):
+    """Return the URLs of the page's forms that contain a word."""
+    return [form["action"] for form in page.forms if form["action"] and word in form["action"]]
+
+
+def create_payments(number, **values):
+    """Create unmatched payments, the newest last."""
+    now = timezone.now()
+    return [
+        BitsbyPayment.objects.create(
+            **{
+                "bitsby_id": bitsby.new_id(),
+                "amount": 8,
+                "cryptocurrency": "usdt",
+                "blockchain": "tron",
+                "hash": f"hash{count:04}",
+                "transaction_at": now,
+                "seen_at": now + dt.timedelta(seconds=count),
+                "review_reason": "unmatched",
+            }
+            | values
+        )
+        for count in range(number)
+    ]
