@@ -74,7 +74,7 @@ def is_paid_once(order):
     return order.status == "Being processed" and Transaction.objects.count() == 1
 
 
-def test_binding_from_the_inbox(order, shop, keeper, look):
+def test_binding_from_the_payments_to_review(order, shop, keeper, look):
     """The inbox names the order that the money may be meant for; three clicks, and it is paid.
 
     The permission to bind is enough: who may not see orders is told in the inbox that it is done.
@@ -141,7 +141,7 @@ def test_binding_from_the_admins_list(order, shop, keeper, look):
     assert is_paid_once(order)
 
 
-def test_what_is_dismissed_can_be_brought_back(order, shop, keeper, look):
+def test_dismissal_can_be_undone(order, shop, keeper, look):
     """Dismissing asks why, is listed under Resolved, and can be undone there."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
@@ -162,7 +162,7 @@ def test_what_is_dismissed_can_be_brought_back(order, shop, keeper, look):
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
 
-def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
+def test_booked_payment_is_accepted(order, shop, keeper, look):
     """A bound payment of another amount stays flagged until somebody accepts the difference."""
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
@@ -181,7 +181,7 @@ def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
     assert is_paid_once(order)
 
 
-def test_late_money_settles_a_cancelled_order_again(late, shop, keeper, look):
+def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, look):
     """The inbox says that it came after the order was cancelled; two clicks make it paid."""
     page = keeper(MAY_BIND)
     inbox(page, shop)

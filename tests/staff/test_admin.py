@@ -61,12 +61,12 @@ def test_several_orders_cannot_be_bound_to(place, invoice_for, staff):
         assert "Select exactly one order" in message_after(staff, select(staff, *chosen))
 
 
-def test_no_selected_order_is_told(order, staff):
+def test_action_without_an_order_shows_a_message(order, staff):
     """None selected: a clear message, and the list again."""
     assert "Items must be selected" in message_after(staff, select(staff))
 
 
-def test_an_action_on_everything_selects_several(place, invoice_for, staff):
+def test_action_on_all_orders_binds_to_none(place, invoice_for, staff):
     """ "Select all" over more orders than one does not bind to any of them."""
     orders = [place(), place()]
     for order in orders:
@@ -75,7 +75,7 @@ def test_an_action_on_everything_selects_several(place, invoice_for, staff):
     assert "Select exactly one order" in message_after(staff, staff.post(reverse(LIST), picked))
 
 
-def test_orders_without_an_open_invoice_are_told_on_the_list(place, invoice_for, staff):
+def test_action_on_an_order_without_an_open_invoice_shows_a_message(place, invoice_for, staff):
     """An order without invoices, and a paid one: the message says which and why."""
     bare, paid = place(), place()
     invoice_for(paid, "paid")
@@ -122,7 +122,7 @@ def test_without_the_permission_there_is_neither_action_nor_button(invoice):
 
 
 @pytest.mark.parametrize("key", ["0", "999999", "abc", "1/2", "%C2%B2", "-1", "1.5"])
-def test_the_binding_of_no_order_is_not_found(invoice, staff, key):
+def test_binding_page_of_a_missing_order_is_not_found(invoice, staff, key):
     """An address without an order is 404 or leads to the list, whatever stands in it."""
     response = staff.get(f"/admin/order/order/{key}/bitsby/")
 
@@ -175,7 +175,7 @@ def registry():
     site._registry[Order] = before
 
 
-def test_a_stock_shops_order_admin_has_ours_in_front():
+def test_oscars_order_admin_is_extended():
     """The registered admin is our mixin before Oscar's class, whose features stay."""
     registered = type(admin.site._registry[Order])
 
@@ -267,7 +267,7 @@ def rows_of(response):
 
 
 @pytest.mark.parametrize("model", ["bitsbyinvoice", "bitsbypayment", "webhookdelivery"])
-def test_records_can_be_read_and_not_changed(records, model):
+def test_rows_can_be_read_and_not_changed(records, model):
     """List and page open for reading; adding, changing and deleting are refused to everybody."""
     index = ["bitsbyinvoice", "bitsbypayment", "webhookdelivery"].index(model)
     record = records[0][index]
@@ -298,7 +298,7 @@ def test_records_can_be_read_and_not_changed(records, model):
 
 
 @pytest.mark.parametrize("model", ["bitsbyinvoice", "bitsbypayment", "webhookdelivery"])
-def test_records_are_only_for_those_who_may_see_them(records, model):
+def test_rows_need_the_view_permission(records, model):
     """Staff without the view permission are refused the list and the page."""
     staff = log_in("other", *MAY_BIND)
     url = reverse(f"admin:oscar_bitsby_{model}_changelist")
@@ -306,7 +306,7 @@ def test_records_are_only_for_those_who_may_see_them(records, model):
     assert staff.get(f"{url}{records[0][0].pk}/change/").status_code == 403
 
 
-def test_records_are_found_by_number_uid_id_and_hash(records):
+def test_rows_are_found_by_number_uid_id_and_hash(records):
     """The whole value finds its row and no other; rubbish finds none and breaks nothing."""
     staff = log_in("viewer", *LOOK)
     invoice, payment, _ = records[0]
@@ -331,7 +331,7 @@ def test_records_are_found_by_number_uid_id_and_hash(records):
             assert "<script>alert(1)" not in response.content.decode()
 
 
-def test_records_are_filtered(records):
+def test_rows_can_be_filtered(records):
     """The filters of the lists work."""
     staff = log_in("viewer", *LOOK)
     for model, query, count in (
@@ -346,7 +346,7 @@ def test_records_are_filtered(records):
         assert rows_of(staff.get(f"{url}?{query}")) == count, (model, query)
 
 
-def test_the_lists_cost_the_same_however_long_they_are(
+def test_admin_lists_need_a_constant_number_of_queries(
     records, place, invoice_for, django_assert_max_num_queries
 ):
     """Twenty more rows cost no more queries."""
@@ -364,7 +364,7 @@ def test_the_lists_cost_the_same_however_long_they_are(
             assert rows_of(staff.get(url)) == 22
 
 
-def test_hostile_words_are_text_on_the_records_pages(fake, invoice, staff):
+def test_markup_from_outside_is_escaped_in_the_admin(fake, invoice, staff):
     """Errors, names and hashes from outside do not become markup."""
     evil = "<script>alert(1)</script>"
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(
@@ -391,7 +391,7 @@ def test_hostile_words_are_text_on_the_records_pages(fake, invoice, staff):
             assert escape(evil)[:12] in html
 
 
-def test_an_order_that_has_money_can_be_deleted_and_its_records_stay(fake, invoice):
+def test_deleting_an_order_keeps_its_payments(fake, invoice):
     """Deleting an order in the admin takes no record of money with it."""
     payment = receive_payment(fake, invoice)
     editor = log_in("editor", "order.view_order", *EDIT, *MAY_BIND[:1])
@@ -414,7 +414,7 @@ def test_the_shared_state_is_not_in_the_admin():
         reverse("admin:oscar_bitsby_gatewaystate_changelist")
 
 
-def test_without_settings_the_order_screen_is_as_before(invoice, staff, settings):
+def test_order_admin_is_unchanged_without_settings(invoice, staff, settings):
     """A shop that has not set ``OSCAR_BITSBY`` sees neither action nor button."""
     del settings.OSCAR_BITSBY
 
@@ -426,7 +426,7 @@ def test_without_settings_the_order_screen_is_as_before(invoice, staff, settings
 
 
 @pytest.mark.parametrize("model", apps.get_app_config("oscar_bitsby").get_models())
-def test_any_words_can_be_searched_for_in_every_list(admin_client, invoice, model):
+def test_any_text_can_be_searched_for(admin_client, invoice, model):
     """Whatever staff write into the field of a list of ours, they are shown a list."""
     if model not in site._registry:
         pytest.skip("not shown in the admin")

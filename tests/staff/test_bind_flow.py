@@ -178,7 +178,7 @@ def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
         assert acting == []
 
 
-def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
+def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, ways, late, unpaid):
     """Oscar shows orders by a permission of its own: without it, each link leads to our list."""
     staff = log_in("cashier", "oscar_bitsby.bind_payment")
     fake.invoices.append(bitsby.invoice_item(unpaid))
@@ -242,7 +242,7 @@ def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, i
     assert "Bitsby (1)" not in text
 
 
-def test_a_members_right_ends_with_the_permission(fake, late):
+def test_permission_is_checked_at_every_request(fake, late):
     """Whoever loses the permission or the staff flag while logged in is refused from then on."""
     staff = log_in("staff", *MAY_BIND)
     assert staff.get(act_url(late, "dismiss")).status_code == 200
@@ -258,7 +258,7 @@ def test_a_members_right_ends_with_the_permission(fake, late):
 # How actions are sent
 
 
-def test_what_changes_things_is_not_done_by_opening_an_address(fake, late, unpaid):
+def test_get_requests_change_nothing(fake, late, unpaid):
     """A GET with all the answers in it changes nothing; POST-only addresses refuse it with 405."""
     staff = log_in("staff", *MAY_BIND)
     item = add_unbound_payment(fake)
@@ -285,7 +285,7 @@ def test_what_changes_things_is_not_done_by_opening_an_address(fake, late, unpai
 
 
 @pytest.mark.usefixtures("nothing_happens")
-def test_a_page_of_somebody_else_cannot_act_with_a_members_login(ways, unpaid, late):
+def test_actions_need_a_csrf_token(ways, unpaid, late):
     """A POST without the token of our own page is refused at every address."""
     staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
     ways["admin"] = bind_url("admin", unpaid.order)
@@ -295,7 +295,7 @@ def test_a_page_of_somebody_else_cannot_act_with_a_members_login(ways, unpaid, l
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_the_pages_carry_the_token_that_their_forms_need(fake, invoice, way):
+def test_binding_forms_carry_a_csrf_token(fake, invoice, way):
     """With CSRF enforced, each form of the binding works as it is rendered."""
     staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
     item = add_unbound_payment(fake)
@@ -310,7 +310,7 @@ def test_the_pages_carry_the_token_that_their_forms_need(fake, invoice, way):
     assert bookings_of(invoice.order) == [(item["id"], "8.00")]
 
 
-def test_the_other_forms_carry_their_token_too(fake, late, unpaid):
+def test_other_forms_carry_a_csrf_token(fake, late, unpaid):
     """With CSRF enforced, an action's form and the order tab's buttons work as rendered."""
     staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
     assert "Dismissed" in perform(staff, late, "dismiss", note="refunded")
@@ -325,7 +325,7 @@ def test_the_other_forms_carry_their_token_too(fake, late, unpaid):
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_binding_runs_outside_a_requests_transaction(fake, invoice, way, monkeypatch):
+def test_binding_runs_outside_a_transaction(fake, invoice, way, monkeypatch):
     """Under ATOMIC_REQUESTS the list is read and a payment bound, with no transaction around."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     staff = log_in("staff", *MAY_BIND)
@@ -342,7 +342,7 @@ def test_binding_runs_outside_a_requests_transaction(fake, invoice, way, monkeyp
     assert status_of(invoice.order) == "Being processed"
 
 
-def test_all_other_actions_run_outside_a_requests_transaction(fake, late, unpaid, monkeypatch):
+def test_other_actions_run_outside_a_transaction(fake, late, unpaid, monkeypatch):
     """Under ATOMIC_REQUESTS dismissing, undoing, settling, refreshing and cancelling work."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     staff = log_in("staff", *MAY_BIND)
@@ -361,7 +361,7 @@ def test_all_other_actions_run_outside_a_requests_transaction(fake, late, unpaid
 
 
 @pytest.mark.parametrize("number", ["0", "999999", "9" * 30])
-def test_an_address_of_nothing_is_not_found(number):
+def test_missing_rows_are_not_found(number):
     """Actions on rows that do not exist, and actions that do not exist, are 404."""
     staff = log_in("staff", *MAY_BIND)
     base = reverse(INBOX)

@@ -63,7 +63,7 @@ def broken(fields):
 # The list
 
 
-def test_the_list_shows_the_likeliest_first_and_says_why(fake, invoice, staff, way):
+def test_list_shows_the_best_match_first_with_reasons(fake, invoice, staff, way):
     """Wallet, time and amount rank the payments; worth is at the rate that the invoice locked."""
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(
         created_at=timezone.now() - dt.timedelta(minutes=30)
@@ -165,7 +165,7 @@ def test_the_list_is_read_over_several_pages(fake, invoice, staff, way):
     assert radios[0] == likely["id"]
 
 
-def test_the_list_does_not_read_an_account_without_end(fake, invoice, staff, way):
+def test_list_reads_a_bounded_number_of_pages(fake, invoice, staff, way):
     """An account with very many payments costs a bounded number of requests."""
     for number in range(1, 401):
         add_unbound_payment(fake, f"{number}.50000000")
@@ -218,7 +218,7 @@ def test_a_hash_is_linked_only_to_an_explorer_that_is_known(
     assert "<script>alert(1)" not in page.html
 
 
-def test_hostile_words_from_bitsby_are_shown_as_text(fake, invoice, staff, way):
+def test_markup_from_bitsby_is_escaped(fake, invoice, staff, way):
     """Names, addresses and errors from outside do not become markup on any step."""
     evil = "<script>alert(1)</script>"
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(uid=evil, failure=evil)
@@ -273,7 +273,7 @@ def test_the_confirmation_says_what_will_happen_and_does_nothing(fake, invoice, 
     assert admin_log_of(staff.user) == []
 
 
-def test_an_unknown_id_is_confirmed_without_a_promise_of_its_worth(fake, invoice, staff, way):
+def test_unknown_payment_is_confirmed_without_a_value(fake, invoice, staff, way):
     """An id that we have never seen may be typed; the page says that its worth is not known."""
     url = bind_url(way, invoice.order)
     typed = bitsby.new_id()
@@ -299,7 +299,7 @@ def test_an_unknown_id_is_confirmed_without_a_promise_of_its_worth(fake, invoice
         {"payment_id": "   ", "confirm": "1"},
     ],
 )
-def test_rubbish_is_told_and_sent_nowhere(fake, invoice, staff, way, values):
+def test_invalid_payment_id_shows_a_message_and_is_not_sent(fake, invoice, staff, way, values):
     """Without a payment id that can be one, the list comes again with what is wrong."""
     item = add_unbound_payment(fake)
     url = bind_url(way, invoice.order)
@@ -331,7 +331,7 @@ def test_a_mangled_choice_binds_nothing(fake, invoice, staff, way, values):
     assert fake.asked(BIND) == []
 
 
-def test_a_reason_that_is_too_long_is_not_dropped_in_silence(fake, invoice, staff, way):
+def test_too_long_reason_shows_a_message(fake, invoice, staff, way):
     """When the reason cannot be taken, the page says so."""
     item = add_unbound_payment(fake)
     url = bind_url(way, invoice.order)
@@ -343,7 +343,7 @@ def test_a_reason_that_is_too_long_is_not_dropped_in_silence(fake, invoice, staf
     assert "at most 200 characters" in page.text
 
 
-def test_another_orders_invoice_cannot_be_smuggled_in(fake, place, invoice_for, staff, way):
+def test_invoice_of_another_order_is_ignored(fake, place, invoice_for, staff, way):
     """A forged invoice in the form never binds money to another order than the page's."""
     mine, other = invoice_for(place()), invoice_for(place())
     item = add_unbound_payment(fake)
@@ -392,7 +392,7 @@ def test_the_invoice_that_fits_best_is_taken(fake, order, invoice_for, staff, wa
 # Binding
 
 
-def test_binding_books_the_payments_own_worth_and_pays_the_order(fake, invoice, staff, way):
+def test_binding_books_the_payments_value_and_pays_the_order(fake, invoice, staff, way):
     """Bitsby is told once, asked what is true, and the money is booked at its worth, not asked."""
     payment = receive_payment(fake, amount="8.00000000")
     assert payment.review_reason == "unmatched"
@@ -437,7 +437,7 @@ def test_the_admin_log_of_the_order_says_who_bound_and_why(fake, invoice, way):
     assert "staff" in history
 
 
-def test_an_id_typed_by_hand_is_bound(fake, invoice, staff, way):
+def test_typed_payment_id_is_bound(fake, invoice, staff, way):
     """A payment that the list does not show, because Bitsby's list failed, is bound by its id."""
     item = add_unbound_payment(fake, "12.00000000")
     accept_bindings(fake, invoice)
@@ -452,7 +452,7 @@ def test_an_id_typed_by_hand_is_bound(fake, invoice, staff, way):
     assert not BitsbyPayment.objects.needs_review().exists()
 
 
-def test_the_typed_id_goes_before_the_chosen_one(fake, invoice, staff, way):
+def test_typed_payment_id_overrides_the_chosen_one(fake, invoice, staff, way):
     """Who types an id means it, whatever the list had selected."""
     listed, typed = add_unbound_payment(fake, "3.00000000"), add_unbound_payment(fake, "9.00000000")
     accept_bindings(fake, invoice)
@@ -490,9 +490,7 @@ def test_an_order_that_cannot_be_bound_to_says_why(fake, place, invoice_for, sta
     assert fake.requests == []
 
 
-def test_a_payment_bound_to_a_cancelled_order_still_needs_somebody(
-    fake, order, invoice_for, staff, way
-):
+def test_payment_bound_to_a_cancelled_order_stays_to_review(fake, order, invoice_for, staff, way):
     """Binding money to a cancelled order books it, and it stays in the inbox as late."""
     invoice = cancel_unpaid_order(fake, order, invoice_for)
     item = add_unbound_payment(fake)
@@ -506,9 +504,7 @@ def test_a_payment_bound_to_a_cancelled_order_still_needs_somebody(
     assert list(waiting) == ["late"]
 
 
-def test_a_second_payment_that_is_bound_stays_in_the_inbox_as_a_refund_to_make(
-    fake, order, invoice_for, staff, way
-):
+def test_bound_second_payment_stays_to_review(fake, order, invoice_for, staff, way):
     """Two paid invoices of one order: both are booked, and the second waits for its refund."""
     ago = timezone.now() - dt.timedelta(minutes=10)
     first = invoice_for(order, "expired", expires_at=ago, ended_at=ago)
@@ -523,7 +519,7 @@ def test_a_second_payment_that_is_bound_stays_in_the_inbox_as_a_refund_to_make(
     assert list(waiting) == ["second"]
 
 
-def test_an_order_whose_status_could_not_be_changed_stays_in_the_inbox(
+def test_payment_stays_to_review_when_the_order_cannot_become_paid(
     fake, invoice, staff, way, settings
 ):
     """Where the pipeline forbids the paid status, binding does not hide that from staff."""
@@ -539,9 +535,7 @@ def test_an_order_whose_status_could_not_be_changed_stays_in_the_inbox(
     assert list(waiting) == ["status"]
 
 
-def test_a_bound_payment_of_unknown_worth_waits_in_the_inbox_and_staff_are_told(
-    fake, invoice, staff, way
-):
+def test_bound_payment_of_unknown_value_stays_to_review(fake, invoice, staff, way):
     """No locked rate, no booking; the answer does not send staff to wait for a next pass."""
     item = add_unbound_payment(fake, wallet=bitsby.wallet(id="other", cryptocurrency="eth"))
     accept_bindings(fake, invoice)
@@ -554,7 +548,7 @@ def test_a_bound_payment_of_unknown_worth_waits_in_the_inbox_and_staff_are_told(
     assert "the next pass" not in text
 
 
-def test_an_attempt_that_never_became_an_invoice_is_not_bound_to(order, invoice_for, staff):
+def test_invoice_that_bitsby_never_created_cannot_be_bound_to(order, invoice_for, staff):
     """Called without the page around it, binding to such an attempt says no and asks nothing."""
     attempt = invoice_for(order, "creating", bitsby_id=None)
 
@@ -610,7 +604,7 @@ def test_a_refusal_is_shown_and_nothing_booked(fake, invoice, staff, way):
 
 
 @pytest.mark.parametrize("answer", SILENT, ids=SILENT_IDS)
-def test_a_lost_answer_to_a_binding_that_was_done_is_found_out(fake, invoice, staff, way, answer):
+def test_binding_whose_response_is_lost_is_booked(fake, invoice, staff, way, answer):
     """When Bitsby bound but its answer did not arrive, the refresh finds the truth and books it."""
     item = add_unbound_payment(fake)
     lost = answer(None) if callable(answer) else answer
@@ -625,9 +619,7 @@ def test_a_lost_answer_to_a_binding_that_was_done_is_found_out(fake, invoice, st
 
 
 @pytest.mark.parametrize("answer", SILENT, ids=SILENT_IDS)
-def test_a_lost_answer_to_a_binding_that_was_not_done_books_nothing(
-    fake, invoice, staff, way, answer
-):
+def test_binding_whose_request_is_lost_books_nothing(fake, invoice, staff, way, answer):
     """When the request never reached Bitsby, nothing is booked and the page says so."""
     item = add_unbound_payment(fake)
     fake.invoices.append(bitsby.invoice_item(invoice))
@@ -643,7 +635,9 @@ def test_a_lost_answer_to_a_binding_that_was_not_done_books_nothing(
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
-def test_when_the_refresh_fails_the_next_pass_books(fake, invoice, staff, way, is_lost):
+def test_binding_is_booked_by_the_next_run_when_the_refresh_fails(
+    fake, invoice, staff, way, is_lost
+):
     """Bound, but not seen: the page says so, nothing is booked now, and a pass books it once."""
     item = add_unbound_payment(fake)
     accept_bindings(fake, invoice, answer=broken(None) if is_lost else None)
@@ -667,7 +661,7 @@ def test_when_the_refresh_fails_the_next_pass_books(fake, invoice, staff, way, i
     assert status_of(invoice.order) == "Being processed"
 
 
-def test_a_yes_that_the_list_does_not_know_yet_books_nothing(fake, invoice, staff, way):
+def test_confirmed_binding_is_not_booked_before_the_list_shows_it(fake, invoice, staff, way):
     """When Bitsby says bound but still calls the invoice unpaid, nothing is booked on its word."""
     item = add_unbound_payment(fake)
     fake.invoices.append(bitsby.invoice_item(invoice))
@@ -680,7 +674,7 @@ def test_a_yes_that_the_list_does_not_know_yet_books_nothing(fake, invoice, staf
     assert status_of(invoice.order) == "Pending"
 
 
-def test_an_invoice_that_bitsby_forgot_books_nothing(fake, invoice, staff, way):
+def test_confirmed_binding_of_an_unlisted_invoice_books_nothing(fake, invoice, staff, way):
     """A yes about an invoice that the list does not show is not believed."""
     item = add_unbound_payment(fake)
     fake.on(BIND, bitsby.success("Invoice binded to payment"))
@@ -690,7 +684,7 @@ def test_an_invoice_that_bitsby_forgot_books_nothing(fake, invoice, staff, way):
     assert bookings_of(invoice.order) == []
 
 
-def test_money_that_the_refresh_found_is_not_denied(fake, invoice, staff, way):
+def test_payment_found_by_the_refresh_is_reported(fake, invoice, staff, way):
     """When Bitsby refuses because the buyer's own payment came first, that one is booked.
 
     The answer then does not claim that nothing was booked.
@@ -713,7 +707,7 @@ def test_money_that_the_refresh_found_is_not_denied(fake, invoice, staff, way):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_members_of_staff_bind_the_same_payment_at_once(fake, invoice, way):
+def test_concurrent_bindings_book_once(fake, invoice, way):
     """Both click at the same moment: the money is booked once, and both get an answer."""
     clients = [log_in(name, *MAY_BIND) for name in ("ann", "ben")]
     item = add_unbound_payment(fake)

@@ -25,7 +25,7 @@ Order = get_model("order", "Order")
 pytestmark = pytest.mark.django_db
 
 
-def test_the_navigation_shows_how_many_payments_wait(staff):
+def test_navigation_shows_the_number_of_payments_to_review(staff):
     """None: just the name; some: their number; very many: 99+. It stands on every page."""
     index = reverse("dashboard:index")
 
@@ -43,7 +43,7 @@ def test_the_navigation_shows_how_many_payments_wait(staff):
     assert "Bitsby (99+)" in Page(staff.get(index)).text
 
 
-def test_extending_the_dashboard_again_adds_nothing(settings, staff):
+def test_extending_the_dashboard_is_idempotent(settings, staff):
     """The hooks may run twice: one entry, one mixin."""
     from django.apps import apps
 
@@ -57,7 +57,7 @@ def test_extending_the_dashboard_again_adds_nothing(settings, staff):
     assert len(settings.OSCAR_DASHBOARD_NAVIGATION) == entries
 
 
-def test_a_number_that_cannot_be_had_takes_no_page_down(staff, monkeypatch):
+def test_dashboard_opens_when_the_number_cannot_be_counted(staff, monkeypatch):
     """When the inbox cannot be counted, the dashboard opens without the number."""
 
     def fail(self):
@@ -73,7 +73,7 @@ def test_a_number_that_cannot_be_had_takes_no_page_down(staff, monkeypatch):
     assert "Bitsby (" not in Page(response).text
 
 
-def test_a_shop_without_oscars_order_pages_starts_all_the_same(monkeypatch, settings):
+def test_shop_without_oscars_order_pages_starts(monkeypatch, settings):
     """Where the dashboard's orders app is not installed, there is nothing to extend."""
 
     def missing(label):
@@ -87,7 +87,7 @@ def test_a_shop_without_oscars_order_pages_starts_all_the_same(monkeypatch, sett
     assert settings.OSCAR_DASHBOARD_NAVIGATION
 
 
-def test_without_settings_the_navigation_is_as_before(staff, settings):
+def test_navigation_is_unchanged_without_settings(staff, settings):
     """A shop that has not set ``OSCAR_BITSBY`` has no entry for it in the dashboard."""
     shown = staff.get(reverse("dashboard:index")).content
     del settings.OSCAR_BITSBY
@@ -98,7 +98,7 @@ def test_without_settings_the_navigation_is_as_before(staff, settings):
     assert reverse(INBOX).encode() not in hidden
 
 
-def test_hostile_words_are_text_on_every_page(place, invoice_for, staff):
+def test_markup_from_outside_is_escaped_on_every_page(place, invoice_for, staff):
     """Hashes, addresses, names, ids, errors and reasons do not become markup anywhere."""
     invoice = invoice_for(place(), "expired", uid=EVIL, failure=EVIL)
     WebhookDelivery.objects.create(invoice=invoice, body=EVIL, answered=400, outcome=EVIL)

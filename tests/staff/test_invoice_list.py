@@ -49,7 +49,7 @@ def listed(client, **query):
     return re.findall(r"uid-[a-z]+", " ".join(Page(response).rows()))
 
 
-def test_all_invoices_are_listed_newest_first(invoices, staff):
+def test_invoices_are_listed_newest_first(invoices, staff):
     """Number with a link to the order's tab, status and amount in its currency."""
     assert listed(staff) == ["uid-short", "uid-euro", "uid-unpaid", "uid-old"]
 
@@ -61,7 +61,7 @@ def test_all_invoices_are_listed_newest_first(invoices, staff):
     assert "€10.00" in row
 
 
-def test_invoices_are_narrowed_by_each_filter(invoices, staff):
+def test_invoices_can_be_filtered(invoices, staff):
     """Status, currency, dates and attention, alone and together."""
     today = timezone.localdate()
     week = (today - dt.timedelta(days=7)).isoformat()
@@ -106,7 +106,7 @@ def test_invoices_are_found_by_number_uid_id_and_hash(invoices, staff):
     ],
 )
 @pytest.mark.parametrize("name", [INBOX, INVOICES])
-def test_garbage_in_the_address_is_no_error(invoices, staff, name, query):
+def test_invalid_query_parameters_cause_no_error(invoices, staff, name, query):
     """Filters and page numbers that make no sense give a page or a 404, never an error page."""
     response = staff.get(f"{reverse(name)}?{query}")
 
@@ -114,7 +114,7 @@ def test_garbage_in_the_address_is_no_error(invoices, staff, name, query):
     assert EVIL not in response.content.decode()
 
 
-def test_a_filter_that_cannot_be_read_is_told(invoices, staff):
+def test_invalid_filter_shows_a_message(invoices, staff):
     """What is wrong with a filter is shown beside it."""
     page = Page(staff.get(reverse(INVOICES), {"date_from": "yesterday", "status": "rich"}))
 
@@ -140,7 +140,7 @@ def test_pages_keep_the_filters(place, invoice_for, staff):
     assert seen == [f"e{number:02}" for number in reversed(range(30))]
 
 
-def test_the_list_counts_no_further_than_people_page(place, invoice_for, staff, monkeypatch):
+def test_list_of_invoices_counts_up_to_a_limit(place, invoice_for, staff, monkeypatch):
     """Among very many rows the first pages work and the count stops early."""
     monkeypatch.setattr("oscar_bitsby.staff.pagination.MAX_COUNT", 30)
     order = place()
@@ -153,7 +153,7 @@ def test_the_list_counts_no_further_than_people_page(place, invoice_for, staff, 
 
 
 @pytest.mark.parametrize("who", ["staff", "partner"])
-def test_the_list_costs_the_same_however_long_it_is(
+def test_list_of_invoices_needs_a_constant_number_of_queries(
     place, invoice_for, product, who, django_assert_max_num_queries
 ):
     """Twenty invoices cost no more queries than five, and not more than fifteen."""
@@ -178,7 +178,7 @@ def test_the_list_costs_the_same_however_long_it_is(
     assert len(many) == len(few)
 
 
-def test_the_pages_of_what_needs_attention_hold_all_of_it(place, invoice_for, staff):
+def test_pages_of_invoices_to_review_hold_all_of_them(place, invoice_for, staff):
     """However many they are, each invoice stands on one page, the newest on the first."""
     order, now = place(), timezone.now()
     invoices = [

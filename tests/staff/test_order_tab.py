@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db
 LIST = "/invoices/list"
 
 
-def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, staff):
+def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staff):
     """Asked, received and difference, invoices, payments, decisions, deliveries, buyer's link."""
     old = invoice_for(order, "expired", uid="uid-old", failure="it did not last")
     newer = invoice_for(order, uid="uid-new")
@@ -64,7 +64,7 @@ def test_the_tab_shows_the_orders_whole_history(fake, order, invoice_for, staff)
     assert old.uid in page.text
 
 
-def test_the_buyers_link_opens_for_somebody_without_a_login(order, invoice, staff, client):
+def test_link_for_the_buyer_opens_without_a_login(order, invoice, staff, client):
     """What staff copy into a mail is the buyer's page."""
     (link,) = re.findall(r'id="bitsby_link" readonly value="([^"]+)"', order_tab(staff, order).html)
 
@@ -81,7 +81,7 @@ def test_only_booked_money_counts_as_received(fake, invoice, staff):
     assert payment.hash in page.text
 
 
-def test_an_order_that_was_not_started_yet_shows_the_buyers_link(order, staff):
+def test_order_without_an_invoice_shows_the_link_for_the_buyer(order, staff):
     """Before its first invoice an order has the tab already, with the link to send the buyer."""
     page = Page(staff.get(reverse("dashboard:order-detail", args=[order.number])))
 
@@ -99,7 +99,7 @@ def test_an_order_of_another_method_has_no_tab(order, staff):
     assert order.number in Page(response).text
 
 
-def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, staff):
+def test_tab_needs_a_constant_number_of_queries(order, invoice_for, staff):
     """Twenty invoices cost no more queries than five, and our tab adds few to Oscar's page."""
     colleagues = [log_in(f"c{number}").user for number in range(3)]
     url = reverse("dashboard:order-detail", args=[order.number])
@@ -130,7 +130,7 @@ def test_the_tab_costs_the_same_however_long_it_is(order, invoice_for, staff):
     assert len(many) - len(bare) <= 15
 
 
-def test_refreshing_asks_bitsby_and_settles_what_it_says(fake, invoice, staff):
+def test_refresh_fetches_and_settles_the_invoice(fake, invoice, staff):
     """The button asks about this invoice alone; money that came is booked, and staff are told."""
     payment = bitsby.transfer("10.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
@@ -146,7 +146,7 @@ def test_refreshing_asks_bitsby_and_settles_what_it_says(fake, invoice, staff):
     assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
 
 
-def test_refreshing_that_fails_says_so(fake, invoice, staff):
+def test_failed_refresh_shows_a_message(fake, invoice, staff):
     """No answer, a refusal, and an invoice that Bitsby does not know: told, and nothing changed."""
     (url,) = form_actions(order_tab(staff, invoice.order), "/refresh/")
 
@@ -178,7 +178,7 @@ def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, s
         assert form_actions(order_tab(staff, invoice.order), "/cancel/") == [], values
 
 
-def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, staff):
+def test_cancelled_invoice_is_fetched_again_and_logged(fake, invoice, staff):
     """Bitsby cancels, says so in its list, and the invoice, the page and the log say it too."""
     remote = bitsby.invoice_item(invoice, views=0)
     fake.invoices.append(remote)
@@ -207,9 +207,7 @@ def test_a_cancelled_invoice_is_asked_about_and_logged(fake, invoice, staff):
     ],
     ids=["refused", "no answer", "empty promise"],
 )
-def test_a_cancellation_that_bitsby_does_not_make_is_told(
-    fake, invoice, staff, answer, views, text
-):
+def test_refused_cancellation_shows_a_message(fake, invoice, staff, answer, views, text):
     """Only what the list says counts: the invoice stays open, and the page says why."""
     fake.invoices.append(bitsby.invoice_item(invoice, views=views))
     fake.on(CANCEL, answer)
@@ -225,7 +223,7 @@ def test_a_cancellation_that_bitsby_does_not_make_is_told(
     assert (form_actions(order_tab(staff, invoice.order), "/cancel/") == []) == bool(views)
 
 
-def test_a_lost_answer_to_a_cancellation_is_found_out(fake, invoice, staff):
+def test_cancellation_whose_response_is_lost_is_found_out(fake, invoice, staff):
     """When Bitsby cancelled but its answer was lost, the list tells the truth."""
     remote = bitsby.invoice_item(invoice, views=0)
     fake.invoices.append(remote)
@@ -235,7 +233,7 @@ def test_a_lost_answer_to_a_cancellation_is_found_out(fake, invoice, staff):
     assert "The invoice is cancelled." in message_after(staff, staff.post(url))
 
 
-def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, staff):
+def test_cancellation_while_bitsby_is_down_shows_a_message(fake, invoice, staff):
     """Neither the cancellation nor the question after it is answered: told, nothing changed."""
     for path in (CANCEL, LIST):
         fake.on(path, (503, {}, ""))
@@ -247,7 +245,7 @@ def test_cancelling_when_bitsby_is_gone_says_so(fake, invoice, staff):
     assert invoice.status == "unpaid"
 
 
-def test_cancelling_what_was_paid_in_between_books_the_money(fake, invoice, staff):
+def test_cancelling_an_invoice_paid_meanwhile_books_the_payment(fake, invoice, staff):
     """The buyer was quicker: the cancellation fails, and his money is booked."""
     payment = bitsby.transfer("10.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))

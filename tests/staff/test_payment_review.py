@@ -45,7 +45,7 @@ def waiting(place, invoice_for):
     return invoice_for(place("500.00"), wallets=[])
 
 
-def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, invoice, staff):
+def test_unmatched_payment_is_listed_with_the_order_it_may_be_for(fake, invoice, staff):
     """Amount in coin and fiat, wallet, hash with explorer, suggested order, why, and what to do."""
     ago = timezone.now() - dt.timedelta(minutes=10)
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(created_at=ago)
@@ -69,7 +69,7 @@ def test_unmatched_money_stands_in_the_inbox_with_the_order_it_may_be_for(fake, 
     assert act_url(payment, "undo") not in card.links
 
 
-def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, staff):
+def test_unmatched_payment_without_a_matching_order_says_so(fake, waiting, staff):
     """Where no order fits, none is made up, and the row says what can be done."""
     BitsbyInvoice.objects.update(created_at=timezone.now() - dt.timedelta(days=3))
     payment = receive_payment(fake)
@@ -81,9 +81,7 @@ def test_unmatched_money_that_fits_no_order_says_so(fake, waiting, staff):
     assert act_url(payment, "dismiss") in card.links
 
 
-def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
-    place, invoice_for, staff, monkeypatch
-):
+def test_order_deleted_during_the_search_is_not_suggested(place, invoice_for, staff, monkeypatch):
     """Between comparing invoices and reading their orders one may go; the inbox is shown."""
     invoice_for(place())
     (payment,) = create_payments(1, amount=10, wallet_id=bitsby.TRON)
@@ -101,7 +99,7 @@ def test_an_order_that_is_deleted_meanwhile_is_not_suggested(
     assert "No order matches." in card.text
 
 
-def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoice_for, staff):
+def test_payment_of_a_deleted_order_links_to_the_order_it_may_be_for(place, invoice_for, staff):
     """Every link of a row leads somewhere, also where the payment's own order is gone."""
     gone, right = invoice_for(place()), invoice_for(place())
     (payment,) = create_payments(
@@ -117,9 +115,7 @@ def test_money_of_a_deleted_order_leads_to_the_order_it_may_be_for(place, invoic
     assert "" not in card.links
 
 
-def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
-    place, invoice_for, staff, monkeypatch
-):
+def test_invoice_newer_than_the_payment_is_not_suggested(place, invoice_for, staff, monkeypatch):
     """Of many invoices the newest are compared; where one may be left out, the row says so."""
     monkeypatch.setattr("oscar_bitsby.accounting.matching.MAX_INVOICES", 3)
     now = timezone.now()
@@ -143,7 +139,7 @@ def test_no_invoice_is_suggested_that_is_younger_than_the_payment(
     ("amount", "words", "difference"),
     [("8.00000000", "less than the order's total", "-$2.00"), ("12.5", "more than", "$2.50")],
 )
-def test_a_wrong_amount_stands_in_the_inbox_with_its_difference(
+def test_wrong_amount_is_listed_with_its_difference(
     fake, invoice, staff, amount, words, difference
 ):
     """Short and over: booked at its worth, the order is named, the difference is visible."""
@@ -160,7 +156,7 @@ def test_a_wrong_amount_stands_in_the_inbox_with_its_difference(
     assert act_url(payment, "settle") not in card.links
 
 
-def test_late_money_can_settle_its_order_again(fake, order, invoice_for, staff):
+def test_late_payment_offers_to_reinstate_its_order(fake, order, invoice_for, staff):
     """Money for a cancelled order offers to settle it again, to accept and to dismiss."""
     payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for), "10.00000000")
 
@@ -172,7 +168,7 @@ def test_late_money_can_settle_its_order_again(fake, order, invoice_for, staff):
         assert act_url(payment, action) in card.links
 
 
-def test_a_second_payment_stands_in_the_inbox(fake, order, invoice_for, staff):
+def test_second_payment_is_listed(fake, order, invoice_for, staff):
     """Two paid invoices of one order: both are booked, and the second is a refund to make."""
     first = invoice_for(order, "expired")
     receive_payment(fake, invoice_for(order), "10.00000000")
@@ -185,7 +181,7 @@ def test_a_second_payment_stands_in_the_inbox(fake, order, invoice_for, staff):
     assert "the order was already paid" in card.text
 
 
-def test_an_invoice_that_disagrees_stands_in_the_inbox(fake, invoice, staff):
+def test_payment_of_a_mismatched_invoice_is_listed(fake, invoice, staff):
     """Money of an invoice that is not what was asked is not booked and says why."""
     payment = receive_payment(fake, invoice, amountFiat="1.00")
 
@@ -211,7 +207,7 @@ def elsewhere(fake, place, invoice_for):
     return payment
 
 
-def test_money_of_an_unknown_invoice_stands_in_the_inbox(elsewhere, staff):
+def test_payment_of_an_unknown_invoice_is_listed(elsewhere, staff):
     """Money that Bitsby bound to an invoice that we do not know is shown, and can be dismissed."""
     card = payment_card(staff, elsewhere)
 
@@ -220,14 +216,14 @@ def test_money_of_an_unknown_invoice_stands_in_the_inbox(elsewhere, staff):
     assert act_url(elsewhere, "dismiss") in card.links
 
 
-def test_money_that_is_bound_elsewhere_is_not_offered_for_binding(elsewhere, staff):
+def test_payment_bound_elsewhere_cannot_be_bound(elsewhere, staff):
     """Bitsby would refuse it and the binding page does not list it: the row has no such button."""
     card = payment_card(staff, elsewhere)
 
     assert [url for url in card.links if url and url.endswith("/bind/")] == []
 
 
-def test_money_of_unknown_worth_stands_in_the_inbox(fake, invoice, staff):
+def test_payment_of_unknown_value_is_listed(fake, invoice, staff):
     """A coin without a locked rate shows no invented worth."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
     payment = receive_payment(fake, invoice, "0.00500000", wallet=ether)
@@ -240,7 +236,7 @@ def test_money_of_unknown_worth_stands_in_the_inbox(fake, invoice, staff):
     assert act_url(payment, "accept") in card.links
 
 
-def test_money_of_a_deleted_order_stays_visible(fake, invoice, staff):
+def test_payment_of_a_deleted_order_stays_listed(fake, invoice, staff):
     """When the shop deletes an order, its money is still in the inbox and can be dismissed."""
     payment = receive_payment(fake, invoice)
     number = invoice.order_number
@@ -258,7 +254,7 @@ def test_money_of_a_deleted_order_stays_visible(fake, invoice, staff):
     assert len(admin_log_of(staff.user)) == 1
 
 
-def test_payments_of_other_projects_are_kept_apart(fake, waiting, staff):
+def test_payments_of_other_projects_are_not_listed(fake, waiting, staff):
     """Money of another project of the account never reaches this shop's inbox or number."""
     foreign = bitsby.invoice_item(
         waiting, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id())
@@ -274,7 +270,7 @@ def test_payments_of_other_projects_are_kept_apart(fake, waiting, staff):
     assert "7.77" not in Page(done).text
 
 
-def test_a_plain_payment_is_not_in_the_inbox(fake, invoice, staff):
+def test_matched_payment_is_not_listed(fake, invoice, staff):
     """All payments are matched, when all money is plainly that of its order."""
     receive_payment(fake, invoice, "10.00000000")
 
@@ -284,7 +280,7 @@ def test_a_plain_payment_is_not_in_the_inbox(fake, invoice, staff):
     assert "Bitsby (" not in text
 
 
-def test_what_was_dealt_with_stands_in_its_own_tab(fake, waiting, staff):
+def test_resolved_payments_have_their_own_tab(fake, waiting, staff):
     """How, by whom, when and why; the newest decision first; only dismissals can be undone."""
     first, second = (
         receive_payment(fake, amount="1.00000000"),
@@ -304,7 +300,7 @@ def test_what_was_dealt_with_stands_in_its_own_tab(fake, waiting, staff):
     assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
 
 
-def test_who_decided_may_leave_the_company(fake, waiting, staff):
+def test_decision_of_a_deleted_user_is_shown(fake, waiting, staff):
     """A decision of a user who was deleted is still shown, without calling somebody None."""
     payment = receive_payment(fake)
     leaver = log_in("leaver", *MAY_BIND)
@@ -317,7 +313,7 @@ def test_who_decided_may_leave_the_company(fake, waiting, staff):
     assert "None" not in card.text
 
 
-def test_the_inbox_has_pages(staff):
+def test_list_of_payments_has_pages(staff):
     """More rows than fit are paged, none is lost and none shown twice."""
     wanted = create_payments(60)
 
@@ -332,7 +328,7 @@ def test_the_inbox_has_pages(staff):
 
 
 @pytest.mark.parametrize("query", ["", "?show=done"], ids=["waiting", "done"])
-def test_rows_of_the_same_moment_are_paged_in_a_fixed_order(staff, query):
+def test_payments_of_the_same_moment_have_a_fixed_order(staff, query):
     """Ties are broken by the key, so that no row falls between two pages of PostgreSQL's."""
     response = staff.get(reverse(INBOX) + query)
 
@@ -341,7 +337,7 @@ def test_rows_of_the_same_moment_are_paged_in_a_fixed_order(staff, query):
 
 
 @pytest.mark.parametrize("done", ["", "?show=done"], ids=["waiting", "done"])
-def test_the_inbox_costs_the_same_however_long_it_is(
+def test_list_of_payments_needs_a_constant_number_of_queries(
     place, invoice_for, staff, done, django_assert_max_num_queries
 ):
     """Twenty rows cost no more queries than five, and not more than fifteen."""
@@ -373,7 +369,7 @@ def test_the_inbox_costs_the_same_however_long_it_is(
     assert len(many) == len(few)
 
 
-def test_an_action_that_waits_for_an_answer_names_the_payment(fake, invoice, staff):
+def test_confirmation_names_the_payment_and_the_effect(fake, invoice, staff):
     """Before acting, the page says which payment of which order it is, and what will happen."""
     payment = receive_payment(fake, invoice)
     for action, words in (

@@ -98,7 +98,7 @@ def stock_of(product):
 # Accept
 
 
-def test_accepting_a_short_payment_ends_the_question_and_keeps_the_difference(short, staff):
+def test_accepting_a_short_payment_resolves_it_and_keeps_the_difference(short, staff):
     """A booked short payment is not booked again; the order's tab still shows what is missing."""
     order = short.invoice.order
 
@@ -132,7 +132,7 @@ def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):
     assert mismatch.invoice.status == InvoiceStatus.PAID
 
 
-def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, staff):
+def test_accepted_payment_is_not_booked_again_by_a_run(fake, mismatch, staff):
     """The pass that sees an accepted payment again leaves it alone."""
     perform(staff, mismatch, "accept", note="fine")
 
@@ -144,9 +144,7 @@ def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, staff):
     assert not BitsbyPayment.objects.needs_review().exists()
 
 
-def test_a_shop_hears_of_money_that_staff_accepted(
-    mismatch, staff, django_capture_on_commit_callbacks
-):
+def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_callbacks):
     """``invoice_paid`` is sent for money that is booked by accepting, as for any other."""
     heard = []
 
@@ -163,7 +161,7 @@ def test_a_shop_hears_of_money_that_staff_accepted(
     assert heard == [(mismatch.invoice.pk, mismatch.invoice.order.pk)]
 
 
-def test_unknown_worth_must_be_said_before_accepting(no_worth, staff):
+def test_unknown_value_must_be_entered_before_accepting(no_worth, staff):
     """The form asks for the worth; without one nothing is booked, with one that is booked."""
     order = no_worth.invoice.order
     url = act_url(no_worth, "accept")
@@ -202,7 +200,7 @@ def test_unknown_worth_must_be_said_before_accepting(no_worth, staff):
         ),
     ],
 )
-def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, staff, fiat_value):
+def test_invalid_value_shows_a_message_and_books_nothing(no_worth, staff, fiat_value):
     """NaN, infinities, zero, negative, absurd and garbled worths come back with a message."""
     response = staff.post(act_url(no_worth, "accept"), {"fiat_value": fiat_value, "note": "x"})
 
@@ -215,7 +213,7 @@ def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, staff, fia
 @pytest.mark.parametrize(
     ("fiat_value", "cents"), [("7", "7.00"), ("9,5", "9.50"), ("9.05", "9.05")]
 )
-def test_a_worth_is_booked_to_the_cent(no_worth, staff, fiat_value, cents):
+def test_value_is_booked_to_the_cent(no_worth, staff, fiat_value, cents):
     """What is booked has cents, and all records agree on it."""
     perform(staff, no_worth, "accept", fiat_value=fiat_value, note="x")
 
@@ -225,7 +223,7 @@ def test_a_worth_is_booked_to_the_cent(no_worth, staff, fiat_value, cents):
     assert no_worth.fiat_value == order.sources.get().amount_debited == Decimal(cents)
 
 
-def test_a_worth_sent_twice_books_once(no_worth, staff):
+def test_two_values_in_one_form_book_once(no_worth, staff):
     """Two worths in one form lead to one booking, of one of them."""
     staff.post(act_url(no_worth, "accept"), {"fiat_value": ["3.00", "4.00"], "note": "x"})
 
@@ -234,7 +232,7 @@ def test_a_worth_sent_twice_books_once(no_worth, staff):
 
 
 @pytest.mark.parametrize("name", ["mismatch", "short"])
-def test_a_known_worth_cannot_be_overruled(request, name, staff):
+def test_known_value_cannot_be_overridden(request, name, staff):
     """A worth that is forged into the form of a payment whose worth is known is not heeded."""
     payment = request.getfixturevalue(name)
     url = act_url(payment, "accept")
@@ -274,7 +272,7 @@ def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, staff, s
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, staff):
+def test_reinstated_order_is_paid_and_its_stock_reserved(make_late, product, staff):
     """Where pipeline and stock allow it, the cancelled order becomes paid and holds its goods."""
     held = stock_of(product)
     late = make_late()
@@ -306,7 +304,7 @@ def assert_noted(order, late, text):
         assert (line.num_allocated, line.allocation_cancelled) == (0, True)
 
 
-def test_where_the_pipeline_forbids_it_the_late_order_gets_a_note(make_late, product, staff):
+def test_order_that_the_pipeline_keeps_cancelled_gets_a_note(make_late, product, staff):
     """Nothing is half done: status and stock stay, and a note says what staff decided."""
     late = make_late()
     before = stock_of(product)
@@ -318,7 +316,7 @@ def test_where_the_pipeline_forbids_it_the_late_order_gets_a_note(make_late, pro
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_where_the_stock_is_gone_the_late_order_gets_a_note(make_late, product, staff):
+def test_cancelled_order_without_stock_gets_a_note(make_late, product, staff):
     """Goods that were sold in between are not promised twice."""
     late = make_late()
     product.stockrecords.update(num_in_stock=0, num_allocated=0)
@@ -330,7 +328,7 @@ def test_where_the_stock_is_gone_the_late_order_gets_a_note(make_late, product, 
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_where_one_line_has_no_stock_none_is_taken(
+def test_reinstating_reserves_all_lines_or_none(
     fake, order, invoice_for, product, make_late, staff
 ):
     """An order of two lines of which one is sold out takes neither."""
@@ -349,7 +347,7 @@ def test_where_one_line_has_no_stock_none_is_taken(
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_where_the_stock_record_was_deleted_the_late_order_gets_a_note(make_late, product, staff):
+def test_cancelled_order_without_stock_record_gets_a_note(make_late, product, staff):
     """Goods that the shop no longer sells lead to a note, not to an error page."""
     late = make_late()
     product.stockrecords.all().delete()
@@ -360,7 +358,7 @@ def test_where_the_stock_record_was_deleted_the_late_order_gets_a_note(make_late
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_stock_that_was_never_given_back_is_not_taken_twice(fake, order, invoice, product, staff):
+def test_stock_that_was_not_released_is_not_reserved_twice(fake, order, invoice, product, staff):
     """An order that staff cancelled in the dashboard still holds its goods; they are kept."""
     order.set_status("Cancelled")
     before = stock_of(product)
@@ -373,7 +371,7 @@ def test_stock_that_was_never_given_back_is_not_taken_twice(fake, order, invoice
     assert stock_of(product) == before
 
 
-def test_only_a_booked_payment_settles_its_order_again(fake, mismatch, place, invoice_for, staff):
+def test_only_a_booked_payment_reinstates_its_order(fake, mismatch, place, invoice_for, staff):
     """Money that is not booked, or has no order, does not settle one."""
     invoice_for(place())
     unmatched = receive_payment(fake, amount="1.00000000")
@@ -383,7 +381,7 @@ def test_only_a_booked_payment_settles_its_order_again(fake, mismatch, place, in
     assert status_of(mismatch.invoice.order) == "Pending"
 
 
-def test_an_order_that_is_not_cancelled_is_not_called_settled_again(short, staff):
+def test_only_a_cancelled_order_is_reinstated(short, staff):
     """Settling again is for cancelled orders; a forged request leaves a short payment waiting."""
     staff.post(act_url(short, "settle"), {"note": "x"})
 
@@ -416,7 +414,7 @@ def test_dismissing_needs_a_reason(short, staff, note):
 
 
 @pytest.mark.parametrize("name", ["short", "mismatch", "no_worth"])
-def test_a_dismissed_payment_leaves_the_inbox_and_what_is_booked_stays(request, name, staff):
+def test_dismissed_payment_is_not_listed_and_its_booking_stays(request, name, staff):
     """Dismissing changes no money and no order; who and why stand in the list and in the log."""
     payment = request.getfixturevalue(name)
     order = payment.invoice.order
@@ -435,7 +433,7 @@ def test_a_dismissed_payment_leaves_the_inbox_and_what_is_booked_stays(request, 
     assert "refunded from the hot wallet" in entry
 
 
-def test_a_dismissed_payment_stays_dismissed_when_a_pass_sees_it_again(fake, invoice, staff):
+def test_dismissed_payment_stays_dismissed_after_a_run(fake, invoice, staff):
     """Foreign money that somebody dismissed does not come back with each pass."""
     payment = receive_payment(fake)
     perform(staff, payment, "dismiss", note="not ours")
@@ -493,7 +491,7 @@ def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, staff):
     ],
 )
 @pytest.mark.parametrize("second", ["accept", "settle", "dismiss"])
-def test_the_second_person_is_told_what_the_first_did(
+def test_second_person_reads_what_the_first_did(
     make_late, product, staff, colleague, first, word, second
 ):
     """Whatever the second one does with a payment that was dealt with changes nothing."""
@@ -513,7 +511,7 @@ def test_the_second_person_is_told_what_the_first_did(
     assert admin_log_of(colleague.user) == []
 
 
-def test_undoing_twice_is_harmless(short, staff, colleague):
+def test_undo_is_idempotent(short, staff, colleague):
     """The second undo says that there is nothing to undo any more."""
     perform(staff, short, "dismiss", note="refunded")
     perform(staff, short, "undo")
@@ -523,7 +521,7 @@ def test_undoing_twice_is_harmless(short, staff, colleague):
     assert BitsbyPayment.objects.needs_review().count() == 1
 
 
-def test_a_payment_that_needs_nobody_is_not_decided_on(fake, invoice, staff):
+def test_matched_payment_cannot_be_decided_on(fake, invoice, staff):
     """An exact payment that was settled by itself cannot be accepted, settled or dismissed."""
     payment = receive_payment(fake, invoice, "10.00000000")
     assert payment.review_reason == ""
@@ -537,7 +535,7 @@ def test_a_payment_that_needs_nobody_is_not_decided_on(fake, invoice, staff):
 @pytest.mark.usefixtures("allow_reopening")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("action", ["accept", "settle", "dismiss"])
-def test_two_people_decide_at_the_same_moment(request, action, product):
+def test_concurrent_decisions_are_carried_out_once(request, action, product):
     """One decision is carried out, once; the other person is told of it."""
     name = "mismatch" if action == "accept" else "make_late"
     payment = request.getfixturevalue(name)

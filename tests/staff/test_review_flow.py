@@ -74,7 +74,7 @@ def bind_from(client, url, **choice):
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, invoice, staff, way):
+def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, staff, way):
     """Within one pass the transfer is in the inbox; bound, the order is paid by what came."""
     order = invoice.order
     payment_id = pay(shop, invoice, "8.50000000")
@@ -112,7 +112,7 @@ def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, in
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_a_payment_that_no_pass_has_seen_is_bound_from_the_live_list(shop, invoice, staff, way):
+def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, way):
     """The page reads Bitsby's list itself; staff need not wait for a pass."""
     payment_id = pay(shop, invoice, "20.00000000")
 
@@ -124,7 +124,7 @@ def test_a_payment_that_no_pass_has_seen_is_bound_from_the_live_list(shop, invoi
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_bitsby_says_no_to_a_payment_that_does_not_exist(shop, invoice, staff, way):
+def test_binding_an_unknown_payment_shows_bitsbys_refusal(shop, invoice, staff, way):
     """An id from nowhere is refused by Bitsby itself; its words are shown, nothing is booked."""
     _, done = bind_from(
         staff, bind_url(way, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
@@ -137,7 +137,7 @@ def test_bitsby_says_no_to_a_payment_that_does_not_exist(shop, invoice, staff, w
 
 
 @pytest.mark.parametrize("reopens", [True, False], ids=["pipeline allows", "pipeline forbids"])
-def test_late_money_for_a_cancelled_order_is_accepted(
+def test_late_payment_of_a_cancelled_order_is_bound_and_reinstates_it(
     shop, invoice, staff, product, move_time, monkeypatch, reopens
 ):
     """The order was given up; the transfer came after: it is bound, and staff settle the order."""
@@ -181,7 +181,7 @@ def test_late_money_for_a_cancelled_order_is_accepted(
     assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
 
 
-def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
+def test_late_payment_bound_at_bitsby_reinstates_its_order(
     shop, invoice, staff, move_time, monkeypatch
 ):
     """A late transfer bound in Bitsby's own pages is shown as late; one click settles the order."""
@@ -206,7 +206,7 @@ def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
     assert bookings_of(order) == [(payment_id, str(payment.fiat_value))]
 
 
-def test_an_invoice_that_nobody_opened_is_cancelled(shop, invoice, staff):
+def test_unopened_invoice_is_cancelled(shop, invoice, staff):
     """Bitsby cancels what no buyer has opened, and the button is gone after it."""
     url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
     tab = reverse("dashboard:order-detail", args=[invoice.order_number])
