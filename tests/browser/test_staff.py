@@ -1,4 +1,4 @@
-"""Staff's ways with money that needs a person, in Oscar's dashboard and in the Django admin."""
+"""Staff review and bind payments in Oscar's dashboard and in the Django admin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DASHBOARD, ADMIN = ".page-content", "#content-main"
 
 @pytest.fixture
 def order(shop, product):
-    """A guest has bought and sent too little; a pass has seen it."""
+    """A guest has bought and paid too little; a run has seen it."""
     order = shop.sold(product)
     shop.pays(amount="8.50000000")
     call_command("bitsby_reconcile")
@@ -32,7 +32,7 @@ def order(shop, product):
 
 @pytest.fixture
 def late(order, shop, monkeypatch):
-    """The order was cancelled, and its money is booked: bound at Bitsby by hand."""
+    """The order was cancelled, and its payment is booked: it was bound at Bitsby."""
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
     payment = BitsbyPayment.objects.get()
     shop.time_passes(hours=3)
@@ -96,7 +96,7 @@ def test_binding_from_the_payments_to_review(order, shop, keeper, look):
 
 
 def test_binding_from_the_orders_tab(order, shop, keeper, look):
-    """The link to the order opens its Bitsby tab, which leads to binding and says what came."""
+    """The link to the order opens its Bitsby tab, which leads to binding and shows the result."""
     page = keeper(MAY_BIND, MAY_SEE)
     inbox(page, shop)
     page.get_by_role("link", name=f"order {order.number}").click()
@@ -163,7 +163,7 @@ def test_dismissal_can_be_undone(order, shop, keeper, look):
 
 
 def test_booked_payment_is_accepted(order, shop, keeper, look):
-    """A bound payment of another amount stays flagged until somebody accepts the difference."""
+    """A bound payment of another amount stays to review until staff accept it."""
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=60)
@@ -182,7 +182,7 @@ def test_booked_payment_is_accepted(order, shop, keeper, look):
 
 
 def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, look):
-    """The inbox says that it came after the order was cancelled; two clicks make it paid."""
+    """The list names the payment as late; two clicks reinstate its order."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
     expect(page.get_by_text("came after the order was cancelled")).to_be_visible()
@@ -198,7 +198,7 @@ def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, look):
 
 
 def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, look):
-    """They find the money and its order, and no button anywhere moves it; addresses are refused."""
+    """They see the payment and its order but no action; the URLs of actions are refused."""
     page = keeper(MAY_SEE, MAY_CHANGE)
     inbox(page, shop)
     expect(page.get_by_text("you need the permission")).to_be_visible()

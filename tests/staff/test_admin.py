@@ -1,4 +1,4 @@
-"""Django admin: binding from the order's screen, and records that can only be read."""
+"""Bind from the order admin, and read our rows in the admin."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_action_on_all_orders_binds_to_none(place, invoice_for, staff):
 
 
 def test_action_on_an_order_without_an_open_invoice_shows_a_message(place, invoice_for, staff):
-    """An order without invoices, and a paid one: the message says which and why."""
+    """The message names the order and why nothing can be bound to it."""
     bare, paid = place(), place()
     invoice_for(paid, "paid")
 
@@ -123,7 +123,7 @@ def test_without_the_permission_there_is_neither_action_nor_button(invoice):
 
 @pytest.mark.parametrize("key", ["0", "999999", "abc", "1/2", "%C2%B2", "-1", "1.5"])
 def test_binding_page_of_a_missing_order_is_not_found(invoice, staff, key):
-    """An address without an order is 404 or leads to the list, whatever stands in it."""
+    """The page of a missing order is a 404, whatever the URL holds."""
     response = staff.get(f"/admin/order/order/{key}/bitsby/")
 
     assert response.status_code == 404
@@ -241,7 +241,7 @@ def test_a_shops_own_order_admin_keeps_its_features(
     assert bind_url("admin", invoice.order) in page.links
 
 
-# Records
+# Rows
 
 
 @pytest.fixture
@@ -392,7 +392,7 @@ def test_markup_from_outside_is_escaped_in_the_admin(fake, invoice, staff):
 
 
 def test_deleting_an_order_keeps_its_payments(fake, invoice):
-    """Deleting an order in the admin takes no record of money with it."""
+    """Deleting an order in the admin deletes no payment."""
     payment = receive_payment(fake, invoice)
     editor = log_in("editor", "order.view_order", *EDIT, *MAY_BIND[:1])
     order = invoice.order
@@ -409,7 +409,7 @@ def test_deleting_an_order_keeps_its_payments(fake, invoice):
 
 
 def test_the_shared_state_is_not_in_the_admin():
-    """Nobody can move the throttle's clock from the admin."""
+    """The state of the rate limit cannot be changed in the admin."""
     with pytest.raises(NoReverseMatch):
         reverse("admin:oscar_bitsby_gatewaystate_changelist")
 
@@ -436,7 +436,7 @@ def test_any_text_can_be_searched_for(admin_client, invoice, model):
 
 
 def test_a_search_finds_whole_values_of_every_kind(admin_client, invoice):
-    """Order number, short id, Bitsby's id and a transaction's hash lead to the records."""
+    """Order number, short id, Bitsby's id and transaction hash find the rows."""
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, hash="ab12", review_reason=""
     )
@@ -457,7 +457,7 @@ def test_a_search_finds_whole_values_of_every_kind(admin_client, invoice):
 
 
 def test_filters_by_currency_and_answer_offer_fixed_values(admin_client, invoice):
-    """What is filtered by is known, and narrows the records."""
+    """The filters offer fixed values and apply them."""
     WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=503)
     WebhookDelivery.objects.create(invoice=invoice, body="{}")
 

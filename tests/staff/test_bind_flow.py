@@ -1,4 +1,4 @@
-"""Who may do what: every way to money, for everybody who might try it; and tools for tests."""
+"""Who may do what: every action, for every kind of user."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def unpaid(place, invoice_for):
 
 @pytest.fixture
 def ways(late, unpaid):
-    """Every address that moves money, or could."""
+    """The URL of every action on payments and invoices."""
     return {
         "bind": bind_url("dashboard", unpaid.order),
         **{action: act_url(late, action) for action in ACTIONS},
@@ -74,7 +74,7 @@ def ways(late, unpaid):
 
 @pytest.fixture
 def nothing_happens(fake, late, unpaid):
-    """After the test, money, orders and records are as they were, and Bitsby was not asked."""
+    """Check after the test that no row has changed and no API request was sent."""
     fake.requests.clear()
 
     def picture():
@@ -158,7 +158,7 @@ def test_staff_without_the_permission_cannot_act(ways, unpaid, late):
 
 
 def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
-    """Inbox, invoices and the order's tab are shown without a single action on them."""
+    """The lists and the order's tab show no action."""
     staff = log_in("viewer", "order.view_order")
 
     inbox = staff.get(reverse(INBOX))
@@ -204,7 +204,7 @@ def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, ways, late, unpa
 
 
 def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice_for, product):
-    """Invoices and payments of other partners' orders, and unmatched money, stay hidden."""
+    """Invoices and payments of other partners' orders, and unmatched payments, stay hidden."""
     mine, other = invoice_for(place()), invoice_for(place())
     foreign_partner = Partner.objects.create(name="Other")
     other.order.lines.update(partner=foreign_partner)
@@ -243,7 +243,7 @@ def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, i
 
 
 def test_permission_is_checked_at_every_request(fake, late):
-    """Whoever loses the permission or the staff flag while logged in is refused from then on."""
+    """A logged-in user who loses the permission or the staff flag is refused."""
     staff = log_in("staff", *MAY_BIND)
     assert staff.get(act_url(late, "dismiss")).status_code == 200
 

@@ -64,7 +64,7 @@ def broken(fields):
 
 
 def test_list_shows_the_best_match_first_with_reasons(fake, invoice, staff, way):
-    """Wallet, time and amount rank the payments; worth is at the rate that the invoice locked."""
+    """Wallet, time and amount rank the payments; the value is at the locked rate."""
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(
         created_at=timezone.now() - dt.timedelta(minutes=30)
     )
@@ -129,7 +129,7 @@ def test_each_shape_of_an_unbound_payment_can_be_bound(fake, invoice, staff, way
 
 
 def test_what_is_bound_booked_or_dismissed_is_not_offered(fake, place, invoice_for, staff, way):
-    """Only money that still belongs to nothing can be chosen."""
+    """Only payments that are not bound, booked or dismissed can be chosen."""
     order, other = place(), place()
     invoice_for(order)
     theirs = receive_payment(fake, invoice_for(other))
@@ -177,7 +177,7 @@ def test_list_reads_a_bounded_number_of_pages(fake, invoice, staff, way):
 
 
 def test_an_empty_list_says_so(fake, invoice, staff, way):
-    """Where Bitsby has seen nothing, the page says it and still takes an id."""
+    """Without unmatched payments the page says so and still accepts an id."""
     page = Page(staff.get(bind_url(way, invoice.order)))
 
     assert "Bitsby has seen no unmatched payments since this order was placed." in page.text
@@ -248,7 +248,7 @@ def test_markup_from_bitsby_is_escaped(fake, invoice, staff, way):
 
 
 def test_the_confirmation_says_what_will_happen_and_does_nothing(fake, invoice, staff, way):
-    """Payment, invoice, order, worth, asked and difference in words; Bitsby is not asked."""
+    """The page names payment, invoice, order, value and difference, and sends no request."""
     item = add_unbound_payment(fake)
     accept_bindings(fake, invoice)
     url = bind_url(way, invoice.order)
@@ -274,7 +274,7 @@ def test_the_confirmation_says_what_will_happen_and_does_nothing(fake, invoice, 
 
 
 def test_unknown_payment_is_confirmed_without_a_value(fake, invoice, staff, way):
-    """An id that we have never seen may be typed; the page says that its worth is not known."""
+    """An id that the shop does not know may be typed; the page calls its value unknown."""
     url = bind_url(way, invoice.order)
     typed = bitsby.new_id()
 
@@ -332,7 +332,7 @@ def test_a_mangled_choice_binds_nothing(fake, invoice, staff, way, values):
 
 
 def test_too_long_reason_shows_a_message(fake, invoice, staff, way):
-    """When the reason cannot be taken, the page says so."""
+    """A reason that is too long is refused with a message."""
     item = add_unbound_payment(fake)
     url = bind_url(way, invoice.order)
     staff.get(url)
@@ -344,7 +344,7 @@ def test_too_long_reason_shows_a_message(fake, invoice, staff, way):
 
 
 def test_invoice_of_another_order_is_ignored(fake, place, invoice_for, staff, way):
-    """A forged invoice in the form never binds money to another order than the page's."""
+    """A forged invoice in the form never binds a payment to another order than the page's."""
     mine, other = invoice_for(place()), invoice_for(place())
     item = add_unbound_payment(fake)
     accept_bindings(fake, mine, other)
@@ -357,7 +357,7 @@ def test_invoice_of_another_order_is_ignored(fake, place, invoice_for, staff, wa
 
 
 def test_a_second_click_does_not_bind_to_another_invoice(fake, order, invoice_for, staff, way):
-    """When the invoice that was confirmed is paid by then, no other one is taken for it."""
+    """When the confirmed invoice has been paid meanwhile, no other invoice is used."""
     first, second = invoice_for(order, "expired", ended_at=timezone.now()), invoice_for(order)
     item = add_unbound_payment(fake)
     accept_bindings(fake, first, second)
@@ -393,7 +393,7 @@ def test_the_invoice_that_fits_best_is_taken(fake, order, invoice_for, staff, wa
 
 
 def test_binding_books_the_payments_value_and_pays_the_order(fake, invoice, staff, way):
-    """Bitsby is told once, asked what is true, and the money is booked at its worth, not asked."""
+    """One request is sent, the invoice is fetched, and the payment is booked at its own value."""
     payment = receive_payment(fake, amount="8.00000000")
     assert payment.review_reason == "unmatched"
     item = fake.payments[0]
@@ -491,7 +491,7 @@ def test_an_order_that_cannot_be_bound_to_says_why(fake, place, invoice_for, sta
 
 
 def test_payment_bound_to_a_cancelled_order_stays_to_review(fake, order, invoice_for, staff, way):
-    """Binding money to a cancelled order books it, and it stays in the inbox as late."""
+    """A payment bound to a cancelled order is booked and stays to review as late."""
     invoice = cancel_unpaid_order(fake, order, invoice_for)
     item = add_unbound_payment(fake)
     accept_bindings(fake, invoice)
@@ -536,7 +536,7 @@ def test_payment_stays_to_review_when_the_order_cannot_become_paid(
 
 
 def test_bound_payment_of_unknown_value_stays_to_review(fake, invoice, staff, way):
-    """No locked rate, no booking; the answer does not send staff to wait for a next pass."""
+    """Without a locked rate nothing is booked, and staff are sent to the payments to review."""
     item = add_unbound_payment(fake, wallet=bitsby.wallet(id="other", cryptocurrency="eth"))
     accept_bindings(fake, invoice)
 
@@ -549,7 +549,7 @@ def test_bound_payment_of_unknown_value_stays_to_review(fake, invoice, staff, wa
 
 
 def test_invoice_that_bitsby_never_created_cannot_be_bound_to(order, invoice_for, staff):
-    """Called without the page around it, binding to such an attempt says no and asks nothing."""
+    """Binding to an invoice that Bitsby never created is refused without a request."""
     attempt = invoice_for(order, "creating", bitsby_id=None)
 
     result = binding.bind(attempt, bitsby.new_id(), staff.user)
@@ -571,7 +571,7 @@ SILENT_IDS = ["no connection", "error page", "half an answer", "too frequent"]
 
 @pytest.mark.parametrize("answer", [*SILENT, bitsby.error("Blocked")], ids=[*SILENT_IDS, "no"])
 def test_the_page_works_without_bitsbys_list(fake, invoice, staff, way, answer):
-    """When the list cannot be read, a warning stands above what was seen before."""
+    """When the list cannot be fetched, a warning is shown above the known payments."""
     known = receive_payment(fake, amount="8.00000000")
     fake.on(PAYMENTS, answer)
 
@@ -584,7 +584,7 @@ def test_the_page_works_without_bitsbys_list(fake, invoice, staff, way, answer):
 
 
 def test_a_refusal_is_shown_and_nothing_booked(fake, invoice, staff, way):
-    """When Bitsby says no, its words are shown, the order stays, and the log keeps the attempt."""
+    """Bitsby's reason is shown, the order stays unpaid, and the admin log keeps the attempt."""
     payment = receive_payment(fake, amount="8.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice))
     fake.on(BIND, bitsby.error("This payment is too old"))
@@ -638,7 +638,7 @@ def test_binding_whose_request_is_lost_books_nothing(fake, invoice, staff, way, 
 def test_binding_is_booked_by_the_next_run_when_the_refresh_fails(
     fake, invoice, staff, way, is_lost
 ):
-    """Bound, but not seen: the page says so, nothing is booked now, and a pass books it once."""
+    """Nothing is booked now, the page says so, and a run books the payment once."""
     item = add_unbound_payment(fake)
     accept_bindings(fake, invoice, answer=broken(None) if is_lost else None)
     url = bind_url(way, invoice.order)
@@ -662,7 +662,7 @@ def test_binding_is_booked_by_the_next_run_when_the_refresh_fails(
 
 
 def test_confirmed_binding_is_not_booked_before_the_list_shows_it(fake, invoice, staff, way):
-    """When Bitsby says bound but still calls the invoice unpaid, nothing is booked on its word."""
+    """A binding that Bitsby confirms is booked only once the list shows the invoice as paid."""
     item = add_unbound_payment(fake)
     fake.invoices.append(bitsby.invoice_item(invoice))
     fake.on(BIND, bitsby.success("Invoice binded to payment"))
@@ -708,7 +708,7 @@ def test_payment_found_by_the_refresh_is_reported(fake, invoice, staff, way):
 
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_bindings_book_once(fake, invoice, way):
-    """Both click at the same moment: the money is booked once, and both get an answer."""
+    """Of simultaneous clicks one books the payment, and everyone gets a result."""
     clients = [log_in(name, *MAY_BIND) for name in ("ann", "ben")]
     item = add_unbound_payment(fake)
     url = bind_url(way, invoice.order)

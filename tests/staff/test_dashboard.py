@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_navigation_shows_the_number_of_payments_to_review(staff):
-    """None: just the name; some: their number; very many: 99+. It stands on every page."""
+    """Zero shows no number, more than 99 shows "99+"."""
     index = reverse("dashboard:index")
 
     text = Page(staff.get(index)).text
@@ -58,7 +58,7 @@ def test_extending_the_dashboard_is_idempotent(settings, staff):
 
 
 def test_dashboard_opens_when_the_number_cannot_be_counted(staff, monkeypatch):
-    """When the inbox cannot be counted, the dashboard opens without the number."""
+    """The dashboard opens without the number when the payments cannot be counted."""
 
     def fail(self):
         raise OSError("disk full")

@@ -179,7 +179,7 @@ def test_list_of_invoices_needs_a_constant_number_of_queries(
 
 
 def test_pages_of_invoices_to_review_hold_all_of_them(place, invoice_for, staff):
-    """However many they are, each invoice stands on one page, the newest on the first."""
+    """Each invoice to review is on exactly one page, the newest on the first."""
     order, now = place(), timezone.now()
     invoices = [
         invoice_for(order, "expired", created_at=now - dt.timedelta(minutes=number))

@@ -40,7 +40,7 @@ LIST = "/invoices/list"
 
 
 def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staff):
-    """Asked, received and difference, invoices, payments, decisions, deliveries, buyer's link."""
+    """The tab shows sums, invoices, payments, decisions, deliveries and the buyer's link."""
     old = invoice_for(order, "expired", uid="uid-old", failure="it did not last")
     newer = invoice_for(order, uid="uid-new")
     payment = receive_payment(fake, newer)
@@ -72,7 +72,7 @@ def test_link_for_the_buyer_opens_without_a_login(order, invoice, staff, client)
 
 
 def test_only_booked_money_counts_as_received(fake, invoice, staff):
-    """Money that is not booked is shown and not counted."""
+    """A payment that is not booked is shown and not counted."""
     payment = receive_payment(fake, invoice, amountFiat="8.00")
 
     page = order_tab(staff, invoice.order)
@@ -131,7 +131,7 @@ def test_tab_needs_a_constant_number_of_queries(order, invoice_for, staff):
 
 
 def test_refresh_fetches_and_settles_the_invoice(fake, invoice, staff):
-    """The button asks about this invoice alone; money that came is booked, and staff are told."""
+    """One invoice is fetched, its payment is booked, and its status is shown."""
     payment = bitsby.transfer("10.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
     (url,) = form_actions(order_tab(staff, invoice.order), "/refresh/")
@@ -147,7 +147,7 @@ def test_refresh_fetches_and_settles_the_invoice(fake, invoice, staff):
 
 
 def test_failed_refresh_shows_a_message(fake, invoice, staff):
-    """No answer, a refusal, and an invoice that Bitsby does not know: told, and nothing changed."""
+    """No answer, a refusal and an unknown invoice show a message and change nothing."""
     (url,) = form_actions(order_tab(staff, invoice.order), "/refresh/")
 
     assert "Bitsby does not know this invoice." in message_after(staff, staff.post(url))
@@ -179,7 +179,7 @@ def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, s
 
 
 def test_cancelled_invoice_is_fetched_again_and_logged(fake, invoice, staff):
-    """Bitsby cancels, says so in its list, and the invoice, the page and the log say it too."""
+    """The list shows the cancellation; invoice, message and admin log do so, too."""
     remote = bitsby.invoice_item(invoice, views=0)
     fake.invoices.append(remote)
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
@@ -208,7 +208,7 @@ def test_cancelled_invoice_is_fetched_again_and_logged(fake, invoice, staff):
     ids=["refused", "no answer", "empty promise"],
 )
 def test_refused_cancellation_shows_a_message(fake, invoice, staff, answer, views, text):
-    """Only what the list says counts: the invoice stays open, and the page says why."""
+    """Only the status in the list counts: the invoice stays open and the page says why."""
     fake.invoices.append(bitsby.invoice_item(invoice, views=views))
     fake.on(CANCEL, answer)
     (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
@@ -234,7 +234,7 @@ def test_cancellation_whose_response_is_lost_is_found_out(fake, invoice, staff):
 
 
 def test_cancellation_while_bitsby_is_down_shows_a_message(fake, invoice, staff):
-    """Neither the cancellation nor the question after it is answered: told, nothing changed."""
+    """When neither request is answered, a message is shown and nothing has changed."""
     for path in (CANCEL, LIST):
         fake.on(path, (503, {}, ""))
     (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
@@ -246,7 +246,7 @@ def test_cancellation_while_bitsby_is_down_shows_a_message(fake, invoice, staff)
 
 
 def test_cancelling_an_invoice_paid_meanwhile_books_the_payment(fake, invoice, staff):
-    """The buyer was quicker: the cancellation fails, and his money is booked."""
+    """The cancellation fails, and the payment is booked."""
     payment = bitsby.transfer("10.00000000")
     fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
     fake.on(CANCEL, bitsby.error("Only an unpaid invoice can be canceled"))

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def waiting(place, invoice_for):
-    """An open invoice of some order, so that Bitsby is asked for payments at all."""
+    """An open invoice of another order, so that runs fetch payments at all."""
     return invoice_for(place("500.00"), wallets=[])
 
 
@@ -70,7 +70,7 @@ def test_unmatched_payment_is_listed_with_the_order_it_may_be_for(fake, invoice,
 
 
 def test_unmatched_payment_without_a_matching_order_says_so(fake, waiting, staff):
-    """Where no order fits, none is made up, and the row says what can be done."""
+    """No order is suggested, and the payment can be dismissed."""
     BitsbyInvoice.objects.update(created_at=timezone.now() - dt.timedelta(days=3))
     payment = receive_payment(fake)
 
@@ -82,7 +82,7 @@ def test_unmatched_payment_without_a_matching_order_says_so(fake, waiting, staff
 
 
 def test_order_deleted_during_the_search_is_not_suggested(place, invoice_for, staff, monkeypatch):
-    """Between comparing invoices and reading their orders one may go; the inbox is shown."""
+    """An order may be deleted between comparing and reading; the list is still shown."""
     invoice_for(place())
     (payment,) = create_payments(1, amount=10, wallet_id=bitsby.TRON)
     assert "May be for" in payment_card(staff, payment).text
@@ -116,7 +116,7 @@ def test_payment_of_a_deleted_order_links_to_the_order_it_may_be_for(place, invo
 
 
 def test_invoice_newer_than_the_payment_is_not_suggested(place, invoice_for, staff, monkeypatch):
-    """Of many invoices the newest are compared; where one may be left out, the row says so."""
+    """Only the newest invoices are compared; if one may be missing, the list says so."""
     monkeypatch.setattr("oscar_bitsby.accounting.matching.MAX_INVOICES", 3)
     now = timezone.now()
     days_ago = now - dt.timedelta(days=10)
@@ -142,7 +142,7 @@ def test_invoice_newer_than_the_payment_is_not_suggested(place, invoice_for, sta
 def test_wrong_amount_is_listed_with_its_difference(
     fake, invoice, staff, amount, words, difference
 ):
-    """Short and over: booked at its worth, the order is named, the difference is visible."""
+    """A short or excess payment is booked, and its order and difference are shown."""
     payment = receive_payment(fake, invoice, amount)
 
     card = payment_card(staff, payment)
@@ -157,7 +157,7 @@ def test_wrong_amount_is_listed_with_its_difference(
 
 
 def test_late_payment_offers_to_reinstate_its_order(fake, order, invoice_for, staff):
-    """Money for a cancelled order offers to settle it again, to accept and to dismiss."""
+    """The payment of a cancelled order can be reinstated, accepted and dismissed."""
     payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for), "10.00000000")
 
     card = payment_card(staff, payment)
@@ -182,7 +182,7 @@ def test_second_payment_is_listed(fake, order, invoice_for, staff):
 
 
 def test_payment_of_a_mismatched_invoice_is_listed(fake, invoice, staff):
-    """Money of an invoice that is not what was asked is not booked and says why."""
+    """The payment of a mismatched invoice is not booked, and the reason is shown."""
     payment = receive_payment(fake, invoice, amountFiat="1.00")
 
     card = payment_card(staff, payment)
@@ -195,7 +195,7 @@ def test_payment_of_a_mismatched_invoice_is_listed(fake, invoice, staff):
 
 @pytest.fixture
 def elsewhere(fake, place, invoice_for):
-    """Money bound to an invoice that we do not know, and an open invoice that it would fit."""
+    """A payment bound to an unknown invoice, and an open invoice that it would match."""
     ago = timezone.now() - dt.timedelta(minutes=10)
     invoice = invoice_for(place(), created_at=ago)
     stranger = bitsby.invoice_item(invoice, "paid", id=str(bitsby.new_id()), uid="elsewhere")
@@ -208,7 +208,7 @@ def elsewhere(fake, place, invoice_for):
 
 
 def test_payment_of_an_unknown_invoice_is_listed(elsewhere, staff):
-    """Money that Bitsby bound to an invoice that we do not know is shown, and can be dismissed."""
+    """A payment bound to an unknown invoice is listed and can be dismissed."""
     card = payment_card(staff, elsewhere)
 
     assert "invoice that this shop does not know" in card.text
@@ -224,7 +224,7 @@ def test_payment_bound_elsewhere_cannot_be_bound(elsewhere, staff):
 
 
 def test_payment_of_unknown_value_is_listed(fake, invoice, staff):
-    """A coin without a locked rate shows no invented worth."""
+    """A coin without a locked rate shows no value."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
     payment = receive_payment(fake, invoice, "0.00500000", wallet=ether)
 
@@ -237,7 +237,7 @@ def test_payment_of_unknown_value_is_listed(fake, invoice, staff):
 
 
 def test_payment_of_a_deleted_order_stays_listed(fake, invoice, staff):
-    """When the shop deletes an order, its money is still in the inbox and can be dismissed."""
+    """After its order was deleted, a payment is still listed and can be dismissed."""
     payment = receive_payment(fake, invoice)
     number = invoice.order_number
     invoice.order.sources.all().delete()
@@ -255,7 +255,7 @@ def test_payment_of_a_deleted_order_stays_listed(fake, invoice, staff):
 
 
 def test_payments_of_other_projects_are_not_listed(fake, waiting, staff):
-    """Money of another project of the account never reaches this shop's inbox or number."""
+    """Payments of another project are neither listed nor counted."""
     foreign = bitsby.invoice_item(
         waiting, "paid", id=str(bitsby.new_id()), projectId=str(bitsby.new_id())
     )
@@ -271,7 +271,7 @@ def test_payments_of_other_projects_are_not_listed(fake, waiting, staff):
 
 
 def test_matched_payment_is_not_listed(fake, invoice, staff):
-    """All payments are matched, when all money is plainly that of its order."""
+    """The list is empty when all payments match their orders."""
     receive_payment(fake, invoice, "10.00000000")
 
     text = Page(staff.get(reverse(INBOX))).text
@@ -301,7 +301,7 @@ def test_resolved_payments_have_their_own_tab(fake, waiting, staff):
 
 
 def test_decision_of_a_deleted_user_is_shown(fake, waiting, staff):
-    """A decision of a user who was deleted is still shown, without calling somebody None."""
+    """A decision of a deleted user is shown without the word None."""
     payment = receive_payment(fake)
     leaver = log_in("leaver", *MAY_BIND)
     perform(leaver, payment, "dismiss", note="not ours")
@@ -370,7 +370,7 @@ def test_list_of_payments_needs_a_constant_number_of_queries(
 
 
 def test_confirmation_names_the_payment_and_the_effect(fake, invoice, staff):
-    """Before acting, the page says which payment of which order it is, and what will happen."""
+    """The page names the payment, its order and what will happen."""
     payment = receive_payment(fake, invoice)
     for action, words in (
         ("accept", "Its order becomes paid"),

@@ -1,4 +1,4 @@
-"""Staff's decisions about payments in the inbox: accept, settle again, dismiss, undo."""
+"""Decisions by staff about payments to review: accept, reinstate, dismiss, undo."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ETHER = {"id": "other", "cryptocurrency": "eth", "blockchain": "ethereum"}
 
 @pytest.fixture
 def short(fake, invoice):
-    """A bound payment of less than was asked; it is booked and its order paid."""
+    """A bound payment of less than was asked; it is booked and its order is paid."""
     payment = receive_payment(fake, invoice)
     assert payment.review_reason == "short"
     return payment
@@ -64,7 +64,7 @@ def no_worth(fake, invoice):
 
 @pytest.fixture
 def make_late(fake, order, invoice_for):
-    """Return a function that lets money come for the cancelled order."""
+    """Return a function that receives a payment of the cancelled order."""
 
     def make(amount="10.00000000"):
         payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for), amount)
@@ -116,7 +116,7 @@ def test_accepting_a_short_payment_resolves_it_and_keeps_the_difference(short, s
 
 
 def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):
-    """Money that was not booked is booked once at its worth, and the pending order is paid."""
+    """A payment that was not booked is booked once at its value, and its order is paid."""
     order = mismatch.invoice.order
     assert (bookings_of(order), status_of(order)) == ([], "Pending")
 
@@ -133,7 +133,7 @@ def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):
 
 
 def test_accepted_payment_is_not_booked_again_by_a_run(fake, mismatch, staff):
-    """The pass that sees an accepted payment again leaves it alone."""
+    """A run that sees an accepted payment again changes nothing."""
     perform(staff, mismatch, "accept", note="fine")
 
     reconciliation.reconcile()
@@ -145,7 +145,7 @@ def test_accepted_payment_is_not_booked_again_by_a_run(fake, mismatch, staff):
 
 
 def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_callbacks):
-    """``invoice_paid`` is sent for money that is booked by accepting, as for any other."""
+    """``invoice_paid`` is sent for a payment that is booked by accepting it."""
     heard = []
 
     def listen(sender, invoice, order, **rest):
@@ -162,7 +162,7 @@ def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_
 
 
 def test_unknown_value_must_be_entered_before_accepting(no_worth, staff):
-    """The form asks for the worth; without one nothing is booked, with one that is booked."""
+    """The form asks for the value; nothing is booked without it."""
     order = no_worth.invoice.order
     url = act_url(no_worth, "accept")
     page = Page(staff.get(url))
@@ -201,7 +201,7 @@ def test_unknown_value_must_be_entered_before_accepting(no_worth, staff):
     ],
 )
 def test_invalid_value_shows_a_message_and_books_nothing(no_worth, staff, fiat_value):
-    """NaN, infinities, zero, negative, absurd and garbled worths come back with a message."""
+    """NaN, infinities, zero, negative, huge and malformed values show a message."""
     response = staff.post(act_url(no_worth, "accept"), {"fiat_value": fiat_value, "note": "x"})
 
     assert response.status_code == 200
@@ -214,7 +214,7 @@ def test_invalid_value_shows_a_message_and_books_nothing(no_worth, staff, fiat_v
     ("fiat_value", "cents"), [("7", "7.00"), ("9,5", "9.50"), ("9.05", "9.05")]
 )
 def test_value_is_booked_to_the_cent(no_worth, staff, fiat_value, cents):
-    """What is booked has cents, and all records agree on it."""
+    """The booked value has cents, and all rows agree on it."""
     perform(staff, no_worth, "accept", fiat_value=fiat_value, note="x")
 
     order = no_worth.invoice.order
@@ -224,7 +224,7 @@ def test_value_is_booked_to_the_cent(no_worth, staff, fiat_value, cents):
 
 
 def test_two_values_in_one_form_book_once(no_worth, staff):
-    """Two worths in one form lead to one booking, of one of them."""
+    """Two values in one form lead to one booking of one of them."""
     staff.post(act_url(no_worth, "accept"), {"fiat_value": ["3.00", "4.00"], "note": "x"})
 
     (entry,) = bookings_of(no_worth.invoice.order)
@@ -233,7 +233,7 @@ def test_two_values_in_one_form_book_once(no_worth, staff):
 
 @pytest.mark.parametrize("name", ["mismatch", "short"])
 def test_known_value_cannot_be_overridden(request, name, staff):
-    """A worth that is forged into the form of a payment whose worth is known is not heeded."""
+    """A forged value is ignored if the value of the payment is known."""
     payment = request.getfixturevalue(name)
     url = act_url(payment, "accept")
     assert "fiat_value" not in Page(staff.get(url)).form_with("note")[0]
@@ -246,7 +246,7 @@ def test_known_value_cannot_be_overridden(request, name, staff):
 
 
 def test_a_payment_of_no_order_cannot_be_accepted(fake, invoice, staff):
-    """Unmatched money has to be bound first; the answer says so."""
+    """An unmatched payment must be bound first; the message says so."""
     payment = receive_payment(fake)
 
     assert "Bind it to one first" in perform(staff, payment, "accept", note="x", fiat_value="8")
@@ -268,7 +268,7 @@ def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, staff, s
     assert BitsbyPayment.objects.needs_review().exists() or "status" in text
 
 
-# Settle again
+# Reinstate
 
 
 @pytest.mark.usefixtures("allow_reopening")
@@ -294,7 +294,7 @@ def test_reinstated_order_is_paid_and_its_stock_reserved(make_late, product, sta
 
 
 def assert_noted(order, late, text):
-    """The order stays cancelled with a note for whoever packs, and the payment is dealt with."""
+    """Check that the order stays cancelled with a note, and that the payment is resolved."""
     assert "cannot become paid" in text
     assert status_of(order) == "Cancelled"
     assert [note for note in order.notes.all() if "she waited" in note.message]
@@ -305,7 +305,7 @@ def assert_noted(order, late, text):
 
 
 def test_order_that_the_pipeline_keeps_cancelled_gets_a_note(make_late, product, staff):
-    """Nothing is half done: status and stock stay, and a note says what staff decided."""
+    """Status and stock stay unchanged, and a note records the decision."""
     late = make_late()
     before = stock_of(product)
 
@@ -331,7 +331,7 @@ def test_cancelled_order_without_stock_gets_a_note(make_late, product, staff):
 def test_reinstating_reserves_all_lines_or_none(
     fake, order, invoice_for, product, make_late, staff
 ):
-    """An order of two lines of which one is sold out takes neither."""
+    """An order of two lines of which one is sold out reserves neither."""
     line = order.lines.get()
     Line.objects.filter(pk=line.pk).update(quantity=1)
     line.pk, line.quantity = None, 30
@@ -372,7 +372,7 @@ def test_stock_that_was_not_released_is_not_reserved_twice(fake, order, invoice,
 
 
 def test_only_a_booked_payment_reinstates_its_order(fake, mismatch, place, invoice_for, staff):
-    """Money that is not booked, or has no order, does not settle one."""
+    """A payment that is not booked or has no order reinstates nothing."""
     invoice_for(place())
     unmatched = receive_payment(fake, amount="1.00000000")
     for payment in (mismatch, unmatched):
@@ -389,7 +389,7 @@ def test_only_a_cancelled_order_is_reinstated(short, staff):
 
 
 def test_a_late_payment_may_be_accepted_without_touching_the_order(make_late, staff):
-    """Accepting late money ends the question; the order stays as the shop has it."""
+    """Accepting a late payment resolves it; its order stays cancelled."""
     late = make_late()
 
     assert "Accepted: 10.00 USD" in perform(staff, late, "accept", note="goods were sent anyway")
@@ -415,7 +415,7 @@ def test_dismissing_needs_a_reason(short, staff, note):
 
 @pytest.mark.parametrize("name", ["short", "mismatch", "no_worth"])
 def test_dismissed_payment_is_not_listed_and_its_booking_stays(request, name, staff):
-    """Dismissing changes no money and no order; who and why stand in the list and in the log."""
+    """Dismissing changes no booking and no order; the list and the log show who and why."""
     payment = request.getfixturevalue(name)
     order = payment.invoice.order
     before = (bookings_of(order), status_of(order))
@@ -434,7 +434,7 @@ def test_dismissed_payment_is_not_listed_and_its_booking_stays(request, name, st
 
 
 def test_dismissed_payment_stays_dismissed_after_a_run(fake, invoice, staff):
-    """Foreign money that somebody dismissed does not come back with each pass."""
+    """An unmatched payment that was dismissed does not come back with a run."""
     payment = receive_payment(fake)
     perform(staff, payment, "dismiss", note="not ours")
 
@@ -445,7 +445,7 @@ def test_dismissed_payment_stays_dismissed_after_a_run(fake, invoice, staff):
 
 
 def test_a_dismissal_can_be_undone(fake, invoice, staff, colleague):
-    """Undone, the payment is in the inbox with all its actions, and the log tells both steps."""
+    """The payment is listed again with all its actions, and the log shows both steps."""
     payment = receive_payment(fake)
     perform(staff, payment, "dismiss", note="not ours")
     done = Page(colleague.get(reverse(INBOX) + "?show=done"))
@@ -459,7 +459,7 @@ def test_a_dismissal_can_be_undone(fake, invoice, staff, colleague):
 
 
 def test_only_a_dismissal_is_undone(short, staff):
-    """Accepting is not undone: the answer says so and nothing changes."""
+    """An accepted payment cannot be undone; the message says so."""
     perform(staff, short, "accept", note="fine")
     done = Page(staff.get(reverse(INBOX) + "?show=done"))
     assert act_url(short, "undo") not in done.links
@@ -494,7 +494,7 @@ def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, staff):
 def test_second_person_reads_what_the_first_did(
     make_late, product, staff, colleague, first, word, second
 ):
-    """Whatever the second one does with a payment that was dealt with changes nothing."""
+    """A second decision about a resolved payment changes nothing."""
     late = make_late()
     perform(staff, late, first, note="first")
     order = late.invoice.order
@@ -512,7 +512,7 @@ def test_second_person_reads_what_the_first_did(
 
 
 def test_undo_is_idempotent(short, staff, colleague):
-    """The second undo says that there is nothing to undo any more."""
+    """A second undo shows a message and changes nothing."""
     perform(staff, short, "dismiss", note="refunded")
     perform(staff, short, "undo")
 
@@ -536,7 +536,7 @@ def test_matched_payment_cannot_be_decided_on(fake, invoice, staff):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("action", ["accept", "settle", "dismiss"])
 def test_concurrent_decisions_are_carried_out_once(request, action, product):
-    """One decision is carried out, once; the other person is told of it."""
+    """One decision is carried out once; the others read that it was."""
     name = "mismatch" if action == "accept" else "make_late"
     payment = request.getfixturevalue(name)
     payment = payment() if callable(payment) else payment

@@ -1,4 +1,4 @@
-"""Staff's way with money that needs them, against a fake Bitsby in its own process."""
+"""Staff review and bind payments against the simulator in its own process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def bind_from(client, url, **choice):
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
 def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, staff, way):
-    """Within one pass the transfer is in the inbox; bound, the order is paid by what came."""
+    """A run lists the payment; once bound, its order is paid at its value."""
     order = invoice.order
     payment_id = pay(shop, invoice, "8.50000000")
 
@@ -113,7 +113,7 @@ def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, st
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
 def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, way):
-    """The page reads Bitsby's list itself; staff need not wait for a pass."""
+    """The page fetches Bitsby's list itself, without waiting for a run."""
     payment_id = pay(shop, invoice, "20.00000000")
 
     _, done = bind_from(staff, bind_url(way, invoice.order), payment=payment_id)
@@ -125,7 +125,7 @@ def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice,
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
 def test_binding_an_unknown_payment_shows_bitsbys_refusal(shop, invoice, staff, way):
-    """An id from nowhere is refused by Bitsby itself; its words are shown, nothing is booked."""
+    """Bitsby refuses an unknown id; its reason is shown and nothing is booked."""
     _, done = bind_from(
         staff, bind_url(way, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
     )
