@@ -75,9 +75,9 @@ def is_paid_once(order):
 
 
 def test_binding_from_the_payments_to_review(order, shop, keeper, look):
-    """The inbox names the order that the money may be meant for; three clicks, and it is paid.
+    """The list names the order that the payment may be for; three clicks pay it.
 
-    The permission to bind is enough: who may not see orders is told in the inbox that it is done.
+    The permission to bind is enough: staff who may not see orders get the message on the list.
     """
     page = keeper(MAY_BIND)
     page.goto(shop.address(reverse("dashboard:index")))

@@ -256,9 +256,9 @@ def test_a_payment_of_no_order_cannot_be_accepted(fake, invoice, staff):
 
 
 def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, staff, settings):
-    """Where the pipeline forbids the paid status, staff are told, or the payment stays to be seen.
+    """Where the pipeline forbids the paid status, a message says so, or the payment stays listed.
 
-    Money is booked, the order is not paid, and nobody else would ever look.
+    The payment is booked but its order is not paid, and only staff can resolve that.
     """
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
 
