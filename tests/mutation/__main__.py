@@ -74,7 +74,7 @@ MODULES = {
         "mails/test_mails",
         "settlement/test_service",
     ],
-    "staff/review": ["staff/test_review", "staff/test_review_flow"],
+    "staff/review": ["staff/test_review", "staff/test_review_results"],
 }
 #: These tests take seconds each. What they promise is also noticed by faster ones.
 SLOW = [

@@ -253,3 +253,9 @@ def create_payments(number, **values):
         )
         for count in range(number)
     ]
+
+
+def resolved(payment):
+    """Return how a payment was resolved, and by whom."""
+    payment.refresh_from_db()
+    return (payment.resolution, getattr(payment.resolved_by, "username", None))
