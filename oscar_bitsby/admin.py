@@ -1,4 +1,4 @@
-"""Django admin: records that can be read and searched, and binding from the order's screen."""
+"""Read-only admin of our models, with a bounded search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
@@ -20,7 +20,7 @@ Order = get_model("order", "Order")
 
 
 class FixedFilter(admin.SimpleListFilter):
-    """Offers values that are known: looking up which ones occur would read every row."""
+    """Offer fixed values, since finding those that occur would read every row."""
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset if self.value() is None else queryset.filter(**self.wanted())
@@ -30,7 +30,7 @@ class FixedFilter(admin.SimpleListFilter):
 
 
 class CurrencyFilter(FixedFilter):
-    title, parameter_name = gettext_lazy("Currency"), "currency"
+    title, parameter_name = pgettext_lazy("bitsby", "Currency"), "currency"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(currency, currency) for currency in conf.CURRENCIES]
@@ -47,18 +47,18 @@ class AnswerFilter(FixedFilter):
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
-    """What Bitsby said is not for editing, and may be a million rows."""
+    """Show rows that only this app writes; there may be a million of them."""
 
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
-    # A hundred rows take Django longer to write than the database to find.
+    # Django's default of 100 rows takes longer to render than to query.
     list_per_page = 50
-    #: Finds by a word what ``searched`` is compared with; ``search_fields`` only tell Django that
-    #: there is a search.
+    #: Returns what the lookup ``searched`` compares with, for one search term. ``search_fields``
+    #: only makes Django show the search box.
     keys_named: Any
     searched = "pk__in"
-    #: Methods that show a field as people should read it, by the field's name.
+    #: Methods that format a field for people, by the field's name.
     shown_as: dict[str, str] = {}
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
@@ -90,9 +90,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics 
 class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "remark")
     list_filter = ("status", CurrencyFilter, "created_at")
-    # What has an index: by another column all rows would have to be sorted for one page.
+    # Only indexed columns: any other would sort all rows for one page.
     sortable_by = ("order_number", "created_at")
-    # By what they are filtered by: in another order, those of a day are looked for among all.
+    # Sorted by the column of the date filter, so that one index serves both.
     ordering = ("-created_at", "-pk")
     search_fields = ("=order_number", "=uid", "=bitsby_id")
     keys_named = staticmethod(find_invoices)
@@ -124,10 +124,10 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     raw_id_fields = ("invoice",)
     shown_as = {"amount": "in_coin"}
 
-    @admin.display(description=gettext_lazy("Amount in coin"))
+    @admin.display(description=gettext_lazy("Amount in cryptocurrency"))
     def in_coin(self, payment: BitsbyPayment) -> str:
-        # In every language with a point and without groups, as ``str(payment)`` has it too: people
-        # copy it, and compare it digit by digit with wallets, explorers and Bitsby.
+        # Not localized, like ``str(payment)``: people copy the amount and compare it with wallets
+        # and block explorers.
         return f"{payment.amount.normalize():f}"
 
 
@@ -153,11 +153,11 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     list_display = ("order_number", "code", "status", "created_at", "sent_at", "tries", "remark")
     list_filter = ("status", "code", "created_at")
     search_fields = ("=order_number",)
-    # As it stands, which has an index; Django's own search would compare in capitals.
+    # An exact match uses the index; Django's own search would compare case-insensitively.
     keys_named, searched = staticmethod(str), "order_number"
     raw_id_fields = ("order", "invoice", "payment")
     shown_as = {"error": "remark"}
 
-    @admin.display(description=gettext_lazy("Why not"))
+    @admin.display(description=gettext_lazy("Why it was not sent"))
     def remark(self, mail: BuyerMail) -> str:
         return i18n.translate_stored(mail.error)

@@ -18,7 +18,7 @@ urlpatterns = [
     path("orders/<str:token>/pay/", views.PayView.as_view(), name="pay"),
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
     path("orders/<str:token>/again/", reorder.ReorderView.as_view(), name="again"),
-    path("dashboard/", dashboard.InboxView.as_view(), name="dashboard-inbox"),
+    path("dashboard/", dashboard.PaymentReviewView.as_view(), name="dashboard-inbox"),
     path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(
         "dashboard/invoices/<int:pk>/refresh/",

@@ -45,8 +45,8 @@ from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.fuzz.answers import URLS
 from tests.shopping import buy
-from tests.staff.test_bind_flow import MAY_BIND, PARTNER, member
 from tests.support.http import shown
+from tests.support.staff import MAY_BIND, PARTNER, log_in
 
 Order = get_model("order", "Order")
 
@@ -93,7 +93,7 @@ def lines():
 @pytest.fixture
 def boss(db):
     """A superuser, who sees every page."""
-    client = member("boss")
+    client = log_in("boss")
     client.user.is_superuser = True
     client.user.save()
     return client
@@ -633,10 +633,10 @@ def persons(db):
     """A browser of each kind of person that comes to a shop."""
     return {
         "nobody": Client(),
-        "customer": member("customer", is_staff=False),
-        "partner": member("partner", PARTNER, is_staff=False),
-        "clerk": member("clerk"),
-        "keeper": member("keeper", *MAY_BIND),
+        "customer": log_in("customer", is_staff=False),
+        "partner": log_in("partner", PARTNER, is_staff=False),
+        "clerk": log_in("clerk"),
+        "keeper": log_in("keeper", *MAY_BIND),
     }
 
 

@@ -27,16 +27,16 @@ from oscar_bitsby.utils import i18n
 from tests import bitsby
 from tests.buyer.test_views import STATES
 from tests.shopping import go_to_payment, go_to_preview
-from tests.staff.test_bind_flow import (
-    MAY_BIND,
-    act_url,
-    arrive,
-    bind_url,
-    logged,
-    member,
-    takes_bindings,
-)
 from tests.support.catalogues import LANGUAGES, each_language, entries, translations
+from tests.support.staff import (
+    MAY_BIND,
+    accept_bindings,
+    act_url,
+    admin_log_of,
+    bind_url,
+    log_in,
+    receive_payment,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -87,7 +87,7 @@ def speaking(client, language):
 def keeper(db):
     """Staff who may bind and look at records."""
     looks = [f"oscar_bitsby.view_{name}" for name in ("bitsbyinvoice", "bitsbypayment")]
-    return member("keeper", *MAY_BIND, *looks)
+    return log_in("keeper", *MAY_BIND, *looks)
 
 
 @each_language
@@ -266,26 +266,25 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
     type(invoice).objects.filter(pk=invoice.pk).update(created_at=earlier)
-    payment = arrive(fake, amount="9.90000000")
+    payment = receive_payment(fake, amount="9.90000000")
     speaking(keeper, language)
     page = keeper.get(reverse("oscar_bitsby:dashboard-inbox")).content.decode()
     assert_translated(
         language,
         page,
-        "Money inbox",
-        "To be looked at",
+        "Payments to review",
         "Unmatched payment",
         "same wallet as reserved",
         "Dismiss",
     )
-    assert "-1,0 %" in flat(page)
+    assert "1,0 %" in flat(page)
     assert "9.9 usdt" in flat(page)
     page = keeper.get(act_url(payment, "dismiss")).content.decode()
-    assert_translated(language, page, "Dismiss", "Why", "Back to the inbox")
+    assert_translated(language, page, "Dismiss", "Reason", "Back to payments to review")
     page = keeper.post(act_url(payment, "dismiss"), {"note": ""}).content.decode()
-    assert_translated(language, page, "Say why, so that others can follow it later.")
+    assert_translated(language, page, "Enter a reason: others may need it later.")
     page = keeper.post(act_url(payment, "dismiss"), {"note": "x"}, follow=True).content.decode()
-    done = "Dismissed. You find it under “dealt with”, where it can be undone."
+    done = "Dismissed. You can undo this under “Resolved”."
     assert_translated(language, page, done)
 
 
@@ -293,12 +292,12 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
 @pytest.mark.parametrize("way", ["dashboard", "admin"])
 def test_binding(fake, invoice, keeper, language, way):
     """Each step of the binding is in the reader's language, and so is what the log says of it."""
-    payment = arrive(fake, amount="9.90000000")
-    takes_bindings(fake, invoice)
+    payment = receive_payment(fake, amount="9.90000000")
+    accept_bindings(fake, invoice)
     speaking(keeper, language)
     url = bind_url(way, invoice.order)
     page = keeper.get(url).content.decode()
-    assert_translated(language, page, "Why it may be meant", "Continue", "Payment id")
+    assert_translated(language, page, "Why it may match", "Unmatched payments", "Payment ID")
     page = keeper.post(url, {"payment_id": "x"}).content.decode()
     assert_translated(language, page)
     page = keeper.post(url, {"payment": payment.bitsby_id}).content.decode()
@@ -307,7 +306,7 @@ def test_binding(fake, invoice, keeper, language, way):
     page = keeper.post(url, form, follow=True).content.decode()
     assert_translated(language, page)
     assert re.search(r"9,90 USD", flat(page))
-    (entry,) = logged(keeper.user)
+    (entry,) = admin_log_of(keeper.user)
     assert_translated(language, entry)
 
 
@@ -350,7 +349,7 @@ def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, setting
 def payment_without_rate(fake, invoice):
     """A payment in a coin for which no rate was locked."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
-    return arrive(fake, invoice, "0.00500000", wallet=ether)
+    return receive_payment(fake, invoice, "0.00500000", wallet=ether)
 
 
 @pytest.mark.parametrize("grouping", [False, True])
@@ -397,7 +396,7 @@ def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
     """With grouped numbers, the hidden key in the binding form has no separator."""
     settings.USE_THOUSAND_SEPARATOR = True
     invoice = invoice_for(order, pk=12345)
-    payment = arrive(fake, amount="9.90000000")
+    payment = receive_payment(fake, amount="9.90000000")
     page = keeper.post(bind_url("dashboard", order), {"payment": payment.bitsby_id})
     assert 'name="invoice" value="12345"' in page.content.decode()
     assert invoice.pk == 12345
@@ -407,7 +406,7 @@ def test_a_difference_is_signed_in_the_readers_format(invoice):
     """A deviation has a sign and the language's decimal separator."""
     payment = BitsbyPayment(amount=Decimal("10.5"), cryptocurrency="usdt")
     reasons = matching.match(payment, invoice).reasons
-    assert "amount off by +5.0 %" in [str(reason) for reason in reasons]
+    assert "5.0 % more than asked" in [str(reason) for reason in reasons]
     with translation.override("de"):
         assert "Betrag weicht um +5,0 % ab" in [str(reason) for reason in reasons]
 

@@ -32,11 +32,11 @@ MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
 MAX_PAYMENTS = 200
 
 
-def _signed(number: Decimal) -> str:
-    return ("+" if number >= 0 else "") + number_format(round(number, 1), decimal_pos=1)
+def _unsigned(number: Decimal) -> str:
+    return number_format(round(abs(number), 1), decimal_pos=1)
 
 
-_percentage = lazy(_signed, str)
+_percentage = lazy(_unsigned, str)
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,11 @@ class ReservedAmounts:
                 if abs(deviation_percent) <= 50
                 else -2
             )
-            # Formatted when it is shown, in the reader's language.
-            reasons.append(
-                format_lazy(_("amount off by {off} %"), off=_percentage(deviation_percent))
-            )
+            # Put into words only where it is shown.
+            text = _("{percent} % more than asked")
+            if deviation_percent < 0:
+                text = _("{percent} % less than asked")
+            reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
         return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))
 
 

@@ -1,1 +1,1 @@
-"""What staff do in the admin and the dashboard: review and bind payments, see invoices."""
+"""Pages and actions for staff: review and bind payments, list invoices."""

@@ -1,5 +1,7 @@
-"""Binding a payment by hand, step by step: choose, see what will happen, confirm. The Django admin
-and Oscar's dashboard show the same steps in their own frames."""
+"""The steps of binding a payment by hand: choose, read what will happen, confirm.
+
+The Django admin and Oscar's dashboard show the same steps in their own frames.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ from oscar_bitsby.staff.review import ActionResult
 
 
 class BindForm(forms.Form):
-    """A payment from the list, or its id typed by hand; and why."""
+    """A payment chosen from the list or by its typed id, and the reason."""
 
     payment = forms.UUIDField(required=False)
     payment_id = forms.CharField(
-        label=gettext_lazy("Payment id"),
+        label=gettext_lazy("Payment ID"),
         widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
         required=False,
-        help_text=gettext_lazy("If it is not in the list: the id that Bitsby shows for it."),
+        help_text=gettext_lazy("If the payment is not listed: the ID that Bitsby shows for it."),
     )
     invoice = forms.IntegerField(required=False, widget=forms.HiddenInput)
     note = forms.CharField(
-        label=gettext_lazy("Why"),
+        label=gettext_lazy("Reason"),
         required=False,
         max_length=200,
         error_messages={
@@ -56,7 +58,7 @@ class BindForm(forms.Form):
             except ValueError:
                 raise forms.ValidationError(
                     _(
-                        "“%s” is not a payment id. One looks like"
+                        "“%s” is not a payment ID. An ID looks like this:"
                         " f986ad8d-2298-473d-982a-efbc817b975d."
                     )
                     % typed[:60]
@@ -64,31 +66,34 @@ class BindForm(forms.Form):
         elif data.get("payment"):
             data["chosen"] = data["payment"]
         elif not self.errors:
-            raise forms.ValidationError(_("Choose a payment, or type its id."))
+            raise forms.ValidationError(_("Choose a payment or enter its ID."))
         return data
 
 
 def binding_error(order: Any) -> str:
-    """Return why no payment can be bound to an order, or nothing."""
+    """Return why no payment can be bound to an order, or an empty string."""
     invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
     text = ""
     if not invoices.exists():
-        text = _("Order %s has no invoice at Bitsby that a payment could be bound to.")
+        text = _("Order %s has no Bitsby invoice to bind a payment to.")
     elif not invoices.exclude(status=InvoiceStatus.PAID).exists():
-        text = _("Order %s is paid already: none of its invoices is open.")
+        text = _("Order %s is already paid: it has no open invoice.")
     return text % order.number if text else ""
 
 
 def bind_view(
     request: HttpRequest, order: Any, template: str, context: dict[str, Any], done: str
 ) -> HttpResponse:
-    """Show the step that the request is at, or bind.
+    """Show the current step, or bind when the request confirms.
 
     Args:
-        order: the order; the caller has checked that the user may see it and move its money.
-        template: the page, in the caller's frame.
-        context: what the frame needs.
-        done: where to go after binding.
+        order: the order; the caller has checked that the user may see it.
+        template: the page in the caller's frame.
+        context: the context of that frame.
+        done: the URL to redirect to after binding.
+
+    Raises:
+        PermissionDenied: the user may not move money.
     """
     require_money_permission(request.user)
     context = context | {"order": order}
@@ -111,8 +116,8 @@ def bind_view(
         return render(request, template, context | shown)
     confirmed = form.cleaned_data.get("invoice")
     if confirmed is not None and confirmed != found["invoice"].pk:
-        # What was confirmed is not what would be done now: a second click, or a colleague.
-        text = _("That invoice is not open any more. Look at the order before you try again.")
+        # A second click, or a colleague was faster: binding now would use another invoice.
+        text = _("This invoice is no longer open. Check the order before you try again.")
         return redirect_with_message(request, ActionResult(False, text), done)
     note = form.cleaned_data["note"]
     result = binding.bind(found["invoice"], payment_id, request.user, note)
@@ -127,7 +132,7 @@ def _rows(order: Any) -> list[dict[str, Any]]:
 
 
 def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any] | None:
-    """Return the invoice to bind to and what is known of the payment; None if none is open."""
+    """Return the invoice to bind to and how the payment matches; None if no invoice is open."""
     invoices = list(
         order.bitsby_invoices.filter(bitsby_id__isnull=False).exclude(status=InvoiceStatus.PAID)
     )
@@ -149,6 +154,7 @@ def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str
 
 
 def redirect_with_message(request: HttpRequest, result: ActionResult, url: str) -> HttpResponse:
+    """Redirect to ``url``, where the page shows the result's message."""
     level = messages.SUCCESS if result.done else messages.ERROR
     messages.add_message(request, level, result.message)
     return redirect(url)

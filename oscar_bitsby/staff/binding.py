@@ -1,4 +1,4 @@
-"""Binding by staff: which payments may be meant for an order, and attaching one to its invoice."""
+"""Bind payments by hand: find those that may be for an order, and attach one to its invoice."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: Seconds that a member of staff waits for a free slot.
+#: Seconds that a request by staff waits for a slot.
 STAFF_MAX_WAIT = 8.0
-#: Pages of payments that are read live for one order.
+#: Maximum number of pages of Bitsby's payments that are read for one order.
 MAX_PAGES = 6
-#: How far back that search goes at most.
+#: Maximum age, in days, of the payments that are read for one order.
 DAYS_BACK = 60
-#: Where a transaction can be looked up, by the codes of chains that Bitsby is seen to use.
+#: Block explorers, by Bitsby's codes of the blockchains.
 EXPLORERS = {
     "tron": "https://tronscan.org/#/transaction/{}",
     "ethereum": "https://etherscan.io/tx/{}",
@@ -42,13 +42,13 @@ EXPLORERS = {
 
 
 def explorer_url(payment: BitsbyPayment) -> str:
-    """Return where a payment's transaction can be seen, or nothing for an unknown chain."""
+    """Return the address of a payment's transaction in a block explorer, or nothing."""
     pattern = EXPLORERS.get(payment.blockchain)
     return pattern.format(payment.hash) if pattern and payment.hash.isalnum() else ""
 
 
 def refresh_payments(order: Any) -> str:
-    """Ask Bitsby for the payments since the order was placed; return what went wrong, or nothing.
+    """Sync the payments since the order was placed; return what went wrong, or nothing.
 
     Raises:
         RuntimeError: called inside a transaction.
@@ -67,17 +67,17 @@ def refresh_payments(order: Any) -> str:
     except _Enough:
         return ""
     except BitsbyError as error:
-        logger.info("payments not read for order %s: %s", order.number, error)
+        logger.info("payments not fetched for order %s: %s", order.number, error)
         return i18n.translate_stored(str(error))
     return ""
 
 
 class _Enough(Exception):
-    """Enough pages were read for one order."""
+    """The maximum number of pages was read."""
 
 
 def candidates(order: Any) -> list[Match]:
-    """Return the unbound payments that may be meant for an order, likeliest first."""
+    """Return the unbound payments that may be for an order, best match first."""
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
     since = order.date_placed - dt.timedelta(hours=1)
     unbound = BitsbyPayment.objects.filter(
@@ -94,78 +94,30 @@ def candidates(order: Any) -> list[Match]:
 
 
 def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") -> ActionResult:
-    """Attach a payment to an invoice at Bitsby, then ask what is true and settle that.
+    """Attach a payment to an invoice at Bitsby, then fetch the invoice and settle it.
 
     Args:
         invoice: one of the order's invoices that is not paid.
         payment_id: Bitsby's id of the payment.
-        user: the member of staff; must hold ``oscar_bitsby.bind_payment``, which the caller checks.
-        note: why.
+        user: the member of staff. The caller checks the permission ``oscar_bitsby.bind_payment``.
+        note: the reason.
 
     Raises:
         RuntimeError: called inside a transaction.
     """
     if invoice.bitsby_id is None:
         return ActionResult(
-            False, _("That attempt never became an invoice at Bitsby. Choose another.")
+            False, _("This invoice was never created at Bitsby. Choose another one.")
         )
-    # Written before it is asked: whatever happens then, it stands there who asked for it, and the
-    # next pass looks at the invoice.
-    _request_refresh(invoice)
-    asked = _("asked to bind payment %s") % payment_id
-    entry = review.log_admin_entry(user, invoice.order, invoice, _asked(asked, note))
-    problem = ""
-    try:
-        factory.for_buyer(STAFF_MAX_WAIT).bind_payment(invoice.bitsby_id, payment_id)
-    except Refused as error:
-        problem = _("Bitsby said no: %s") % error
-    except BitsbyError as error:
-        problem = _("Bitsby gave no answer: %s") % i18n.translate_stored(str(error))
-    # Whether or not that was answered, the API knows what is true now.
-    unclear = ""
-    try:
-        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_MAX_WAIT))
-    except BitsbyError as error:
-        unclear = i18n.translate_stored(str(error))
-    invoice.refresh_from_db()
-    record = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
-    if record is not None and record.booked_at is not None:
-        review.resolve_as_bound(record.pk, user, note)
-        message = _("Bound and booked: %(fiat_value)s %(currency)s for order %(number)s.") % {
-            "fiat_value": localize(record.fiat_value),
-            "currency": record.currency,
-            "number": invoice.order_number,
-        }
-        result = ActionResult(True, message)
-    elif record is not None and record.review_reason:
-        why = record.get_review_reason_display()
-        result = ActionResult(
-            False,
-            _("Bound, but not booked (%s). It waits in the money inbox: decide there.") % why,
-        )
-    elif invoice.status == InvoiceStatus.PAID:
-        text = _("%s The invoice is paid, but by another payment: look at the order.")
-        result = ActionResult(False, (text % (f"{problem}." if problem else "")).strip())
-    elif problem:
-        result = ActionResult(False, _("%s Nothing was booked.") % f"{problem}.")
-    elif unclear:
-        result = ActionResult(
-            False,
-            _(
-                "Bitsby took the binding, but could not be asked what came of it (%s). The next"
-                " pass books it."
-            )
-            % unclear,
-        )
-    else:
-        result = ActionResult(
-            False,
-            _(
-                "Bitsby took the binding, but does not call the invoice paid by this payment yet."
-                " Nothing was booked; the next pass looks again."
-            ),
-        )
-    _note_result(entry, result)
+    entry = _log_request(invoice, user, _("asked Bitsby to bind payment %s") % payment_id, note)
+    refusal = _send_binding(invoice.bitsby_id, payment_id)
+    # Whatever was answered, only the API's list says what is true now.
+    unclear = _refresh(invoice)
+    payment = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
+    if payment is not None and payment.booked_at is not None:
+        review.resolve_as_bound(payment.pk, user, note)
+    result = _binding_result(invoice, payment, refusal, unclear)
+    _log_result(entry, result)
     logger.info(
         "bind: order=%s invoice=%s payment=%s user=%s done=%s",
         invoice.order_number,
@@ -178,43 +130,103 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
 
 
 def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionResult:
-    """Cancel an invoice at Bitsby: allowed while it is unpaid and nobody has opened its page."""
+    """Cancel an invoice at Bitsby, which allows it while it is unpaid and its page is unopened."""
     if invoice.bitsby_id is None or invoice.status != InvoiceStatus.UNPAID:
         return ActionResult(False, _("Only an unpaid invoice can be cancelled."))
-    _request_refresh(invoice)
-    asked = _("asked to cancel invoice %s") % invoice.bitsby_id
-    entry = review.log_admin_entry(user, invoice.order, invoice, _asked(asked, note))
+    asked = _("asked Bitsby to cancel invoice %s") % invoice.bitsby_id
+    entry = _log_request(invoice, user, asked, note)
     problem = ""
     try:
-        factory.for_buyer(STAFF_MAX_WAIT).cancel_invoice(invoice.bitsby_id)
+        factory.for_staff(STAFF_MAX_WAIT).cancel_invoice(invoice.bitsby_id)
     except BitsbyError as error:
         problem = i18n.translate_stored(str(error))
-    try:
-        invoice_refresh.refresh(invoice, factory.for_buyer(STAFF_MAX_WAIT))
-    except BitsbyError as error:
-        problem = problem or i18n.translate_stored(str(error))
-    invoice.refresh_from_db()
+    # Whatever was answered, only the API's list says what is true now.
+    unclear = _refresh(invoice)
     if invoice.status == InvoiceStatus.CANCELED:
-        result = ActionResult(True, _("The invoice is canceled."))
+        result = ActionResult(True, _("The invoice is cancelled."))
     else:
-        why = problem or _("Bitsby does not call it canceled")
-        result = ActionResult(False, _("The invoice is not canceled: %s.") % why)
-    _note_result(entry, result)
+        why = problem or unclear or _("Bitsby does not show it as cancelled")
+        result = ActionResult(False, _("The invoice was not cancelled: %s.") % why)
+    _log_result(entry, result)
     return result
 
 
-def _request_refresh(invoice: BitsbyInvoice) -> None:
-    """Have the next pass ask about an invoice; settling what was told takes the note away."""
-    BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None).update(
-        webhook_pending_since=timezone.now()
+def _send_binding(invoice_id: UUID, payment_id: UUID) -> str:
+    """Ask Bitsby to bind; return why it did not confirm, or nothing."""
+    try:
+        factory.for_staff(STAFF_MAX_WAIT).bind_payment(invoice_id, payment_id)
+    except Refused as error:
+        return _("Bitsby refused: %s") % error
+    except BitsbyError as error:
+        return _("Bitsby did not answer: %s") % i18n.translate_stored(str(error))
+    return ""
+
+
+def _refresh(invoice: BitsbyInvoice) -> str:
+    """Fetch an invoice, settle it and read its row again; return what went wrong, or nothing."""
+    problem = ""
+    try:
+        invoice_refresh.refresh(invoice, factory.for_staff(STAFF_MAX_WAIT))
+    except BitsbyError as error:
+        problem = i18n.translate_stored(str(error))
+    invoice.refresh_from_db()
+    return problem
+
+
+def _binding_result(
+    invoice: BitsbyInvoice, payment: BitsbyPayment | None, refusal: str, unclear: str
+) -> ActionResult:
+    """Return what to say after binding, by what the refresh has stored.
+
+    Args:
+        payment: the payment, if it is now bound to the invoice.
+        refusal: why Bitsby did not confirm the binding.
+        unclear: why the invoice could not be fetched afterwards.
+    """
+    if payment is not None and payment.booked_at is not None:
+        message = _("Bound and booked: %(fiat_value)s %(currency)s for order %(number)s.") % {
+            "fiat_value": localize(payment.fiat_value),
+            "currency": payment.currency,
+            "number": invoice.order_number,
+        }
+        return ActionResult(True, message)
+    if payment is not None and payment.review_reason:
+        text = _("The payment is bound but not booked (%s). Open Payments to review to decide.")
+        return ActionResult(False, text % payment.get_review_reason_display())
+    if invoice.status == InvoiceStatus.PAID:
+        text = _("%s The invoice was paid by another payment. Check the order.")
+        return ActionResult(False, (text % (f"{refusal}." if refusal else "")).strip())
+    return ActionResult(False, _nothing_booked(refusal, unclear))
+
+
+def _nothing_booked(refusal: str, unclear: str) -> str:
+    if refusal:
+        return _("%s Nothing was booked.") % f"{refusal}."
+    if unclear:
+        text = _(
+            "Bitsby accepted the binding, but its result could not be fetched (%s). The next"
+            " run books the payment."
+        )
+        return text % unclear
+    return _(
+        "Bitsby accepted the binding, but does not show the invoice as paid by this payment"
+        " yet. Nothing was booked. The next run checks again."
     )
 
 
-def _asked(what: str, note: str) -> str:
-    return f"{what}: {note}".strip(" :")
+def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> LogEntry:
+    """Log a request before it is sent, and let the next run fetch the invoice.
+
+    If this process stops during the request, the log still says who made it, and the next run
+    settles what came of it. Settling an invoice clears the mark.
+    """
+    BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None).update(
+        webhook_pending_since=timezone.now()
+    )
+    return review.log_admin_entry(user, invoice.order, invoice, f"{asked}: {note}".strip(" :"))
 
 
-def _note_result(entry: LogEntry, result: ActionResult) -> None:
+def _log_result(entry: LogEntry, result: ActionResult) -> None:
     LogEntry.objects.filter(pk=entry.pk).update(
         change_message=f"{entry.change_message} — {result.message}"
     )

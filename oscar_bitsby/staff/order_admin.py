@@ -1,4 +1,4 @@
-"""The order's screen in Django's admin: binding a payment."""
+"""Bind payments from the admin page of an order."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Order = get_model("order", "Order")
 
 
 class OrderAdminMixin:
-    """Goes in front of whatever admin the shop has for its orders."""
+    """Add binding to the admin class that the shop uses for its orders."""
 
     admin_site: Any
     opts: Any
 
     def has_bind_bitsby_permission(self, request: HttpRequest) -> bool:
-        """Say who is offered the action; Django asks for it by the action's permission."""
+        """Return who is offered the action; Django derives the name from its permission."""
         return conf.is_configured() and permissions.may_move_money(request.user)
 
     def get_urls(self) -> list[Any]:
         parent: Any = super()
-        # Asks Bitsby, which must not happen inside a request's transaction.
+        # The view sends API requests, which must not happen inside a transaction.
         view = transaction.non_atomic_requests(self.admin_site.admin_view(self.bind_view))
         own = path("<path:object_id>/bitsby/", view, name=BIND_URL_NAME)
         return [own, *parent.get_urls()]
@@ -41,7 +41,7 @@ class OrderAdminMixin:
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         parent: Any = super()
-        # Ours extends whatever the order's page would have been without us.
+        # Our template extends the one that the shop's page would use without this app.
         context["bitsby_extends"] = parent.change_form_template or select_template(
             [
                 f"admin/{self.opts.app_label}/{self.opts.model_name}/change_form.html",
@@ -60,7 +60,7 @@ class OrderAdminMixin:
         return "admin/oscar_bitsby/order_change_form.html"
 
     def bind_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Bind a payment to one order: list, confirm, do."""
+        """Bind a payment to one order."""
         permissions.require_money_permission(request.user)
         try:
             order = Order._default_manager.filter(pk=object_id).first()
@@ -88,7 +88,7 @@ BIND_URL_NAME = "oscar_bitsby_bind"
 def bind_bitsby_payment(
     modeladmin: Any, request: HttpRequest, queryset: Any
 ) -> HttpResponse | None:
-    """Open the binding page for the one order that is selected."""
+    """Open the binding page of the selected order."""
     orders = list(queryset[:2])
     if len(orders) != 1:
         modeladmin.message_user(

@@ -1,46 +1,35 @@
-"""Paging that costs the same among a million rows as among a thousand."""
+"""Paginate a million rows at the cost of a thousand."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 
-#: Counting a million rows takes longer than finding a page of them; more than this is "many".
+#: Rows that are counted at most. Counting a million rows takes longer than reading one page.
 MAX_COUNT = 10_000
 
 
-class KeyedRows:
-    """Rows that are dear to find among all: their keys are read once, for the number and any page.
+def load_rows(rows: QuerySet[Any], keys: Iterable[Any]) -> list[Any]:
+    """Return the rows with these keys, in the order of the keys, by one query.
 
-    Args:
-        found: the wanted rows, in order; read at once, as far as people page.
-        rows: where the rows of a page are read by their keys.
+    A list that is paged by its keys sorts and joins nothing but keys. Rows that were deleted
+    in the meantime are left out.
     """
-
-    def __init__(self, found: QuerySet[Any], rows: QuerySet[Any]) -> None:
-        self._keys = list(found.values_list("pk", flat=True)[:MAX_COUNT])
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, part: slice) -> list[Any]:
-        keys = self._keys[part]
-        rows = self._rows.in_bulk(keys)
-        # One that was deleted in between is left out.
-        return [rows[key] for key in keys if key in rows]
+    keys = list(keys)
+    found = rows.in_bulk(keys)
+    return [found[key] for key in keys if key in found]
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
-    """Counts no further than people page; what lies beyond is found by filters and search."""
+    """Count and page up to ``MAX_COUNT`` rows; filters and search find what is beyond."""
 
     @property
     def count(self) -> int:
         if not hasattr(self, "_bounded"):
             rows: Any = self.object_list
             is_query = isinstance(rows, QuerySet)
-            # What was read already is counted as it is.
             self._bounded = len(rows.order_by().values_list("pk")[:MAX_COUNT] if is_query else rows)
         return self._bounded

@@ -1,7 +1,7 @@
-"""Staff's decisions about payments in the money inbox: accept, settle again, dismiss, undo.
+"""Decisions by staff about payments to review: accept, reinstate, dismiss, undo.
 
-Each is written under settlement's locks, noted in the admin log with who, when and why, and
-harmless when repeated or made by two people at once: the second one is told what the first did.
+Each is written under the locks of settlement and logged in Django's admin log. Decisions are
+idempotent and safe under concurrency: whoever comes second reads what the first person did.
 """
 
 from __future__ import annotations
@@ -34,141 +34,157 @@ from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: What is noted of an invoice that was called paid by money which staff have dismissed.
+#: The failure of an invoice that Bitsby called paid by a payment that staff dismissed.
 DISMISSED = gettext_noop("its payment was dismissed by staff")
 
 
 @dataclass(frozen=True)
 class ActionResult:
-    """What came of a decision: whether it was carried out, and what to tell who made it."""
+    """Whether an action by staff was carried out, and the message for the person."""
 
     done: bool
     message: str
 
 
 class ChangedMeanwhile(BitsbyError):
-    """The payment was bound elsewhere between reading and locking it; nothing was done."""
+    """The payment was bound to another invoice before it was locked; nothing was done."""
 
 
 @dataclass
 class _Locked:
     order: Any
     invoice: BitsbyInvoice | None
-    record: BitsbyPayment
+    payment: BitsbyPayment
 
 
 @contextmanager
 def _locked(payment_pk: Any) -> Iterator[_Locked]:
-    """Lock the payment's order, its invoice and the payment, in settlement's order."""
+    """Lock a payment's order, its invoice and the payment, in the order that settlement locks."""
     with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
         keys = BitsbyPayment.objects.values_list("invoice_id", "invoice__order_id")
         invoice_pk, order_pk = keys.get(pk=payment_pk)
         order, invoice = (
             lock_order_and_invoice(invoice_pk, order_pk) if invoice_pk else (None, None)
         )
-        record = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
-        if record.invoice_id != invoice_pk:
-            raise ChangedMeanwhile(_("This payment has changed just now. Look at it again."))
-        yield _Locked(order, invoice, record)
+        payment = BitsbyPayment.objects.select_for_update().get(pk=payment_pk)
+        if payment.invoice_id != invoice_pk:
+            raise ChangedMeanwhile(_("This payment has just changed. Check it again."))
+        yield _Locked(order, invoice, payment)
 
 
 def accept(
     payment_pk: Any, user: Any, note: str, fiat_value: Decimal | None = None
 ) -> ActionResult:
-    """Take a payment as it is: book it if it is not booked, and pay its order by it.
+    """Book a payment if it is not booked, and mark its pending order as paid.
 
     Args:
-        payment_pk: the key of a payment that is bound to one of our invoices.
+        payment_pk: the primary key of a payment that is bound to one of our invoices.
         user: the member of staff.
-        note: why.
-        worth: its worth in the invoice's currency, where it could not be told.
+        note: the reason.
+        fiat_value: the value in the invoice's currency; used only if none is stored.
     """
     with _locked(payment_pk) as locked:
-        order, invoice, record = locked.order, locked.invoice, locked.record
-        if record.resolved_at is not None or not record.review_reason:
-            return _already(record)
+        order, invoice, payment = locked.order, locked.invoice, locked.payment
+        if payment.resolved_at is not None or not payment.review_reason:
+            return _already_resolved(payment)
         if order is None or invoice is None:
             return ActionResult(
-                False, _("This payment belongs to no order yet. Bind it to one first.")
+                False, _("This payment does not belong to an order yet. Bind it to one first.")
             )
-        if record.booked_at is None:
-            record.fiat_value = record.fiat_value if record.fiat_value is not None else fiat_value
-            if record.fiat_value is None:
+        if payment.booked_at is None:
+            payment.fiat_value = (
+                payment.fiat_value if payment.fiat_value is not None else fiat_value
+            )
+            if payment.fiat_value is None:
                 return ActionResult(
-                    False, _("Say what the payment is worth: no rate was locked for it.")
+                    False, _("Enter the value of the payment: no exchange rate was locked for it.")
                 )
-            record.save(update_fields=["fiat_value"])
-            ledger.book_payment(order, record, ledger.lock_sources(order))
+            payment.save(update_fields=["fiat_value"])
+            ledger.book_payment(order, payment, ledger.lock_sources(order))
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=InvoiceStatus.PAID)
             signals.send_after_commit(
                 signals.invoice_paid, BitsbyInvoice, invoice=invoice, order=order
             )
-        if not _pay(order, record):
-            flag_for_review(record, ReviewReason.STATUS, order)
+        if not _mark_order_paid(order, payment):
+            flag_for_review(payment, ReviewReason.STATUS, order)
             return ActionResult(
                 False,
                 _(
-                    "The payment is booked, but the status of order %s could not be changed: its"
-                    " pipeline does not allow it. Change it by hand, then dismiss the payment."
+                    "The payment is booked, but the shop's status pipeline does not allow order %s"
+                    " to become paid. Change its status by hand, then dismiss the payment."
                 )
                 % order.number,
             )
-        _resolve(record, Resolution.ACCEPTED, user, note, order)
+        _resolve(payment, Resolution.ACCEPTED, user, note, order)
         outbox.enqueue(MailCode.PAID, order)
-        message = _("Accepted: %(fiat_value)s %(currency)s are booked for order %(number)s.")
-        values = {"currency": record.currency, "number": order.number}
-        return ActionResult(True, message % (values | {"fiat_value": localize(record.fiat_value)}))
+        message = _("Accepted: %(fiat_value)s %(currency)s booked for order %(number)s.")
+        values = {"currency": payment.currency, "number": order.number}
+        return ActionResult(True, message % (values | {"fiat_value": localize(payment.fiat_value)}))
 
 
 def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
-    """Bring back the cancelled order of a late payment, if the shop's pipeline allows it.
+    """Mark the cancelled order of a late payment as paid, if stock and pipeline allow it.
 
-    Otherwise the order gets a note, since its status is the shop's to decide.
+    Otherwise add a note to the order: its status is then for the shop to decide.
+
+    Args:
+        payment_pk: the primary key of a booked payment.
+        user: the member of staff.
+        note: the reason.
     """
     with _locked(payment_pk) as locked:
-        order, record = locked.order, locked.record
-        if record.resolved_at is not None or not record.review_reason:
-            return _already(record)
-        if order is None or record.booked_at is None:
-            return ActionResult(False, _("Only a booked payment can settle its order again."))
+        order, payment = locked.order, locked.payment
+        if payment.resolved_at is not None or not payment.review_reason:
+            return _already_resolved(payment)
+        if order is None or payment.booked_at is None:
+            return ActionResult(False, _("Only a booked payment can reinstate its order."))
         settings = conf.get()
         if order_stage(settings, order) is not OrderStage.CANCELLED:
             return ActionResult(False, _("The order is not cancelled. Accept the payment instead."))
         text = i18n.shop_text(
-            gettext_noop("Settled again by late payment %(payment)s."), payment=record
+            gettext_noop("Reinstated by late payment %(payment)s."), payment=payment
         )
         if transitions.reopen_order(order, settings.order_status_paid, text):
-            message = _("Order %s is paid again, and its stock is taken.") % order.number
+            message = (
+                _("Order %s is reinstated: it is paid, and its stock is reserved.") % order.number
+            )
             outbox.enqueue(MailCode.PAID, order)
         else:
             text = i18n.shop_text(
                 gettext_noop("Late payment %(payment)s accepted by staff: %(note)s"),
-                payment=record,
+                payment=payment,
                 note=note,
             )
             order.notes.create(message=text, note_type="System", user=user)
             message = _(
-                "The order's status cannot be changed from here to paid (stock or the pipeline"
-                " does not allow it). The order has a note: ship it, or refund by hand."
+                "The order cannot become paid: its stock or the shop's status pipeline does not"
+                " allow it. A note was added to the order. Ship it, or refund it by hand."
             )
-        _resolve(record, Resolution.REINSTATED, user, note, order)
+        _resolve(payment, Resolution.REINSTATED, user, note, order)
         return ActionResult(True, message)
 
 
 def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
-    """Take a payment out of the inbox: refunded by hand, or not this shop's."""
+    """Remove a payment from the payments to review, and book nothing.
+
+    Args:
+        payment_pk: the primary key of the payment.
+        user: the member of staff.
+        note: the reason; required.
+    """
     if not note.strip():
-        return ActionResult(False, _("Say why, so that others can follow it later."))
+        return ActionResult(False, _("Enter a reason: others may need it later."))
     with _locked(payment_pk) as locked:
-        if locked.record.resolved_at is not None or not locked.record.review_reason:
-            return _already(locked.record)
-        _resolve(locked.record, Resolution.DISMISSED, user, note, locked.order)
-        message = _("Dismissed. You find it under “dealt with”, where it can be undone.")
+        if locked.payment.resolved_at is not None or not locked.payment.review_reason:
+            return _already_resolved(locked.payment)
+        _resolve(locked.payment, Resolution.DISMISSED, user, note, locked.order)
+        message = _("Dismissed. You can undo this under “Resolved”.")
         if _unblock_cancellation(locked):
             message += (
                 " "
                 + _(
-                    "Order %s still waits: its buyer can pay again, or it is cancelled in its time."
+                    "Order %s is still unpaid. Its buyer can pay again, or it is cancelled"
+                    " automatically."
                 )
                 % locked.order.number
             )
@@ -176,9 +192,13 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
 
 
 def _unblock_cancellation(locked: _Locked) -> bool:
-    """Let an order go on whose invoice was called paid by money that staff have just dismissed."""
-    order, invoice, record = locked.order, locked.invoice, locked.record
-    if order is None or invoice is None or record.booked_at is not None:
+    """Let a pending order be paid or cancelled again after its unbooked payment was dismissed.
+
+    Returns:
+        whether the order waits for a payment again.
+    """
+    order, invoice, payment = locked.order, locked.invoice, locked.payment
+    if order is None or invoice is None or payment.booked_at is not None:
         return False
     if order_stage(conf.get(), order) is not OrderStage.PENDING:
         return False
@@ -190,69 +210,67 @@ def _unblock_cancellation(locked: _Locked) -> bool:
 
 
 def undo(payment_pk: Any, user: Any) -> ActionResult:
-    """Put a dismissed payment back into the inbox."""
+    """Put a dismissed payment back into the payments to review."""
     with _locked(payment_pk) as locked:
-        record = locked.record
-        if record.resolution != Resolution.DISMISSED or record.resolved_at is None:
+        payment = locked.payment
+        if payment.resolution != Resolution.DISMISSED or payment.resolved_at is None:
             return ActionResult(
-                False, _("Only a dismissal can be undone, and this is none any more.")
+                False, _("Only a dismissal can be undone, and this payment is not dismissed.")
             )
-        record.resolved_at, record.resolution = None, ""
-        record.save(update_fields=["resolved_at", "resolution"])
-        log_admin_entry(user, locked.order, record, _("Dismissal undone"))
-        return ActionResult(True, _("The payment is in the inbox again."))
+        payment.resolved_at, payment.resolution = None, ""
+        payment.save(update_fields=["resolved_at", "resolution"])
+        log_admin_entry(user, locked.order, payment, _("Dismissal undone"))
+        return ActionResult(True, _("The payment is in Payments to review again."))
 
 
 def resolve_as_bound(payment_pk: Any, user: Any, note: str) -> None:
-    """Note that staff bound this payment knowing its amount: it needs nobody any more."""
+    """Resolve a payment that staff have bound, if only its amount needed a decision."""
     with _locked(payment_pk) as locked:
-        # What else is strange about it (late, second, ...) is still for somebody to decide.
-        knew = (ReviewReason.SHORT, ReviewReason.OVER)
-        if locked.record.review_reason in knew and locked.record.resolved_at is None:
-            _resolve(locked.record, Resolution.BOUND, user, note, locked.order, log=False)
+        # Staff saw the amount before they bound it. Other reasons (late, second, ...) stay open.
+        about_amount = (ReviewReason.SHORT, ReviewReason.OVER)
+        if locked.payment.review_reason in about_amount and locked.payment.resolved_at is None:
+            _resolve(locked.payment, Resolution.BOUND, user, note, locked.order, log=False)
             outbox.enqueue(MailCode.PAID, locked.order)
 
 
-def _pay(order: Any, record: BitsbyPayment) -> bool:
+def _mark_order_paid(order: Any, payment: BitsbyPayment) -> bool:
     settings = conf.get()
     order.bitsby_invoices.filter(order_awaits_payment=True).update(order_awaits_payment=False)
     if order_stage(settings, order) is not OrderStage.PENDING:
         return True
-    note = i18n.shop_text(gettext_noop("Payment %(payment)s accepted by staff."), payment=record)
+    note = i18n.shop_text(gettext_noop("Payment %(payment)s accepted by staff."), payment=payment)
     return transitions.change_order_status(order, settings.order_status_paid, note)
 
 
 def _resolve(
-    record: BitsbyPayment, how: str, user: Any, note: str, order: Any, *, log: bool = True
+    payment: BitsbyPayment, how: str, user: Any, note: str, order: Any, *, log: bool = True
 ) -> None:
-    record.resolved_at = timezone.now()
-    record.resolution, record.resolved_by = how, user
-    record.resolution_note = note.strip()[:300]
-    record.save(update_fields=["resolved_at", "resolution", "resolved_by", "resolution_note"])
+    payment.resolved_at = timezone.now()
+    payment.resolution, payment.resolved_by = how, user
+    payment.resolution_note = note.strip()[:300]
+    payment.save(update_fields=["resolved_at", "resolution", "resolved_by", "resolution_note"])
     logger.info(
         "payment %s: order=%s invoice=%s payment=%s user=%s",
         how,
         getattr(order, "number", None),
-        record.bound_to,
-        record.bitsby_id,
+        payment.bound_to,
+        payment.bitsby_id,
         user.pk,
     )
     if log:
-        log_admin_entry(user, order, record, f"{record.get_resolution_display()}: {note.strip()}")
+        log_admin_entry(user, order, payment, f"{payment.get_resolution_display()}: {note.strip()}")
 
 
-def _already(record: BitsbyPayment) -> ActionResult:
-    by = record.resolved_by or (_("a former user") if record.resolved_at else _("the app"))
-    how = record.get_resolution_display() or pgettext("of a payment", "settled")
-    return ActionResult(
-        False, _("Already dealt with: %(how)s, by %(by)s.") % {"how": how, "by": by}
-    )
+def _already_resolved(payment: BitsbyPayment) -> ActionResult:
+    by = payment.resolved_by or (_("a former user") if payment.resolved_at else _("the app"))
+    how = payment.get_resolution_display() or pgettext("of a payment", "settled")
+    return ActionResult(False, _("Already resolved: %(how)s, by %(by)s.") % {"how": how, "by": by})
 
 
 def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
-    """Write who did what and why into Django's admin log, on the order where there is one.
+    """Log an action in Django's admin log, on the order if there is one.
 
-    In that person's language: what was said and asked stands there as it was.
+    The text stays in the language of the person who acted.
     """
     target = order if order is not None else subject
     entry: LogEntry = LogEntry.objects.create(

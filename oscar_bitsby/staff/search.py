@@ -1,7 +1,7 @@
-"""Finding invoices and payments by what people have at hand: a number, an id, a hash.
+"""Find invoices and payments by an order number, an id or a transaction hash.
 
-Whole values only: each of them is indexed, and a part of a hash says nothing. Keys are looked up
-first, one index after another: one question with an OR over two tables would read every row.
+Only whole values match, since only they can use an index. Each table is queried on its own: one
+query with an OR over both would read every row.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from django.db.models import Q
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
-#: Nobody looks through more.
+#: Results that are returned at most from each table.
 MAX_RESULTS = 1_000
 
 
 def find_invoices(text: str) -> list[Any]:
-    """Return the keys of the invoices with this order number, id or short id, or paid by this
-    payment or transaction hash."""
+    """Return the primary keys of the invoices that match a text.
+
+    It is compared with the invoices' order number, id and short id, and with the id and hash of
+    the payments bound to them.
+    """
     found = BitsbyInvoice.objects.filter(_invoice_named(text)).order_by()
     paid_by = BitsbyPayment.objects.filter(_payment_named(text), invoice__isnull=False).order_by()
     return [
@@ -29,7 +32,11 @@ def find_invoices(text: str) -> list[Any]:
 
 
 def find_payments(text: str) -> list[Any]:
-    """Return the keys of the payments with this id or hash, or of an invoice named so."""
+    """Return the primary keys of the payments that match a text.
+
+    It is compared with the payments' id and hash, and with the order number, id and short id of
+    their invoices.
+    """
     found = BitsbyPayment.objects.filter(_payment_named(text)).order_by()
     invoices = BitsbyInvoice.objects.filter(_invoice_named(text)).order_by()
     keys = list(invoices.values_list("pk", flat=True)[:MAX_RESULTS])
@@ -46,7 +53,7 @@ def _invoice_named(text: str) -> Q:
 
 
 def _payment_named(text: str) -> Q:
-    # Explorers write the same hash in either case.
+    # Block explorers write the same hash in upper or lower case.
     named = Q(hash__in={text, text.lower()})
     return named | Q(bitsby_id=text) if _is_uuid(text) else named
 

@@ -1,4 +1,4 @@
-"""Staff's ways with money that needs a person, in Oscar's dashboard and in the Django admin."""
+"""Staff review and bind payments in Oscar's dashboard and in the Django admin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DASHBOARD, ADMIN = ".page-content", "#content-main"
 
 @pytest.fixture
 def order(shop, product):
-    """A guest has bought and sent too little; a pass has seen it."""
+    """A guest has bought and paid too little; a run has seen it."""
     order = shop.sold(product)
     shop.pays(amount="8.50000000")
     call_command("bitsby_reconcile")
@@ -32,7 +32,7 @@ def order(shop, product):
 
 @pytest.fixture
 def late(order, shop, monkeypatch):
-    """The order was cancelled, and its money is booked: bound at Bitsby by hand."""
+    """The order was cancelled, and its payment is booked: it was bound at Bitsby."""
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
     payment = BitsbyPayment.objects.get()
     shop.time_passes(hours=3)
@@ -58,12 +58,10 @@ def order_tab(page, shop, order):
 
 def bind_first(page, look, name, within):
     """Choose the likeliest payment, read what will happen, confirm."""
-    expect(
-        page.get_by_role("heading", name="Payments that are bound to no invoice")
-    ).to_be_visible()
+    expect(page.get_by_role("heading", name="Unmatched payments")).to_be_visible()
     look(page, f"{name}-list", within=within)
     page.get_by_label("8.5 usdt").check()
-    page.get_by_label("Why").fill("the buyer's mail")
+    page.get_by_label("Reason").fill("the buyer's mail")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
     look(page, f"{name}-confirm", within=within)
@@ -76,16 +74,16 @@ def is_paid_once(order):
     return order.status == "Being processed" and Transaction.objects.count() == 1
 
 
-def test_binding_from_the_inbox(order, shop, keeper, look):
-    """The inbox names the order that the money may be meant for; three clicks, and it is paid.
+def test_binding_from_the_payments_to_review(order, shop, keeper, look):
+    """The list names the order that the payment may be for; three clicks pay it.
 
-    The permission to bind is enough: who may not see orders is told in the inbox that it is done.
+    The permission to bind is enough: staff who may not see orders get the message on the list.
     """
     page = keeper(MAY_BIND)
     page.goto(shop.address(reverse("dashboard:index")))
     page.get_by_role("button", name="Bitsby (1)").click()
-    page.get_by_role("link", name="Money inbox").click()
-    expect(page.get_by_text("May be meant for")).to_be_visible()
+    page.get_by_role("link", name="Payments to review").click()
+    expect(page.get_by_text("May be for")).to_be_visible()
     look(page, "inbox", within=DASHBOARD)
 
     page.get_by_role("link", name="Bind to this order").click()
@@ -93,12 +91,12 @@ def test_binding_from_the_inbox(order, shop, keeper, look):
 
     assert is_paid_once(order)
     inbox(page, shop)
-    expect(page.get_by_text("Nothing to look at")).to_be_visible()
+    expect(page.get_by_text("All payments are matched")).to_be_visible()
     look(page, "inbox-empty", within=DASHBOARD)
 
 
 def test_binding_from_the_orders_tab(order, shop, keeper, look):
-    """The link to the order opens its Bitsby tab, which leads to binding and says what came."""
+    """The link to the order opens its Bitsby tab, which leads to binding and shows the result."""
     page = keeper(MAY_BIND, MAY_SEE)
     inbox(page, shop)
     page.get_by_role("link", name=f"order {order.number}").click()
@@ -111,7 +109,7 @@ def test_binding_from_the_orders_tab(order, shop, keeper, look):
     page.get_by_role("button", name="Bind this payment").click()
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
-    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"received \S*8\.50"))
+    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received: \S*8\.50"))
     look(page, "order-tab-bound", within="#bitsby", wide=True)
     assert is_paid_once(order)
 
@@ -143,29 +141,29 @@ def test_binding_from_the_admins_list(order, shop, keeper, look):
     assert is_paid_once(order)
 
 
-def test_what_is_dismissed_can_be_brought_back(order, shop, keeper, look):
-    """Dismissing asks why, is told under Dealt with, and can be undone there."""
+def test_dismissal_can_be_undone(order, shop, keeper, look):
+    """Dismissing asks why, is listed under Resolved, and can be undone there."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
     page.get_by_role("link", name="Dismiss").click()
     look(page, "dismiss", within=DASHBOARD)
-    page.get_by_label("Why").fill("refunded by hand")
+    page.get_by_label("Reason").fill("refunded by hand")
     page.get_by_role("button", name="Dismiss").click()
-    expect(page.get_by_text("Nothing to look at")).to_be_visible()
+    expect(page.get_by_text("All payments are matched")).to_be_visible()
 
-    page.get_by_role("link", name="Dealt with").click()
+    page.get_by_role("link", name="Resolved").click()
     expect(page.get_by_text("refunded by hand")).to_be_visible()
     look(page, "inbox-dealt-with", within=DASHBOARD)
-    page.get_by_role("link", name="Undo the dismissal").click()
-    page.get_by_role("button", name="Undo the dismissal").click()
+    page.get_by_role("link", name="Undo").click()
+    page.get_by_role("button", name="Undo").click()
 
-    expect(page.get_by_text("The payment is in the inbox again.")).to_be_visible()
+    expect(page.get_by_text("The payment is in Payments to review again.")).to_be_visible()
     inbox(page, shop)
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
 
-def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
-    """A bound payment of another amount stays flagged until somebody accepts the difference."""
+def test_booked_payment_is_accepted(order, shop, keeper, look):
+    """A bound payment of another amount stays to review until staff accept it."""
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=60)
@@ -174,43 +172,43 @@ def test_money_that_is_booked_is_accepted_as_it_is(order, shop, keeper, look):
     inbox(page, shop)
     look(page, "inbox-short", within=DASHBOARD)
 
-    page.get_by_role("link", name="Accept as it is").click()
+    page.get_by_role("link", name="Accept").click()
     look(page, "accept", within=DASHBOARD)
-    page.get_by_role("button", name="Accept as it is").click()
+    page.get_by_role("button", name="Accept").click()
 
     expect(page.get_by_text("Accepted:")).to_be_visible()
-    expect(page.get_by_text("Nothing to look at")).to_be_visible()
+    expect(page.get_by_text("All payments are matched")).to_be_visible()
     assert is_paid_once(order)
 
 
-def test_late_money_settles_a_cancelled_order_again(late, shop, keeper, look):
-    """The inbox says that it arrived after the order was cancelled; two clicks make it paid."""
+def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, look):
+    """The list names the payment as late; two clicks reinstate its order."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
-    expect(page.get_by_text("arrived after the order was cancelled")).to_be_visible()
+    expect(page.get_by_text("came after the order was cancelled")).to_be_visible()
     look(page, "inbox-late", within=DASHBOARD)
 
-    page.get_by_role("link", name="Settle the order again").click()
+    page.get_by_role("link", name="Reinstate").click()
     look(page, "settle-again", within=DASHBOARD)
-    page.get_by_label("Why").fill("the goods are here")
-    page.get_by_role("button", name="Settle the order again").click()
+    page.get_by_label("Reason").fill("the goods are here")
+    page.get_by_role("button", name="Reinstate").click()
 
-    expect(page.get_by_text("is paid again, and its stock is taken.")).to_be_visible()
+    expect(page.get_by_text("is reinstated: it is paid")).to_be_visible()
     assert is_paid_once(late)
 
 
 def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, look):
-    """They find the money and its order, and no button anywhere moves it; addresses are refused."""
+    """They see the payment and its order but no action; the URLs of actions are refused."""
     page = keeper(MAY_SEE, MAY_CHANGE)
     inbox(page, shop)
-    expect(page.get_by_text("acting on it needs the permission")).to_be_visible()
+    expect(page.get_by_text("you need the permission")).to_be_visible()
     expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)
     expect(page.get_by_role("link", name="Dismiss")).to_have_count(0)
     look(page, "inbox-without-permission", within=DASHBOARD)
 
     page.get_by_role("link", name=f"order {order.number}").click()
-    expect(page.get_by_label("The buyer's page of this order")).to_be_visible()
+    expect(page.get_by_label("Link to the buyer's page of this order")).to_be_visible()
     expect(page.get_by_role("link", name="Bind a payment")).to_have_count(0)
     expect(page.locator("#bitsby").get_by_role("button")).to_have_count(0)
     page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
@@ -227,12 +225,12 @@ def test_the_list_of_invoices(order, shop, keeper, look):
     page = keeper(MAY_SEE)
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-invoices")))
     look(page, "invoices", within=DASHBOARD)
-    page.get_by_label("Order, id or hash").fill("nothing")
+    page.get_by_label("Order number, ID or hash").fill("nothing")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_text("No invoice fits.")).to_be_visible()
-    page.get_by_label("Order, id or hash").fill(order.number)
+    expect(page.get_by_text("No invoices found.")).to_be_visible()
+    page.get_by_label("Order number, ID or hash").fill(order.number)
     page.get_by_role("button", name="Search").click()
 
     page.get_by_role("link", name=order.number).click()
 
-    expect(page.get_by_label("The buyer's page of this order")).to_be_visible()
+    expect(page.get_by_label("Link to the buyer's page of this order")).to_be_visible()

@@ -292,15 +292,11 @@ def test_unlisted_project_is_a_warning(account, completed_run):
 def test_payments_to_review_warns_when_reconciliation_stopped(admin_client, fake, move_time):
     """Staff see that reconciliation does not run, and since when."""
     inbox = reverse("oscar_bitsby:dashboard-inbox")
-    assert (
-        "No look for payments has come to its end yet" in admin_client.get(inbox).content.decode()
-    )
+    assert "No payment check has completed yet" in admin_client.get(inbox).content.decode()
     reconciliation.reconcile()
-    assert "No look for payments" not in admin_client.get(inbox).content.decode()
+    assert "No payment check" not in admin_client.get(inbox).content.decode()
     move_time(minutes=16)
-    assert (
-        "No look for payments has come to its end since" in admin_client.get(inbox).content.decode()
-    )
+    assert "No payment check has completed since" in admin_client.get(inbox).content.decode()
 
 
 def test_missing_shared_row_means_no_run(account):

@@ -1,4 +1,4 @@
-"""Django admin: binding from the order's screen, and records that can only be read."""
+"""Bind from the order admin, and read our rows in the admin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
 from tests import bitsby
-from tests.staff.test_bind_flow import MAY_BIND, Page, arrive, bind_url, member, said
+from tests.support.staff import MAY_BIND, Page, bind_url, log_in, message_after, receive_payment
 
 Order = get_model("order", "Order")
 
@@ -32,12 +32,6 @@ LOOK = (
 )
 
 
-@pytest.fixture
-def keeper(db):
-    """Staff who may bind."""
-    return member("keeper", *MAY_BIND)
-
-
 def select(client, *orders):
     """Run the action on those orders."""
     picked = [order.pk for order in orders]
@@ -48,68 +42,68 @@ def select(client, *orders):
 # The action and the button
 
 
-def test_the_action_leads_to_the_binding_of_the_selected_order(invoice, keeper):
+def test_the_action_leads_to_the_binding_of_the_selected_order(invoice, staff):
     """One order selected: its binding page opens."""
-    assert f'value="{ACTION}"' in keeper.get(reverse(LIST)).content.decode()
+    assert f'value="{ACTION}"' in staff.get(reverse(LIST)).content.decode()
 
-    response = select(keeper, invoice.order)
+    response = select(staff, invoice.order)
 
     assert response.status_code == 302
     assert response["Location"] == bind_url("admin", invoice.order)
 
 
-def test_several_orders_cannot_be_bound_to(place, invoice_for, keeper):
+def test_several_orders_cannot_be_bound_to(place, invoice_for, staff):
     """Two or three orders selected: a clear message, and the list again."""
     orders = [place(), place(), place()]
     for order in orders:
         invoice_for(order)
     for chosen in (orders[:2], orders):
-        assert "Select exactly one order" in said(keeper, select(keeper, *chosen))
+        assert "Select exactly one order" in message_after(staff, select(staff, *chosen))
 
 
-def test_no_selected_order_is_told(order, keeper):
+def test_action_without_an_order_shows_a_message(order, staff):
     """None selected: a clear message, and the list again."""
-    assert "Items must be selected" in said(keeper, select(keeper))
+    assert "Items must be selected" in message_after(staff, select(staff))
 
 
-def test_an_action_on_everything_selects_several(place, invoice_for, keeper):
+def test_action_on_all_orders_binds_to_none(place, invoice_for, staff):
     """ "Select all" over more orders than one does not bind to any of them."""
     orders = [place(), place()]
     for order in orders:
         invoice_for(order)
     picked = {"action": ACTION, "_selected_action": [orders[0].pk], "select_across": "1"}
-    assert "Select exactly one order" in said(keeper, keeper.post(reverse(LIST), picked))
+    assert "Select exactly one order" in message_after(staff, staff.post(reverse(LIST), picked))
 
 
-def test_orders_without_an_open_invoice_are_told_on_the_list(place, invoice_for, keeper):
-    """An order without invoices, and a paid one: the message says which and why."""
+def test_action_on_an_order_without_an_open_invoice_shows_a_message(place, invoice_for, staff):
+    """The message names the order and why nothing can be bound to it."""
     bare, paid = place(), place()
     invoice_for(paid, "paid")
 
-    for order, text in ((bare, "has no invoice at Bitsby"), (paid, "is paid already")):
-        response = select(keeper, order)
+    for order, text in ((bare, "has no Bitsby invoice"), (paid, "is already paid")):
+        response = select(staff, order)
         assert response["Location"].startswith(reverse(LIST))
-        assert f"Order {order.number} {text}" in said(keeper, response)
+        assert f"Order {order.number} {text}" in message_after(staff, response)
 
 
-def test_an_order_with_a_paid_and_an_open_invoice_can_be_bound_to(order, invoice_for, keeper):
+def test_an_order_with_a_paid_and_an_open_invoice_can_be_bound_to(order, invoice_for, staff):
     """One paid invoice does not close the others: a second payment may belong to them."""
     invoice_for(order, "paid")
     invoice_for(order, "expired")
 
-    assert select(keeper, order)["Location"] == bind_url("admin", order)
+    assert select(staff, order)["Location"] == bind_url("admin", order)
 
 
-def test_the_order_page_has_a_button_that_opens_the_binding(fake, invoice, keeper):
+def test_the_order_page_has_a_button_that_opens_the_binding(fake, invoice, staff):
     """The change page links to the binding page, and that one back to the order."""
     change = reverse("admin:order_order_change", args=[invoice.order.pk])
 
-    page = Page(keeper.get(change))
+    page = Page(staff.get(change))
     url = bind_url("admin", invoice.order)
     assert url in page.links
     assert "Bind a Bitsby payment" in page.text
 
-    binding = Page(keeper.get(url))
+    binding = Page(staff.get(url))
     assert f"Bind a Bitsby payment to order {invoice.order_number}" in binding.text
     assert change in binding.links
     assert reverse(LIST) in binding.links
@@ -117,7 +111,7 @@ def test_the_order_page_has_a_button_that_opens_the_binding(fake, invoice, keepe
 
 def test_without_the_permission_there_is_neither_action_nor_button(invoice):
     """Staff who may edit orders but not bind see nothing of it; a forged action does nothing."""
-    editor = member("editor", "order.view_order", *EDIT)
+    editor = log_in("editor", "order.view_order", *EDIT)
 
     assert ACTION not in editor.get(reverse(LIST)).content.decode()
     change = editor.get(reverse("admin:order_order_change", args=[invoice.order.pk]))
@@ -128,16 +122,16 @@ def test_without_the_permission_there_is_neither_action_nor_button(invoice):
 
 
 @pytest.mark.parametrize("key", ["0", "999999", "abc", "1/2", "%C2%B2", "-1", "1.5"])
-def test_the_binding_of_no_order_is_not_found(invoice, keeper, key):
-    """An address without an order is 404 or leads to the list, whatever stands in it."""
-    response = keeper.get(f"/admin/order/order/{key}/bitsby/")
+def test_binding_page_of_a_missing_order_is_not_found(invoice, staff, key):
+    """The page of a missing order is a 404, whatever the URL holds."""
+    response = staff.get(f"/admin/order/order/{key}/bitsby/")
 
     assert response.status_code == 404
 
 
 def test_orders_can_still_be_added_and_changed_in_the_admin(invoice):
     """The shop's own forms of an order work as before, to add one and to change one."""
-    editor = member("editor", "order.view_order", *EDIT)
+    editor = log_in("editor", "order.view_order", *EDIT)
 
     assert editor.get(reverse("admin:order_order_add")).status_code == 200
     change = reverse("admin:order_order_change", args=[invoice.order.pk])
@@ -159,11 +153,11 @@ def shop_template(settings, folder, name):
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(folder)]}]
 
 
-def test_a_shops_own_template_of_the_order_page_is_kept(invoice, keeper, settings, tmp_path):
+def test_a_shops_own_template_of_the_order_page_is_kept(invoice, staff, settings, tmp_path):
     """A shop with its own ``admin/order/order/change_form.html`` sees that with our button."""
     shop_template(settings, tmp_path, "admin/order/order/change_form.html")
 
-    page = Page(keeper.get(reverse("admin:order_order_change", args=[invoice.order.pk])))
+    page = Page(staff.get(reverse("admin:order_order_change", args=[invoice.order.pk])))
 
     assert "Bind a Bitsby payment" in page.text
     assert "Print the label" in page.text
@@ -181,7 +175,7 @@ def registry():
     site._registry[Order] = before
 
 
-def test_a_stock_shops_order_admin_has_ours_in_front():
+def test_oscars_order_admin_is_extended():
     """The registered admin is our mixin before Oscar's class, whose features stay."""
     registered = type(admin.site._registry[Order])
 
@@ -214,7 +208,7 @@ def test_a_shop_without_an_order_admin_is_left_alone(registry):
 
 
 def test_a_shops_own_order_admin_keeps_its_features(
-    registry, rf, keeper, invoice, settings, tmp_path
+    registry, rf, staff, invoice, settings, tmp_path
 ):
     """An admin of the shop's, with its own actions, addresses and template, gets ours in front."""
 
@@ -235,7 +229,7 @@ def test_a_shops_own_order_admin_keeps_its_features(
 
     extended = registry._registry[Order]
     request = rf.get("/")
-    request.user = keeper.user
+    request.user = staff.user
     assert isinstance(extended, OrderAdminMixin)
     assert isinstance(extended, ShopAdmin)
     assert {"ship", ACTION} <= set(extended.get_actions(request))
@@ -247,7 +241,7 @@ def test_a_shops_own_order_admin_keeps_its_features(
     assert bind_url("admin", invoice.order) in page.links
 
 
-# Records
+# Rows
 
 
 @pytest.fixture
@@ -256,7 +250,7 @@ def records(fake, place, invoice_for):
     found = []
     for _ in range(2):
         invoice = invoice_for(place())
-        payment = arrive(fake, invoice)
+        payment = receive_payment(fake, invoice)
         delivery = WebhookDelivery.objects.create(
             invoice=invoice,
             body='{"a": "<script>alert(1)</script>"}',
@@ -273,12 +267,12 @@ def rows_of(response):
 
 
 @pytest.mark.parametrize("model", ["bitsbyinvoice", "bitsbypayment", "webhookdelivery"])
-def test_records_can_be_read_and_not_changed(records, model):
+def test_rows_can_be_read_and_not_changed(records, model):
     """List and page open for reading; adding, changing and deleting are refused to everybody."""
     index = ["bitsbyinvoice", "bitsbypayment", "webhookdelivery"].index(model)
     record = records[0][index]
     allowed = [f"oscar_bitsby.{verb}_{model}" for verb in ("view", "add", "change", "delete")]
-    staff = member("boss", *allowed)
+    staff = log_in("boss", *allowed)
     name = f"admin:oscar_bitsby_{model}"
 
     listed = staff.get(reverse(f"{name}_changelist"))
@@ -304,17 +298,17 @@ def test_records_can_be_read_and_not_changed(records, model):
 
 
 @pytest.mark.parametrize("model", ["bitsbyinvoice", "bitsbypayment", "webhookdelivery"])
-def test_records_are_only_for_those_who_may_see_them(records, model):
+def test_rows_need_the_view_permission(records, model):
     """Staff without the view permission are refused the list and the page."""
-    staff = member("other", *MAY_BIND)
+    staff = log_in("other", *MAY_BIND)
     url = reverse(f"admin:oscar_bitsby_{model}_changelist")
     assert staff.get(url).status_code == 403
     assert staff.get(f"{url}{records[0][0].pk}/change/").status_code == 403
 
 
-def test_records_are_found_by_number_uid_id_and_hash(records):
+def test_rows_are_found_by_number_uid_id_and_hash(records):
     """The whole value finds its row and no other; rubbish finds none and breaks nothing."""
-    staff = member("viewer", *LOOK)
+    staff = log_in("viewer", *LOOK)
     invoice, payment, _ = records[0]
     wanted = {
         "bitsbyinvoice": [invoice.order_number, invoice.uid, str(invoice.bitsby_id)],
@@ -337,9 +331,9 @@ def test_records_are_found_by_number_uid_id_and_hash(records):
             assert "<script>alert(1)" not in response.content.decode()
 
 
-def test_records_are_filtered(records):
+def test_rows_can_be_filtered(records):
     """The filters of the lists work."""
-    staff = member("viewer", *LOOK)
+    staff = log_in("viewer", *LOOK)
     for model, query, count in (
         ("bitsbyinvoice", "status__exact=paid", 2),
         ("bitsbyinvoice", "status__exact=unpaid", 0),
@@ -352,11 +346,11 @@ def test_records_are_filtered(records):
         assert rows_of(staff.get(f"{url}?{query}")) == count, (model, query)
 
 
-def test_the_lists_cost_the_same_however_long_they_are(
+def test_admin_lists_need_a_constant_number_of_queries(
     records, place, invoice_for, django_assert_max_num_queries
 ):
     """Twenty more rows cost no more queries."""
-    staff = member("viewer", *LOOK)
+    staff = log_in("viewer", *LOOK)
     order = place()
     for number in range(20):
         invoice = invoice_for(order, "expired", order_number=f"n{number}")
@@ -370,7 +364,7 @@ def test_the_lists_cost_the_same_however_long_they_are(
             assert rows_of(staff.get(url)) == 22
 
 
-def test_hostile_words_are_text_on_the_records_pages(fake, invoice, keeper):
+def test_markup_from_outside_is_escaped_in_the_admin(fake, invoice, staff):
     """Errors, names and hashes from outside do not become markup."""
     evil = "<script>alert(1)</script>"
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(
@@ -386,7 +380,7 @@ def test_hostile_words_are_text_on_the_records_pages(fake, invoice, keeper):
         address=evil,
         resolution_note=evil,
     )
-    staff = member("viewer", *LOOK)
+    staff = log_in("viewer", *LOOK)
     for model, record in (("bitsbyinvoice", invoice), ("bitsbypayment", payment)):
         for url in (
             reverse(f"admin:oscar_bitsby_{model}_changelist"),
@@ -397,10 +391,10 @@ def test_hostile_words_are_text_on_the_records_pages(fake, invoice, keeper):
             assert escape(evil)[:12] in html
 
 
-def test_an_order_that_has_money_can_be_deleted_and_its_records_stay(fake, invoice):
-    """Deleting an order in the admin takes no record of money with it."""
-    payment = arrive(fake, invoice)
-    editor = member("editor", "order.view_order", *EDIT, *MAY_BIND[:1])
+def test_deleting_an_order_keeps_its_payments(fake, invoice):
+    """Deleting an order in the admin deletes no payment."""
+    payment = receive_payment(fake, invoice)
+    editor = log_in("editor", "order.view_order", *EDIT, *MAY_BIND[:1])
     order = invoice.order
     order.sources.all().delete()
     Order.objects.filter(pk=order.pk).delete()
@@ -409,30 +403,30 @@ def test_an_order_that_has_money_can_be_deleted_and_its_records_stay(fake, invoi
     payment.refresh_from_db()
     assert (invoice.order, payment.invoice) == (None, invoice)
     assert editor.get(f"/admin/order/order/{order.pk}/bitsby/").status_code == 404
-    viewer = member("viewer", *LOOK)
+    viewer = log_in("viewer", *LOOK)
     url = reverse("admin:oscar_bitsby_bitsbypayment_changelist")
     assert rows_of(viewer.get(url, {"q": invoice.order_number})) == 1
 
 
 def test_the_shared_state_is_not_in_the_admin():
-    """Nobody can move the throttle's clock from the admin."""
+    """The state of the rate limit cannot be changed in the admin."""
     with pytest.raises(NoReverseMatch):
         reverse("admin:oscar_bitsby_gatewaystate_changelist")
 
 
-def test_without_settings_the_order_screen_is_as_before(invoice, keeper, settings):
+def test_order_admin_is_unchanged_without_settings(invoice, staff, settings):
     """A shop that has not set ``OSCAR_BITSBY`` sees neither action nor button."""
     del settings.OSCAR_BITSBY
 
-    change = keeper.get(reverse("admin:order_order_change", args=[invoice.order.pk]))
-    listed = keeper.get(reverse("admin:order_order_changelist"))
+    change = staff.get(reverse("admin:order_order_change", args=[invoice.order.pk]))
+    listed = staff.get(reverse("admin:order_order_changelist"))
 
     assert b"Bind a Bitsby payment" not in change.content
     assert b"bind_bitsby_payment" not in listed.content
 
 
 @pytest.mark.parametrize("model", apps.get_app_config("oscar_bitsby").get_models())
-def test_any_words_can_be_searched_for_in_every_list(admin_client, invoice, model):
+def test_any_text_can_be_searched_for(admin_client, invoice, model):
     """Whatever staff write into the field of a list of ours, they are shown a list."""
     if model not in site._registry:
         pytest.skip("not shown in the admin")
@@ -442,7 +436,7 @@ def test_any_words_can_be_searched_for_in_every_list(admin_client, invoice, mode
 
 
 def test_a_search_finds_whole_values_of_every_kind(admin_client, invoice):
-    """Order number, short id, Bitsby's id and a transaction's hash lead to the records."""
+    """Order number, short id, Bitsby's id and transaction hash find the rows."""
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, hash="ab12", review_reason=""
     )
@@ -463,7 +457,7 @@ def test_a_search_finds_whole_values_of_every_kind(admin_client, invoice):
 
 
 def test_filters_by_currency_and_answer_offer_fixed_values(admin_client, invoice):
-    """What is filtered by is known, and narrows the records."""
+    """The filters offer fixed values and apply them."""
     WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=503)
     WebhookDelivery.objects.create(invoice=invoice, body="{}")
 

@@ -1,26 +1,39 @@
-"""Who may do what: every way to money, for everybody who might try it; and tools for tests."""
+"""Who may do what: every action, for every kind of user."""
 
 from __future__ import annotations
 
-import datetime as dt
 import re
-import threading
-from html.parser import HTMLParser
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.db import connections
-from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import reconciliation
-from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests import bitsby
+from tests.support.staff import (
+    BIND,
+    CANCEL,
+    INBOX,
+    INVOICES,
+    MAY_BIND,
+    PARTNER,
+    Page,
+    accept_bindings,
+    act_url,
+    add_unbound_payment,
+    admin_log_of,
+    bind_url,
+    bookings_of,
+    cancel_unpaid_order,
+    log_in,
+    message_after,
+    perform,
+    receive_payment,
+    status_of,
+)
 
 Order = get_model("order", "Order")
 Partner = get_model("partner", "Partner")
@@ -28,181 +41,6 @@ Transaction = get_model("payment", "Transaction")
 User = get_user_model()
 
 pytestmark = pytest.mark.django_db
-
-BIND = "/invoices/bindPayment"
-CANCEL = "/invoices/cancel"
-MAY_BIND = ("oscar_bitsby.bind_payment", "order.view_order")
-PARTNER = "partner.dashboard_access"
-INBOX, INVOICES = "oscar_bitsby:dashboard-inbox", "oscar_bitsby:dashboard-invoices"
-
-
-class Page(HTMLParser):
-    """What a browser makes of an answer: its text, its links and its forms."""
-
-    def __init__(self, response):
-        super().__init__()
-        self.html = response.content.decode()
-        self.links, self.forms, self.words, self.tags = [], [], [], []
-        self._hidden = ""
-        self.feed(self.html)
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.tags.append(tag)
-        if tag in ("script", "style"):
-            self._hidden = tag
-        elif tag == "a":
-            self.links.append(found.get("href"))
-        elif tag == "form":
-            self.forms.append({"action": found.get("action"), "fields": {}, "radios": {}})
-        elif tag in ("input", "button") and self.forms and found.get("name"):
-            form, name, value = self.forms[-1], found["name"], found.get("value", "")
-            if found.get("type") == "radio":
-                form["radios"].setdefault(name, []).append(value)
-            else:
-                form["fields"][name] = value
-
-    def handle_endtag(self, tag):
-        if tag == self._hidden:
-            self._hidden = ""
-
-    def handle_data(self, data):
-        if not self._hidden:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    def form_with(self, name):
-        """The fields of the form that has a field of that name, and its radios."""
-        form = next(f for f in self.forms if name in f["fields"])
-        return dict(form["fields"]), form["radios"]
-
-    def rows(self):
-        """The text of each row of the page's tables."""
-        cells = re.findall(r"<tr>(.*?)</tr>", self.html, re.S)
-        return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in cells]
-
-
-def member(name, *permissions, is_staff=True, **options):
-    """The browser of somebody who is logged in, with those permissions."""
-    user = User.objects.create_user(name, f"{name}@example.com", "secret", is_staff=is_staff)
-    for permission in permissions:
-        app, code = permission.split(".")
-        user.user_permissions.add(
-            Permission.objects.get(content_type__app_label=app, codename=code)
-        )
-    client = Client(**options)
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    client.user = user
-    return client
-
-
-def said(client, response):
-    """What the shop says to its user after an answer, on the page that it leads to."""
-    assert response.status_code == 302, response.status_code
-    found = client.get(response["Location"].partition("#")[0])
-    assert found.status_code == 200, (response["Location"], found.status_code)
-    return Page(found).text
-
-
-def bind_url(way, order):
-    name = {"admin": "admin:oscar_bitsby_bind", "dashboard": "oscar_bitsby:dashboard-bind"}[way]
-    return reverse(name, args=[order.pk])
-
-
-def act_url(payment, action):
-    return reverse("oscar_bitsby:dashboard-payment", args=[payment.pk, action])
-
-
-def act(client, payment, action, **values):
-    """Open an action's page, fill in its form as rendered and send it; return what is then said."""
-    url = act_url(payment, action)
-    fields, _ = Page(client.get(url)).form_with("note")
-    return said(client, client.post(url, fields | values))
-
-
-def unbound(fake, amount="8.00000000", **values):
-    """Bitsby sees a transfer that it binds to nothing."""
-    item = bitsby.payment_item(bitsby.transfer(amount), **values)
-    fake.payments.append(item)
-    return item
-
-
-def arrive(fake, invoice=None, amount="8.00000000", wallet=None, **remote):
-    """Bitsby sees a transfer, bound or not, and a pass takes it in; return its row."""
-    wallet = wallet or bitsby.wallet()
-    payment, item = bitsby.transfer(amount), None
-    if invoice is not None:
-        item = bitsby.invoice_item(invoice, "paid", payment=payment) | {"wallet": wallet} | remote
-        fake.invoices = [one for one in fake.invoices if one["id"] != item["id"]] + [item]
-    fake.payments.append(bitsby.payment_item(payment, item, wallet=wallet))
-    reconciliation.reconcile()
-    return BitsbyPayment.objects.get(bitsby_id=payment["id"])
-
-
-def takes_bindings(fake, *invoices, before=lambda fields: None, answer=None):
-    """Let Bitsby bind as it says it does; ``answer`` is what reaches the shop of its yes."""
-    known = {one["id"] for one in fake.invoices}
-    fake.invoices += [
-        bitsby.invoice_item(one) for one in invoices if str(one.bitsby_id) not in known
-    ]
-    one_by_one = threading.Lock()
-
-    def bind(fields):
-        before(fields)
-        with one_by_one:
-            return attach(fields)
-
-    def attach(fields):
-        remote = next(one for one in fake.invoices if one["id"] == fields["invoiceId"])
-        item = next((one for one in fake.payments if one["id"] == fields["paymentId"]), None)
-        if item is None:
-            return bitsby.error("Payment not found")
-        if remote["status"] == "paid" or item.get("invoice"):
-            return bitsby.error("Already bound")
-        transfer = {k: item[k] for k in ("id", "amount", "hash", "transactionDatetime")}
-        bound = {**remote, "status": "paid"}
-        item["invoice"] = bound
-        remote.update(bound | {"payment": transfer, "wallet": item["wallet"]})
-        return answer or bitsby.success("Invoice binded to payment")
-
-    fake.on(BIND, bind)
-
-
-def cancelled_for_want_of_payment(fake, order, invoice_for):
-    """The order's only invoice ran out long ago, and a pass cancels the order; the invoice."""
-    ago = timezone.now() - dt.timedelta(hours=3)
-    invoice = invoice_for(
-        order,
-        InvoiceStatus.EXPIRED,
-        created_at=ago - dt.timedelta(hours=1),
-        expires_at=ago,
-        ended_at=ago,
-    )
-    fake.invoices.append(bitsby.invoice_item(invoice, "expired"))
-    reconciliation.reconcile()
-    order.refresh_from_db()
-    assert order.status == "Cancelled"
-    return invoice
-
-
-def booked(order):
-    """References and amounts of the order's transactions."""
-    rows = Transaction.objects.filter(source__order=order).order_by("pk")
-    return [(row.reference, str(row.amount)) for row in rows]
-
-
-def status_of(order):
-    return Order.objects.get(pk=order.pk).status
-
-
-def logged(user):
-    return list(
-        LogEntry.objects.filter(user=user).order_by("pk").values_list("change_message", flat=True)
-    )
-
 
 # Who may do what
 
@@ -212,7 +50,7 @@ ACTIONS = ["accept", "settle", "dismiss", "undo"]
 @pytest.fixture
 def late(fake, order, invoice_for):
     """A payment of a cancelled order, which every action can be tried on."""
-    payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for))
+    payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for))
     assert payment.review_reason == "late"
     return payment
 
@@ -225,7 +63,7 @@ def unpaid(place, invoice_for):
 
 @pytest.fixture
 def ways(late, unpaid):
-    """Every address that moves money, or could."""
+    """The URL of every action on payments and invoices."""
     return {
         "bind": bind_url("dashboard", unpaid.order),
         **{action: act_url(late, action) for action in ACTIONS},
@@ -236,7 +74,7 @@ def ways(late, unpaid):
 
 @pytest.fixture
 def nothing_happens(fake, late, unpaid):
-    """After the test, money, orders and records are as they were, and Bitsby was not asked."""
+    """Check after the test that no row has changed and no API request was sent."""
     fake.requests.clear()
 
     def picture():
@@ -275,8 +113,8 @@ def test_an_anonymous_visitor_is_asked_to_log_in_everywhere(client, ways, unpaid
 def test_a_customer_is_refused_everywhere(ways, unpaid):
     """A customer, even with the permission by mistake, gets no page and does nothing."""
     for client in (
-        member("customer", is_staff=False),
-        member("odd", "oscar_bitsby.bind_payment", is_staff=False),
+        log_in("customer", is_staff=False),
+        log_in("odd", "oscar_bitsby.bind_payment", is_staff=False),
     ):
         for url in [*ways.values(), reverse(INBOX), reverse(INVOICES)]:
             assert client.get(url).status_code == 403, url
@@ -294,7 +132,7 @@ def test_a_customer_is_refused_everywhere(ways, unpaid):
 @pytest.mark.parametrize("owns", [True, False], ids=["own order", "other's order"])
 def test_a_partners_user_never_moves_money(ways, unpaid, late, product, extra, owns):
     """A partner's login, even with the permission, is refused at every action on any order."""
-    partner = member("partner", PARTNER, *extra, is_staff=False)
+    partner = log_in("partner", PARTNER, *extra, is_staff=False)
     if owns:
         product.stockrecords.get().partner.users.add(partner.user)
     for name, url in ways.items():
@@ -310,7 +148,7 @@ def test_a_partners_user_never_moves_money(ways, unpaid, late, product, extra, o
 @pytest.mark.usefixtures("nothing_happens")
 def test_staff_without_the_permission_cannot_act(ways, unpaid, late):
     """Staff without ``bind_payment`` get 403 at every action, from the dashboard and the admin."""
-    staff = member("viewer", "order.view_order", "order.change_order")
+    staff = log_in("viewer", "order.view_order", "order.change_order")
     ways["admin"] = bind_url("admin", unpaid.order)
     for name, url in ways.items():
         response = staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
@@ -320,8 +158,8 @@ def test_staff_without_the_permission_cannot_act(ways, unpaid, late):
 
 
 def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
-    """Inbox, invoices and the order's tab are shown without a single action on them."""
-    staff = member("viewer", "order.view_order")
+    """The lists and the order's tab show no action."""
+    staff = log_in("viewer", "order.view_order")
 
     inbox = staff.get(reverse(INBOX))
     tab = staff.get(reverse("dashboard:order-detail", args=[late.invoice.order_number]))
@@ -329,7 +167,7 @@ def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
     invoices = staff.get(reverse(INVOICES))
 
     assert f"Order {late.invoice.order_number}" in Page(inbox).text
-    assert "needs the permission" in Page(inbox).text
+    assert "you need the permission" in Page(inbox).text
     assert late.hash in Page(tab).text
     assert unpaid.uid in Page(invoices).text
     for response in (inbox, tab, unpaid_tab, invoices):
@@ -340,9 +178,9 @@ def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
         assert acting == []
 
 
-def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
+def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, ways, late, unpaid):
     """Oscar shows orders by a permission of its own: without it, each link leads to our list."""
-    staff = member("cashier", "oscar_bitsby.bind_payment")
+    staff = log_in("cashier", "oscar_bitsby.bind_payment")
     fake.invoices.append(bitsby.invoice_item(unpaid))
     ours, other = (
         f"{reverse(INVOICES)}?q={invoice.order_number}" for invoice in (late.invoice, unpaid)
@@ -356,7 +194,7 @@ def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
     assert ours in inbox.links
     assert other in binding.links
     assert refreshed["Location"] == other
-    assert "Bitsby was asked" in said(staff, refreshed)
+    assert "Refreshed" in message_after(staff, refreshed)
     assert any(late.invoice.uid in row for row in listed.rows())
     numbers = (late.invoice.order_number, unpaid.order_number)
     for page in (inbox, binding, listed):
@@ -366,13 +204,13 @@ def test_staff_who_see_no_orders_are_led_to_none(fake, ways, late, unpaid):
 
 
 def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice_for, product):
-    """Invoices and payments of other partners' orders, and unmatched money, stay hidden."""
+    """Invoices and payments of other partners' orders, and unmatched payments, stay hidden."""
     mine, other = invoice_for(place()), invoice_for(place())
     foreign_partner = Partner.objects.create(name="Other")
     other.order.lines.update(partner=foreign_partner)
-    unmatched = arrive(fake, amount="3.00000000")
-    my_short, their_short = arrive(fake, mine), arrive(fake, other)
-    partner = member("partner", PARTNER, is_staff=False)
+    unmatched = receive_payment(fake, amount="3.00000000")
+    my_short, their_short = receive_payment(fake, mine), receive_payment(fake, other)
+    partner = log_in("partner", PARTNER, is_staff=False)
     product.stockrecords.get().partner.users.add(partner.user)
 
     for query in ("", "?show=done"):
@@ -395,18 +233,18 @@ def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice
 def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, invoice_for):
     """The number in the navigation is the shop's; a partner's user must not learn it."""
     invoice_for(place())
-    arrive(fake, amount="3.00000000")
-    partner = member("partner", PARTNER, is_staff=False)
+    receive_payment(fake, amount="3.00000000")
+    partner = log_in("partner", PARTNER, is_staff=False)
 
     text = Page(partner.get(reverse(INBOX))).text
 
-    assert "Nothing to look at" in text
+    assert "All payments are matched" in text
     assert "Bitsby (1)" not in text
 
 
-def test_a_members_right_ends_with_the_permission(fake, late):
-    """Whoever loses the permission or the staff flag while logged in is refused from then on."""
-    staff = member("keeper", *MAY_BIND)
+def test_permission_is_checked_at_every_request(fake, late):
+    """A logged-in user who loses the permission or the staff flag is refused."""
+    staff = log_in("staff", *MAY_BIND)
     assert staff.get(act_url(late, "dismiss")).status_code == 200
 
     User.objects.filter(pk=staff.user.pk).update(is_staff=False)
@@ -420,22 +258,22 @@ def test_a_members_right_ends_with_the_permission(fake, late):
 # How actions are sent
 
 
-def test_what_changes_things_is_not_done_by_opening_an_address(fake, late, unpaid):
+def test_get_requests_change_nothing(fake, late, unpaid):
     """A GET with all the answers in it changes nothing; POST-only addresses refuse it with 405."""
-    keeper = member("keeper", *MAY_BIND)
-    item = unbound(fake)
-    takes_bindings(fake, unpaid)
+    staff = log_in("staff", *MAY_BIND)
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, unpaid)
     query = FORM | {"payment_id": item["id"], "payment": item["id"]}
 
     for name in ("refresh", "cancel"):
         url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[unpaid.pk])
-        assert keeper.get(url).status_code == 405
-        assert keeper.head(url).status_code == 405
+        assert staff.get(url).status_code == 405
+        assert staff.head(url).status_code == 405
     for action in ACTIONS:
-        assert keeper.get(act_url(late, action), query).status_code == 200
-        assert keeper.put(act_url(late, action)).status_code == 405
+        assert staff.get(act_url(late, action), query).status_code == 200
+        assert staff.put(act_url(late, action)).status_code == 405
     for way in ("admin", "dashboard"):
-        assert keeper.get(bind_url(way, unpaid.order), query).status_code == 200
+        assert staff.get(bind_url(way, unpaid.order), query).status_code == 200
 
     late.refresh_from_db()
     unpaid.refresh_from_db()
@@ -443,89 +281,89 @@ def test_what_changes_things_is_not_done_by_opening_an_address(fake, late, unpai
     assert unpaid.status == "unpaid"
     assert fake.asked(BIND) == fake.asked(CANCEL) == []
     assert status_of(unpaid.order) == "Pending"
-    assert logged(keeper.user) == []
+    assert admin_log_of(staff.user) == []
 
 
 @pytest.mark.usefixtures("nothing_happens")
-def test_a_page_of_somebody_else_cannot_act_with_a_members_login(ways, unpaid, late):
+def test_actions_need_a_csrf_token(ways, unpaid, late):
     """A POST without the token of our own page is refused at every address."""
-    keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
+    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
     ways["admin"] = bind_url("admin", unpaid.order)
     for name, url in ways.items():
-        response = keeper.post(url, FORM | {"payment_id": str(late.bitsby_id)})
+        response = staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
         assert response.status_code == 403, name
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_the_pages_carry_the_token_that_their_forms_need(fake, invoice, way):
+def test_binding_forms_carry_a_csrf_token(fake, invoice, way):
     """With CSRF enforced, each form of the binding works as it is rendered."""
-    keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
-    item = unbound(fake)
-    takes_bindings(fake, invoice)
+    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, invoice)
     url = bind_url(way, invoice.order)
 
-    fields, _ = Page(keeper.get(url)).form_with("payment_id")
-    fields, _ = Page(keeper.post(url, fields | {"payment": item["id"]})).form_with("confirm")
-    text = said(keeper, keeper.post(url, fields))
+    fields, _ = Page(staff.get(url)).form_with("payment_id")
+    fields, _ = Page(staff.post(url, fields | {"payment": item["id"]})).form_with("confirm")
+    text = message_after(staff, staff.post(url, fields))
 
     assert "Bound and booked: 8.00 USD" in text
-    assert booked(invoice.order) == [(item["id"], "8.00")]
+    assert bookings_of(invoice.order) == [(item["id"], "8.00")]
 
 
-def test_the_other_forms_carry_their_token_too(fake, late, unpaid):
+def test_other_forms_carry_a_csrf_token(fake, late, unpaid):
     """With CSRF enforced, an action's form and the order tab's buttons work as rendered."""
-    keeper = member("keeper", *MAY_BIND, enforce_csrf_checks=True)
-    assert "Dismissed" in act(keeper, late, "dismiss", note="refunded")
+    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
+    assert "Dismissed" in perform(staff, late, "dismiss", note="refunded")
 
     fake.invoices.append(bitsby.invoice_item(unpaid, views=0))
-    page = Page(keeper.get(reverse("dashboard:order-detail", args=[unpaid.order_number])))
+    page = Page(staff.get(reverse("dashboard:order-detail", args=[unpaid.order_number])))
     buttons = [f for f in page.forms if f["action"] and "/bitsby/dashboard/" in f["action"]]
     assert len(buttons) == 2
     refresh = next(f for f in buttons if "refresh" in f["action"])
-    answer = said(keeper, keeper.post(refresh["action"], refresh["fields"]))
-    assert "The invoice is: waiting for payment." in answer
+    answer = message_after(staff, staff.post(refresh["action"], refresh["fields"]))
+    assert "Invoice status: waiting for payment." in answer
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_binding_runs_outside_a_requests_transaction(fake, invoice, way, monkeypatch):
+def test_binding_runs_outside_a_transaction(fake, invoice, way, monkeypatch):
     """Under ATOMIC_REQUESTS the list is read and a payment bound, with no transaction around."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    keeper = member("keeper", *MAY_BIND)
-    item = unbound(fake)
-    takes_bindings(fake, invoice)
+    staff = log_in("staff", *MAY_BIND)
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, invoice)
     url = bind_url(way, invoice.order)
 
-    page = Page(keeper.get(url))
-    assert "could not be asked" not in page.text
+    page = Page(staff.get(url))
+    assert "could not be fetched" not in page.text
     assert page.form_with("payment_id")[1]["payment"] == [item["id"]]
-    response = keeper.post(url, {"payment_id": item["id"], "confirm": "1"})
+    response = staff.post(url, {"payment_id": item["id"], "confirm": "1"})
 
-    assert "Bound and booked" in said(keeper, response)
+    assert "Bound and booked" in message_after(staff, response)
     assert status_of(invoice.order) == "Being processed"
 
 
-def test_all_other_actions_run_outside_a_requests_transaction(fake, late, unpaid, monkeypatch):
+def test_other_actions_run_outside_a_transaction(fake, late, unpaid, monkeypatch):
     """Under ATOMIC_REQUESTS dismissing, undoing, settling, refreshing and cancelling work."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    keeper = member("keeper", *MAY_BIND)
+    staff = log_in("staff", *MAY_BIND)
     remote = bitsby.invoice_item(unpaid, views=0)
     fake.invoices.append(remote)
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
 
-    assert "Dismissed" in act(keeper, late, "dismiss", note="refunded")
-    assert "in the inbox again" in act(keeper, late, "undo")
-    assert "Already dealt with" not in act(keeper, late, "settle", note="shipped by hand")
-    for name, text in (("refresh", "waiting for payment"), ("cancel", "is canceled")):
+    assert "Dismissed" in perform(staff, late, "dismiss", note="refunded")
+    assert "in Payments to review again" in perform(staff, late, "undo")
+    assert "Already resolved" not in perform(staff, late, "settle", note="shipped by hand")
+    for name, text in (("refresh", "waiting for payment"), ("cancel", "is cancelled")):
         url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[unpaid.pk])
-        assert text in said(keeper, keeper.post(url))
+        assert text in message_after(staff, staff.post(url))
     unpaid.refresh_from_db()
     assert unpaid.status == "canceled"
 
 
 @pytest.mark.parametrize("number", ["0", "999999", "9" * 30])
-def test_an_address_of_nothing_is_not_found(number):
+def test_missing_rows_are_not_found(number):
     """Actions on rows that do not exist, and actions that do not exist, are 404."""
-    keeper = member("keeper", *MAY_BIND)
+    staff = log_in("staff", *MAY_BIND)
     base = reverse(INBOX)
     for path in (
         f"payments/{number}/accept/",
@@ -534,12 +372,12 @@ def test_an_address_of_nothing_is_not_found(number):
         f"invoices/{number}/cancel/",
         f"invoices/{number}/refresh/",
     ):
-        assert keeper.post(base + path, {"note": "x"}).status_code == 404, path
-    assert keeper.get(f"/admin/order/order/{number}/bitsby/").status_code == 404
+        assert staff.post(base + path, {"note": "x"}).status_code == 404, path
+    assert staff.get(f"/admin/order/order/{number}/bitsby/").status_code == 404
 
 
 def test_an_unknown_action_is_not_found(late):
     """A known payment with an unknown action is 404 for those who may act."""
-    keeper = member("keeper", *MAY_BIND)
-    assert keeper.get(act_url(late, "steal")).status_code == 404
-    assert keeper.post(act_url(late, "steal"), {"note": "x"}).status_code == 404
+    staff = log_in("staff", *MAY_BIND)
+    assert staff.get(act_url(late, "steal")).status_code == 404
+    assert staff.post(act_url(late, "steal"), {"note": "x"}).status_code == 404

@@ -1,4 +1,4 @@
-"""Staff's decisions about payments in the inbox: accept, settle again, dismiss, undo."""
+"""Decisions by staff about payments to review: accept, reinstate, dismiss, undo."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
-from tests import bitsby
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     INBOX,
     MAY_BIND,
     Page,
-    act,
     act_url,
-    arrive,
-    booked,
-    cancelled_for_want_of_payment,
-    logged,
-    member,
-    said,
+    admin_log_of,
+    bookings_of,
+    log_in,
+    message_after,
+    perform,
+    receive_payment,
+    resolved,
     status_of,
 )
 
@@ -34,73 +33,6 @@ Line = get_model("order", "Line")
 Order = get_model("order", "Order")
 
 pytestmark = pytest.mark.django_db
-
-ETHER = {"id": "other", "cryptocurrency": "eth", "blockchain": "ethereum"}
-
-
-@pytest.fixture
-def keeper(db):
-    """Staff who may bind."""
-    return member("keeper", *MAY_BIND)
-
-
-@pytest.fixture
-def colleague(db):
-    """Another one."""
-    return member("colleague", *MAY_BIND)
-
-
-@pytest.fixture
-def short(fake, invoice):
-    """A bound payment of less than was asked; it is booked and its order paid."""
-    payment = arrive(fake, invoice)
-    assert payment.review_reason == "short"
-    return payment
-
-
-@pytest.fixture
-def mismatch(fake, invoice):
-    """A payment of an invoice that at Bitsby asks for something else; not booked."""
-    payment = arrive(fake, invoice, amountFiat="8.00")
-    assert (payment.review_reason, payment.booked_at) == ("mismatch", None)
-    return payment
-
-
-@pytest.fixture
-def no_worth(fake, invoice):
-    """A bound payment in a coin without a locked rate; not booked."""
-    payment = arrive(fake, invoice, wallet=bitsby.wallet(**ETHER))
-    assert (payment.review_reason, payment.booked_at) == ("unknown_value", None)
-    return payment
-
-
-@pytest.fixture
-def make_late(fake, order, invoice_for):
-    """Return a function that lets money come for the cancelled order."""
-
-    def make(amount="10.00000000"):
-        payment = arrive(fake, cancelled_for_want_of_payment(fake, order, invoice_for), amount)
-        assert payment.review_reason == "late"
-        return payment
-
-    return make
-
-
-@pytest.fixture
-def allow_reopening(settings):
-    """A shop whose pipeline lets a cancelled order be paid."""
-    settings.OSCAR_ORDER_STATUS_PIPELINE = {
-        **settings.OSCAR_ORDER_STATUS_PIPELINE,
-        "Cancelled": ("Being processed",),
-    }
-    Order.pipeline, before = settings.OSCAR_ORDER_STATUS_PIPELINE, Order.pipeline
-    yield
-    Order.pipeline = before
-
-
-def resolved(payment):
-    payment.refresh_from_db()
-    return (payment.resolution, getattr(payment.resolved_by, "username", None))
 
 
 def stock_of(product):
@@ -110,56 +42,54 @@ def stock_of(product):
 # Accept
 
 
-def test_accepting_a_short_payment_ends_the_question_and_keeps_the_difference(short, keeper):
+def test_accepting_a_short_payment_resolves_it_and_keeps_the_difference(short, staff):
     """A booked short payment is not booked again; the order's tab still shows what is missing."""
     order = short.invoice.order
 
-    text = act(keeper, short, "accept", note="close enough")
+    text = perform(staff, short, "accept", note="close enough")
 
-    assert f"Accepted: 8.00 USD are booked for order {order.number}." in text
-    assert booked(order) == [(str(short.bitsby_id), "8.00")]
+    assert f"Accepted: 8.00 USD booked for order {order.number}." in text
+    assert bookings_of(order) == [(str(short.bitsby_id), "8.00")]
     assert status_of(order) == "Being processed"
-    assert resolved(short) == ("accepted", "keeper")
+    assert resolved(short) == ("accepted", "staff")
     assert not BitsbyPayment.objects.needs_review().exists()
-    (entry,) = logged(keeper.user)
+    (entry,) = admin_log_of(staff.user)
     assert "close enough" in entry
-    tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number])))
-    assert "Asked $10.00, received $8.00, difference -$2.00." in tab.text
+    tab = Page(staff.get(reverse("dashboard:order-detail", args=[order.number])))
+    assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in tab.text
 
 
-def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, keeper):
-    """Money that was not booked is booked once at its worth, and the pending order is paid."""
+def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):
+    """A payment that was not booked is booked once at its value, and its order is paid."""
     order = mismatch.invoice.order
-    assert (booked(order), status_of(order)) == ([], "Pending")
+    assert (bookings_of(order), status_of(order)) == ([], "Pending")
 
-    text = act(keeper, mismatch, "accept", note="the amount is right")
+    text = perform(staff, mismatch, "accept", note="the amount is right")
 
     assert "Accepted: 8.00 USD" in text
-    assert booked(order) == [(str(mismatch.bitsby_id), "8.00")]
+    assert bookings_of(order) == [(str(mismatch.bitsby_id), "8.00")]
     assert order.sources.get().amount_debited == 8
     assert [event.event_type.code for event in order.payment_events.all()] == ["paid"]
     assert status_of(order) == "Being processed"
-    assert resolved(mismatch) == ("accepted", "keeper")
+    assert resolved(mismatch) == ("accepted", "staff")
     mismatch.invoice.refresh_from_db()
     assert mismatch.invoice.status == InvoiceStatus.PAID
 
 
-def test_what_was_accepted_is_not_booked_again_by_a_pass(fake, mismatch, keeper):
-    """The pass that sees an accepted payment again leaves it alone."""
-    act(keeper, mismatch, "accept", note="fine")
+def test_accepted_payment_is_not_booked_again_by_a_run(fake, mismatch, staff):
+    """A run that sees an accepted payment again changes nothing."""
+    perform(staff, mismatch, "accept", note="fine")
 
     reconciliation.reconcile()
     fake.payments[0]["invoice"]["status"] = "paid"
     refresh(mismatch.invoice)
 
-    assert booked(mismatch.invoice.order) == [(str(mismatch.bitsby_id), "8.00")]
+    assert bookings_of(mismatch.invoice.order) == [(str(mismatch.bitsby_id), "8.00")]
     assert not BitsbyPayment.objects.needs_review().exists()
 
 
-def test_a_shop_hears_of_money_that_staff_accepted(
-    mismatch, keeper, django_capture_on_commit_callbacks
-):
-    """``invoice_paid`` is sent for money that is booked by accepting, as for any other."""
+def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_callbacks):
+    """``invoice_paid`` is sent for a payment that is booked by accepting it."""
     heard = []
 
     def listen(sender, invoice, order, **rest):
@@ -168,28 +98,28 @@ def test_a_shop_hears_of_money_that_staff_accepted(
     signals.invoice_paid.connect(listen)
     try:
         with django_capture_on_commit_callbacks(execute=True):
-            keeper.post(act_url(mismatch, "accept"), {"note": "fine"})
+            staff.post(act_url(mismatch, "accept"), {"note": "fine"})
     finally:
         signals.invoice_paid.disconnect(listen)
 
     assert heard == [(mismatch.invoice.pk, mismatch.invoice.order.pk)]
 
 
-def test_unknown_worth_must_be_said_before_accepting(no_worth, keeper):
-    """The form asks for the worth; without one nothing is booked, with one that is booked."""
-    order = no_worth.invoice.order
-    url = act_url(no_worth, "accept")
-    page = Page(keeper.get(url))
+def test_unknown_value_must_be_entered_before_accepting(no_value, staff):
+    """The form asks for the value; nothing is booked without it."""
+    order = no_value.invoice.order
+    url = act_url(no_value, "accept")
+    page = Page(staff.get(url))
     assert "fiat_value" in page.form_with("note")[0]
-    assert "Worth in USD" in page.text
+    assert "Value in USD" in page.text
 
-    assert "Say what the payment is worth" in said(keeper, keeper.post(url, {"note": "x"}))
-    assert booked(order) == []
-    assert resolved(no_worth) == ("", None)
+    assert "Enter the value of the payment" in message_after(staff, staff.post(url, {"note": "x"}))
+    assert bookings_of(order) == []
+    assert resolved(no_value) == ("", None)
 
-    text = act(keeper, no_worth, "accept", fiat_value=" 9.50 ", note="rate of the day")
+    text = perform(staff, no_value, "accept", fiat_value=" 9.50 ", note="rate of the day")
     assert "Accepted: 9.50 USD" in text
-    assert booked(order) == [(str(no_worth.bitsby_id), "9.50")]
+    assert bookings_of(order) == [(str(no_value.bitsby_id), "9.50")]
     assert status_of(order) == "Being processed"
 
 
@@ -214,79 +144,79 @@ def test_unknown_worth_must_be_said_before_accepting(no_worth, keeper):
         ),
     ],
 )
-def test_a_worth_that_is_no_money_is_told_and_books_nothing(no_worth, keeper, fiat_value):
-    """NaN, infinities, zero, negative, absurd and garbled worths come back with a message."""
-    response = keeper.post(act_url(no_worth, "accept"), {"fiat_value": fiat_value, "note": "x"})
+def test_invalid_value_shows_a_message_and_books_nothing(no_value, staff, fiat_value):
+    """NaN, infinities, zero, negative, huge and malformed values show a message."""
+    response = staff.post(act_url(no_value, "accept"), {"fiat_value": fiat_value, "note": "x"})
 
     assert response.status_code == 200
-    assert "The worth is not an amount of money." in Page(response).text
-    assert booked(no_worth.invoice.order) == []
-    assert resolved(no_worth) == ("", None)
+    assert "The value is not a valid amount." in Page(response).text
+    assert bookings_of(no_value.invoice.order) == []
+    assert resolved(no_value) == ("", None)
 
 
 @pytest.mark.parametrize(
     ("fiat_value", "cents"), [("7", "7.00"), ("9,5", "9.50"), ("9.05", "9.05")]
 )
-def test_a_worth_is_booked_to_the_cent(no_worth, keeper, fiat_value, cents):
-    """What is booked has cents, and all records agree on it."""
-    act(keeper, no_worth, "accept", fiat_value=fiat_value, note="x")
+def test_value_is_booked_to_the_cent(no_value, staff, fiat_value, cents):
+    """The booked value has cents, and all rows agree on it."""
+    perform(staff, no_value, "accept", fiat_value=fiat_value, note="x")
 
-    order = no_worth.invoice.order
-    no_worth.refresh_from_db()
-    assert booked(order) == [(str(no_worth.bitsby_id), cents)]
-    assert no_worth.fiat_value == order.sources.get().amount_debited == Decimal(cents)
+    order = no_value.invoice.order
+    no_value.refresh_from_db()
+    assert bookings_of(order) == [(str(no_value.bitsby_id), cents)]
+    assert no_value.fiat_value == order.sources.get().amount_debited == Decimal(cents)
 
 
-def test_a_worth_sent_twice_books_once(no_worth, keeper):
-    """Two worths in one form lead to one booking, of one of them."""
-    keeper.post(act_url(no_worth, "accept"), {"fiat_value": ["3.00", "4.00"], "note": "x"})
+def test_two_values_in_one_form_book_once(no_value, staff):
+    """Two values in one form lead to one booking of one of them."""
+    staff.post(act_url(no_value, "accept"), {"fiat_value": ["3.00", "4.00"], "note": "x"})
 
-    (entry,) = booked(no_worth.invoice.order)
+    (entry,) = bookings_of(no_value.invoice.order)
     assert entry[1] in ("3.00", "4.00")
 
 
 @pytest.mark.parametrize("name", ["mismatch", "short"])
-def test_a_known_worth_cannot_be_overruled(request, name, keeper):
-    """A worth that is forged into the form of a payment whose worth is known is not heeded."""
+def test_known_value_cannot_be_overridden(request, name, staff):
+    """A forged value is ignored if the value of the payment is known."""
     payment = request.getfixturevalue(name)
     url = act_url(payment, "accept")
-    assert "fiat_value" not in Page(keeper.get(url)).form_with("note")[0]
+    assert "fiat_value" not in Page(staff.get(url)).form_with("note")[0]
 
-    keeper.post(url, {"fiat_value": "999.00", "note": "x"})
+    staff.post(url, {"fiat_value": "999.00", "note": "x"})
 
-    assert booked(payment.invoice.order) == [(str(payment.bitsby_id), "8.00")]
+    assert bookings_of(payment.invoice.order) == [(str(payment.bitsby_id), "8.00")]
     payment.refresh_from_db()
     assert payment.fiat_value == 8
 
 
-def test_a_payment_of_no_order_cannot_be_accepted(fake, invoice, keeper):
-    """Unmatched money has to be bound first; the answer says so."""
-    payment = arrive(fake)
+def test_a_payment_of_no_order_cannot_be_accepted(fake, invoice, staff):
+    """An unmatched payment must be bound first; the message says so."""
+    payment = receive_payment(fake)
 
-    assert "Bind it to one first" in act(keeper, payment, "accept", note="x", fiat_value="8")
+    assert "Bind it to one first" in perform(staff, payment, "accept", note="x", fiat_value="8")
 
     assert resolved(payment) == ("", None)
     assert BitsbyPayment.objects.needs_review().count() == 1
 
 
-def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, keeper, settings):
-    """Where the pipeline forbids the paid status, staff are told, or the payment stays to be seen.
+def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, staff, settings):
+    """Where the pipeline forbids the paid status, a message says so, or the payment stays listed.
 
-    Money is booked, the order is not paid, and nobody else would ever look.
+    The payment is booked but its order is not paid, and only staff can resolve that.
     """
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
 
-    text = act(keeper, mismatch, "accept", note="x")
+    text = perform(staff, mismatch, "accept", note="x")
 
     assert status_of(mismatch.invoice.order) == "Pending"
     assert BitsbyPayment.objects.needs_review().exists() or "status" in text
 
 
-# Settle again
+# Reinstate
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, keeper):
+def test_reinstated_order_is_paid_and_its_stock_reserved(make_late, product, staff):
     """Where pipeline and stock allow it, the cancelled order becomes paid and holds its goods."""
     held = stock_of(product)
     late = make_late()
@@ -294,58 +224,58 @@ def test_a_late_order_is_paid_again_and_its_stock_taken(make_late, product, keep
     freed = stock_of(product)
     assert freed == held + 1
 
-    text = act(keeper, late, "settle", note="she waited for the exchange")
+    text = perform(staff, late, "settle", note="she waited for the exchange")
 
-    assert f"Order {order.number} is paid again" in text
+    assert f"Order {order.number} is reinstated" in text
     assert status_of(order) == "Being processed"
     assert stock_of(product) == freed - 1
     line = order.lines.get()
     assert (line.num_allocated, line.allocation_cancelled) == (1, False)
-    assert booked(order) == [(str(late.bitsby_id), "10.00")]
-    assert resolved(late) == ("reinstated", "keeper")
-    (entry,) = logged(keeper.user)
+    assert bookings_of(order) == [(str(late.bitsby_id), "10.00")]
+    assert resolved(late) == ("reinstated", "staff")
+    (entry,) = admin_log_of(staff.user)
     assert "she waited" in entry
 
 
 def assert_noted(order, late, text):
-    """The order stays cancelled with a note for whoever packs, and the payment is dealt with."""
-    assert "cannot be changed" in text
+    """Check that the order stays cancelled with a note, and that the payment is resolved."""
+    assert "cannot become paid" in text
     assert status_of(order) == "Cancelled"
     assert [note for note in order.notes.all() if "she waited" in note.message]
-    assert booked(order) == [(str(late.bitsby_id), "10.00")]
+    assert bookings_of(order) == [(str(late.bitsby_id), "10.00")]
     assert not BitsbyPayment.objects.needs_review().exists()
     for line in order.lines.all():
         assert (line.num_allocated, line.allocation_cancelled) == (0, True)
 
 
-def test_where_the_pipeline_forbids_it_the_late_order_gets_a_note(make_late, product, keeper):
-    """Nothing is half done: status and stock stay, and a note says what staff decided."""
+def test_order_that_the_pipeline_keeps_cancelled_gets_a_note(make_late, product, staff):
+    """Status and stock stay unchanged, and a note records the decision."""
     late = make_late()
     before = stock_of(product)
 
-    text = act(keeper, late, "settle", note="she waited")
+    text = perform(staff, late, "settle", note="she waited")
 
     assert_noted(late.invoice.order, late, text)
     assert stock_of(product) == before
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_where_the_stock_is_gone_the_late_order_gets_a_note(make_late, product, keeper):
+def test_cancelled_order_without_stock_gets_a_note(make_late, product, staff):
     """Goods that were sold in between are not promised twice."""
     late = make_late()
     product.stockrecords.update(num_in_stock=0, num_allocated=0)
 
-    text = act(keeper, late, "settle", note="she waited")
+    text = perform(staff, late, "settle", note="she waited")
 
     assert_noted(late.invoice.order, late, text)
     assert stock_of(product) == 0
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_where_one_line_has_no_stock_none_is_taken(
-    fake, order, invoice_for, product, make_late, keeper
+def test_reinstating_reserves_all_lines_or_none(
+    fake, order, invoice_for, product, make_late, staff
 ):
-    """An order of two lines of which one is sold out takes neither."""
+    """An order of two lines of which one is sold out reserves neither."""
     line = order.lines.get()
     Line.objects.filter(pk=line.pk).update(quantity=1)
     line.pk, line.quantity = None, 30
@@ -354,103 +284,103 @@ def test_where_one_line_has_no_stock_none_is_taken(
     late = make_late()
     before = stock_of(product)
 
-    text = act(keeper, late, "settle", note="she waited")
+    text = perform(staff, late, "settle", note="she waited")
 
     assert_noted(order, late, text)
     assert stock_of(product) == before
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_where_the_stock_record_was_deleted_the_late_order_gets_a_note(make_late, product, keeper):
+def test_cancelled_order_without_stock_record_gets_a_note(make_late, product, staff):
     """Goods that the shop no longer sells lead to a note, not to an error page."""
     late = make_late()
     product.stockrecords.all().delete()
 
-    text = act(keeper, late, "settle", note="she waited")
+    text = perform(staff, late, "settle", note="she waited")
 
     assert_noted(late.invoice.order, late, text)
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_stock_that_was_never_given_back_is_not_taken_twice(fake, order, invoice, product, keeper):
+def test_stock_that_was_not_released_is_not_reserved_twice(fake, order, invoice, product, staff):
     """An order that staff cancelled in the dashboard still holds its goods; they are kept."""
     order.set_status("Cancelled")
     before = stock_of(product)
-    late = arrive(fake, invoice, "10.00000000")
+    late = receive_payment(fake, invoice, "10.00000000")
     assert late.review_reason == "late"
 
-    assert "is paid again" in act(keeper, late, "settle", note="x")
+    assert "is reinstated" in perform(staff, late, "settle", note="x")
 
     assert status_of(order) == "Being processed"
     assert stock_of(product) == before
 
 
-def test_only_a_booked_payment_settles_its_order_again(fake, mismatch, place, invoice_for, keeper):
-    """Money that is not booked, or has no order, does not settle one."""
+def test_only_a_booked_payment_reinstates_its_order(fake, mismatch, place, invoice_for, staff):
+    """A payment that is not booked or has no order reinstates nothing."""
     invoice_for(place())
-    unmatched = arrive(fake, amount="1.00000000")
+    unmatched = receive_payment(fake, amount="1.00000000")
     for payment in (mismatch, unmatched):
-        assert "Only a booked payment" in act(keeper, payment, "settle", note="x")
+        assert "Only a booked payment" in perform(staff, payment, "settle", note="x")
         assert resolved(payment) == ("", None)
     assert status_of(mismatch.invoice.order) == "Pending"
 
 
-def test_an_order_that_is_not_cancelled_is_not_called_settled_again(short, keeper):
+def test_only_a_cancelled_order_is_reinstated(short, staff):
     """Settling again is for cancelled orders; a forged request leaves a short payment waiting."""
-    keeper.post(act_url(short, "settle"), {"note": "x"})
+    staff.post(act_url(short, "settle"), {"note": "x"})
 
     assert resolved(short)[0] != "reinstated"
 
 
-def test_a_late_payment_may_be_accepted_without_touching_the_order(make_late, keeper):
-    """Accepting late money ends the question; the order stays as the shop has it."""
+def test_a_late_payment_may_be_accepted_without_touching_the_order(make_late, staff):
+    """Accepting a late payment resolves it; its order stays cancelled."""
     late = make_late()
 
-    assert "Accepted: 10.00 USD" in act(keeper, late, "accept", note="goods were sent anyway")
+    assert "Accepted: 10.00 USD" in perform(staff, late, "accept", note="goods were sent anyway")
 
     assert status_of(late.invoice.order) == "Cancelled"
-    assert booked(late.invoice.order) == [(str(late.bitsby_id), "10.00")]
-    assert resolved(late) == ("accepted", "keeper")
+    assert bookings_of(late.invoice.order) == [(str(late.bitsby_id), "10.00")]
+    assert resolved(late) == ("accepted", "staff")
 
 
 # Dismiss and undo
 
 
 @pytest.mark.parametrize("note", ["", "   ", "\t\n"])
-def test_dismissing_needs_a_reason(short, keeper, note):
+def test_dismissing_needs_a_reason(short, staff, note):
     """Without a reason the question comes back and the payment stays."""
-    response = keeper.post(act_url(short, "dismiss"), {"note": note})
+    response = staff.post(act_url(short, "dismiss"), {"note": note})
 
     assert response.status_code == 200
-    assert "Say why" in Page(response).text
+    assert "Enter a reason" in Page(response).text
     assert resolved(short) == ("", None)
     assert BitsbyPayment.objects.needs_review().count() == 1
 
 
-@pytest.mark.parametrize("name", ["short", "mismatch", "no_worth"])
-def test_a_dismissed_payment_leaves_the_inbox_and_what_is_booked_stays(request, name, keeper):
-    """Dismissing changes no money and no order; who and why stand in the list and in the log."""
+@pytest.mark.parametrize("name", ["short", "mismatch", "no_value"])
+def test_dismissed_payment_is_not_listed_and_its_booking_stays(request, name, staff):
+    """Dismissing changes no booking and no order; the list and the log show who and why."""
     payment = request.getfixturevalue(name)
     order = payment.invoice.order
-    before = (booked(order), status_of(order))
+    before = (bookings_of(order), status_of(order))
 
-    text = act(keeper, payment, "dismiss", note="refunded from the hot wallet")
+    text = perform(staff, payment, "dismiss", note="refunded from the hot wallet")
 
     assert "Dismissed" in text
-    assert "Nothing to look at" in text
-    assert resolved(payment) == ("dismissed", "keeper")
-    assert (booked(order), status_of(order)) == before
-    done = Page(keeper.get(reverse(INBOX) + "?show=done")).text
-    assert "dismissed by keeper" in done
+    assert "All payments are matched" in text
+    assert resolved(payment) == ("dismissed", "staff")
+    assert (bookings_of(order), status_of(order)) == before
+    done = Page(staff.get(reverse(INBOX) + "?show=done")).text
+    assert "dismissed by staff" in done
     assert "refunded from the hot wallet" in done
-    (entry,) = logged(keeper.user)
+    (entry,) = admin_log_of(staff.user)
     assert "refunded from the hot wallet" in entry
 
 
-def test_a_dismissed_payment_stays_dismissed_when_a_pass_sees_it_again(fake, invoice, keeper):
-    """Foreign money that somebody dismissed does not come back with each pass."""
-    payment = arrive(fake)
-    act(keeper, payment, "dismiss", note="not ours")
+def test_dismissed_payment_stays_dismissed_after_a_run(fake, invoice, staff):
+    """An unmatched payment that was dismissed does not come back with a run."""
+    payment = receive_payment(fake)
+    perform(staff, payment, "dismiss", note="not ours")
 
     reconciliation.reconcile()
 
@@ -458,34 +388,34 @@ def test_a_dismissed_payment_stays_dismissed_when_a_pass_sees_it_again(fake, inv
     assert not BitsbyPayment.objects.needs_review().exists()
 
 
-def test_a_dismissal_can_be_undone(fake, invoice, keeper, colleague):
-    """Undone, the payment is in the inbox with all its actions, and the log tells both steps."""
-    payment = arrive(fake)
-    act(keeper, payment, "dismiss", note="not ours")
+def test_a_dismissal_can_be_undone(fake, invoice, staff, colleague):
+    """The payment is listed again with all its actions, and the log shows both steps."""
+    payment = receive_payment(fake)
+    perform(staff, payment, "dismiss", note="not ours")
     done = Page(colleague.get(reverse(INBOX) + "?show=done"))
     assert act_url(payment, "undo") in done.links
 
-    assert "in the inbox again" in act(colleague, payment, "undo")
+    assert "in Payments to review again" in perform(colleague, payment, "undo")
 
-    assert act_url(payment, "dismiss") in Page(keeper.get(reverse(INBOX))).links
-    assert "Nothing was dealt with" in Page(keeper.get(reverse(INBOX) + "?show=done")).text
-    assert len(logged(keeper.user)) == len(logged(colleague.user)) == 1
+    assert act_url(payment, "dismiss") in Page(staff.get(reverse(INBOX))).links
+    assert "No payments have been resolved" in Page(staff.get(reverse(INBOX) + "?show=done")).text
+    assert len(admin_log_of(staff.user)) == len(admin_log_of(colleague.user)) == 1
 
 
-def test_only_a_dismissal_is_undone(short, keeper):
-    """Accepting is not undone: the answer says so and nothing changes."""
-    act(keeper, short, "accept", note="fine")
-    done = Page(keeper.get(reverse(INBOX) + "?show=done"))
+def test_only_a_dismissal_is_undone(short, staff):
+    """An accepted payment cannot be undone; the message says so."""
+    perform(staff, short, "accept", note="fine")
+    done = Page(staff.get(reverse(INBOX) + "?show=done"))
     assert act_url(short, "undo") not in done.links
 
-    assert "Only a dismissal can be undone" in act(keeper, short, "undo")
+    assert "Only a dismissal can be undone" in perform(staff, short, "undo")
 
-    assert resolved(short) == ("accepted", "keeper")
+    assert resolved(short) == ("accepted", "staff")
 
 
-def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, keeper):
+def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, staff):
     """A reason longer than the field is cut and never an error."""
-    response = keeper.post(act_url(short, "dismiss"), {"note": "ü" * 5000})
+    response = staff.post(act_url(short, "dismiss"), {"note": "ü" * 5000})
 
     assert response.status_code == 302
     short.refresh_from_db()
@@ -505,57 +435,57 @@ def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, keeper):
     ],
 )
 @pytest.mark.parametrize("second", ["accept", "settle", "dismiss"])
-def test_the_second_person_is_told_what_the_first_did(
-    make_late, product, keeper, colleague, first, word, second
+def test_second_person_reads_what_the_first_did(
+    make_late, product, staff, colleague, first, word, second
 ):
-    """Whatever the second one does with a payment that was dealt with changes nothing."""
+    """A second decision about a resolved payment changes nothing."""
     late = make_late()
-    act(keeper, late, first, note="first")
+    perform(staff, late, first, note="first")
     order = late.invoice.order
-    picture = (status_of(order), stock_of(product), booked(order), order.notes.count())
+    picture = (status_of(order), stock_of(product), bookings_of(order), order.notes.count())
 
-    text = act(colleague, late, second, note="second")
+    text = perform(colleague, late, second, note="second")
 
-    assert f"Already dealt with: {word}, by keeper." in text
+    assert f"Already resolved: {word}, by staff." in text
     assert resolved(late) == (
         {"settle": "reinstated"}.get(first, first.rstrip("e") + "ed"),
-        "keeper",
+        "staff",
     )
-    assert (status_of(order), stock_of(product), booked(order), order.notes.count()) == picture
-    assert logged(colleague.user) == []
+    assert (status_of(order), stock_of(product), bookings_of(order), order.notes.count()) == picture
+    assert admin_log_of(colleague.user) == []
 
 
-def test_undoing_twice_is_harmless(short, keeper, colleague):
-    """The second undo says that there is nothing to undo any more."""
-    act(keeper, short, "dismiss", note="refunded")
-    act(keeper, short, "undo")
+def test_undo_is_idempotent(short, staff, colleague):
+    """A second undo shows a message and changes nothing."""
+    perform(staff, short, "dismiss", note="refunded")
+    perform(staff, short, "undo")
 
-    assert "Only a dismissal can be undone" in act(colleague, short, "undo")
+    assert "Only a dismissal can be undone" in perform(colleague, short, "undo")
 
     assert BitsbyPayment.objects.needs_review().count() == 1
 
 
-def test_a_payment_that_needs_nobody_is_not_decided_on(fake, invoice, keeper):
+def test_matched_payment_cannot_be_decided_on(fake, invoice, staff):
     """An exact payment that was settled by itself cannot be accepted, settled or dismissed."""
-    payment = arrive(fake, invoice, "10.00000000")
+    payment = receive_payment(fake, invoice, "10.00000000")
     assert payment.review_reason == ""
 
     for action in ("accept", "settle", "dismiss"):
-        assert "Already dealt with: settled, by the app." in act(keeper, payment, action, note="x")
+        assert "Already resolved: settled, by the app." in perform(staff, payment, action, note="x")
     assert resolved(payment) == ("", None)
-    assert booked(invoice.order) == [(str(payment.bitsby_id), "10.00")]
+    assert bookings_of(invoice.order) == [(str(payment.bitsby_id), "10.00")]
 
 
 @pytest.mark.usefixtures("allow_reopening")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("action", ["accept", "settle", "dismiss"])
-def test_two_people_decide_at_the_same_moment(request, action, product):
-    """One decision is carried out, once; the other person is told of it."""
+def test_concurrent_decisions_are_carried_out_once(request, action, product):
+    """One decision is carried out once; the others read that it was."""
     name = "mismatch" if action == "accept" else "make_late"
     payment = request.getfixturevalue(name)
     payment = payment() if callable(payment) else payment
     before = stock_of(product)
-    clients = [member(one, *MAY_BIND) for one in ("ann", "ben", "cem")]
+    clients = [log_in(one, *MAY_BIND) for one in ("ann", "ben", "cem")]
     start, answers = threading.Barrier(len(clients), timeout=30), {}
 
     def click(client):
@@ -571,10 +501,10 @@ def test_two_people_decide_at_the_same_moment(request, action, product):
     for thread in threads:
         thread.join(60)
 
-    texts = [said(client, answers[client]) for client in clients]
-    assert sum("Already dealt with" in text for text in texts) == len(clients) - 1
-    assert sum(len(logged(client.user)) for client in clients) == 1
+    texts = [message_after(client, answers[client]) for client in clients]
+    assert sum("Already resolved" in text for text in texts) == len(clients) - 1
+    assert sum(len(admin_log_of(client.user)) for client in clients) == 1
     order = payment.invoice.order
-    assert len(booked(order)) == 1
+    assert len(bookings_of(order)) == 1
     assert order.payment_events.count() == 1
     assert stock_of(product) == (before - 1 if action == "settle" else before)

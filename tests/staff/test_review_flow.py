@@ -1,4 +1,4 @@
-"""Staff's way with money that needs them, against a fake Bitsby in its own process."""
+"""Staff review and bind payments against the simulator in its own process."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.simulator.process import running_simulator
 from tests.shopping import buy
-from tests.staff.test_bind_flow import (
+from tests.support.staff import (
     INBOX,
-    MAY_BIND,
     Page,
-    act,
     act_url,
+    admin_log_of,
     bind_url,
-    booked,
-    logged,
-    member,
-    said,
+    bookings_of,
+    message_after,
+    perform,
     status_of,
 )
 
@@ -54,12 +52,6 @@ def shop(settings, simulator):
 
 
 @pytest.fixture
-def keeper(db):
-    """Staff who may bind."""
-    return member("keeper", *MAY_BIND)
-
-
-@pytest.fixture
 def invoice(shop, guest, product):
     """A guest has bought and was sent to the payment page."""
     buy(guest, product)
@@ -78,18 +70,18 @@ def bind_from(client, url, **choice):
         assert choice["payment"] in radios["payment"]
     asked = Page(client.post(url, fields | choice))
     fields, _ = asked.form_with("confirm")
-    return asked.text, said(client, client.post(url, fields))
+    return asked.text, message_after(client, client.post(url, fields))
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, invoice, keeper, way):
-    """Within one pass the transfer is in the inbox; bound, the order is paid by what came."""
+def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, staff, way):
+    """A run lists the payment; once bound, its order is paid at its value."""
     order = invoice.order
     payment_id = pay(shop, invoice, "8.50000000")
 
     call_command("bitsby_reconcile")
 
-    inbox = Page(keeper.get(reverse(INBOX)))
+    inbox = Page(staff.get(reverse(INBOX)))
     assert "8.5 usdt" in inbox.text
     assert f"order {order.number}" in inbox.text
     assert "Bitsby (1)" in inbox.text
@@ -98,55 +90,55 @@ def test_an_underpaid_order_is_found_bound_paid_and_booked_at_its_worth(shop, in
     if way == "dashboard":
         assert url in inbox.links
 
-    asked, done = bind_from(keeper, url, payment=payment_id, note="his mail")
+    asked, done = bind_from(staff, url, payment=payment_id, note="his mail")
 
     assert "What will happen" in asked
     assert "Bound and booked" in done
     payment = BitsbyPayment.objects.get()
-    ((reference, amount),) = booked(order)
+    ((reference, amount),) = bookings_of(order)
     assert (reference, amount) == (payment_id, str(payment.fiat_value))
     assert 8 < payment.fiat_value < order.total_incl_tax
     assert f"${payment.fiat_value}" in asked
     assert status_of(order) == "Being processed"
     assert shop.control("state")["invoices"][0]["status"] == "paid"
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
-    assert len(logged(keeper.user)) == 1
+    assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
+    assert len(admin_log_of(staff.user)) == 1
 
     call_command("bitsby_reconcile")
     assert Transaction.objects.count() == 1
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
-    tab = Page(keeper.get(reverse("dashboard:order-detail", args=[order.number]))).text
-    assert f"received ${payment.fiat_value}" in tab
+    assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
+    tab = Page(staff.get(reverse("dashboard:order-detail", args=[order.number]))).text
+    assert f"Received: ${payment.fiat_value}" in tab
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_a_payment_that_no_pass_has_seen_is_bound_from_the_live_list(shop, invoice, keeper, way):
-    """The page reads Bitsby's list itself; staff need not wait for a pass."""
+def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, way):
+    """The page fetches Bitsby's list itself, without waiting for a run."""
     payment_id = pay(shop, invoice, "20.00000000")
 
-    _, done = bind_from(keeper, bind_url(way, invoice.order), payment=payment_id)
+    _, done = bind_from(staff, bind_url(way, invoice.order), payment=payment_id)
 
     assert "Bound and booked" in done
-    assert [reference for reference, _ in booked(invoice.order)] == [payment_id]
+    assert [reference for reference, _ in bookings_of(invoice.order)] == [payment_id]
     assert status_of(invoice.order) == "Being processed"
 
 
 @pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_bitsby_says_no_to_a_payment_that_does_not_exist(shop, invoice, keeper, way):
-    """An id from nowhere is refused by Bitsby itself; its words are shown, nothing is booked."""
+def test_binding_an_unknown_payment_shows_bitsbys_refusal(shop, invoice, staff, way):
+    """Bitsby refuses an unknown id; its reason is shown and nothing is booked."""
     _, done = bind_from(
-        keeper, bind_url(way, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
+        staff, bind_url(way, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
     )
 
     assert "Payment not found" in done
     assert "Nothing was booked." in done
-    assert booked(invoice.order) == []
+    assert bookings_of(invoice.order) == []
     assert status_of(invoice.order) == "Pending"
 
 
 @pytest.mark.parametrize("reopens", [True, False], ids=["pipeline allows", "pipeline forbids"])
-def test_late_money_for_a_cancelled_order_is_accepted(
-    shop, invoice, keeper, product, move_time, monkeypatch, reopens
+def test_late_payment_of_a_cancelled_order_is_bound_and_reinstates_it(
+    shop, invoice, staff, product, move_time, monkeypatch, reopens
 ):
     """The order was given up; the transfer came after: it is bound, and staff settle the order."""
     if reopens:
@@ -168,29 +160,29 @@ def test_late_money_for_a_cancelled_order_is_accepted(
     call_command("bitsby_reconcile")
     payment = BitsbyPayment.objects.get()
     assert payment.review_reason == "unmatched"
-    bind_from(keeper, bind_url("dashboard", order), payment=payment_id, note="late exchange")
+    bind_from(staff, bind_url("dashboard", order), payment=payment_id, note="late exchange")
 
-    assert [reference for reference, _ in booked(order)] == [payment_id]
+    assert [reference for reference, _ in bookings_of(order)] == [payment_id]
     assert status_of(order) == "Cancelled"
-    inbox = Page(keeper.get(reverse(INBOX)))
-    assert "arrived after the order was cancelled" in inbox.text
+    inbox = Page(staff.get(reverse(INBOX)))
+    assert "came after the order was cancelled" in inbox.text
     assert act_url(payment, "settle") in inbox.links
-    text = act(keeper, payment, "settle", note="goods are here")
+    text = perform(staff, payment, "settle", note="goods are here")
 
     left = product.stockrecords.get().net_stock_level
     if reopens:
-        assert f"Order {order.number} is paid again" in text
+        assert f"Order {order.number} is reinstated" in text
         assert (status_of(order), left) == ("Being processed", free - 1)
     else:
-        assert "The order has a note" in text
+        assert "A note was added to the order" in text
         assert (status_of(order), left) == ("Cancelled", free)
         assert order.notes.filter(message__contains="goods are here").exists()
     assert Transaction.objects.count() == 1
-    assert "Nothing to look at" in Page(keeper.get(reverse(INBOX))).text
+    assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
 
 
-def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
-    shop, invoice, keeper, move_time, monkeypatch
+def test_late_payment_bound_at_bitsby_reinstates_its_order(
+    shop, invoice, staff, move_time, monkeypatch
 ):
     """A late transfer bound in Bitsby's own pages is shown as late; one click settles the order."""
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
@@ -209,32 +201,32 @@ def test_late_money_that_was_bound_at_bitsby_by_hand_is_settled(
 
     payment = BitsbyPayment.objects.get()
     assert payment.review_reason == "late"
-    assert "is paid again" in act(keeper, payment, "settle", note="goods are here")
+    assert "is reinstated" in perform(staff, payment, "settle", note="goods are here")
     assert status_of(order) == "Being processed"
-    assert booked(order) == [(payment_id, str(payment.fiat_value))]
+    assert bookings_of(order) == [(payment_id, str(payment.fiat_value))]
 
 
-def test_an_invoice_that_nobody_opened_is_cancelled(shop, invoice, keeper):
+def test_unopened_invoice_is_cancelled(shop, invoice, staff):
     """Bitsby cancels what no buyer has opened, and the button is gone after it."""
     url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
     tab = reverse("dashboard:order-detail", args=[invoice.order_number])
-    keeper.post(reverse("oscar_bitsby:dashboard-invoice-refresh", args=[invoice.pk]))
-    assert url in [form["action"] for form in Page(keeper.get(tab)).forms]
+    staff.post(reverse("oscar_bitsby:dashboard-invoice-refresh", args=[invoice.pk]))
+    assert url in [form["action"] for form in Page(staff.get(tab)).forms]
 
-    assert "The invoice is canceled." in said(keeper, keeper.post(url))
+    assert "The invoice is cancelled." in message_after(staff, staff.post(url))
 
     assert shop.control("state")["invoices"][0]["status"] == "canceled"
-    assert url not in [form["action"] for form in Page(keeper.get(tab)).forms]
+    assert url not in [form["action"] for form in Page(staff.get(tab)).forms]
 
 
-def test_an_opened_invoice_is_not_cancelled(shop, invoice, keeper):
+def test_an_opened_invoice_is_not_cancelled(shop, invoice, staff):
     """The buyer has seen the page: Bitsby refuses, its reason is shown, the button is gone."""
     assert requests.get(invoice.url, timeout=10).status_code == 200
     url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
     tab = reverse("dashboard:order-detail", args=[invoice.order_number])
 
-    assert "has been viewed" in said(keeper, keeper.post(url))
+    assert "has been viewed" in message_after(staff, staff.post(url))
 
     invoice.refresh_from_db()
     assert (invoice.status, invoice.page_views) == ("unpaid", 1)
-    assert url not in [form["action"] for form in Page(keeper.get(tab)).forms]
+    assert url not in [form["action"] for form in Page(staff.get(tab)).forms]

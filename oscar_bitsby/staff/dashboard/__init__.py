@@ -1,1 +1,1 @@
-"""The pages in Oscar's dashboard."""
+"""Pages for staff in Oscar's dashboard."""

@@ -1,4 +1,4 @@
-"""Who may see which orders' money in the dashboard: staff all, partners their own."""
+"""Check who may see which payments in the dashboard: staff all, partners their own."""
 
 from __future__ import annotations
 
@@ -19,44 +19,50 @@ PARTNER_PERMISSION = "partner.dashboard_access"
 
 
 def may_see_all(user: Any) -> bool:
-    """Tell whether a user sees everybody's money."""
+    """Return whether a user sees the payments of all orders."""
     return bool(user.is_active and user.is_staff)
 
 
 def may_see(user: Any) -> bool:
-    """Tell whether a user has any business here: staff, and the users of partners."""
+    """Return whether a user may open our pages: staff, and the users of partners."""
     return may_see_all(user) or bool(user.is_active and user.has_perm(PARTNER_PERMISSION))
 
 
 def orders_for(user: Any) -> Any:
-    """Return the orders that a user may see; Oscar's own rule."""
+    """Return the orders that a user may see, by Oscar's own rule."""
     return get_class("dashboard.orders.views", "queryset_orders_for_user")(user)
 
 
 def may_open_orders(user: Any) -> bool:
-    """Tell whether Oscar shows a user the pages of orders, which is a permission of its own."""
+    """Return whether a user may open Oscar's pages of orders, which needs its own permission."""
     return any(map(user.has_perm, ("order.view_order", PARTNER_PERMISSION)))
 
 
 def order_page(user: Any, number: str) -> str:
-    """Return where a user reads about an order's money: its page, at our tab, or our own list."""
+    """Return the URL of an order's Bitsby tab, or of our list if the user may not open orders."""
     if may_open_orders(user):
         return reverse("dashboard:order-detail", kwargs={"number": number}) + "#bitsby"
     return reverse("oscar_bitsby:dashboard-invoices") + f"?{urlencode({'q': number})}"
 
 
 def only_visible(queryset: Any, user: Any, order_path: str) -> Any:
-    """Leave in ``queryset`` what belongs to orders that a user may see."""
+    """Restrict a queryset to the orders that a user may see.
+
+    Args:
+        queryset: rows that lead to an order.
+        user: who sees them.
+        order_path: the lookup from a row to its order.
+    """
     if user.is_staff:
         return queryset
     orders = orders_for(user).order_by().values("pk")
     return queryset.filter(**{f"{order_path}__in": orders})
 
 
-# Some of these views ask Bitsby, and none of them may do so inside a request's transaction.
+# Some of these views send API requests, which must not happen inside a transaction.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class DashboardMixin(AccessMixin):
-    """Asks for a login, and refuses who has no business here."""
+    """Require a login, and refuse users who may not open our pages."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_see(request.user):

@@ -1,5 +1,7 @@
-"""What staff can do from the dashboard. Every action is a POST, asks for the permission on the
-server, and runs outside of any request transaction."""
+"""The actions of the dashboard on payments and invoices.
+
+Every action is a POST, checks the permission, and runs outside any transaction.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.generic import View
 
 from oscar_bitsby.exceptions import BitsbyError
@@ -29,7 +31,7 @@ from oscar_bitsby.utils.money import parse_amount, to_cents
 
 @dataclass(frozen=True)
 class PaymentAction:
-    """An action on a payment: what it is called, what it does in plain words, and how."""
+    """An action on a payment: its label, an explanation for staff, and its function."""
 
     label: Any
     explanation: Any
@@ -39,40 +41,40 @@ class PaymentAction:
 
 ACTIONS = {
     "accept": PaymentAction(
-        gettext_lazy("Accept as it is"),
+        gettext_lazy("Accept"),
         gettext_lazy(
-            "The payment is booked at its worth if it is not booked yet, and its order becomes"
-            " paid if it is still pending. The difference stays visible on the order."
+            "The payment is booked at its value if it is not booked yet. Its order becomes paid if"
+            " it is still pending. The order's page keeps showing the difference."
         ),
         lambda payment, user, note, fiat_value: review.accept(payment.pk, user, note, fiat_value),
     ),
     "settle": PaymentAction(
-        gettext_lazy("Settle the order again"),
+        gettext_lazy("Reinstate"),
         gettext_lazy(
-            "The cancelled order becomes paid again and its stock is taken, if there is enough and"
-            " the shop's status pipeline allows it. Otherwise the order gets a note."
+            "The cancelled order becomes paid and its stock is reserved, if there is enough stock"
+            " and the shop's status pipeline allows it. Otherwise a note is added to the order."
         ),
         lambda payment, user, note, fiat_value: review.reinstate(payment.pk, user, note),
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves the inbox, for example because it was refunded by hand or is not"
-            " this shop's. What is booked stays booked. It can be undone."
+            "The payment leaves Payments to review, for example because you refunded it by hand or"
+            " it is not for this shop. What is booked stays booked. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
     ),
     "undo": PaymentAction(
-        gettext_lazy("Undo the dismissal"),
-        gettext_lazy("The payment stands in the inbox again."),
+        pgettext_lazy("bitsby", "Undo"),
+        gettext_lazy("The dismissal is undone: the payment is in Payments to review again."),
         lambda payment, user, note, fiat_value: review.undo(payment.pk, user),
     ),
 }
 
 
 class PaymentActionView(DashboardMixin, View):
-    """Ask before an action on a payment, then carry it out."""
+    """Ask for confirmation of an action on a payment, then carry it out."""
 
     def get(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         return self._ask(request, pk, action)
@@ -82,11 +84,16 @@ class PaymentActionView(DashboardMixin, View):
         chosen, payment = _find(pk, action)
         note = request.POST.get("note", "")
         try:
-            fiat_value = _worth(request.POST.get("fiat_value", ""))
+            fiat_value = _parse_fiat_value(request.POST.get("fiat_value", ""))
         except ValueError:
-            return self._ask(request, pk, action, _("The worth is not an amount of money."))
+            return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
-            return self._ask(request, pk, action, _("Say why, so that others can follow it later."))
+            return self._ask(
+                request,
+                pk,
+                action,
+                _("Enter a reason: others may need it later."),
+            )
         try:
             result = chosen.do(payment, request.user, note, fiat_value)
         except BitsbyError as error:
@@ -100,7 +107,7 @@ class PaymentActionView(DashboardMixin, View):
         chosen, payment = _find(pk, action)
         context = {"payment": payment, "action": chosen, "error": error}
         context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
-        return render(request, "oscar_bitsby/dashboard/act.html", context)
+        return render(request, "oscar_bitsby/dashboard/payment_action.html", context)
 
 
 def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
@@ -111,17 +118,17 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
     return ACTIONS[action], payment
 
 
-#: Two decimals at most. Spaces, also those that do not break, group digits in some languages.
-WRITTEN_WORTH = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
+#: At most two decimals. Some languages group digits by spaces, also by no-break spaces.
+AMOUNT = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
 
 
-def _worth(text: str) -> Decimal | None:
+def _parse_fiat_value(text: str) -> Decimal | None:
     text = text.strip()
     if not text:
         return None
-    # With a comma for many. What may be a separator of thousands is not guessed at: "1.234" is a
-    # thousand for one and a bit more than one for another, and this is booked.
-    if not WRITTEN_WORTH.fullmatch(text):
+    # Many languages write a decimal comma. "1.234" is refused: it is a thousand in one language
+    # and about one in another, and the value is booked.
+    if not AMOUNT.fullmatch(text):
         raise ValueError("not an amount with at most two decimals")
     fiat_value = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
     if not 0 < fiat_value < 10**9:
@@ -152,13 +159,14 @@ class InvoiceActionView(DashboardMixin, View):
 
 def _refresh(invoice: BitsbyInvoice) -> ActionResult:
     try:
-        outcome = invoice_refresh.refresh(invoice, factory.for_buyer(binding.STAFF_MAX_WAIT))
+        outcome = invoice_refresh.refresh(invoice, factory.for_staff(binding.STAFF_MAX_WAIT))
     except BitsbyError as error:
         return ActionResult(
-            False, _("Bitsby could not be asked: %s.") % i18n.translate_stored(str(error))
+            False,
+            _("Bitsby could not be reached: %s.") % i18n.translate_stored(str(error)),
         )
     if outcome is None:
         return ActionResult(False, _("Bitsby does not know this invoice."))
     invoice.refresh_from_db()
     status = invoice.get_status_display()
-    return ActionResult(True, _("Bitsby was asked. The invoice is: %s.") % status)
+    return ActionResult(True, _("Refreshed. Invoice status: %s.") % status)

@@ -1,4 +1,4 @@
-"""Puts the Bitsby entry into the dashboard's navigation, and a Bitsby tab on the order's page."""
+"""Add a Bitsby entry to the dashboard's navigation, and a Bitsby tab to the order's page."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import permissions
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 
-#: More than this many is "99+": the number is there to be noticed, not to be exact.
+#: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
 
 
 def extend_dashboard() -> None:
-    """Extend the navigation and the order's page; harmless when done twice."""
+    """Extend the navigation and the order's page; idempotent."""
     _extend_navigation()
     _extend_order_page()
 
@@ -31,7 +31,7 @@ def _label() -> str:
     try:
         waiting = len(BitsbyPayment.objects.needs_review().values_list("pk")[: MAX_COUNT + 1])
     except Exception:
-        # The navigation stands on every page of the dashboard; this must not take them down.
+        # The navigation is on every page of the dashboard: a failure here must not break them.
         waiting = 0
     if not waiting:
         return "Bitsby"
@@ -39,15 +39,15 @@ def _label() -> str:
 
 
 def shown_to_staff(user: Any, *args: Any) -> bool:
-    """Tell whether the navigation counts the inbox for a user; other arguments are the entry's.
+    """Return whether a user gets the entry with the number of payments to review.
 
-    Without ``OSCAR_BITSBY`` the dashboard is as it was before.
+    Oscar passes further arguments. Without ``OSCAR_BITSBY`` the navigation stays unchanged.
     """
     return conf.is_configured() and may_see_all(user)
 
 
 def shown_to_partners(user: Any, *args: Any) -> bool:
-    """Tell whether a user gets the entry without the number, which would be other people's."""
+    """Return whether a user gets the entry without the number, which covers all partners."""
     return conf.is_configured() and may_see(user) and not may_see_all(user)
 
 
@@ -60,7 +60,7 @@ def _extend_navigation() -> None:
     for label, access in ((lazy(_label, str)(), shown_to_staff), ("Bitsby", shown_to_partners)):
         children = [
             {
-                "label": gettext_lazy("Money inbox"),
+                "label": gettext_lazy("Payments to review"),
                 "url_name": "oscar_bitsby:dashboard-inbox",
                 "access_fn": access,
             },
@@ -75,7 +75,7 @@ def _extend_navigation() -> None:
 
 
 class OrderPageMixin:
-    """The order's page with our tab; goes in front of whatever view the shop has."""
+    """Add our tab to the shop's view of the order's page."""
 
     template_name: str
     request: Any

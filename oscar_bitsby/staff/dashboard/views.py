@@ -1,4 +1,4 @@
-"""The dashboard's pages: money inbox, invoices, binding. They show; ``actions`` changes things."""
+"""The dashboard's pages: payments to review, invoices, binding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -28,81 +27,89 @@ from oscar_bitsby.staff.dashboard.access import (
     order_page,
     orders_for,
 )
-from oscar_bitsby.staff.pagination import BoundedPaginator, KeyedRows
+from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 from oscar_bitsby.staff.search import find_invoices
 
 PAGE = 25
 DAY = dt.timedelta(days=1)
-#: Beyond these a day has no midnight in every zone.
+#: Outside this range, a day has no midnight in some time zones.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
 
-#: What to do, by the reason that a payment stands in the inbox for.
+#: What staff can do about a payment, by its review reason.
 ADVICE: dict[str, Any] = {
     ReviewReason.UNMATCHED: _(
-        "The buyer sent another amount. Bind it to the order that it is for, or refund it by hand"
-        " and dismiss it."
+        "The buyer sent a different amount. Bind the payment to its order, or refund it by hand and"
+        " dismiss it."
     ),
-    ReviewReason.SHORT: _("It is booked. Accept it, or settle the difference with the buyer."),
-    ReviewReason.OVER: _("It is booked. Accept it, or send back what is too much."),
+    ReviewReason.SHORT: _(
+        "The payment is booked. Accept it, or settle the difference with the buyer."
+    ),
+    ReviewReason.OVER: _("The payment is booked. Accept it, or refund the excess by hand."),
     ReviewReason.LATE: _(
-        "It is booked. Settle the order again if you can still deliver; else refund and dismiss."
+        "The payment is booked. Reinstate the order if you can still deliver. Otherwise refund the"
+        " payment by hand and dismiss it."
     ),
-    ReviewReason.SECOND: _("It is booked. Refund it by hand, then dismiss it."),
+    ReviewReason.SECOND: _("The payment is booked. Refund it by hand, then dismiss it."),
     ReviewReason.MISMATCH: _(
-        "It is not booked. Look at the invoice at Bitsby; accept it if it is for this order."
+        "The payment is not booked. Check the invoice at Bitsby. Accept the payment if it is for"
+        " this order."
     ),
     ReviewReason.UNKNOWN_INVOICE: _(
-        "The invoice was made outside this shop. Find out what it is for, then dismiss it."
+        "The invoice was created outside this shop. Find out what it is for, then dismiss the"
+        " payment."
     ),
-    ReviewReason.UNKNOWN_VALUE: _("It is not booked. Accept it and say what it is worth."),
-    ReviewReason.ORDER_GONE: _("Its order was deleted here. Refund it by hand, then dismiss it."),
-    ReviewReason.STATUS: _("It is booked. Change the order's status by hand, then dismiss it."),
+    ReviewReason.UNKNOWN_VALUE: _("The payment is not booked. Accept it and enter its value."),
+    ReviewReason.ORDER_GONE: _(
+        "The order was deleted. Refund the payment by hand, then dismiss it."
+    ),
+    ReviewReason.STATUS: _(
+        "The payment is booked. Change the status of the order by hand, then dismiss the payment."
+    ),
     ReviewReason.NOT_PAID: _(
-        "It is not booked. If the money is there, accept it; it is booked by itself if Bitsby"
-        " calls the invoice paid later."
+        "The payment is not booked. Accept it if the money has arrived. It is booked automatically"
+        " if Bitsby shows the invoice as paid later."
     ),
     ReviewReason.REBOUND: _(
-        "It is booked for one order, and Bitsby now has it on another's invoice. Look at both."
+        "The payment is booked for one order, but Bitsby now shows it on the invoice of another."
+        " Check both orders."
     ),
 }
 
 
-class InboxView(DashboardMixin, ListView):  # type: ignore[type-arg]
-    """Every payment that is not plainly the payment of its order, and what can be done with it."""
+class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
+    """List the payments to review with their possible actions, or those that are resolved."""
 
-    template_name = "oscar_bitsby/dashboard/inbox.html"
+    template_name = "oscar_bitsby/dashboard/payments.html"
     context_object_name = "payments"
     paginate_by = PAGE
     paginator_class = BoundedPaginator
 
     @property
-    def is_done(self) -> bool:
+    def shows_resolved(self) -> bool:
         return self.request.GET.get("show") == "done"
 
-    def get_queryset(self) -> QuerySet[BitsbyPayment]:
-        # What they are joined with is read for one page, and not for every row that is sorted.
-        payments: Any = BitsbyPayment.objects.only("pk")
-        if self.is_done:
+    def get_queryset(self) -> Any:
+        # Only keys are sorted; the joined rows are read for one page.
+        payments: Any = BitsbyPayment.objects.all()
+        if self.shows_resolved:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
             payments = payments.needs_review().order_by("-seen_at", "-pk")
-        found: QuerySet[BitsbyPayment] = only_visible(payments, self.request.user, "invoice__order")
-        return found
+        visible = only_visible(payments, self.request.user, "invoice__order")
+        return visible.values_list("pk", flat=True)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        whole = BitsbyPayment.objects.select_related("invoice__order", "resolved_by").defer(
+        rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by").defer(
             "invoice__reply", "invoice__wallets"
         )
-        found = whole.in_bulk([payment.pk for payment in context["payments"]])
-        # One that was deleted in between is left out.
-        payments = [found[row.pk] for row in context["payments"] if row.pk in found]
+        payments = load_rows(rows, context["payments"])
         suggested = suggest_invoices(payments)
         context["rows"] = [self._row(payment, suggested) for payment in payments]
         context["offered"] = MAX_INVOICES
-        context["is_done"] = self.is_done
-        context["last_pass"] = lease.last_run()
-        context["is_overdue"] = lease.is_overdue(context["last_pass"])
+        context["shows_resolved"] = self.shows_resolved
+        context["last_run"] = lease.last_run()
+        context["is_overdue"] = lease.is_overdue(context["last_run"])
         context["may_bind"] = permissions.may_move_money(self.request.user)
         return context
 
@@ -129,14 +136,18 @@ def _difference(payment: BitsbyPayment) -> Any:
 
 
 class InvoiceFilterForm(forms.Form):
-    """What the list of invoices can be narrowed by."""
+    """The filters of the list of invoices."""
 
-    q = forms.CharField(label=_("Order, id or hash"), required=False, max_length=200)
+    q = forms.CharField(label=_("Order number, ID or hash"), required=False, max_length=200)
     status = forms.ChoiceField(
-        label=_("Status"), required=False, choices=[("", _("any")), *InvoiceStatus.choices]
+        label=pgettext_lazy("bitsby", "Status"),
+        required=False,
+        choices=[("", _("any")), *InvoiceStatus.choices],
     )
     currency = forms.ChoiceField(
-        label=_("Currency"), required=False, choices=[("", _("any")), *((c, c) for c in CURRENCIES)]
+        label=pgettext_lazy("bitsby", "Currency"),
+        required=False,
+        choices=[("", _("any")), *((c, c) for c in CURRENCIES)],
     )
     date_from = forms.DateField(
         label=pgettext_lazy("day", "From"),
@@ -150,11 +161,11 @@ class InvoiceFilterForm(forms.Form):
         validators=SANE_DAYS,
         widget=forms.DateInput(attrs={"type": "date"}),
     )
-    attention = forms.BooleanField(label=_("Needs attention"), required=False)
+    attention = forms.BooleanField(label=_("Needs review"), required=False)
 
 
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
-    """All invoices, newest first."""
+    """List and filter all invoices, newest first."""
 
     template_name = "oscar_bitsby/dashboard/invoices.html"
     context_object_name = "invoices"
@@ -162,29 +173,32 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     paginator_class = BoundedPaginator
 
     def get_queryset(self) -> Any:
-        rows: Any = BitsbyInvoice.objects.defer("reply", "wallets")
-        # By what they are filtered by: in another order, those of a day are looked for among all.
-        found = rows.order_by("-created_at", "-pk")
+        # Sorted by the column of the date filters, so that one index serves both.
+        found: Any = BitsbyInvoice.objects.order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
-            found = _narrow(found, self.form.cleaned_data)
+            found = _filter(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
-        # Where money needs a person is asked of another table, which is not done twice.
-        needs_attention = self.form.is_valid() and self.form.cleaned_data["attention"]
-        return KeyedRows(found, rows) if needs_attention else found
+        keys = found.values_list("pk", flat=True)
+        # The subquery of this filter is expensive: run it once for the count and the page.
+        needs_review = self.form.is_valid() and self.form.cleaned_data["attention"]
+        return list(keys[:MAX_COUNT]) if needs_review else keys
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         query = self.request.GET.copy()
         query.pop("page", None)
-        return super().get_context_data(
+        context = super().get_context_data(
             form=self.form,
             query=query.urlencode(),
             may_open_orders=may_open_orders(self.request.user),
             **kwargs,
         )
+        rows = BitsbyInvoice.objects.defer("reply", "wallets")
+        context["invoices"] = load_rows(rows, context["invoices"])
+        return context
 
 
-def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
+def _filter(invoices: Any, wanted: dict[str, Any]) -> Any:
     if wanted["status"]:
         invoices = invoices.filter(status=wanted["status"])
     if wanted["currency"]:
@@ -195,12 +209,12 @@ def _narrow(invoices: Any, wanted: dict[str, Any]) -> Any:
         invoices = invoices.filter(created_at__lt=_midnight(wanted["date_to"]) + DAY)
     if wanted["attention"]:
         needs_review = BitsbyPayment.objects.needs_review().filter(invoice__isnull=False)
-        nameless = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
-        # A union and no OR: each side has an index, and a subquery in an OR reads every row.
+        unnamed = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
+        # A union, since each side can use an index. A subquery in an OR would read every row.
         wanted_keys = (
             needs_review.order_by()
             .values("invoice")
-            .union(nameless.order_by().values("pk"), all=True)
+            .union(unnamed.order_by().values("pk"), all=True)
         )
         invoices = invoices.filter(pk__in=wanted_keys)
     text = wanted["q"].strip()
@@ -214,10 +228,10 @@ def _midnight(day: dt.date) -> dt.datetime:
 
 
 class BindView(DashboardMixin, View):
-    """Bind a payment to one order's invoice: list, confirm, do."""
+    """Bind a payment to an invoice of one order."""
 
     def get(self, request: HttpRequest, order_pk: int) -> HttpResponse:
-        # The list shows payments that may be anybody's, and reading it live takes a request.
+        # The list shows payments that may belong to any order, and showing it costs API requests.
         permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)

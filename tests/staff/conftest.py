@@ -1,0 +1,73 @@
+"""Fixtures for the tests of staff: who acts, and the payments that need a decision."""
+
+from __future__ import annotations
+
+import pytest
+from oscar.core.loading import get_model
+
+from tests import bitsby
+from tests.support.staff import MAY_BIND, cancel_unpaid_order, log_in, receive_payment
+
+Order = get_model("order", "Order")
+
+ETHER = {"id": "other", "cryptocurrency": "eth", "blockchain": "ethereum"}
+
+
+@pytest.fixture
+def staff(db):
+    """The browser of a member of staff who may bind payments."""
+    return log_in("staff", *MAY_BIND)
+
+
+@pytest.fixture
+def colleague(db):
+    """The browser of another member of staff who may bind payments."""
+    return log_in("colleague", *MAY_BIND)
+
+
+@pytest.fixture
+def short(fake, invoice):
+    """A bound payment of less than was asked; it is booked and its order is paid."""
+    payment = receive_payment(fake, invoice)
+    assert payment.review_reason == "short"
+    return payment
+
+
+@pytest.fixture
+def mismatch(fake, invoice):
+    """A payment of an invoice that at Bitsby asks for something else; not booked."""
+    payment = receive_payment(fake, invoice, amountFiat="8.00")
+    assert (payment.review_reason, payment.booked_at) == ("mismatch", None)
+    return payment
+
+
+@pytest.fixture
+def no_value(fake, invoice):
+    """A bound payment in a coin without a locked rate; not booked."""
+    payment = receive_payment(fake, invoice, wallet=bitsby.wallet(**ETHER))
+    assert (payment.review_reason, payment.booked_at) == ("unknown_value", None)
+    return payment
+
+
+@pytest.fixture
+def make_late(fake, order, invoice_for):
+    """Return a function that receives a payment of the cancelled order."""
+
+    def make(amount="10.00000000"):
+        payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for), amount)
+        assert payment.review_reason == "late"
+        return payment
+
+    return make
+
+
+@pytest.fixture
+def allow_reopening(settings):
+    """A shop whose pipeline lets a cancelled order be paid."""
+    settings.OSCAR_ORDER_STATUS_PIPELINE = {
+        **settings.OSCAR_ORDER_STATUS_PIPELINE,
+        "Cancelled": ("Being processed",),
+    }
+    Order.pipeline, before = settings.OSCAR_ORDER_STATUS_PIPELINE, Order.pipeline
+    yield
+    Order.pipeline = before

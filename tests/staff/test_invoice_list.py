@@ -1,0 +1,200 @@
+"""The list of invoices and its filters."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from tests import bitsby
+from tests.support.staff import (
+    EVIL,
+    INBOX,
+    INVOICES,
+    MAY_BIND,
+    Page,
+    create_payments,
+    log_in,
+    receive_payment,
+)
+
+Order = get_model("order", "Order")
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def invoices(fake, place, invoice_for):
+    """One of each status, two currencies, two days; the short one needs attention."""
+    old = timezone.now() - dt.timedelta(days=10)
+    found = {
+        "unpaid": invoice_for(place(), uid="uid-unpaid"),
+        "euro": invoice_for(place(currency="EUR"), "expired", uid="uid-euro"),
+        "old": invoice_for(place(), "canceled", uid="uid-old", created_at=old, ended_at=old),
+        "short": invoice_for(place(), uid="uid-short"),
+    }
+    found["payment"] = receive_payment(fake, found["short"])
+    return found
+
+
+def listed(client, **query):
+    response = client.get(reverse(INVOICES), query)
+    assert response.status_code == 200
+    return re.findall(r"uid-[a-z]+", " ".join(Page(response).rows()))
+
+
+def test_invoices_are_listed_newest_first(invoices, staff):
+    """Number with a link to the order's tab, status and amount in its currency."""
+    assert listed(staff) == ["uid-short", "uid-euro", "uid-unpaid", "uid-old"]
+
+    page = Page(staff.get(reverse(INVOICES)))
+    order = invoices["euro"].order
+    assert reverse("dashboard:order-detail", args=[order.number]) + "#bitsby" in page.links
+    (row,) = [row for row in page.rows() if "uid-euro" in row]
+    assert "expired" in row
+    assert "€10.00" in row
+
+
+def test_invoices_can_be_filtered(invoices, staff):
+    """Status, currency, dates and attention, alone and together."""
+    today = timezone.localdate()
+    week = (today - dt.timedelta(days=7)).isoformat()
+    assert listed(staff, status="paid") == ["uid-short"]
+    assert listed(staff, status="canceled") == ["uid-old"]
+    assert listed(staff, currency="EUR") == ["uid-euro"]
+    assert listed(staff, currency="RUB") == []
+    assert listed(staff, date_to=week) == ["uid-old"]
+    assert listed(staff, date_from=week) == ["uid-short", "uid-euro", "uid-unpaid"]
+    assert len(listed(staff, date_from=today.isoformat(), date_to=today.isoformat())) == 3
+    assert listed(staff, attention="on") == ["uid-short"]
+    assert listed(staff, attention="on", currency="EUR") == []
+    assert listed(staff, status="paid", currency="USD", attention="on") == ["uid-short"]
+
+
+def test_invoices_are_found_by_number_uid_id_and_hash(invoices, staff):
+    """Whole values of the invoice or of its payment; anything else finds none."""
+    short, payment = invoices["short"], invoices["payment"]
+    for text in (
+        short.order_number,
+        short.uid,
+        str(short.bitsby_id),
+        str(short.bitsby_id).upper(),
+        short.bitsby_id.hex,
+        f"  {payment.hash} ",
+        payment.hash,
+        str(payment.bitsby_id),
+    ):
+        assert listed(staff, q=text) == ["uid-short"], text
+    for text in ("nothing", str(bitsby.new_id()), "uid-", "%", "'", "9" * 200):
+        assert listed(staff, q=text) == [], text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("status=rubbish", "currency=XXX", "date_from=rubbish", "date_to=2026-13-45"),
+        *("date_from=0001-01-01", "date_to=9999-12-31", "date_from=9999-12-31", "attention=x"),
+        *("q=%00", "q=" + "x" * 5000, "q=%ff%fe", "q=%F0%9F%92%A9", "q=<script>alert(1)</script>"),
+        *("page=0", "page=-1", "page=abc", "page=" + "9" * 40, "page=1.5", "page=%00"),
+        *("page=last", "page=1", "page=2", "status=paid&status=unpaid", "page[]=1", "show=x"),
+    ],
+)
+@pytest.mark.parametrize("name", [INBOX, INVOICES])
+def test_invalid_query_parameters_cause_no_error(invoices, staff, name, query):
+    """Filters and page numbers that make no sense give a page or a 404, never an error page."""
+    response = staff.get(f"{reverse(name)}?{query}")
+
+    assert response.status_code in (200, 404)
+    assert EVIL not in response.content.decode()
+
+
+def test_invalid_filter_shows_a_message(invoices, staff):
+    """What is wrong with a filter is shown beside it."""
+    page = Page(staff.get(reverse(INVOICES), {"date_from": "yesterday", "status": "rich"}))
+
+    assert "Enter a valid date." in page.text
+    assert "Select a valid choice" in page.text
+
+
+def test_pages_keep_the_filters(place, invoice_for, staff):
+    """The next page of a narrowed list is narrowed too, and all rows come once."""
+    order = place()
+    for number in range(30):
+        invoice_for(order, "expired", uid=f"e{number:02}")
+    for number in range(30):
+        invoice_for(order, "canceled", uid=f"c{number:02}")
+
+    first = staff.get(reverse(INVOICES), {"status": "expired"})
+    (following,) = [url for url in Page(first).links if url and "page=2" in url]
+    second = staff.get(reverse(INVOICES) + following)
+
+    seen = re.findall(
+        r"\b[ec]\d\d\b", " ".join(Page(first).rows()) + " " + " ".join(Page(second).rows())
+    )
+    assert seen == [f"e{number:02}" for number in reversed(range(30))]
+
+
+def test_list_of_invoices_counts_up_to_a_limit(place, invoice_for, staff, monkeypatch):
+    """Among very many rows the first pages work and the count stops early."""
+    monkeypatch.setattr("oscar_bitsby.staff.pagination.MAX_COUNT", 30)
+    order = place()
+    for number in range(60):
+        invoice_for(order, "expired", uid=f"e{number:02}")
+
+    assert "Page 1 of 2" in Page(staff.get(reverse(INVOICES))).text
+    assert "e30" in " ".join(Page(staff.get(reverse(INVOICES), {"page": 2})).rows())
+    assert staff.get(reverse(INVOICES), {"page": 3}).status_code == 404
+
+
+@pytest.mark.parametrize("who", ["staff", "partner"])
+def test_list_of_invoices_needs_a_constant_number_of_queries(
+    place, invoice_for, product, who, django_assert_max_num_queries
+):
+    """Twenty invoices cost no more queries than five, and not more than fifteen."""
+    client = log_in("one", *(["partner.dashboard_access"] if who == "partner" else MAY_BIND))
+    if who == "partner":
+        client.user.is_staff = False
+        client.user.save()
+        product.stockrecords.get().partner.users.add(client.user)
+    url = reverse(INVOICES) + "?status=expired&attention=&q="
+
+    def add(first, last):
+        for number in range(first, last):
+            invoice_for(place(), "expired", uid=f"uid{number}")
+
+    add(0, 5)
+    client.get(url)
+    with CaptureQueriesContext(connection) as few:
+        assert len(Page(client.get(url)).rows()) == 6
+    add(5, 20)
+    with django_assert_max_num_queries(15) as many:
+        assert len(Page(client.get(url)).rows()) == 21
+    assert len(many) == len(few)
+
+
+def test_pages_of_invoices_to_review_hold_all_of_them(place, invoice_for, staff):
+    """Each invoice to review is on exactly one page, the newest on the first."""
+    order, now = place(), timezone.now()
+    invoices = [
+        invoice_for(order, "expired", created_at=now - dt.timedelta(minutes=number))
+        for number in range(27)
+    ]
+    for invoice in invoices[:26]:
+        create_payments(1, invoice=invoice, hash=f"of{invoice.pk}", review_reason="mismatch")
+
+    pages = [
+        Page(staff.get(f"{reverse(INVOICES)}?attention=on&page={number}")) for number in (1, 2)
+    ]
+
+    shown = [
+        [invoice.uid for invoice in invoices if any(invoice.uid in row for row in page.rows())]
+        for page in pages
+    ]
+    assert shown == [[invoice.uid for invoice in part] for part in (invoices[:25], invoices[25:26])]
+    assert staff.get(f"{reverse(INVOICES)}?attention=on&page=3").status_code == 404

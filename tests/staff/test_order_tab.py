@@ -1,0 +1,273 @@
+"""The Bitsby tab on the dashboard's page of an order."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby.models import WebhookDelivery
+from oscar_bitsby.orders import signed_urls
+from tests import bitsby
+from tests.support.staff import (
+    CANCEL,
+    EVIL,
+    INVOICES,
+    Page,
+    admin_log_of,
+    bind_url,
+    bookings_of,
+    create_payments,
+    form_actions,
+    log_in,
+    message_after,
+    order_tab,
+    perform,
+    receive_payment,
+    status_of,
+)
+
+Order = get_model("order", "Order")
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/invoices/list"
+
+
+def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staff):
+    """The tab shows sums, invoices, payments, decisions, deliveries and the buyer's link."""
+    old = invoice_for(order, "expired", uid="uid-old", failure="it did not last")
+    newer = invoice_for(order, uid="uid-new")
+    payment = receive_payment(fake, newer)
+    WebhookDelivery.objects.create(invoice=newer, body="{}", answered=503, outcome="no slot free")
+    perform(staff, payment, "accept", note="close enough")
+
+    page = order_tab(staff, order)
+
+    assert "#bitsby" in page.links
+    assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in page.text
+    assert "Invoice uid-old: expired" in page.text
+    assert "it did not last" in page.text
+    assert "Invoice uid-new: paid" in page.text
+    assert payment.hash in page.text
+    assert "accepted as it is, staff" in page.text
+    assert "close enough" in page.text
+    assert "answered 503: no slot free" in page.text
+    assert f'value="http://testserver{signed_urls.order_url(order)}"' in page.html
+    assert bind_url("dashboard", order) in page.links
+    assert len(form_actions(page, "/refresh/")) == 2
+    assert old.uid in page.text
+
+
+def test_link_for_the_buyer_opens_without_a_login(order, invoice, staff, client):
+    """What staff copy into a mail is the buyer's page."""
+    (link,) = re.findall(r'id="bitsby_link" readonly value="([^"]+)"', order_tab(staff, order).html)
+
+    assert client.get(link.removeprefix("http://testserver")).status_code == 200
+
+
+def test_only_booked_money_counts_as_received(fake, invoice, staff):
+    """A payment that is not booked is shown and not counted."""
+    payment = receive_payment(fake, invoice, amountFiat="8.00")
+
+    page = order_tab(staff, invoice.order)
+
+    assert "Order total: $10.00. Received: $0.00. Difference: -$10.00." in page.text
+    assert payment.hash in page.text
+
+
+def test_order_without_an_invoice_shows_the_link_for_the_buyer(order, staff):
+    """Before its first invoice an order has the tab already, with the link to send the buyer."""
+    page = Page(staff.get(reverse("dashboard:order-detail", args=[order.number])))
+
+    assert "#bitsby" in page.links
+    assert signed_urls.order_url(order) in page.html
+
+
+def test_an_order_of_another_method_has_no_tab(order, staff):
+    """An order that is not paid through Bitsby shows Oscar's page as it is."""
+    order.sources.all().delete()
+    response = staff.get(reverse("dashboard:order-detail", args=[order.number]))
+
+    assert response.status_code == 200
+    assert "#bitsby" not in Page(response).links
+    assert order.number in Page(response).text
+
+
+def test_tab_needs_a_constant_number_of_queries(order, invoice_for, staff):
+    """Twenty invoices cost no more queries than five, and our tab adds few to Oscar's page."""
+    colleagues = [log_in(f"c{number}").user for number in range(3)]
+    url = reverse("dashboard:order-detail", args=[order.number])
+
+    def add(number):
+        for count in range(number):
+            invoice = invoice_for(order, "expired")
+            create_payments(
+                1,
+                invoice=invoice,
+                fiat_value=8,
+                currency="USD",
+                resolved_at=timezone.now(),
+                resolved_by=colleagues[count % 3],
+            )
+            WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=200)
+
+    staff.get(url)
+    with CaptureQueriesContext(connection) as bare:
+        staff.get(url)
+    add(5)
+    with CaptureQueriesContext(connection) as few:
+        staff.get(url)
+    add(15)
+    with CaptureQueriesContext(connection) as many:
+        assert staff.get(url).content.count(b"answered 200") == 20
+    assert len(many) == len(few)
+    assert len(many) - len(bare) <= 15
+
+
+def test_refresh_fetches_and_settles_the_invoice(fake, invoice, staff):
+    """One invoice is fetched, its payment is booked, and its status is shown."""
+    payment = bitsby.transfer("10.00000000")
+    fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
+    (url,) = form_actions(order_tab(staff, invoice.order), "/refresh/")
+
+    text = message_after(staff, staff.post(url))
+
+    assert "Refreshed. Invoice status: paid." in text
+    assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
+    assert status_of(invoice.order) == "Being processed"
+    assert [fields["invoiceId"] for fields in fake.asked(LIST)] == [str(invoice.bitsby_id)]
+    assert "Invoice status: paid." in message_after(staff, staff.post(url))
+    assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
+
+
+def test_failed_refresh_shows_a_message(fake, invoice, staff):
+    """No answer, a refusal and an unknown invoice show a message and change nothing."""
+    (url,) = form_actions(order_tab(staff, invoice.order), "/refresh/")
+
+    assert "Bitsby does not know this invoice." in message_after(staff, staff.post(url))
+    fake.on(LIST, bitsby.error(f"Blocked {EVIL}"))
+    response = staff.post(url, follow=True)
+    assert "Bitsby could not be reached" in Page(response).text
+    assert EVIL not in response.content.decode()
+    fake.on(LIST, (500, {}, "<h1>Oops</h1>"))
+    assert "Bitsby could not be reached" in message_after(staff, staff.post(url))
+    invoice.refresh_from_db()
+    assert invoice.status == "unpaid"
+
+
+def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, staff):
+    """Unpaid and never opened: a button; opened, paid, ended or never created: none."""
+    fresh = invoice_for(place())
+    assert form_actions(order_tab(staff, fresh.order), "/cancel/") == [
+        reverse("oscar_bitsby:dashboard-invoice-cancel", args=[fresh.pk])
+    ]
+    for values in (
+        {"page_views": 1},
+        {"status": "paid"},
+        {"status": "expired"},
+        {"status": "canceled"},
+        {"status": "creating", "bitsby_id": None},
+    ):
+        invoice = invoice_for(place(), **values)
+        assert form_actions(order_tab(staff, invoice.order), "/cancel/") == [], values
+
+
+def test_cancelled_invoice_is_fetched_again_and_logged(fake, invoice, staff):
+    """The list shows the cancellation; invoice, message and admin log do so, too."""
+    remote = bitsby.invoice_item(invoice, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
+    (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
+
+    assert "The invoice is cancelled." in message_after(
+        staff, staff.post(url, {"note": "he asked me to"})
+    )
+
+    invoice.refresh_from_db()
+    assert invoice.status == "canceled"
+    assert status_of(invoice.order) == "Pending"
+    (entry,) = admin_log_of(staff.user)
+    assert "he asked me to" in entry
+    assert "Only an unpaid invoice" in message_after(staff, staff.post(url))
+    assert len(fake.asked(CANCEL)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "views", "text"),
+    [
+        (bitsby.error(f"Has views {EVIL}"), 1, "Has views"),
+        ((500, {}, "<h1>Oops</h1>"), 0, "was not cancelled"),
+        (bitsby.success("Invoice canceled"), 0, "does not show it as cancelled"),
+    ],
+    ids=["refused", "no answer", "empty promise"],
+)
+def test_refused_cancellation_shows_a_message(fake, invoice, staff, answer, views, text):
+    """Only the status in the list counts: the invoice stays open and the page says why."""
+    fake.invoices.append(bitsby.invoice_item(invoice, views=views))
+    fake.on(CANCEL, answer)
+    (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
+
+    response = staff.post(url, follow=True)
+
+    assert "The invoice was not cancelled" in Page(response).text
+    assert text in Page(response).text
+    assert EVIL not in response.content.decode()
+    invoice.refresh_from_db()
+    assert invoice.status == "unpaid"
+    assert (form_actions(order_tab(staff, invoice.order), "/cancel/") == []) == bool(views)
+
+
+def test_cancellation_whose_response_is_lost_is_found_out(fake, invoice, staff):
+    """When Bitsby cancelled but its answer was lost, the list tells the truth."""
+    remote = bitsby.invoice_item(invoice, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or (502, {}, ""))
+    (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
+
+    assert "The invoice is cancelled." in message_after(staff, staff.post(url))
+
+
+def test_cancellation_while_bitsby_is_down_shows_a_message(fake, invoice, staff):
+    """When neither request is answered, a message is shown and nothing has changed."""
+    for path in (CANCEL, LIST):
+        fake.on(path, (503, {}, ""))
+    (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
+
+    assert "The invoice was not cancelled" in message_after(staff, staff.post(url))
+
+    invoice.refresh_from_db()
+    assert invoice.status == "unpaid"
+
+
+def test_cancelling_an_invoice_paid_meanwhile_books_the_payment(fake, invoice, staff):
+    """The cancellation fails, and the payment is booked."""
+    payment = bitsby.transfer("10.00000000")
+    fake.invoices.append(bitsby.invoice_item(invoice, "paid", payment=payment))
+    fake.on(CANCEL, bitsby.error("Only an unpaid invoice can be canceled"))
+    (url,) = form_actions(order_tab(staff, invoice.order), "/cancel/")
+
+    assert "The invoice was not cancelled" in message_after(staff, staff.post(url))
+
+    assert bookings_of(invoice.order) == [(payment["id"], "10.00")]
+
+
+def test_an_invoice_of_a_deleted_order_can_be_refreshed_and_cancelled(fake, invoice, staff):
+    """Without an order, the actions lead back to the list of invoices."""
+    remote = bitsby.invoice_item(invoice, views=0)
+    fake.invoices.append(remote)
+    fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
+    invoice.order.sources.all().delete()
+    Order.objects.filter(pk=invoice.order.pk).delete()
+
+    for name, text in (("refresh", "waiting for payment"), ("cancel", "is cancelled")):
+        url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[invoice.pk])
+        response = staff.post(url)
+        assert response["Location"].startswith(reverse(INVOICES))
+        assert text in message_after(staff, response)
+    assert len(admin_log_of(staff.user)) == 1

@@ -1,0 +1,314 @@
+"""What each decision by staff answers, stores, logs and sends, called without its page."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from oscar.core.loading import get_model
+
+from oscar_bitsby.choices import InvoiceStatus, MailCode
+from oscar_bitsby.models import BitsbyInvoice, BuyerMail
+from oscar_bitsby.staff import review
+from oscar_bitsby.staff.review import ActionResult
+from tests.support.staff import (
+    admin_log_of,
+    bookings_of,
+    receive_payment,
+    resolved,
+    status_of,
+)
+
+Order = get_model("order", "Order")
+
+pytestmark = pytest.mark.django_db
+
+FORBIDDEN = "Change its status by hand, then dismiss the payment."
+
+
+@pytest.fixture
+def user(staff):
+    """The member of staff who decides."""
+    return staff.user
+
+
+def mails(order):
+    """Return how many e-mails about a received payment wait for an order."""
+    return BuyerMail.objects.filter(order=order, code=MailCode.PAID).count()
+
+
+def notes(order):
+    """Return the texts of an order's notes."""
+    return [note.message for note in order.notes.order_by("pk")]
+
+
+def test_accept_books_logs_and_enqueues_an_email(mismatch, user, caplog):
+    """Accepting answers with the booked value and clears what held the order back."""
+    order, invoice = mismatch.invoice.order, mismatch.invoice
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(order_awaits_payment=True)
+    before = mails(order)
+    caplog.set_level("INFO", "oscar_bitsby")
+
+    result = review.accept(mismatch.pk, user, " fine ")
+
+    assert result == ActionResult(True, f"Accepted: 8.00 USD booked for order {order.number}.")
+    assert resolved(mismatch) == ("accepted", "staff")
+    assert mismatch.resolution_note == "fine"
+    assert admin_log_of(user) == [f"Bitsby: {mismatch}: accepted as it is: fine"]
+    assert notes(order)[-1].startswith(f"Payment {mismatch} accepted by staff.")
+    assert mails(order) == before + 1
+    invoice.refresh_from_db()
+    assert (invoice.status, invoice.order_awaits_payment) == (InvoiceStatus.PAID, False)
+    (line,) = [line for line in caplog.messages if line.startswith("payment accepted")]
+    assert line == (
+        f"payment accepted: order={order.number} invoice={invoice.bitsby_id}"
+        f" payment={mismatch.bitsby_id} user={user.pk}"
+    )
+
+
+def test_accept_asks_for_an_unknown_value(no_value, user):
+    """Without a value nothing changes; with one that value is booked."""
+    refused = review.accept(no_value.pk, user, "x")
+
+    assert refused == ActionResult(
+        False, "Enter the value of the payment: no exchange rate was locked for it."
+    )
+    assert resolved(no_value) == ("", None)
+    assert review.accept(no_value.pk, user, "x", Decimal("9.50")).done is True
+    assert bookings_of(no_value.invoice.order) == [(str(no_value.bitsby_id), "9.50")]
+
+
+def test_accept_needs_an_order(fake, invoice, user):
+    """A payment without an order is not accepted."""
+    payment = receive_payment(fake)
+
+    assert review.accept(payment.pk, user, "x", Decimal(8)) == ActionResult(
+        False, "This payment does not belong to an order yet. Bind it to one first."
+    )
+
+
+def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
+    mismatch, user, settings
+):
+    """The payment is booked, and its review reason becomes the order's status."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
+    order = mismatch.invoice.order
+
+    result = review.accept(mismatch.pk, user, "x")
+
+    assert result == ActionResult(
+        False,
+        "The payment is booked, but the shop's status pipeline does not allow order"
+        f" {order.number} to become paid. {FORBIDDEN}",
+    )
+    assert resolved(mismatch) == ("", None)
+    assert (mismatch.review_reason, status_of(order)) == ("status", "Pending")
+    assert len(bookings_of(order)) == 1
+
+
+@pytest.mark.usefixtures("allow_reopening")
+def test_reinstate_answers_logs_and_enqueues_an_email(make_late, user):
+    """Reinstating answers with the order's number, adds a note and enqueues an e-mail."""
+    late = make_late()
+    order = late.invoice.order
+    before = mails(order)
+
+    result = review.reinstate(late.pk, user, "shipped")
+
+    assert result == ActionResult(
+        True, f"Order {order.number} is reinstated: it is paid, and its stock is reserved."
+    )
+    assert admin_log_of(user) == [f"Bitsby: {late}: settled its order again: shipped"]
+    assert any(f"Reinstated by late payment {late}." in text for text in notes(order))
+    assert mails(order) == before + 1
+
+
+def test_reinstate_adds_a_note_when_the_order_cannot_become_paid(make_late, user):
+    """The note has payment, reason and author, and no e-mail is enqueued."""
+    late = make_late()
+    order = late.invoice.order
+    before = mails(order)
+
+    result = review.reinstate(late.pk, user, "shipped")
+
+    assert result == ActionResult(
+        True,
+        "The order cannot become paid: its stock or the shop's status pipeline does not allow it."
+        " A note was added to the order. Ship it, or refund it by hand.",
+    )
+    note = order.notes.get(message=f"Late payment {late} accepted by staff: shipped")
+    assert (note.note_type, note.user) == ("System", user)
+    assert resolved(late) == ("reinstated", "staff")
+    assert mails(order) == before
+
+
+def test_reinstate_needs_a_booked_payment_of_a_cancelled_order(short, fake, user):
+    """An unbound payment and an order that is not cancelled are refused."""
+    unmatched = receive_payment(fake, amount="1.00000000")
+
+    assert review.reinstate(unmatched.pk, user, "x") == ActionResult(
+        False, "Only a booked payment can reinstate its order."
+    )
+    assert review.reinstate(short.pk, user, "x") == ActionResult(
+        False, "The order is not cancelled. Accept the payment instead."
+    )
+    assert admin_log_of(user) == []
+
+
+def test_reinstate_refuses_a_payment_that_is_not_booked(mismatch, user):
+    """A payment that waits to be booked reinstates nothing."""
+    assert review.reinstate(mismatch.pk, user, "x") == ActionResult(
+        False, "Only a booked payment can reinstate its order."
+    )
+
+
+def test_dismiss_needs_a_reason(short, user):
+    """Without a reason nothing changes."""
+    assert review.dismiss(short.pk, user, " ") == ActionResult(
+        False, "Enter a reason: others may need it later."
+    )
+    assert resolved(short) == ("", None)
+
+
+def test_dismissing_an_unbooked_payment_lets_its_order_go_on(mismatch, user):
+    """An invoice that was called paid by it is cancelled, and its order waits for payment."""
+    order = mismatch.invoice.order
+    BitsbyInvoice.objects.filter(pk=mismatch.invoice.pk).update(
+        status=InvoiceStatus.PAID, ended_at=None, order_awaits_payment=False, failure=""
+    )
+
+    result = review.dismiss(mismatch.pk, user, "refunded")
+
+    assert result == ActionResult(
+        True,
+        f"Dismissed. You can undo this under “Resolved”. Order {order.number} is still unpaid. Its"
+        " buyer can pay again, or it is cancelled automatically.",
+    )
+    invoice = BitsbyInvoice.objects.get(pk=mismatch.invoice.pk)
+    assert invoice.status == InvoiceStatus.CANCELED
+    assert invoice.ended_at is not None
+    assert (invoice.order_awaits_payment, invoice.failure) == (True, review.DISMISSED)
+    assert review.DISMISSED == "its payment was dismissed by staff"
+    (entry,) = LogEntry.objects.filter(user=user)
+    assert entry.get_edited_object() == order
+
+
+def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
+    """Only an invoice that was called paid is cancelled."""
+    BitsbyInvoice.objects.filter(pk=mismatch.invoice.pk).update(status=InvoiceStatus.UNPAID)
+
+    assert "is still unpaid" in review.dismiss(mismatch.pk, user, "refunded").message
+
+    invoice = BitsbyInvoice.objects.get(pk=mismatch.invoice.pk)
+    assert (invoice.status, invoice.failure) == (InvoiceStatus.UNPAID, mismatch.invoice.failure)
+
+
+@pytest.mark.parametrize("case", ["booked", "no order", "not pending"])
+def test_dismissing_changes_no_invoice_of_an_order_that_does_not_wait(
+    request, fake, case, invoice, user
+):
+    """A booked payment, one without an order and one of another order leave invoices as is."""
+    if case == "booked":
+        payment = request.getfixturevalue("short")
+        Order.objects.filter(pk=payment.invoice.order.pk).update(status="Pending")
+    elif case == "no order":
+        payment = receive_payment(fake)
+    else:
+        payment = request.getfixturevalue("mismatch")
+        Order.objects.filter(pk=payment.invoice.order.pk).update(status="Being processed")
+    before = list(BitsbyInvoice.objects.values())
+
+    result = review.dismiss(payment.pk, user, "refunded")
+
+    assert result == ActionResult(True, "Dismissed. You can undo this under “Resolved”.")
+    assert list(BitsbyInvoice.objects.values()) == before
+
+
+def test_undo_puts_the_payment_back(short, user):
+    """Undoing clears the decision and is logged on the order."""
+    review.dismiss(short.pk, user, "x")
+
+    result = review.undo(short.pk, user)
+
+    assert result == ActionResult(True, "The payment is in Payments to review again.")
+    short.refresh_from_db()
+    assert (short.resolved_at, short.resolution) == (None, "")
+    assert admin_log_of(user)[-1] == f"Bitsby: {short}: Dismissal undone"
+    last = LogEntry.objects.filter(user=user).order_by("pk").last()
+    assert last.get_edited_object() == short.invoice.order
+    assert review.undo(short.pk, user) == ActionResult(
+        False, "Only a dismissal can be undone, and this payment is not dismissed."
+    )
+
+
+@pytest.mark.parametrize("remover", ["", "deleted"])
+def test_second_decision_names_the_first(short, user, colleague, remover):
+    """The message has the decision and its author, also when that user was deleted."""
+    review.accept(short.pk, colleague.user, "x")
+    if remover:
+        colleague.user.delete()
+
+    by = "a former user" if remover else "colleague"
+    for decide in (review.accept, review.reinstate, review.dismiss):
+        assert decide(short.pk, user, "y") == ActionResult(
+            False, f"Already resolved: accepted as it is, by {by}."
+        )
+
+
+def test_matched_payment_was_resolved_by_the_app(fake, invoice, user):
+    """A payment that never needed a decision is called settled by the app."""
+    payment = receive_payment(fake, invoice, "10.00000000")
+
+    for decide in (review.accept, review.reinstate, review.dismiss):
+        assert decide(payment.pk, user, "y") == ActionResult(
+            False, "Already resolved: settled, by the app."
+        )
+
+
+@pytest.mark.parametrize("reason", ["short", "over"])
+def test_binding_resolves_a_wrong_amount(short, user, reason):
+    """Staff saw the amount when they bound; no second log entry is written."""
+    short.review_reason = reason
+    short.save()
+    before = mails(short.invoice.order)
+
+    review.resolve_as_bound(short.pk, user, " seen ")
+
+    assert resolved(short) == ("bound", "staff")
+    assert short.resolution_note == "seen"
+    assert admin_log_of(user) == []
+    assert mails(short.invoice.order) == before + 1
+
+
+def test_binding_resolves_nothing_else(make_late, user):
+    """A late payment stays to review after binding, and no e-mail is enqueued."""
+    late = make_late()
+    before = mails(late.invoice.order)
+
+    review.resolve_as_bound(late.pk, user, "seen")
+
+    assert resolved(late) == ("", None)
+    assert mails(late.invoice.order) == before
+
+
+def test_binding_keeps_an_earlier_decision(short, user, colleague):
+    """A payment that was resolved before stays resolved as it was."""
+    review.dismiss(short.pk, colleague.user, "refunded")
+
+    review.resolve_as_bound(short.pk, user, "seen")
+
+    assert resolved(short) == ("dismissed", "colleague")
+
+
+def test_log_entry_without_an_order_is_on_the_payment(fake, invoice, user):
+    """Without an order the entry belongs to the payment, and its name fits the column."""
+    payment = receive_payment(fake)
+
+    entry = review.log_admin_entry(user, None, payment, "why")
+
+    assert entry.content_type == ContentType.objects.get_for_model(payment)
+    assert (entry.object_id, entry.user, entry.action_flag) == (str(payment.pk), user, CHANGE)
+    assert entry.object_repr == str(payment)[:200]
+    assert entry.change_message == f"Bitsby: {payment}: why"
