@@ -100,7 +100,7 @@ def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
     stock.refresh_from_db()
     assert order.status == "Cancelled"
     assert stock.net_stock_level == before
-    assert b"This order is cancelled" in guest.get(signed_urls.order_url(order)).content
+    assert b"This order has been cancelled" in guest.get(signed_urls.order_url(order)).content
 
 
 @pytest.mark.django_db(transaction=True)

@@ -95,7 +95,7 @@ def test_no_english_would_be_found_missing(language):
     """The search for English has something to look for, and finds it."""
     assert len(ENGLISH[language]) > 150
     with pytest.raises(AssertionError):
-        assert_speaks(language, "<p>Please choose how you would like to pay.</p>")
+        assert_speaks(language, "<p>Please choose a payment method.</p>")
 
 
 # Buyers
@@ -109,7 +109,7 @@ def test_the_orders_page(fake, order, invoice_for, language, arrange, state, tex
     page = client_of(language).get(signed_urls.order_url(order)).content.decode()
 
     assert f'lang="{language}"' in page
-    title = text if state != "other" else "The shop is dealing with this order"
+    title = text if state != "other" else "The shop is handling this order"
     assert_speaks(language, page, title, "What you ordered")
 
 
@@ -133,10 +133,10 @@ def test_the_payment_step_and_the_preview(settings, guest, product, language):
         language,
         guest.get(url).content.decode(),
         "How would you like to pay?",
-        "You pay in the coin of your choice on Bitsby's page, right after placing the order.",
+        "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place your order.",
     )
     refused = guest.post(url, {}).content.decode()
-    assert_speaks(language, refused, "Please choose how you would like to pay.")
+    assert_speaks(language, refused, "Please choose a payment method.")
     go_to_preview(guest, product)
     assert_speaks(
         language,
@@ -202,15 +202,15 @@ MAILS = [
         " when the payment has arrived."),
     (MailCode.PAID, "", "You need not do anything else. On this page you see where your order"
         " stands:"),
-    (MailCode.OTHER_AMOUNT, "late", "The order had been cancelled before your payment came."),
+    (MailCode.OTHER_AMOUNT, "late", "The order had already been cancelled when your payment arrived."),
     (MailCode.OTHER_AMOUNT, "short",
         "Your money is not lost. Please do not pay again: we look at it and"
         " write to you about what happens next. On this page you see where your order stands:"),
-    (MailCode.OTHER_AMOUNT, "unknown_value", "We have to look at it before it counts for your order."),
+    (MailCode.OTHER_AMOUNT, "unknown_value", "We need to review it before we can apply it to your order."),
     (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
         " minutes, so please send it in good time:"),
     (MailCode.EXPIRED, "", ""),
-    (MailCode.CANCELLED, "", "If you still want the goods, you are welcome to order again:"),
+    (MailCode.CANCELLED, "", "If you'd still like these items, you can order them again:"),
 ]  # fmt: skip
 
 

@@ -330,8 +330,8 @@ def test_an_english_reader_gets_english_in_a_russian_shop(shop_speaks, english):
 )
 def test_counts_have_their_plural(language, number, words):
     """Each language counts by its own rules."""
-    one = "We try again in %(seconds)s second; you need not do anything."
-    many = "We try again in %(seconds)s seconds; you need not do anything."
+    one = "We'll try again in %(seconds)s second. You don't need to do anything."
+    many = "We'll try again in %(seconds)s seconds. You don't need to do anything."
     with translation.override(language):
         text = translation.ngettext(one, many, number) % {"seconds": number}
     assert words in text

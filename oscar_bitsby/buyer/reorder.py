@@ -27,7 +27,7 @@ class ReorderView(OrderPageView):
         added = [_add(request, line) for line in order.lines.all()]
         if any(added):
             messages.success(
-                request, _("Your basket holds what can be had of order %s.") % order.number
+                request, _("The available items of order %s are now in your basket.") % order.number
             )
         return redirect("basket:summary")
 

@@ -17,8 +17,10 @@ class PaymentMethodForm(forms.Form):
         label=_("How would you like to pay?"),
         widget=forms.RadioSelect,
         error_messages={
-            "required": _("Please choose how you would like to pay."),
-            "invalid_choice": _("That way to pay is not offered for this order. Choose another."),
+            "required": _("Please choose a payment method."),
+            "invalid_choice": _(
+                "This payment method isn't available for this order. Please choose another one."
+            ),
         },
     )
 

@@ -32,7 +32,10 @@ class Method:
 BITSBY = Method(
     METHOD_CODE,
     _("Cryptocurrency (Bitsby)"),
-    _("You pay in the coin of your choice on Bitsby's page, right after placing the order."),
+    _(
+        "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place"
+        " your order."
+    ),
 )
 
 

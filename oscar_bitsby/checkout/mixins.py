@@ -150,7 +150,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         if self.chosen_method(self.offered_methods()) is None:
             raise exceptions.FailedPreCondition(
                 url=reverse("checkout:payment-method"),
-                message=_("Please choose how you would like to pay."),
+                message=_("Please choose a payment method."),
             )
 
     def get_skip_conditions(self, request: HttpRequest) -> list[str]:

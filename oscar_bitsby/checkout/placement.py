@@ -204,7 +204,10 @@ class OrderPlacementMixin:
         if order is None:
             messages.warning(
                 self.request,
-                _("This basket is already being ordered. Please wait a moment and look again."),
+                _(
+                    "An order for this basket is already being placed. Please wait a moment, then"
+                    " reload this page."
+                ),
             )
             return redirect("basket:summary")
         self.remember_order(order)  # type: ignore[attr-defined]
@@ -212,8 +215,8 @@ class OrderPlacementMixin:
 
     def _sorry(self, submission: dict[str, Any]) -> HttpResponse:
         error = _(
-            "Your order could not be placed, and nothing was charged. Your basket is as it was:"
-            " please try again, or contact us if it happens again."
+            "Your order could not be placed, and nothing was charged. Your basket is unchanged."
+            " Please try again, or contact us if the problem persists."
         )
         submission["basket"].status = Basket.OPEN
         response: HttpResponse = self.render_preview(  # type: ignore[attr-defined]

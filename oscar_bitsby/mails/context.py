@@ -38,19 +38,19 @@ def skip_reason(mail: BuyerMail) -> str:
     if order is None:
         return gettext_noop("the order was deleted")
     if not conf.get().mails:
-        return gettext_noop("the mails are switched off")
+        return gettext_noop("e-mails are switched off")
     if not address_of(order):
-        return gettext_noop("the buyer has no address")
+        return gettext_noop("the buyer has no e-mail address")
     now = payment_status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.review_reason and payment.resolved_at is None
-        return "" if is_open else gettext_noop("the payment was dealt with")
+        return "" if is_open else gettext_noop("the payment is resolved")
     if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
     if mail.code == MailCode.CANCELLED and has_money:
-        return gettext_noop("money came after all")
+        return gettext_noop("money has arrived")
     if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
         return _skip_payment_reason(mail, now)
     return ""
@@ -70,16 +70,16 @@ VALID_STATUSES: dict[str, tuple[str, ...]] = {
 
 
 STATUS_REASONS = {
-    payment_status.NEW: gettext_noop("the order is new"),
-    payment_status.WAITING: gettext_noop("the order is waiting"),
+    payment_status.NEW: gettext_noop("no payment has been started"),
+    payment_status.WAITING: gettext_noop("the order is waiting for payment"),
     payment_status.POSSIBLE_MISMATCH: gettext_noop(
-        "a payment that may be meant for it waits in the inbox"
+        "a payment that may belong to the order needs review"
     ),
-    payment_status.UNDER_REVIEW: gettext_noop("a payment of the order is being looked at"),
+    payment_status.UNDER_REVIEW: gettext_noop("a payment of the order is under review"),
     payment_status.PAID: gettext_noop("the order is paid"),
-    payment_status.EXPIRED: gettext_noop("the order is expired"),
+    payment_status.EXPIRED: gettext_noop("the payment window has closed"),
     payment_status.CANCELLED: gettext_noop("the order is cancelled"),
-    payment_status.OTHER: gettext_noop("the shop deals with the order in another way"),
+    payment_status.OTHER: gettext_noop("the shop handles the order in another way"),
 }
 
 
@@ -90,7 +90,7 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
         return gettext_noop("there is a newer invoice")
     end = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
     if end is not None and end - timezone.now() < MIN_TIME_LEFT:
-        return gettext_noop("there is not enough time left")
+        return gettext_noop("too little time is left to pay")
     return ""
 
 

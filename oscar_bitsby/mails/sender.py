@@ -82,7 +82,7 @@ def _send(mail: BuyerMail) -> bool:
         _schedule_retry(waiting, mail, error)
         return False
     if not reason and not (messages["subject"] and (messages["body"] or messages["html"])):
-        reason = gettext_noop("its template is empty")
+        reason = gettext_noop("the e-mail template is empty")
     if reason:
         waiting.update(status=MailStatus.DROPPED, error=reason[:300])
         logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
@@ -147,7 +147,7 @@ def send_pending(renew_lease: Callable[[], None] = lambda: None) -> int:
     )
     rows.filter(status=MailStatus.SENDING, sending_since__lte=now - MAX_SENDING_TIME).update(
         status=MailStatus.FAILED,
-        error=gettext_noop("who was sending it ended; it may have gone out"),
+        error=gettext_noop("sending was interrupted; the e-mail may have been sent"),
     )
     sent, start = 0, time.monotonic()
     waiting = rows.waiting(now).order_by("tries", "pk").values_list("pk", flat=True)

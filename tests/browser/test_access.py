@@ -93,7 +93,7 @@ def test_states_are_told_by_words_in_high_contrast(visitor, shop, product):
     shop.time_passes(seconds=15)
     call_command("bitsby_reconcile")
     page.reload()
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
     page.screenshot(path=FOLDER / "contrast-paid-phone.png", full_page=True)
 
 
@@ -139,7 +139,7 @@ def test_a_strict_policy_refuses_nothing_of_ours(strict, shop, product):
 
     page.clock.run_for(5000)
 
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
     assert is_clean(page)
 
 
@@ -187,6 +187,6 @@ def test_pages_of_ours_report_no_error(page, shop, product):
     shop.pays()
     shop.time_passes(seconds=15)
     page.reload()
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
 
     assert problems == []

@@ -33,18 +33,18 @@ def test_a_guest_pays_exactly(page, shop, product, look):
     shop.time_passes(seconds=15)
 
     page.goto(shop.mailed_link())
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
     expect(page.get_by_role("button", name="Pay")).to_have_count(0)
     look(page, "order-paid")
     assert Order.objects.get().status == "Being processed"
 
-    page.get_by_role("link", name="See the order's details").click()
+    page.get_by_role("link", name="View order details").click()
     page.get_by_label("Email address").fill("buyer@example.com")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("Thank you, your payment has arrived")).to_be_visible()
+    expect(page.get_by_text("Thank you, we've received your payment")).to_be_visible()
     look(page, "guests-order", within=".alert", wide=True)
     page.goto(shop.address("/checkout/thank-you/"))
-    expect(page.get_by_text("Thank you, your payment has arrived")).to_be_visible()
+    expect(page.get_by_text("Thank you, we've received your payment")).to_be_visible()
     look(page, "thank-you", within=".alert", wide=True)
 
 
@@ -58,7 +58,7 @@ def test_a_registered_buyer_finds_the_payment_in_the_account(page, shop, product
 
     page.goto(account)
     look(page, "account-waiting", within=".alert", wide=True)
-    page.get_by_role("link", name="Pay, or see where your payment is").click()
+    page.get_by_role("link", name="Pay or check the payment status").click()
     shows(page, "Waiting for your payment")
     look(page, "order-waiting")
     page.get_by_role("button", name="Open the payment page").click()
@@ -68,7 +68,7 @@ def test_a_registered_buyer_finds_the_payment_in_the_account(page, shop, product
     call_command("bitsby_reconcile")
 
     page.goto(account)
-    expect(page.get_by_text("Thank you, your payment has arrived")).to_be_visible()
+    expect(page.get_by_text("Thank you, we've received your payment")).to_be_visible()
     look(page, "account-paid", within=".alert", wide=True)
     assert BitsbyInvoice.objects.count() == 1
 
@@ -88,14 +88,14 @@ def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product,
     page.goto(shop.mailed_link())
 
     # Bitsby does not say whose it is: until staff bind it, it may be somebody else's.
-    shows(page, "Have you paid already?")
+    shows(page, "Have you already paid?")
     shows(page, "please do not pay again: your money is not lost")
     look(page, "order-possible-mismatch")
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=15)
     page.reload()
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
 
 
 def test_money_that_staff_must_look_at_is_not_asked_for_again(page, shop, product, look):
@@ -105,7 +105,7 @@ def test_money_that_staff_must_look_at_is_not_asked_for_again(page, shop, produc
 
     page.goto(shop.page_of(order))
 
-    shows(page, "Your payment was seen")
+    shows(page, "We're reviewing your payment")
     shows(page, "Please do not pay again")
     expect(page.locator("[data-bitsby-next]").get_by_role("button")).to_have_count(0)
     look(page, "order-under-review")
@@ -119,18 +119,18 @@ def test_time_runs_out_and_the_buyer_pays_with_a_new_amount(page, shop, product,
     link = shop.mailed_link()
     shop.time_passes(seconds=3700)
     page.goto(link)
-    shows(page, "The time to pay is over")
+    shows(page, "The payment window has closed")
     shows(page, "do not pay again")
     look(page, "order-expired")
 
-    page.get_by_role("button", name="Pay with a new amount").click()
+    page.get_by_role("button", name="Request a new quote").click()
     page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
     assert page.url != first
     page.get_by_role("button", name="Pay exactly").first.click()
     shop.time_passes(seconds=15)
     page.goto(link)
 
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
     statuses = BitsbyInvoice.objects.order_by("pk").values_list("status", flat=True)
     assert list(statuses) == ["expired", "paid"]
 
@@ -204,8 +204,8 @@ def test_bitsby_is_down_and_comes_back(page, shop, product, look, monkeypatch):
     page.get_by_role("button", name="Place order").click()
     expect(page.get_by_text("Your order is safe, and nothing has been charged.")).to_be_visible()
     look(page, "wait-down")
-    page.get_by_role("link", name="See your order").click()
-    shows(page, "This order is not paid yet")
+    page.get_by_role("link", name="View your order").click()
+    shows(page, "This order hasn't been paid yet")
     look(page, "order-new")
 
     shop.time_passes(seconds=30)
@@ -267,10 +267,10 @@ def test_a_cancelled_order_can_be_ordered_again(page, shop, product, look):
     shop.time_passes(seconds=7200)
     call_command("bitsby_reconcile")
     page.goto(shop.page_of(order))
-    shows(page, "This order is cancelled")
+    shows(page, "This order has been cancelled")
     look(page, "order-cancelled")
 
-    page.get_by_role("button", name="Order the same again").click()
+    page.get_by_role("button", name="Order again").click()
 
     page.wait_for_url(shop.address("/basket/"))
     expect(page.get_by_text("Your basket holds what can be had")).to_be_visible()
@@ -284,7 +284,7 @@ def test_an_order_that_the_shop_deals_with_asks_for_no_money(page, shop, product
 
     page.goto(shop.page_of(order))
 
-    shows(page, "The shop is dealing with this order")
+    shows(page, "The shop is handling this order")
     expect(page.get_by_role("button", name="Pay")).to_have_count(0)
     look(page, "order-other")
 
@@ -312,4 +312,4 @@ def test_everything_works_without_javascript(visitor, shop, product, look, monke
     shop.pays()
     shop.time_passes(seconds=15)
 
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")

@@ -80,7 +80,7 @@ def test_it_shows_the_payment_without_being_reloaded(order_page, shop):
     shop.pays()
     shop.time_passes(seconds=15)
 
-    live_until_it_shows(page, "Thank you, your payment has arrived")
+    live_until_it_shows(page, "Thank you, we've received your payment")
     assert page.evaluate("window.isSamePage") is True
     assert "has arrived" in announced.inner_text()
     assert announced.get_attribute("role") == "status"
@@ -111,7 +111,7 @@ def test_it_asks_less_and_less_often_and_stops_in_the_end(order_page, shop):
     shop.pays()
     shop.time_passes(seconds=15)
     page.evaluate("window.nothingNew = null")
-    live_until_it_shows(page, "Thank you, your payment has arrived")
+    live_until_it_shows(page, "Thank you, we've received your payment")
     asked = times_asked(page)
     page.clock.run_for(600_000)
     assert times_asked(page) == asked
@@ -128,8 +128,8 @@ def test_it_counts_the_time_down_and_says_when_it_is_over(order_page, shop):
     shop.time_passes(minutes=61)
     page.clock.fast_forward(61 * MINUTE)
 
-    shows(page, "The time to pay is over")
-    expect(page.get_by_role("button", name="Pay with a new amount")).to_be_visible()
+    shows(page, "The payment window has closed")
+    expect(page.get_by_role("button", name="Request a new quote")).to_be_visible()
     expect(left).to_have_count(0)
 
 
@@ -146,7 +146,7 @@ def test_it_asks_at_once_when_a_laptop_wakes_up(order_page, shop):
 
     page.clock.run_for(1000)
 
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
 
 
 def test_a_hidden_tab_asks_nothing_until_it_is_looked_at(order_page, shop):
@@ -163,7 +163,7 @@ def test_a_hidden_tab_asks_nothing_until_it_is_looked_at(order_page, shop):
 
     page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
 
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
 
 
 def test_trouble_changes_nothing_that_is_shown(order_page, shop):
@@ -179,7 +179,7 @@ def test_trouble_changes_nothing_that_is_shown(order_page, shop):
     shop.time_passes(seconds=15)
     page.unroute("**/state/")
 
-    live_until_it_shows(page, "Thank you, your payment has arrived")
+    live_until_it_shows(page, "Thank you, we've received your payment")
 
 
 def test_an_answer_that_never_comes_does_not_stop_the_page(order_page, shop):
@@ -196,7 +196,7 @@ def test_an_answer_that_never_comes_does_not_stop_the_page(order_page, shop):
     # Twenty seconds of patience, and the pause after trouble.
     with page.expect_event("requestfailed"):
         page.clock.run_for(20_000)
-    live_until_it_shows(page, "Thank you, your payment has arrived")
+    live_until_it_shows(page, "Thank you, we've received your payment")
 
 
 def test_the_keyboards_focus_is_not_lost_when_the_button_goes(order_page, shop):
@@ -206,7 +206,7 @@ def test_the_keyboards_focus_is_not_lost_when_the_button_goes(order_page, shop):
     shop.pays()
     shop.time_passes(seconds=15)
 
-    live_until_it_shows(page, "Thank you, your payment has arrived")
+    live_until_it_shows(page, "Thank you, we've received your payment")
     expect(page.locator(STATE)).to_be_focused()
 
 
@@ -239,7 +239,7 @@ def test_times_are_said_in_the_buyers_own_zone(visitor, marked, shop):
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
     shop.pays()
     shop.time_passes(seconds=15)
-    live_until_it_shows(page, "Thank you, your payment has arrived")
+    live_until_it_shows(page, "Thank you, we've received your payment")
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
 
 

@@ -38,7 +38,7 @@ def test_the_account_page_shows_the_state_and_the_link(account, user, place):
 
     page = account.get(reverse("customer:order", args=[order.number])).content.decode()
 
-    assert "This order is not paid yet" in page
+    assert "This order hasn't been paid yet" in page
     assert f'href="{signed_urls.order_url(order)}"' in page
     assert "Mug" in page
 

@@ -441,7 +441,7 @@ def test_the_page_tries_less_and_less_often_and_then_stops(fake, buyer, bought):
         delays.append(seconds)
 
     assert found is None
-    assert "Please try again later, or contact us." in response.content.decode()
+    assert "Please try again later or contact us." in response.content.decode()
     assert delays == sorted(delays)
     assert delays[0] <= 5
     assert delays[-1] >= 30
@@ -644,23 +644,23 @@ def be_attempted(order, invoice_for):
 
 STATES = [
     # how the order came there, state, what the page says, the button, whether it is final
-    (lambda order, invoice_for: None, "new", "This order is not paid yet", "Pay now", False),
-    (be_attempted, "new", "This order is not paid yet", "Pay now", False),
+    (lambda order, invoice_for: None, "new", "This order hasn't been paid yet", "Pay now", False),
+    (be_attempted, "new", "This order hasn't been paid yet", "Pay now", False),
     (be_waiting, "waiting", "Waiting for your payment", "Open the payment page", False),
-    (be_checking_paid, "under_review", "Your payment was seen", None, False),
-    (be_checking_flagged, "under_review", "Your payment was seen", None, False),
-    (be_paid, "paid", "Thank you, your payment has arrived", None, True),
-    (be_unsure, "possible_mismatch", "Have you paid already?", "I have not paid yet", False),
+    (be_checking_paid, "under_review", "We're reviewing your payment", None, False),
+    (be_checking_flagged, "under_review", "We're reviewing your payment", None, False),
+    (be_paid, "paid", "Thank you, we've received your payment", None, True),
+    (be_unsure, "possible_mismatch", "Have you already paid?", "I have not paid yet", False),
     (
         be_unsure_and_over,
         "possible_mismatch",
-        "Have you paid already?",
+        "Have you already paid?",
         "I have not paid yet",
         False,
     ),
-    (be_expired, "expired", "The time to pay is over", "Pay with a new amount", False),
-    (be_overdue, "expired", "The time to pay is over", "Pay with a new amount", False),
-    (be_cancelled, "cancelled", "This order is cancelled", None, True),
+    (be_expired, "expired", "The payment window has closed", "Request a new quote", False),
+    (be_overdue, "expired", "The payment window has closed", "Request a new quote", False),
+    (be_cancelled, "cancelled", "This order has been cancelled", None, True),
     (be_taken_over, "other", "Its status is: Being processed", None, True),
 ]
 
@@ -787,7 +787,7 @@ def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
 
     if page == "order":
         shown = Client().get(signed_urls.order_url(order)).content.decode()
-        assert "Thank you, your payment has arrived" in shown
+        assert "Thank you, we've received your payment" in shown
     else:
         assert Client().get(state_url(order)).json()["state"] == "paid"
 
@@ -937,7 +937,7 @@ def test_bitsby_is_never_asked_inside_a_transaction(
     clock.sleep(2)
     page = buyer.get(signed_urls.order_url(bought))
 
-    assert "Thank you, your payment has arrived" in page.content.decode()
+    assert "Thank you, we've received your payment" in page.content.decode()
     assert inside == [False] * 3
     assert Transaction.objects.count() == 1
 

@@ -69,7 +69,7 @@ def test_the_step_cannot_be_skipped_where_there_is_a_choice(two_others, guest, p
     for response in (preview(guest), place_order(guest)):
         assert response.status_code == 302
         assert response["Location"] == reverse("checkout:payment-method")
-    assert "Please choose how you would like to pay." in step(guest).content.decode()
+    assert "Please choose a payment method." in step(guest).content.decode()
     assert not Order.objects.exists()
 
 
@@ -77,8 +77,8 @@ def test_the_step_cannot_be_skipped_where_there_is_a_choice(two_others, guest, p
     ("data", "text"),
     [
         ({"method": "gold"}, "That way to pay is not offered for this order."),
-        ({"method": ""}, "Please choose how you would like to pay."),
-        ({}, "Please choose how you would like to pay."),
+        ({"method": ""}, "Please choose a payment method."),
+        ({}, "Please choose a payment method."),
     ],
 )
 def test_a_choice_that_is_none_is_said_so(two_others, guest, product, data, text):

@@ -561,7 +561,7 @@ def test_mails_that_wait_when_they_are_switched_off_are_dropped(configure, order
 
     assert mail.outbox == []
     row = BuyerMail.objects.get()
-    assert (row.status, row.error) == ("dropped", "the mails are switched off")
+    assert (row.status, row.error) == ("dropped", "e-mails are switched off")
 
 
 def test_the_language_of_all_mails_is_the_one_of_placing(buy_and_hear, guest, fake, committed):
@@ -866,7 +866,7 @@ def test_who_is_gone_is_not_written_to(place, gone):
     assert row.error
 
 
-TAKEN_OVER = "the shop deals with the order in another way"
+TAKEN_OVER = "the shop handles the order in another way"
 
 
 @pytest.mark.parametrize(
@@ -877,7 +877,7 @@ TAKEN_OVER = "the shop deals with the order in another way"
         (MailCode.PAID, "Cancelled", "the order is cancelled"),
         (MailCode.EXPIRED, "Being processed", TAKEN_OVER),
         (MailCode.CANCELLED, "Being processed", TAKEN_OVER),
-        (MailCode.CANCELLED, "Pending", "the order is expired"),
+        (MailCode.CANCELLED, "Pending", "the payment window has closed"),
     ],
 )
 def test_what_is_not_true_any_more_is_not_sent(order, invoice_for, code, status, why):
