@@ -72,7 +72,7 @@ def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, produ
     )
     assert [event.event_type.code for event in order.payment_events.all()] == ["paid"]
     page = guest.get(signed_urls.order_url(order))
-    assert b"your payment has arrived" in page.content
+    assert b"received your payment" in page.content
 
 
 @pytest.mark.django_db(transaction=True)

@@ -133,7 +133,8 @@ def test_the_payment_step_and_the_preview(settings, guest, product, language):
         language,
         guest.get(url).content.decode(),
         "How would you like to pay?",
-        "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place your order.",
+        "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place"
+        " your order.",
     )
     refused = guest.post(url, {}).content.decode()
     assert_speaks(language, refused, "Please choose a payment method.")
@@ -141,8 +142,8 @@ def test_the_payment_step_and_the_preview(settings, guest, product, language):
     assert_speaks(
         language,
         guest.get(reverse("checkout:preview")).content.decode(),
-        "Send exactly that amount. Your order is confirmed as soon as the payment is seen on the"
-        " chain.",
+        "Please send exactly that amount. We'll confirm your order once the payment is confirmed on"
+        " the blockchain.",
     )
 
 
@@ -198,17 +199,19 @@ def messages_of(language):
 
 
 MAILS = [
-    (MailCode.PLACED, "", "If you have paid already, you need not do anything: we write to you"
-        " when the payment has arrived."),
-    (MailCode.PAID, "", "You need not do anything else. On this page you see where your order"
-        " stands:"),
-    (MailCode.OTHER_AMOUNT, "late", "The order had already been cancelled when your payment arrived."),
+    (MailCode.PLACED, "", "If you've already sent the payment, you don't need to do anything:"
+        " we'll email you once it arrives."),
+    (MailCode.PAID, "", "You don't need to do anything else. You can check your order's status"
+        " any time on this page:"),
+    (MailCode.OTHER_AMOUNT, "late",
+        "The order had already been cancelled when your payment arrived."),
     (MailCode.OTHER_AMOUNT, "short",
-        "Your money is not lost. Please do not pay again: we look at it and"
-        " write to you about what happens next. On this page you see where your order stands:"),
-    (MailCode.OTHER_AMOUNT, "unknown_value", "We need to review it before we can apply it to your order."),
-    (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
-        " minutes, so please send it in good time:"),
+        "Your money isn't lost. Please don't pay again: we'll review the payment and email you"
+        " about the next steps. You can check your order's status any time on this page:"),
+    (MailCode.OTHER_AMOUNT, "unknown_value",
+        "We need to review it before we can apply it to your order."),
+    (MailCode.REMINDER, "", "To pay, open your order's page. A transfer can take several"
+        " minutes, so please allow enough time:"),
     (MailCode.EXPIRED, "", ""),
     (MailCode.CANCELLED, "", "If you'd still like these items, you can order them again:"),
 ]  # fmt: skip

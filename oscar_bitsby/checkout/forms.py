@@ -19,7 +19,7 @@ class PaymentMethodForm(forms.Form):
         error_messages={
             "required": _("Please choose a payment method."),
             "invalid_choice": _(
-                "This payment method isn't available for this order. Please choose another one."
+                "This payment method is not available for this order. Please choose another one."
             ),
         },
     )

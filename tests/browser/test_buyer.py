@@ -89,7 +89,7 @@ def test_whoever_pays_too_little_is_told_to_do_nothing_more(page, shop, product,
 
     # Bitsby does not say whose it is: until staff bind it, it may be somebody else's.
     shows(page, "Have you already paid?")
-    shows(page, "please do not pay again: your money is not lost")
+    shows(page, "please don't pay again: your money isn't lost")
     look(page, "order-possible-mismatch")
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
@@ -106,7 +106,7 @@ def test_money_that_staff_must_look_at_is_not_asked_for_again(page, shop, produc
     page.goto(shop.page_of(order))
 
     shows(page, "We're reviewing your payment")
-    shows(page, "Please do not pay again")
+    shows(page, "Please don't pay again")
     expect(page.locator("[data-bitsby-next]").get_by_role("button")).to_have_count(0)
     look(page, "order-under-review")
 
@@ -120,7 +120,7 @@ def test_time_runs_out_and_the_buyer_pays_with_a_new_amount(page, shop, product,
     shop.time_passes(seconds=3700)
     page.goto(link)
     shows(page, "The payment window has closed")
-    shows(page, "do not pay again")
+    shows(page, "don't pay again")
     look(page, "order-expired")
 
     page.get_by_role("button", name="Request a new quote").click()

@@ -82,11 +82,11 @@ def test_it_shows_the_payment_without_being_reloaded(order_page, shop):
 
     live_until_it_shows(page, "Thank you, we've received your payment")
     assert page.evaluate("window.isSamePage") is True
-    assert "has arrived" in announced.inner_text()
+    assert "received your payment" in announced.inner_text()
     assert announced.get_attribute("role") == "status"
     assert announced.get_attribute("aria-live") == "polite"
     expect(page.get_by_role("button", name="Open the payment page")).to_have_count(0)
-    expect(page).to_have_title(re.compile("your payment has arrived"))
+    expect(page).to_have_title(re.compile("received your payment"))
 
 
 def test_it_asks_less_and_less_often_and_stops_in_the_end(order_page, shop):

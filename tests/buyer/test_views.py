@@ -285,7 +285,7 @@ def test_a_click_while_bitsby_is_being_asked_waits(fake, buyer, bought):
     leave(buyer.get(buyer.pay_url))
 
     assert_waits(meanwhile[0], bought)
-    assert "Your payment page is being prepared." in meanwhile[0].content.decode()
+    assert "We're preparing your payment page." in meanwhile[0].content.decode()
     assert bought.bitsby_invoices.count() == 1
 
 
@@ -419,7 +419,7 @@ def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
     response = buyer.get(buyer.pay_url)
 
     assert_waits(response, bought)
-    assert "Your payment page is being prepared." in response.content.decode()
+    assert "We're preparing your payment page." in response.content.decode()
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
@@ -650,18 +650,18 @@ STATES = [
     (be_checking_paid, "under_review", "We're reviewing your payment", None, False),
     (be_checking_flagged, "under_review", "We're reviewing your payment", None, False),
     (be_paid, "paid", "Thank you, we've received your payment", None, True),
-    (be_unsure, "possible_mismatch", "Have you already paid?", "I have not paid yet", False),
+    (be_unsure, "possible_mismatch", "Have you already paid?", "Not paid yet? Pay now", False),
     (
         be_unsure_and_over,
         "possible_mismatch",
         "Have you already paid?",
-        "I have not paid yet",
+        "Not paid yet? Pay now",
         False,
     ),
     (be_expired, "expired", "The payment window has closed", "Request a new quote", False),
     (be_overdue, "expired", "The payment window has closed", "Request a new quote", False),
     (be_cancelled, "cancelled", "This order has been cancelled", None, True),
-    (be_taken_over, "other", "Its status is: Being processed", None, True),
+    (be_taken_over, "other", "The order status is: Being processed", None, True),
 ]
 
 
@@ -772,9 +772,9 @@ def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
     shown = Client().get(signed_urls.order_url(order)).content.decode()
 
     texts = {
-        "paid": "You need not do anything else.",
-        "under_review": "Please do not pay again",
-        "cancelled": "Please do not pay for it any more.",
+        "paid": "You don't need to do anything else.",
+        "under_review": "Please don't pay again",
+        "cancelled": "Please don't send payment for it.",
     }
     assert texts[state] in shown
     assert signed_urls.pay_url(order) not in shown

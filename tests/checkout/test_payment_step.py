@@ -76,7 +76,7 @@ def test_the_step_cannot_be_skipped_where_there_is_a_choice(two_others, guest, p
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"method": "gold"}, "That way to pay is not offered for this order."),
+        ({"method": "gold"}, "This payment method is not available for this order."),
         ({"method": ""}, "Please choose a payment method."),
         ({}, "Please choose a payment method."),
     ],
@@ -133,8 +133,8 @@ def test_the_choice_is_shown_with_what_happens_next(two_others, guest, product):
     text = preview(guest).content.decode()
 
     assert "Cryptocurrency (Bitsby)" in text
-    assert "After you place the order you go to Bitsby" in text
-    assert "Send exactly that amount." in text
+    assert "After you place your order, you go to Bitsby" in text
+    assert "Please send exactly that amount." in text
     assert "Payment details to go here" not in text
     assert f'href="{reverse("checkout:payment-method")}"' in text
     assert "id='place-order'" in text
@@ -205,8 +205,8 @@ def test_nothing_offered_stops_at_the_step(configure, guest, product, is_chosen_
 
     assert page.status_code == 200
     text = page.content.decode()
-    assert "There is no way to pay an order of $10.00 here" in text
-    assert "Your basket is kept." in text
+    assert "No payment method is available for an order of $10.00" in text
+    assert "Your basket has been saved." in text
     assert radios(page) == []
     for response in (
         preview(guest),
@@ -219,7 +219,7 @@ def test_nothing_offered_stops_at_the_step(configure, guest, product, is_chosen_
     assert details.redirect_chain[-1][0] == reverse("checkout:payment-method")
     again = choose(guest, "bitsby")
     assert again.status_code == 200
-    assert "There is no way to pay" in again.content.decode()
+    assert "No payment method is available" in again.content.decode()
     assert not Order.objects.exists()
     assert guest.get(reverse("basket:summary")).context["basket"].num_items == 1
 
@@ -354,7 +354,7 @@ def test_settings_that_went_wrong_after_the_choice_place_no_order(configure, gue
 
     for response in (preview(guest), place_order(guest)):
         assert response["Location"] == reverse("checkout:payment-method")
-    assert "There is no way to pay" in step(guest).content.decode()
+    assert "No payment method is available" in step(guest).content.decode()
     assert not Order.objects.exists()
 
 
@@ -364,7 +364,7 @@ def test_other_methods_that_cannot_be_read_give_nothing_away(configure, guest, p
     configure(OTHER_METHODS=others)
     go_to_payment(guest, product)
 
-    assert "There is no way to pay" in step(guest).content.decode()
+    assert "No payment method is available" in step(guest).content.decode()
     assert place_order(guest)["Location"] == reverse("checkout:payment-method")
     assert not Order.objects.exists()
 

@@ -529,7 +529,7 @@ def test_a_basket_that_is_being_submitted_elsewhere_is_not_taken_again(guest, pr
         response = place_order(guest)
 
     assert response["Location"] == reverse("basket:summary")
-    assert "already being ordered" in guest.get(response["Location"]).content.decode()
+    assert "already being placed" in guest.get(response["Location"]).content.decode()
     assert not Order.objects.exists()
     assert Basket.objects.filter(status="Frozen").count() == 1
 

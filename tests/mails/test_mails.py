@@ -216,7 +216,7 @@ def test_the_deadline_is_told_once_it_is_known(buy):
 
     reconciliation.reconcile()
 
-    the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
+    the_mail(order, f"Please pay by {shown(invoice.expires_at)} (Europe/Berlin)")
 
 
 def test_who_may_have_paid_is_told_until_when_the_page_is_open_and_no_other_end(buy, fake):
@@ -226,7 +226,7 @@ def test_who_may_have_paid_is_told_until_when_the_page_is_open_and_no_other_end(
     fake.payments = [bitsby.payment_item(bitsby.transfer("8.00000000"))]
     reconciliation.reconcile()
 
-    the_mail(order, f"Please pay until {shown(invoice.expires_at)} (Europe/Berlin)")
+    the_mail(order, f"Please pay by {shown(invoice.expires_at)} (Europe/Berlin)")
     context = build_context(order.bitsby_mails.get())
     assert context["payment_status"].state == "possible_mismatch"
     assert (context["until"], context["kept_until"]) == (invoice.expires_at, None)
@@ -239,6 +239,7 @@ def test_no_deadline_is_told_where_there_is_none(buy_and_hear, configure):
 
     message = the_mail(order)
     assert "until" not in message.body
+    assert "Please pay by" not in message.body
 
 
 def test_received_money_is_told_once(order, invoice, fake):
@@ -248,7 +249,7 @@ def test_received_money_is_told_once(order, invoice, fake):
     report = reconciliation.reconcile()
     reconciliation.reconcile()
 
-    the_mail(order, "received your payment of $10.00", "You need not do anything else")
+    the_mail(order, "received your payment of $10.00", "You don't need to do anything else")
     assert report.mails == 1
     assert "1 mails sent" in str(report)
     assert sent_codes() == [MailCode.PAID]
@@ -273,8 +274,8 @@ def test_no_page_and_no_delivery_waits_for_a_mail_server(
 @pytest.mark.parametrize(
     ("amount", "words"),
     [
-        ("8.00000000", ["8 USDT", "$8.00", "less than the $10.00"]),
-        ("12.50000000", ["12.5 USDT", "$12.50", "more than the $10.00"]),
+        ("8.00000000", ["8 USDT", "$8.00", "less than the order total of $10.00"]),
+        ("12.50000000", ["12.5 USDT", "$12.50", "more than the order total of $10.00"]),
     ],
 )
 def test_another_amount_is_told_with_what_happens_next(order, invoice, fake, amount, words):
@@ -284,7 +285,7 @@ def test_another_amount_is_told_with_what_happens_next(order, invoice, fake, amo
     reconciliation.reconcile()
     reconciliation.reconcile()
 
-    the_mail(order, *words, "do not pay again", "write to you about what happens next")
+    the_mail(order, *words, "don't pay again", "email you about the next steps")
     assert sent_codes() == [MailCode.OTHER_AMOUNT]
 
 
@@ -296,7 +297,7 @@ def test_late_money_is_not_lost(place, invoice_for, fake):
 
     reconciliation.reconcile()
 
-    the_mail(order, "had been cancelled before your payment came", "Your money is not lost")
+    the_mail(order, "had already been cancelled when your payment arrived", "Your money isn't lost")
 
 
 def test_a_second_payment_is_told_as_one_too_many(order, invoice_for, fake):
@@ -308,7 +309,7 @@ def test_a_second_payment_is_told_as_one_too_many(order, invoice_for, fake):
     fake.payments = [paid(invoices[1]), *fake.payments]
     reconciliation.reconcile()
 
-    the_mail(order, "one too many", "Your money is not lost")
+    the_mail(order, "this is a duplicate payment", "Your money isn't lost")
 
 
 def test_money_on_an_expired_invoice_is_told_as_being_looked_at(order, ended, fake):
@@ -318,7 +319,7 @@ def test_money_on_an_expired_invoice_is_told_as_being_looked_at(order, ended, fa
 
     reconciliation.reconcile()
 
-    the_mail(order, "10 USDT", "We have to look at it", "do not pay again")
+    the_mail(order, "10 USDT", "We need to review it", "don't pay again")
 
 
 def test_strangers_money_is_told_to_nobody(order, invoice, fake):
@@ -445,9 +446,9 @@ def test_an_invoice_that_ran_out_is_told_with_the_way_to_pay_again(order, ended,
 
     the_mail(
         order,
-        f"keep it for you until {shown(ended.expires_at + dt.timedelta(hours=1))}",
-        "To pay $10.00, get a new amount",
-        "do not pay again",
+        f"We'll hold it until {shown(ended.expires_at + dt.timedelta(hours=1))}",
+        "To pay $10.00, request a new quote",
+        "don't pay again",
     )
     assert sent_codes() == [MailCode.EXPIRED]
 
@@ -516,8 +517,8 @@ def test_a_cancelled_order_is_told_with_what_to_do(order, ended, fake, move_time
     reconciliation.reconcile()
     reconciliation.reconcile()
 
-    message = the_mail(order, "it is not lost", "order again", "You owe us nothing")
-    assert "is cancelled" in message.subject
+    message = the_mail(order, "it isn't lost", "order them again", "You owe us nothing")
+    assert "has been cancelled" in message.subject
 
 
 # Whose mails they are
@@ -801,7 +802,7 @@ def test_a_process_that_dies_while_sending_is_not_repeated(
     assert mail.outbox == []
     row = BuyerMail.objects.get()
     assert row.status == "failed"
-    assert "may have gone out" in row.error
+    assert "may have been sent" in row.error
 
 
 def test_a_connection_that_broke_while_sending_is_not_repeated(mail_server, order):
@@ -1019,7 +1020,7 @@ def test_who_may_have_paid_is_not_told_that_nothing_was_seen(order, ended, fake)
 
     reconciliation.reconcile()
 
-    message = the_mail(order, "A payment of another amount was seen that may be yours")
+    message = the_mail(order, "We've seen a payment for a different amount. It may be yours.")
     assert "not seen a payment" not in message.body
 
 
@@ -1086,7 +1087,7 @@ def test_staff_see_the_mails_in_the_admin(admin_client, order):
     page = admin_client.get(reverse("admin:oscar_bitsby_buyermail_changelist")).content.decode()
 
     assert order.number in page
-    assert "no address" in page
+    assert "no e-mail address" in page
     found = admin_client.get(
         reverse("admin:oscar_bitsby_buyermail_changelist"), {"q": order.number}
     )
