@@ -201,13 +201,11 @@ def messages_of(language):
 MAILS = [
     (MailCode.PLACED, "", "If you've already sent the payment, you don't need to do anything:"
         " we'll email you once it arrives."),
-    (MailCode.PAID, "", "You don't need to do anything else. You can check your order's status"
-        " any time on this page:"),
+    (MailCode.PAID, "", "You can check your order's status any time on this page:"),
     (MailCode.OTHER_AMOUNT, "late",
         "The order had already been cancelled when your payment arrived."),
     (MailCode.OTHER_AMOUNT, "short",
-        "Your money isn't lost. Please don't pay again: we'll review the payment and email you"
-        " about the next steps. You can check your order's status any time on this page:"),
+        "We'll review the payment and email you about the next steps."),
     (MailCode.OTHER_AMOUNT, "unknown_value",
         "We need to review it before we can apply it to your order."),
     (MailCode.REMINDER, "", "To pay, open your order's page. A transfer can take several"
