@@ -23,7 +23,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import MailCode
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.facade import start_payment
-from oscar_bitsby.mails import event_types, outbox, sender
+from oscar_bitsby.mails import context, event_types, outbox, sender
 from oscar_bitsby.mails.context import build_context
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import signed_urls
@@ -376,6 +376,36 @@ def test_an_order_that_staff_settle_again_is_told_as_paid(
     reconciliation.reconcile()
 
     the_mail(order, "received your payment")
+
+
+@pytest.mark.parametrize(
+    ("template", "in_text", "in_html"),
+    [
+        ("oscar_bitsby/mails/expired.txt", True, True),
+        ("oscar_bitsby/mails/base.txt", True, False),
+        ("oscar_bitsby/mails/base.html", False, True),
+    ],
+)
+def test_theme_replaces_one_block_of_a_mail(
+    settings, tmp_path, order, invoice, template, in_text, in_html
+):
+    """A block of a mail's texts changes both bodies, a block of a frame one of them."""
+    path = tmp_path / template
+    path.parent.mkdir(parents=True)
+    block = "bitsby_hint" if template.endswith("expired.txt") else "bitsby_greeting"
+    path.write_text(
+        f'{{% extends "{template}" %}}{{% block {block} %}}Call us, we\'re in.{{% endblock %}}'
+    )
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+
+    texts = context.render(BuyerMail(code=MailCode.EXPIRED, order=order, invoice=invoice))
+
+    assert ("Call us, we're in." in texts["body"], "Call us, we're in." in texts["html"]) == (
+        in_text,
+        in_html,
+    )
+    for body in (texts["body"], texts["html"]):
+        assert f"We haven't received a payment for your order {order.number} in time." in body
 
 
 @pytest.mark.parametrize(("minutes", "hours"), [(50, 12), (59, 6), (40, 3)])
