@@ -32,16 +32,16 @@ Order = get_model("order", "Order")
 class ChoiceMixin:
     """What both steps need to know: what is offered, and what was chosen.
 
-    ``bitsby_hooked`` is set on views that the hook made; they step aside where the shop says that
+    ``patched_by_app`` is set on views that the hook made; they step aside where the shop says that
     it extends its checkout itself.
     """
 
-    bitsby_hooked = False
+    patched_by_app = False
     request: HttpRequest
     checkout_session: Any
 
     def bitsby_is_active(self) -> bool:
-        if self.bitsby_hooked:
+        if self.patched_by_app:
             return conf.extends_checkout()
         return conf.is_configured()
 
@@ -68,7 +68,7 @@ class PaymentMethodMixin(ChoiceMixin):
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not self.bitsby_is_active() or not self.is_payment_due():
-            return self._own_way(request, *args, **kwargs)
+            return self._default_response(request, *args, **kwargs)
         methods = self.offered_methods()
         if len(methods) == 1:
             return self._choose(methods[0], request, *args, **kwargs)
@@ -96,9 +96,9 @@ class PaymentMethodMixin(ChoiceMixin):
         self.checkout_session.pay_by(method.code)
         if method.is_bitsby:
             return redirect("checkout:preview")
-        return self._own_way(request, *args, **kwargs)
+        return self._default_response(request, *args, **kwargs)
 
-    def _own_way(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def _default_response(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Go on as the shop did before: Oscar's own step only redirects."""
         response: HttpResponse = super().get(request, *args, **kwargs)  # type: ignore[misc]
         return response
@@ -188,7 +188,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         chosen = self.chosen_method(methods)
         return chosen is not None and chosen.is_bitsby
 
-    def remember_order(self, order: Any) -> None:
+    def store_order_in_session(self, order: Any) -> None:
         """Let this browser, and no link checker, create the order's invoice by a GET."""
         self.request.session["checkout_order_id"] = order.pk
         self.request.session[SESSION_KEY] = str(order.number)

@@ -63,7 +63,7 @@ class OrderPlacementMixin:
         except Exception:
             # The transaction is undone: there is no order, and the basket is open as before.
             logger.exception("order not placed: basket=%s", basket.pk)
-            return self._sorry(submission)
+            return self._render_failure(submission)
         finally:
             self._bitsby_phase = ""
         if self._bitsby_order is None:
@@ -142,14 +142,14 @@ class OrderPlacementMixin:
         url = pay_url(order)
         response = HttpResponseRedirect(url)
         # A second click may come while the mail is on its way: let it find the order.
-        self.remember_order(order)  # type: ignore[attr-defined]
+        self.store_order_in_session(order)  # type: ignore[attr-defined]
         saved = None
         with log_and_continue("saving the session", order):
             saved = self._save_session_as_it_will_be()
         with log_and_continue("finishing the checkout", order):
             response = parent.handle_successful_order(order)
         self.checkout_session.flush()
-        self.remember_order(order)  # type: ignore[attr-defined]
+        self.store_order_in_session(order)  # type: ignore[attr-defined]
         if dict(self.request.session.items()) == saved and self._browser_holds_the_key():
             # It stands there already.
             self.request.session.modified = False
@@ -210,10 +210,10 @@ class OrderPlacementMixin:
                 ),
             )
             return redirect("basket:summary")
-        self.remember_order(order)  # type: ignore[attr-defined]
+        self.store_order_in_session(order)  # type: ignore[attr-defined]
         return HttpResponseRedirect(pay_url(order))
 
-    def _sorry(self, submission: dict[str, Any]) -> HttpResponse:
+    def _render_failure(self, submission: dict[str, Any]) -> HttpResponse:
         error = _(
             "Your order could not be placed, and nothing was charged. Your basket is unchanged."
             " Please try again, or contact us if the problem persists."

@@ -31,5 +31,5 @@ def extend_checkout() -> None:
 
 def extended(view: type[Any], mixin: type[Any]) -> type[Any]:
     """Return a class that is ``mixin`` first and ``view`` second, with the view's name."""
-    attributes = {"bitsby_hooked": True, "__module__": view.__module__, "__doc__": view.__doc__}
+    attributes = {"patched_by_app": True, "__module__": view.__module__, "__doc__": view.__doc__}
     return type(view.__name__, (mixin, view), attributes)

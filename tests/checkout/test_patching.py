@@ -12,7 +12,7 @@ import pytest
 from django.apps import apps
 from oscar.core.customisation import fork_app
 
-from oscar_bitsby.checkout import hook
+from oscar_bitsby.checkout import patching
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -122,7 +122,7 @@ def test_hooking_twice_changes_nothing():
     config = apps.get_app_config("checkout")
     before = (config.payment_method_view, config.payment_details_view)
 
-    hook.extend_checkout()
+    patching.extend_checkout()
 
     assert (config.payment_method_view, config.payment_details_view) == before
 
@@ -133,6 +133,6 @@ def test_a_checkout_without_such_a_view_is_left_alone(monkeypatch, attribute):
     config = apps.get_app_config("checkout")
     monkeypatch.delattr(config, attribute)
 
-    hook.extend_checkout()
+    patching.extend_checkout()
 
     assert not hasattr(config, attribute)
