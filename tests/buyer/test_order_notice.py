@@ -103,7 +103,7 @@ def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch
     response = account.get(reverse("customer:order", args=[order.number]))
 
     assert response.status_code == 200
-    assert "no notice on the page of order" in caplog.text
+    assert "payment notice could not be shown" in caplog.text
 
 
 def test_extending_twice_changes_nothing():

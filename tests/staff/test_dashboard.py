@@ -507,7 +507,7 @@ def test_a_shop_without_oscars_order_pages_starts_all_the_same(monkeypatch, sett
     def missing(label):
         raise LookupError(label)
 
-    monkeypatch.setattr("oscar_bitsby.staff.dashboard.hook.apps.get_app_config", missing)
+    monkeypatch.setattr("oscar_bitsby.utils.patching.apps.get_app_config", missing)
     settings.OSCAR_DASHBOARD_NAVIGATION = []
 
     extend_dashboard()
