@@ -17,7 +17,6 @@ from oscar.apps.checkout import exceptions
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.buyer.views import SESSION_KEY
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
@@ -187,8 +186,3 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         methods = methods_for(order_total.currency, order_total.incl_tax)
         chosen = self.chosen_method(methods)
         return chosen is not None and chosen.is_bitsby
-
-    def store_order_in_session(self, order: Any) -> None:
-        """Let this browser, and no link checker, create the order's invoice by a GET."""
-        self.request.session["checkout_order_id"] = order.pk
-        self.request.session[SESSION_KEY] = str(order.number)
