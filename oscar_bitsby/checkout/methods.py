@@ -1,4 +1,4 @@
-"""Which payment methods a basket is offered: Bitsby when it fits, and the shop's own."""
+"""The payment methods that a basket is offered: Bitsby and the shop's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("oscar_bitsby")
 
 @dataclass(frozen=True)
 class Method:
-    """A payment method as the buyer chooses it."""
+    """A payment method as buyers see it."""
 
     code: str
     label: Any
@@ -40,9 +40,9 @@ BITSBY = Method(
 
 
 def methods_for(currency: str, amount: Decimal) -> list[Method]:
-    """Return what a buyer may choose for a total of ``amount`` in ``currency``.
+    """Return the methods for a total of ``amount`` in ``currency``.
 
-    Settings that cannot be used offer no Bitsby; they never break the shop's checkout.
+    With unusable settings Bitsby is not offered: they never break the shop's checkout.
     """
     methods = [Method(code, label) for code, label in conf.other_methods() if code != METHOD_CODE]
     try:

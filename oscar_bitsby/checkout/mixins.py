@@ -1,6 +1,8 @@
-"""Bitsby in Oscar's checkout views: the choice of the method, and placing an order that will be
-paid later. The hook puts these mixins in front of the shop's own views; a shop that sets
-``EXTEND_CHECKOUT`` to False does it itself."""
+"""Mixins for Oscar's checkout views: choose a payment method, place an order that is paid later.
+
+``patching`` puts them in front of the shop's own views. A shop that sets ``EXTEND_CHECKOUT`` to
+False uses them in its own views itself.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,10 @@ Order = get_model("order", "Order")
 
 
 class ChoiceMixin:
-    """What both steps need to know: what is offered, and what was chosen.
+    """The offered payment methods and the chosen one, for both steps.
 
-    ``patched_by_app`` is set on views that the hook made; they step aside where the shop says that
-    it extends its checkout itself.
+    ``patched_by_app`` is set on views that ``patching`` made; they are inactive when the shop
+    extends its checkout itself.
     """
 
     patched_by_app = False
@@ -45,7 +47,7 @@ class ChoiceMixin:
         return conf.is_configured()
 
     def offered_methods(self) -> list[Method]:
-        """Return the methods for the order as it stands; none when nothing has to be paid."""
+        """Return the methods for the present total; none when nothing has to be paid."""
         total = self.build_submission()["order_total"]  # type: ignore[attr-defined]
         if total is None or total.incl_tax <= 0:
             return []
@@ -61,7 +63,7 @@ class ChoiceMixin:
 
 
 class PaymentMethodMixin(ChoiceMixin):
-    """The payment step: asks when there is a choice, and passes on when there is none."""
+    """The payment step: shows a form when there is a choice, and skips it otherwise."""
 
     template_name = "oscar_bitsby/checkout/payment_method.html"
 
@@ -73,7 +75,7 @@ class PaymentMethodMixin(ChoiceMixin):
             return self._choose(methods[0], request, *args, **kwargs)
         chosen = self.chosen_method(methods)
         initial = {"method": chosen.code if chosen else ""}
-        return self._ask(PaymentMethodForm(methods=methods, initial=initial))
+        return self._render_form(PaymentMethodForm(methods=methods, initial=initial))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not self.bitsby_is_active():
@@ -84,7 +86,7 @@ class PaymentMethodMixin(ChoiceMixin):
         methods = self.offered_methods()
         form = PaymentMethodForm(request.POST, methods=methods)
         if not methods or not form.is_valid():
-            return self._ask(form)
+            return self._render_form(form)
         code = form.cleaned_data["method"]
         chosen = next(method for method in methods if method.code == code)
         return self._choose(chosen, request, *args, **kwargs)
@@ -98,17 +100,17 @@ class PaymentMethodMixin(ChoiceMixin):
         return self._default_response(request, *args, **kwargs)
 
     def _default_response(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Go on as the shop did before: Oscar's own step only redirects."""
+        """Return the response of the shop's own step; Oscar's only redirects."""
         response: HttpResponse = super().get(request, *args, **kwargs)  # type: ignore[misc]
         return response
 
-    def _ask(self, form: PaymentMethodForm) -> HttpResponse:
+    def _render_form(self, form: PaymentMethodForm) -> HttpResponse:
         context = self.build_submission()  # type: ignore[attr-defined]
         return render(self.request, self.template_name, {**context, "form": form})
 
 
 class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
-    """The preview: shows the choice, and places the order."""
+    """The preview: shows the chosen method, and places the order."""
 
     preview: bool
     template_name_preview: str
@@ -117,8 +119,8 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         parent: Any = super()
         response: HttpResponse = parent.dispatch(request, *args, **kwargs)
         if self.bitsby_is_active():
-            # The way back from Bitsby leads here. A browser that has kept this page would show its
-            # button to place the order again; one that asks is led to the order.
+            # The back button leads here from Bitsby. A cached page would show the button to place
+            # the order again; a new request redirects to the order.
             add_never_cache_headers(response)
         return response
 
@@ -129,9 +131,9 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return ["check_order_is_not_placed", *conditions, "check_payment_method_is_chosen"]
 
     def check_order_is_not_placed(self, request: HttpRequest) -> None:
-        """Lead a second click on to the payment, and the back button to the order's page.
+        """Redirect a second click to the payment, and the back button to the order's page.
 
-        Back must not lead forward to the payment page again, or nobody could leave it.
+        If the back button led to the payment page again, the buyer could never leave it.
         """
         order_id = request.session.get("checkout_order_id")
         if order_id is None or not request.basket.is_empty:  # type: ignore[attr-defined]
@@ -159,7 +161,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return conditions
 
     def skip_details_when_paid_by_bitsby(self, request: HttpRequest) -> None:
-        """Bitsby asks for no details: its own page does that."""
+        """Skip the payment details: Bitsby's payment page asks for them."""
         if self.checkout_session.payment_method() == METHOD_CODE:
             raise exceptions.PassedSkipCondition(url=reverse("checkout:preview"))
 

@@ -220,7 +220,7 @@ def marked(shop, order):
     def open_page(page, time=MARKED):
         def add(route):
             answer = route.fetch()
-            text = re.sub(r"(data-bitsby-said[^>]*>)", rf"\1{time}", answer.text(), count=1)
+            text = re.sub(r"(data-bitsby-status[^>]*>)", rf"\1{time}", answer.text(), count=1)
             route.fulfill(response=answer, body=text)
 
         page.route(shop.page_of(order), add)

@@ -13,7 +13,7 @@ ADDRESS = {
     "City": "Berlin",
     "Post/Zip-code": "10115",
 }
-STATE = "[data-bitsby-said]"
+STATE = "[data-bitsby-status]"
 
 
 def go_to_payment(page, shop, product, password=None):

@@ -844,7 +844,7 @@ def test_a_connection_that_broke_while_sending_is_not_repeated(mail_server, orde
     sender.send_pending()
 
     assert mail.outbox == []
-    assert "may have gone out" in BuyerMail.objects.get().error
+    assert "may have been sent" in BuyerMail.objects.get().error
 
 
 def test_what_fails_after_a_mail_has_left_does_not_send_it_again(
