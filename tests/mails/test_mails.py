@@ -32,7 +32,7 @@ from oscar_bitsby.staff import review
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.shopping import go_to_preview, place_order
-from tests.test_races import at_once, failures
+from tests.support.concurrency import failures, run_together
 
 CommunicationEvent = get_model("order", "CommunicationEvent")
 CommunicationEventType = get_model("communication", "CommunicationEventType")
@@ -1069,7 +1069,7 @@ def test_two_processes_never_send_the_same_mail(place, turn):
     """Of senders that find the same mails at the same moment, one sends each."""
     for _ in range(3):
         outbox.enqueue(MailCode.PLACED, place())
-    results = at_once(*[sender.send_pending] * 4)
+    results = run_together(*[sender.send_pending] * 4)
 
     assert failures(results) == []
     assert sum(results) == 3
@@ -1083,7 +1083,7 @@ def test_passes_and_pages_that_settle_at_once_send_one_mail(order, invoice, fake
     fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
     fake.payments = [bitsby.payment_item(invoice=fake.invoices[0], **fake.invoices[0]["payment"])]
 
-    results = at_once(
+    results = run_together(
         reconciliation.reconcile,
         lambda: refresh(invoice),
         lambda: refresh(invoice),
