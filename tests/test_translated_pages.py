@@ -25,7 +25,6 @@ from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
 from tests import bitsby
-from tests.buyer.test_views import STATES
 from tests.shopping import go_to_payment, go_to_preview
 from tests.staff.test_bind_flow import (
     MAY_BIND,
@@ -36,6 +35,7 @@ from tests.staff.test_bind_flow import (
     member,
     takes_bindings,
 )
+from tests.support.states import STATES
 from tests.test_translations import COMPLETE, entries, languages
 
 pytestmark = pytest.mark.django_db

@@ -46,16 +46,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def configure(settings):
-    """Return a function that changes keys of ``OSCAR_BITSBY``."""
-
-    def change(**values):
-        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **values}
-
-    return change
-
-
-@pytest.fixture
 def mail_server(settings):
     """Return a function that gives the shop another mail server; none for one that works."""
 

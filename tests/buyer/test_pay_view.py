@@ -1,4 +1,4 @@
-"""The buyer's pages of an order: pay, where it stands, and its state as JSON."""
+"""The pay view: it creates an invoice, or lets the buyer wait, and redirects to Bitsby."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 import requests
 from django.db import OperationalError, connection, connections
 from django.test import Client
-from django.urls import reverse
-from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.orders import signed_urls
 from tests import bitsby
 from tests.shopping import go_to_preview, place_order
+from tests.support import states
+from tests.support.gateway_failures import failing_response
+from tests.support.states import state_url
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
@@ -26,34 +27,6 @@ Transaction = get_model("payment", "Transaction")
 pytestmark = pytest.mark.django_db
 
 CREATE, LIST = "/invoices/create", "/invoices/list"
-
-
-@pytest.fixture
-def configure(settings):
-    """Return a function that changes keys of ``OSCAR_BITSBY``."""
-
-    def change(**values):
-        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **values}
-
-    return change
-
-
-@pytest.fixture
-def buyer(guest, product):
-    """The browser of a guest who has just placed an order and was not sent to pay it yet."""
-    go_to_preview(guest, product)
-    guest.pay_url = place_order(guest)["Location"]
-    return guest
-
-
-@pytest.fixture
-def bought(buyer):
-    """The order of ``buyer``."""
-    return Order.objects.get()
-
-
-def state_url(order):
-    return reverse("oscar_bitsby:state", args=[signed_urls.sign_order_number(order.number)])
 
 
 def refresh_of(response):
@@ -78,7 +51,7 @@ def assert_waits(response, order):
     assert not Transaction.objects.exists()
 
 
-def leave(response):
+def payment_page_of(response):
     """Assert that the response leads to the payment page, and return its address."""
     assert response.status_code == 303
     assert response["Location"].startswith("https://dash.bitsby.app/invoices/pay/")
@@ -87,7 +60,7 @@ def leave(response):
 
 def test_the_buyers_first_get_creates_one_invoice(fake, buyer, bought):
     """From placing the order the buyer reaches the payment page by redirects alone."""
-    location = leave(buyer.get(buyer.pay_url))
+    location = payment_page_of(buyer.get(buyer.pay_url))
 
     invoice = bought.bitsby_invoices.get()
     assert location == invoice.url
@@ -101,8 +74,8 @@ def test_the_buyers_first_get_creates_one_invoice(fake, buyer, bought):
 
 def test_a_reload_creates_nothing(fake, buyer, bought, move_time):
     """Opening the pay link again follows to the live invoice, and to the order once it is over."""
-    location = leave(buyer.get(buyer.pay_url))
-    assert leave(buyer.get(buyer.pay_url)) == location
+    location = payment_page_of(buyer.get(buyer.pay_url))
+    assert payment_page_of(buyer.get(buyer.pay_url)) == location
 
     move_time(hours=2)
     response = buyer.get(buyer.pay_url)
@@ -122,8 +95,8 @@ def test_a_stranger_with_the_link_creates_nothing_by_a_get(fake, buyer, bought):
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
-    location = leave(buyer.get(buyer.pay_url))
-    assert leave(stranger.get(buyer.pay_url)) == location
+    location = payment_page_of(buyer.get(buyer.pay_url))
+    assert payment_page_of(stranger.get(buyer.pay_url)) == location
     assert len(fake.requests) == 1
 
 
@@ -134,7 +107,7 @@ def test_a_head_creates_nothing(fake, buyer, bought):
     assert response.status_code == 303
     assert response["Location"] == signed_urls.order_url(bought)
     assert fake.requests == []
-    leave(buyer.get(buyer.pay_url))
+    payment_page_of(buyer.get(buyer.pay_url))
 
 
 def test_the_session_of_one_order_pays_no_other(fake, buyer, place):
@@ -149,7 +122,7 @@ def test_the_session_of_one_order_pays_no_other(fake, buyer, place):
 
 def test_a_click_creates_an_invoice(fake, order):
     """POST creates the invoice for whoever has the link: orders are paid on other devices too."""
-    leave(Client().post(signed_urls.pay_url(order)))
+    payment_page_of(Client().post(signed_urls.pay_url(order)))
 
     assert order.bitsby_invoices.count() == 1
 
@@ -164,7 +137,7 @@ def test_a_click_needs_the_csrf_token(fake, order):
     form = page[page.index(f'action="{signed_urls.pay_url(order)}"') :]
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
 
-    leave(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
+    payment_page_of(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
 
 
 def test_the_wait_pages_button_passes_the_csrf_check(fake, order):
@@ -180,16 +153,16 @@ def test_the_wait_pages_button_passes_the_csrf_check(fake, order):
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
     fake.on(CREATE, fake.invoices_create)
 
-    leave(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
+    payment_page_of(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
 
 
 def test_the_live_invoice_is_used_again(fake, order):
     """While amount and currency match, every click leads to the same payment page."""
     client = Client()
-    first = leave(client.post(signed_urls.pay_url(order)))
+    first = payment_page_of(client.post(signed_urls.pay_url(order)))
 
-    assert leave(client.post(signed_urls.pay_url(order))) == first
-    assert leave(Client().post(signed_urls.pay_url(order))) == first
+    assert payment_page_of(client.post(signed_urls.pay_url(order))) == first
+    assert payment_page_of(Client().post(signed_urls.pay_url(order))) == first
     assert len(fake.requests) == 1
 
 
@@ -197,7 +170,7 @@ def test_the_live_invoice_is_used_again(fake, order):
 def test_a_changed_order_gets_a_new_invoice(fake, order, change):
     """Staff's change of total or currency leads to a new invoice, after a last look at the old."""
     client = Client()
-    first = leave(client.post(signed_urls.pay_url(order)))
+    first = payment_page_of(client.post(signed_urls.pay_url(order)))
     old = order.bitsby_invoices.get()
     fake.invoices = [bitsby.invoice_item(old)]
     Order.objects.filter(pk=order.pk).update(**change)
@@ -205,7 +178,7 @@ def test_a_changed_order_gets_a_new_invoice(fake, order, change):
 
     # A link that was sent before leads nobody to the old amount.
     assert Client().get(signed_urls.pay_url(order))["Location"] == signed_urls.order_url(order)
-    second = leave(client.post(signed_urls.pay_url(order)))
+    second = payment_page_of(client.post(signed_urls.pay_url(order)))
 
     assert second != first
     assert [path for path, fields in fake.requests] == [CREATE, LIST, CREATE]
@@ -264,7 +237,7 @@ def test_a_crash_leaves_an_attempt_that_the_next_click_replaces(fake, order, mov
     assert len(fake.asked(CREATE)) == 1
 
     move_time(seconds=3)
-    leave(client.post(signed_urls.pay_url(order)))
+    payment_page_of(client.post(signed_urls.pay_url(order)))
 
     crashed.refresh_from_db()
     assert crashed.status == InvoiceStatus.EXPIRED
@@ -282,7 +255,7 @@ def test_a_click_while_bitsby_is_being_asked_waits(fake, buyer, bought):
 
     fake.on(CREATE, answer)
 
-    leave(buyer.get(buyer.pay_url))
+    payment_page_of(buyer.get(buyer.pay_url))
 
     assert_waits(meanwhile[0], bought)
     assert "We're preparing your payment page." in meanwhile[0].content.decode()
@@ -307,10 +280,10 @@ def test_whoever_cannot_wait_reaches_bitsby_all_the_same(fake, guest, product, a
     fake.on(CREATE, answer)
     guest.pay_url = place_order(guest)["Location"]
     # The browser has given this one up and shows the second one's answer.
-    location = leave(guest.get(guest.pay_url))
+    location = payment_page_of(guest.get(guest.pay_url))
 
     assert_waits(second["page"], Order.objects.get())
-    assert leave(guest.get(refresh_of(second["page"])[1])) == location
+    assert payment_page_of(guest.get(refresh_of(second["page"])[1])) == location
 
 
 @pytest.mark.django_db(transaction=True)
@@ -331,32 +304,10 @@ def test_a_connection_lost_while_bitsby_answers_does_not_lose_the_answer(fake, o
 
     fake.on(CREATE, answer)
 
-    location = leave(Client().post(signed_urls.pay_url(order)))
+    location = payment_page_of(Client().post(signed_urls.pay_url(order)))
 
     invoice = order.bitsby_invoices.get()
     assert (invoice.status, invoice.url) == (InvoiceStatus.UNPAID, location)
-
-
-def trouble(kind):
-    return {
-        "refused connection": requests.ConnectionError("refused"),
-        "no answer": requests.ReadTimeout("too slow"),
-        "no connection in time": requests.ConnectTimeout("too slow"),
-        "too frequent": bitsby.error("Your requests are too frequent. Try in 1 second."),
-        "said no": bitsby.error("Unknown project"),
-        "wrong key": (401, {}, "{}"),
-        "rate limit of a proxy": (429, {}, "slow down"),
-        "server error": (500, {}, "<h1>Server Error</h1>"),
-        "bad gateway": (502, {}, "<html>Bad Gateway</html>"),
-        "blocked page": (200, {}, "<!DOCTYPE html><title>Blocked</title>"),
-        "empty": (200, {}, ""),
-        "broken JSON": (200, {}, '{"result": "succ'),
-        "a list": (200, {}, "[]"),
-        "no data": bitsby.success(None),
-        "no page": bitsby.success({**bitsby.created(), "url": ""}),
-        "no id": bitsby.success({**bitsby.created(), "id": "?"}),
-        "redirect": (302, {"Location": "https://evil.example/"}, ""),
-    }[kind]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +334,7 @@ def trouble(kind):
 )
 def test_trouble_with_bitsby_makes_the_buyer_wait(fake, buyer, bought, kind):
     """Whatever Bitsby answers, the order is safe, the page tries again, and then it works."""
-    fake.on(CREATE, trouble(kind))
+    fake.on(CREATE, failing_response(kind))
 
     response = buyer.get(buyer.pay_url)
 
@@ -396,7 +347,7 @@ def test_trouble_with_bitsby_makes_the_buyer_wait(fake, buyer, bought, kind):
     assert_waits(again, bought)
 
     fake.on(CREATE, fake.invoices_create)
-    leave(buyer.get(refresh_of(again)[1]))
+    payment_page_of(buyer.get(refresh_of(again)[1]))
     assert bought.bitsby_invoices.live().get().status == InvoiceStatus.UNPAID
     assert bitsby.KEY not in response.content.decode()
 
@@ -408,7 +359,7 @@ def test_waiting_goes_on_for_whoever_clicked(fake, order):
     waiting = client.post(signed_urls.pay_url(order))
     fake.on(CREATE, fake.invoices_create)
 
-    leave(client.get(refresh_of(waiting)[1]))
+    payment_page_of(client.get(refresh_of(waiting)[1]))
 
 
 def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
@@ -424,7 +375,7 @@ def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
     assert not bought.bitsby_invoices.exists()
 
     clock.sleep(8)
-    leave(buyer.get(refresh_of(response)[1]))
+    payment_page_of(buyer.get(refresh_of(response)[1]))
 
 
 def test_the_page_tries_less_and_less_often_and_then_stops(fake, buyer, bought):
@@ -447,7 +398,7 @@ def test_the_page_tries_less_and_less_often_and_then_stops(fake, buyer, bought):
     assert delays[-1] >= 30
     assert len(fake.asked(CREATE)) == len(delays) + 1
     fake.on(CREATE, fake.invoices_create)
-    leave(buyer.post(buyer.pay_url))
+    payment_page_of(buyer.post(buyer.pay_url))
 
 
 @pytest.mark.parametrize("tries", ["", "x", "-3", "1e9", "99999999999999999999", "²", "\x00"])
@@ -573,339 +524,13 @@ def test_an_order_whose_payment_is_looked_at_is_not_payable(fake, order, invoice
     assert fake.requests == []
 
 
-def remember(invoice, **values):
-    return BitsbyPayment.objects.create(
-        invoice=invoice, bitsby_id=bitsby.new_id(), amount=Decimal(1), **values
-    )
-
-
-def be_waiting(order, invoice_for):
-    invoice_for(order, last_refreshed_at=timezone.now())
-
-
-def be_checking_paid(order, invoice_for):
-    invoice_for(order, status=InvoiceStatus.PAID)
-
-
-def be_checking_flagged(order, invoice_for):
-    remember(invoice_for(order, status=InvoiceStatus.EXPIRED), review_reason=ReviewReason.NOT_PAID)
-
-
-def be_paid(order, invoice_for):
-    invoice_for(order, status=InvoiceStatus.PAID)
-    order.sources.get().debit(order.total_incl_tax, reference="x")
-    order.set_status("Being processed")
-
-
-def be_expired(order, invoice_for):
-    invoice_for(order, status=InvoiceStatus.EXPIRED)
-
-
-def be_overdue(order, invoice_for):
-    past = timezone.now() - dt.timedelta(minutes=1)
-    invoice_for(order, expires_at=past, last_refreshed_at=timezone.now())
-
-
-def send_another_amount(amount="8"):
-    """Let Bitsby have seen a payment that it bound to nothing."""
-    BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(),
-        amount=Decimal(amount),
-        wallet_id=bitsby.TRON,
-        cryptocurrency="usdt",
-        transaction_at=timezone.now(),
-        seen_at=timezone.now(),
-        review_reason=ReviewReason.UNMATCHED,
-    )
-
-
-def be_unsure(order, invoice_for):
-    invoice_for(order, last_refreshed_at=timezone.now())
-    send_another_amount()
-
-
-def be_unsure_and_over(order, invoice_for):
-    invoice_for(order, status=InvoiceStatus.EXPIRED)
-    send_another_amount("12.5")
-
-
-def be_cancelled(order, invoice_for):
-    invoice_for(order, status=InvoiceStatus.EXPIRED)
-    order.set_status("Cancelled")
-
-
-def be_taken_over(order, invoice_for):
-    order.set_status("Being processed")
-
-
-def be_attempted(order, invoice_for):
-    invoice_for(order, status=InvoiceStatus.CREATING, bitsby_id=None, url="")
-
-
-STATES = [
-    # how the order came there, state, what the page says, the button, whether it is final
-    (lambda order, invoice_for: None, "new", "This order hasn't been paid yet", "Pay now", False),
-    (be_attempted, "new", "This order hasn't been paid yet", "Pay now", False),
-    (be_waiting, "waiting", "Waiting for your payment", "Open the payment page", False),
-    (be_checking_paid, "under_review", "We're reviewing your payment", None, False),
-    (be_checking_flagged, "under_review", "We're reviewing your payment", None, False),
-    (be_paid, "paid", "Thank you, we've received your payment", None, True),
-    (be_unsure, "possible_mismatch", "Have you already paid?", "Not paid yet? Pay now", False),
-    (
-        be_unsure_and_over,
-        "possible_mismatch",
-        "Have you already paid?",
-        "Not paid yet? Pay now",
-        False,
-    ),
-    (be_expired, "expired", "The payment window has closed", "Request a new quote", False),
-    (be_overdue, "expired", "The payment window has closed", "Request a new quote", False),
-    (be_cancelled, "cancelled", "This order has been cancelled", None, True),
-    (be_taken_over, "other", "The order status is: Being processed", None, True),
-]
-
-
-@pytest.mark.parametrize(("arrange", "state", "text", "button", "is_final"), STATES)
-def test_the_order_page_says_what_to_do_next(
-    fake, order, invoice_for, arrange, state, text, button, is_final
-):
-    """In each state the page shows it, and the one next step; it renews itself until the end."""
-    arrange(order, invoice_for)
-
-    page = Client().get(signed_urls.order_url(order))
-
-    assert page.status_code == 200
-    shown = page.content.decode()
-    assert text in shown
-    others = {other[2] for other in STATES if other[1] != state}
-    assert not [other for other in others if other in shown]
-    form = f'<form method="post" action="{signed_urls.pay_url(order)}">'
-    assert shown.count(form) == (0 if button is None else 1)
-    assert button is None or button in shown
-    assert ('http-equiv="refresh"' in shown) is not is_final
-    assert "$10.00" in shown
-    assert "Mug" in shown
-    assert fake.requests == []
-
-
-@pytest.mark.parametrize(("arrange", "state", "text", "button", "is_final"), STATES)
-def test_the_state_is_told_as_json(
-    fake, order, invoice_for, arrange, state, text, button, is_final
-):
-    """A script learns the state, whether it can change, and how many seconds are left to pay."""
-    arrange(order, invoice_for)
-
-    response = Client().get(state_url(order))
-
-    assert response["Content-Type"] == "application/json"
-    remote = response.json()
-    left = remote.pop("secondsLeft")
-    assert remote.pop("version").startswith(state)
-    assert remote == {"state": state, "final": is_final}
-    assert 3500 < left <= 3600 if arrange in (be_waiting, be_unsure) else left is None
-
-
-@pytest.mark.parametrize("amount", ["1", "4.99", "20.01", "500"])
-def test_a_payment_of_a_wholly_other_amount_unsettles_nobody(fake, order, invoice_for, amount):
-    """Less than half or more than double was hardly meant for this order."""
-    be_waiting(order, invoice_for)
-    send_another_amount(amount)
-
-    assert Client().get(state_url(order)).json()["state"] == "waiting"
-
-
-@pytest.mark.parametrize(
-    ("at", "created"),
-    [
-        (dt.timedelta(days=-3), dt.timedelta()),
-        (dt.timedelta(minutes=-6), dt.timedelta()),
-        (dt.timedelta(), dt.timedelta(days=-25)),
-    ],
-)
-def test_a_payment_of_another_time_unsettles_nobody(fake, order, invoice_for, at, created):
-    """Who paid before there was an invoice, or long after its time, has not paid this one."""
-    now = timezone.now()
-    invoice_for(
-        order,
-        last_refreshed_at=now,
-        created_at=now + created,
-        expires_at=now + created + dt.timedelta(hours=1),
-    )
-    send_another_amount()
-    BitsbyPayment.objects.update(transaction_at=now + at)
-
-    assert Client().get(state_url(order)).json()["state"] in ("waiting", "expired")
-
-
-@pytest.mark.parametrize("at", [None, dt.timedelta(minutes=-4)])
-def test_a_payment_whose_time_is_not_exact_may_be_meant(fake, order, invoice_for, at):
-    """Where Bitsby tells no time, or clocks differ a little, the buyer is asked."""
-    be_unsure(order, invoice_for)
-    BitsbyPayment.objects.update(transaction_at=None if at is None else timezone.now() + at)
-
-    assert Client().get(state_url(order)).json()["state"] == "possible_mismatch"
-
-
-def test_a_payment_that_staff_have_dealt_with_unsettles_nobody(fake, order, invoice_for):
-    """Once it is known to be another's, the order waits as before."""
-    be_unsure(order, invoice_for)
-    BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.DISMISSED)
-
-    assert Client().get(state_url(order)).json()["state"] == "waiting"
-
-
 def test_whoever_may_have_paid_already_is_not_sent_on_by_a_link(fake, order, invoice_for):
     """A link to the payment page leads to the order's page, which asks first; a click pays."""
-    be_unsure(order, invoice_for)
+    states.create_possible_mismatch(order, invoice_for)
 
     assert Client().get(signed_urls.pay_url(order))["Location"] == signed_urls.order_url(order)
     paying = Client().post(signed_urls.pay_url(order))["Location"]
     assert paying.startswith("https://dash.bitsby.app/")
-
-
-@pytest.mark.parametrize("state", ["paid", "under_review", "cancelled"])
-def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
-    """Where paying again would be wrong, the page offers no way to do it and says so."""
-    arrange = {"paid": be_paid, "under_review": be_checking_paid, "cancelled": be_cancelled}[state]
-    arrange(order, invoice_for)
-
-    shown = Client().get(signed_urls.order_url(order)).content.decode()
-
-    texts = {
-        "paid": "You don't need to do anything else.",
-        "under_review": "Please don't pay again",
-        "cancelled": "Please don't send payment for it.",
-    }
-    assert texts[state] in shown
-    assert signed_urls.pay_url(order) not in shown
-
-
-@pytest.mark.parametrize("page", ["order", "state"])
-def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
-    """Opening the page asks Bitsby, settles what it says, and shows the new state at once."""
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
-
-    if page == "order":
-        shown = Client().get(signed_urls.order_url(order)).content.decode()
-        assert "Thank you, we've received your payment" in shown
-    else:
-        assert Client().get(state_url(order)).json()["state"] == "paid"
-
-    order.refresh_from_db()
-    assert order.status == "Being processed"
-    assert Transaction.objects.get().amount == order.total_incl_tax
-
-
-def test_the_buyers_look_asks_at_most_once_in_ten_seconds(fake, order, invoice, clock, move_time):
-    """However often the page and its script ask, Bitsby is asked once in ten seconds."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
-    client = Client()
-
-    def look():
-        for _ in range(3):
-            clock.sleep(1.2)  # a slot is always free
-            assert client.get(signed_urls.order_url(order)).status_code == 200
-            assert client.get(state_url(order)).json()["state"] == "waiting"
-
-    look()
-    assert len(fake.requests) == 1
-    move_time(seconds=9)
-    look()
-    assert len(fake.requests) == 1
-    move_time(seconds=2)
-    look()
-    assert len(fake.requests) == 2
-
-
-def test_the_buyers_look_waits_for_no_slot(fake, order, invoice, clock):
-    """Without a free slot the page shows what is known, at once, and asks nothing."""
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
-    GatewayState.ensure_exists()
-    GatewayState.objects.update(next_request_at=clock.now() + dt.timedelta(seconds=1))
-
-    assert Client().get(state_url(order)).json()["state"] == "waiting"
-
-    assert fake.requests == []
-    assert clock.slept == 0
-    # A slot that was not free does not count as having asked.
-    clock.sleep(1.1)
-    assert Client().get(state_url(order)).json()["state"] == "paid"
-
-
-@pytest.mark.parametrize("kind", ["refused connection", "too frequent", "server error", "a list"])
-def test_trouble_with_bitsby_does_not_reach_the_order_page(fake, order, invoice, kind):
-    """When Bitsby cannot be asked, the page shows what is known."""
-    fake.on(LIST, trouble(kind))
-
-    page = Client().get(signed_urls.order_url(order))
-
-    assert page.status_code == 200
-    assert "Waiting for your payment" in page.content.decode()
-    assert len(fake.requests) == 1
-
-
-@pytest.mark.parametrize("arrange", [be_paid, be_cancelled, be_taken_over, be_expired])
-def test_nothing_is_asked_where_nothing_is_open(fake, order, invoice_for, arrange):
-    """Pages of orders without a live invoice cost no request."""
-    arrange(order, invoice_for)
-
-    Client().get(signed_urls.order_url(order))
-    Client().get(state_url(order))
-
-    assert fake.requests == []
-
-
-def responses_of_all_pages(order, client):
-    return {
-        "order": client.get(signed_urls.order_url(order)),
-        "state": client.get(state_url(order)),
-        "pay by a stranger": client.get(signed_urls.pay_url(order)),
-        "wait": client.post(signed_urls.pay_url(order)),
-    }
-
-
-def test_pages_keep_their_address_to_themselves(fake, order):
-    """No page of an order is stored, indexed, or named to another site by the browser."""
-    fake.on(CREATE, requests.ConnectionError("refused"))
-    responses = responses_of_all_pages(order, Client())
-    fake.on(CREATE, fake.invoices_create)
-    responses["pay"] = Client().post(signed_urls.pay_url(order))
-    responses["pay again"] = Client().get(signed_urls.pay_url(order))
-    leave(responses["pay"])
-
-    for name, response in responses.items():
-        assert response["Referrer-Policy"] in ("same-origin", "no-referrer"), name
-        assert "no-store" in response["Cache-Control"], name
-        assert "private" in response["Cache-Control"], name
-        assert response["X-Robots-Tag"] == "noindex", name
-
-
-@pytest.mark.parametrize("value", [None, {"API_KEY": ""}, {"TIMEOUT": "soon"}], ids=str)
-def test_settings_that_cannot_be_used_show_no_error_page(settings, fake, order, invoice, value):
-    """With settings gone or wrong, pages say that the order is safe, with a status of their own."""
-    if value is None:
-        del settings.OSCAR_BITSBY
-    else:
-        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **value}
-    client = Client()
-
-    page = client.get(signed_urls.order_url(order))
-
-    assert page.status_code == 503
-    assert "Your order is safe" in page.content.decode()
-    assert "no-store" in page["Cache-Control"]
-    assert client.get(state_url(order)).status_code == 503
-    assert client.post(signed_urls.pay_url(order)).status_code == 200
-    assert client.get(signed_urls.pay_url(order)).status_code == 200
-    assert fake.requests == []
-
-
-@pytest.mark.parametrize("path", ["order", "state"])
-def test_the_pages_that_only_show_take_no_post(order, path):
-    """Only the pay page takes a POST."""
-    url = signed_urls.order_url(order) if path == "order" else state_url(order)
-
-    assert Client().post(url).status_code == 405
 
 
 @pytest.mark.django_db(transaction=True)
@@ -928,7 +553,7 @@ def test_bitsby_is_never_asked_inside_a_transaction(
     fake.on(CREATE, create)
     fake.on(LIST, listed)
 
-    leave(buyer.get(buyer.pay_url))
+    payment_page_of(buyer.get(buyer.pay_url))
     invoice = bought.bitsby_invoices.get()
     clock.sleep(2)
     assert buyer.get(state_url(bought)).json()["state"] == "waiting"
@@ -952,7 +577,7 @@ def test_trouble_under_atomic_requests_makes_the_buyer_wait(monkeypatch, fake, b
     assert bought.bitsby_invoices.get().status == InvoiceStatus.EXPIRED
     fake.on(CREATE, fake.invoices_create)
 
-    leave(buyer.get(refresh_of(waiting)[1]))
+    payment_page_of(buyer.get(refresh_of(waiting)[1]))
 
 
 def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monkeypatch):
@@ -967,18 +592,3 @@ def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monke
 
     assert response.status_code == 200
     assert b"Your order is safe" in response.content
-
-
-def test_a_database_that_fails_under_a_look_is_no_error_page(order, invoice, fake, monkeypatch):
-    """The order's page shows what is known when looking at Bitsby's word breaks on our side."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
-
-    def fail(*args, **kwargs):
-        raise OperationalError("database is locked")
-
-    monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
-
-    response = Client().get(signed_urls.order_url(order))
-
-    assert response.status_code == 200
-    assert len(fake.asked("/invoices/list")) == 1
