@@ -28,10 +28,10 @@ CREATE, LIST = "/invoices/create", "/invoices/list"
 
 
 @pytest.mark.parametrize(("arrange", "state", "text", "button", "is_final"), STATES)
-def test_the_order_page_says_what_to_do_next(
+def test_order_page_shows_status_and_next_step(
     fake, order, invoice_for, arrange, state, text, button, is_final
 ):
-    """In each state the page shows it, and the one next step; it renews itself until the end."""
+    """Each payment status has its text and its one next step; only final ones stop reloading."""
     arrange(order, invoice_for)
 
     page = Client().get(signed_urls.order_url(order))
@@ -51,10 +51,8 @@ def test_the_order_page_says_what_to_do_next(
 
 
 @pytest.mark.parametrize(("arrange", "state", "text", "button", "is_final"), STATES)
-def test_the_state_is_told_as_json(
-    fake, order, invoice_for, arrange, state, text, button, is_final
-):
-    """A script learns the state, whether it can change, and how many seconds are left to pay."""
+def test_payment_status_as_json(fake, order, invoice_for, arrange, state, text, button, is_final):
+    """The JSON has the status, whether it is final, and the seconds that are left to pay."""
     arrange(order, invoice_for)
 
     response = Client().get(state_url(order))
@@ -72,8 +70,10 @@ def test_the_state_is_told_as_json(
 
 
 @pytest.mark.parametrize("amount", ["1", "4.99", "20.01", "500"])
-def test_a_payment_of_a_wholly_other_amount_unsettles_nobody(fake, order, invoice_for, amount):
-    """Less than half or more than double was hardly meant for this order."""
+def test_payment_of_a_very_different_amount_is_no_possible_mismatch(
+    fake, order, invoice_for, amount
+):
+    """Less than half or more than double the amount is hardly meant for this order."""
     states.create_waiting_invoice(order, invoice_for)
     states.create_unmatched_payment(amount)
 
@@ -88,8 +88,8 @@ def test_a_payment_of_a_wholly_other_amount_unsettles_nobody(fake, order, invoic
         (dt.timedelta(), dt.timedelta(days=-25)),
     ],
 )
-def test_a_payment_of_another_time_unsettles_nobody(fake, order, invoice_for, at, created):
-    """Who paid before there was an invoice, or long after its time, has not paid this one."""
+def test_payment_at_another_time_is_no_possible_mismatch(fake, order, invoice_for, at, created):
+    """A payment before the invoice existed, or long after it expired, is not meant for it."""
     now = timezone.now()
     invoice_for(
         order,
@@ -104,16 +104,16 @@ def test_a_payment_of_another_time_unsettles_nobody(fake, order, invoice_for, at
 
 
 @pytest.mark.parametrize("at", [None, dt.timedelta(minutes=-4)])
-def test_a_payment_whose_time_is_not_exact_may_be_meant(fake, order, invoice_for, at):
-    """Where Bitsby tells no time, or clocks differ a little, the buyer is asked."""
+def test_payment_of_inexact_time_is_a_possible_mismatch(fake, order, invoice_for, at):
+    """Without a time, or within the clock skew, the buyer is asked."""
     states.create_possible_mismatch(order, invoice_for)
     BitsbyPayment.objects.update(transaction_at=None if at is None else timezone.now() + at)
 
     assert Client().get(state_url(order)).json()["state"] == "possible_mismatch"
 
 
-def test_a_payment_that_staff_have_dealt_with_unsettles_nobody(fake, order, invoice_for):
-    """Once it is known to be another's, the order waits as before."""
+def test_resolved_payment_is_no_possible_mismatch(fake, order, invoice_for):
+    """After staff have resolved the payment, the order waits as before."""
     states.create_possible_mismatch(order, invoice_for)
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.DISMISSED)
 
@@ -121,8 +121,8 @@ def test_a_payment_that_staff_have_dealt_with_unsettles_nobody(fake, order, invo
 
 
 @pytest.mark.parametrize("state", ["paid", "under_review", "cancelled"])
-def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
-    """Where paying again would be wrong, the page offers no way to do it and says so."""
+def test_page_without_pay_button_asks_not_to_pay_again(fake, order, invoice_for, state):
+    """Where another payment would be wrong, the page says so and has no pay button."""
     arrange = {
         "paid": states.pay_order,
         "under_review": states.create_paid_invoice_without_payment,
@@ -142,8 +142,8 @@ def test_the_buyer_is_told_not_to_pay_again(fake, order, invoice_for, state):
 
 
 @pytest.mark.parametrize("page", ["order", "state"])
-def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
-    """Opening the page asks Bitsby, settles what it says, and shows the new state at once."""
+def test_opening_the_page_settles_the_payment(fake, order, invoice, page):
+    """Opening the page refreshes the invoice, settles it, and shows the new status at once."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
 
     if page == "order":
@@ -157,29 +157,31 @@ def test_the_buyers_look_finds_the_payment(fake, order, invoice, page):
     assert Transaction.objects.get().amount == order.total_incl_tax
 
 
-def test_the_buyers_look_asks_at_most_once_in_ten_seconds(fake, order, invoice, clock, move_time):
-    """However often the page and its script ask, Bitsby is asked once in ten seconds."""
+def test_page_refreshes_the_invoice_at_most_once_in_ten_seconds(
+    fake, order, invoice, clock, move_time
+):
+    """However often the page is loaded or polls, the API is called once in ten seconds."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     client = Client()
 
-    def look():
+    def load_and_poll():
         for _ in range(3):
-            clock.sleep(1.2)  # a slot is always free
+            clock.sleep(1.2)  # so that a slot is free
             assert client.get(signed_urls.order_url(order)).status_code == 200
             assert client.get(state_url(order)).json()["state"] == "waiting"
 
-    look()
+    load_and_poll()
     assert len(fake.requests) == 1
     move_time(seconds=9)
-    look()
+    load_and_poll()
     assert len(fake.requests) == 1
     move_time(seconds=2)
-    look()
+    load_and_poll()
     assert len(fake.requests) == 2
 
 
-def test_the_buyers_look_waits_for_no_slot(fake, order, invoice, clock):
-    """Without a free slot the page shows what is known, at once, and asks nothing."""
+def test_page_does_not_wait_for_a_slot(fake, order, invoice, clock):
+    """Without a free slot the page shows the stored status at once and sends no request."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer())]
     GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=clock.now() + dt.timedelta(seconds=1))
@@ -188,14 +190,14 @@ def test_the_buyers_look_waits_for_no_slot(fake, order, invoice, clock):
 
     assert fake.requests == []
     assert clock.slept == 0
-    # A slot that was not free does not count as having asked.
+    # A refused slot does not count as a refresh.
     clock.sleep(1.1)
     assert Client().get(state_url(order)).json()["state"] == "paid"
 
 
 @pytest.mark.parametrize("kind", ["refused connection", "too frequent", "server error", "a list"])
-def test_trouble_with_bitsby_does_not_reach_the_order_page(fake, order, invoice, kind):
-    """When Bitsby cannot be asked, the page shows what is known."""
+def test_failing_gateway_does_not_break_the_order_page(fake, order, invoice, kind):
+    """When the API fails, the page shows the stored status."""
     fake.on(LIST, failing_response(kind))
 
     page = Client().get(signed_urls.order_url(order))
@@ -209,7 +211,7 @@ def test_trouble_with_bitsby_does_not_reach_the_order_page(fake, order, invoice,
     "arrange",
     [states.pay_order, states.cancel_order, states.process_order, states.create_expired_invoice],
 )
-def test_nothing_is_asked_where_nothing_is_open(fake, order, invoice_for, arrange):
+def test_page_without_live_invoice_sends_no_request(fake, order, invoice_for, arrange):
     """Pages of orders without a live invoice cost no request."""
     arrange(order, invoice_for)
 
@@ -223,13 +225,13 @@ def responses_of_all_pages(order, client):
     return {
         "order": client.get(signed_urls.order_url(order)),
         "state": client.get(state_url(order)),
-        "pay by a stranger": client.get(signed_urls.pay_url(order)),
+        "pay without session": client.get(signed_urls.pay_url(order)),
         "wait": client.post(signed_urls.pay_url(order)),
     }
 
 
-def test_pages_keep_their_address_to_themselves(fake, order):
-    """No page of an order is stored, indexed, or named to another site by the browser."""
+def test_pages_are_not_cached_indexed_or_sent_as_referrer(fake, order):
+    """No page of an order is stored, indexed, or sent to another site as referrer."""
     fake.on(CREATE, requests.ConnectionError("refused"))
     responses = responses_of_all_pages(order, Client())
     fake.on(CREATE, fake.invoices_create)
@@ -245,8 +247,8 @@ def test_pages_keep_their_address_to_themselves(fake, order):
 
 
 @pytest.mark.parametrize("value", [None, {"API_KEY": ""}, {"TIMEOUT": "soon"}], ids=str)
-def test_settings_that_cannot_be_used_show_no_error_page(settings, fake, order, invoice, value):
-    """With settings gone or wrong, pages say that the order is safe, with a status of their own."""
+def test_unusable_settings_show_no_error_page(settings, fake, order, invoice, value):
+    """With missing or invalid settings, pages say that the order is safe, with status 503."""
     if value is None:
         del settings.OSCAR_BITSBY
     else:
@@ -265,15 +267,15 @@ def test_settings_that_cannot_be_used_show_no_error_page(settings, fake, order, 
 
 
 @pytest.mark.parametrize("path", ["order", "state"])
-def test_the_pages_that_only_show_take_no_post(order, path):
-    """Only the pay page takes a POST."""
+def test_order_page_and_json_accept_no_post(order, path):
+    """Only the pay view accepts POST."""
     url = signed_urls.order_url(order) if path == "order" else state_url(order)
 
     assert Client().post(url).status_code == 405
 
 
-def test_a_database_that_fails_under_a_look_is_no_error_page(order, invoice, fake, monkeypatch):
-    """The order's page shows what is known when looking at Bitsby's word breaks on our side."""
+def test_database_error_during_refresh_shows_the_stored_status(order, invoice, fake, monkeypatch):
+    """When settling fails, the order's page still shows the stored status."""
     fake.invoices = [bitsby.invoice_item(invoice)]
 
     def fail(*args, **kwargs):

@@ -58,8 +58,8 @@ def payment_page_of(response):
     return response["Location"]
 
 
-def test_the_buyers_first_get_creates_one_invoice(fake, buyer, bought):
-    """From placing the order the buyer reaches the payment page by redirects alone."""
+def test_first_get_of_the_buyer_creates_one_invoice(fake, buyer, bought):
+    """After placing the order, redirects alone lead the buyer to the payment page."""
     location = payment_page_of(buyer.get(buyer.pay_url))
 
     invoice = bought.bitsby_invoices.get()
@@ -72,8 +72,8 @@ def test_the_buyers_first_get_creates_one_invoice(fake, buyer, bought):
     assert fake.requests == [(CREATE, asked)]
 
 
-def test_a_reload_creates_nothing(fake, buyer, bought, move_time):
-    """Opening the pay link again follows to the live invoice, and to the order once it is over."""
+def test_reload_creates_no_invoice(fake, buyer, bought, move_time):
+    """Opening the pay link again redirects to the live invoice, or to the order after expiry."""
     location = payment_page_of(buyer.get(buyer.pay_url))
     assert payment_page_of(buyer.get(buyer.pay_url)) == location
 
@@ -85,10 +85,10 @@ def test_a_reload_creates_nothing(fake, buyer, bought, move_time):
     assert len(fake.asked(CREATE)) == 1
 
 
-def test_a_stranger_with_the_link_creates_nothing_by_a_get(fake, buyer, bought):
-    """A link checker is led to the order's page, and to the payment page once there is one."""
-    stranger = Client()
-    response = stranger.get(buyer.pay_url)
+def test_get_without_the_buyers_session_creates_no_invoice(fake, buyer, bought):
+    """A link checker is redirected to the order's page, or to the payment page if there is one."""
+    visitor = Client()
+    response = visitor.get(buyer.pay_url)
 
     assert response.status_code == 303
     assert response["Location"] == signed_urls.order_url(bought)
@@ -96,12 +96,12 @@ def test_a_stranger_with_the_link_creates_nothing_by_a_get(fake, buyer, bought):
     assert not bought.bitsby_invoices.exists()
 
     location = payment_page_of(buyer.get(buyer.pay_url))
-    assert payment_page_of(stranger.get(buyer.pay_url)) == location
+    assert payment_page_of(visitor.get(buyer.pay_url)) == location
     assert len(fake.requests) == 1
 
 
-def test_a_head_creates_nothing(fake, buyer, bought):
-    """HEAD creates no invoice, not even from the buyer's own browser, whose GET still does."""
+def test_head_creates_no_invoice(fake, buyer, bought):
+    """HEAD creates no invoice, not even with the buyer's session; a later GET does."""
     response = buyer.head(buyer.pay_url)
 
     assert response.status_code == 303
@@ -110,8 +110,8 @@ def test_a_head_creates_nothing(fake, buyer, bought):
     payment_page_of(buyer.get(buyer.pay_url))
 
 
-def test_the_session_of_one_order_pays_no_other(fake, buyer, place):
-    """Having just placed one order lets nobody create another order's invoice by a GET."""
+def test_session_of_one_order_creates_no_invoice_of_another(fake, buyer, place):
+    """The session after placing an order creates no invoice of another order by GET."""
     other = place()
 
     response = buyer.get(signed_urls.pay_url(other))
@@ -120,14 +120,14 @@ def test_the_session_of_one_order_pays_no_other(fake, buyer, place):
     assert fake.requests == []
 
 
-def test_a_click_creates_an_invoice(fake, order):
-    """POST creates the invoice for whoever has the link: orders are paid on other devices too."""
+def test_post_creates_an_invoice(fake, order):
+    """POST creates the invoice without a session: buyers may pay on another device."""
     payment_page_of(Client().post(signed_urls.pay_url(order)))
 
     assert order.bitsby_invoices.count() == 1
 
 
-def test_a_click_needs_the_csrf_token(fake, order):
+def test_post_needs_the_csrf_token(fake, order):
     """Another site cannot make a browser create an invoice; the button on our page can."""
     client = Client(enforce_csrf_checks=True)
     assert client.post(signed_urls.pay_url(order)).status_code == 403
@@ -140,8 +140,8 @@ def test_a_click_needs_the_csrf_token(fake, order):
     payment_page_of(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
 
 
-def test_the_wait_pages_button_passes_the_csrf_check(fake, order):
-    """The button of the page that says to wait works too."""
+def test_button_of_the_waiting_page_passes_the_csrf_check(fake, order):
+    """The button of the waiting page sends a valid CSRF token."""
     fake.on(CREATE, bitsby.error("Your requests are too frequent. Try in 1 second."))
     client = Client(enforce_csrf_checks=True)
     page = client.get(signed_urls.order_url(order)).content.decode()
@@ -156,7 +156,7 @@ def test_the_wait_pages_button_passes_the_csrf_check(fake, order):
     payment_page_of(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
 
 
-def test_the_live_invoice_is_used_again(fake, order):
+def test_live_invoice_is_reused(fake, order):
     """While amount and currency match, every click leads to the same payment page."""
     client = Client()
     first = payment_page_of(client.post(signed_urls.pay_url(order)))
@@ -167,8 +167,8 @@ def test_the_live_invoice_is_used_again(fake, order):
 
 
 @pytest.mark.parametrize("change", [{"total_incl_tax": Decimal("12.50")}, {"currency": "EUR"}])
-def test_a_changed_order_gets_a_new_invoice(fake, order, change):
-    """Staff's change of total or currency leads to a new invoice, after a last look at the old."""
+def test_changed_order_gets_a_new_invoice(fake, order, change):
+    """After a change of total or currency there is a new invoice, once the old one was checked."""
     client = Client()
     first = payment_page_of(client.post(signed_urls.pay_url(order)))
     old = order.bitsby_invoices.get()
@@ -176,7 +176,7 @@ def test_a_changed_order_gets_a_new_invoice(fake, order, change):
     Order.objects.filter(pk=order.pk).update(**change)
     order.refresh_from_db()
 
-    # A link that was sent before leads nobody to the old amount.
+    # A link sent earlier does not lead to the old amount.
     assert Client().get(signed_urls.pay_url(order))["Location"] == signed_urls.order_url(order)
     second = payment_page_of(client.post(signed_urls.pay_url(order)))
 
@@ -190,8 +190,8 @@ def test_a_changed_order_gets_a_new_invoice(fake, order, change):
     assert order.bitsby_invoices.live().get().url == second
 
 
-def test_the_last_look_may_find_the_payment(fake, order):
-    """A payment that arrived before the order was changed is booked, and no new invoice made."""
+def test_final_check_finds_the_payment_of_the_old_invoice(fake, order):
+    """A payment that arrived before the change is booked, and no new invoice is created."""
     client = Client()
     client.post(signed_urls.pay_url(order))
     fake.invoices = [bitsby.invoice_item(order.bitsby_invoices.get(), "paid", bitsby.transfer())]
@@ -205,8 +205,8 @@ def test_the_last_look_may_find_the_payment(fake, order):
     assert Transaction.objects.get().amount == 10
 
 
-def test_a_last_look_that_fails_creates_nothing(fake, order):
-    """While Bitsby cannot say what became of the old invoice, the buyer waits."""
+def test_failed_final_check_creates_no_invoice(fake, order):
+    """While Bitsby cannot confirm the state of the old invoice, the buyer waits."""
     client = Client()
     client.post(signed_urls.pay_url(order))
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.50"))
@@ -217,8 +217,8 @@ def test_a_last_look_that_fails_creates_nothing(fake, order):
     assert order.bitsby_invoices.count() == 1
 
 
-def test_a_crash_leaves_an_attempt_that_the_next_click_replaces(fake, order, move_time):
-    """A process that died while it asked holds the buyer up until TIMEOUT + 5 s have passed."""
+def test_attempt_of_a_crashed_process_is_replaced_after_the_timeout(fake, order, move_time):
+    """After a crash during the request, the buyer waits until TIMEOUT + 5 s have passed."""
 
     def die(fields):
         raise SystemExit("killed")
@@ -244,8 +244,8 @@ def test_a_crash_leaves_an_attempt_that_the_next_click_replaces(fake, order, mov
     assert order.bitsby_invoices.live().get().status == InvoiceStatus.UNPAID
 
 
-def test_a_click_while_bitsby_is_being_asked_waits(fake, buyer, bought):
-    """A second try during the first one's request gets the wait page, and no second invoice."""
+def test_click_during_another_request_waits(fake, buyer, bought):
+    """A second click during the first one's API request gets the waiting page and no invoice."""
     meanwhile = []
 
     def answer(fields):
@@ -263,8 +263,8 @@ def test_a_click_while_bitsby_is_being_asked_waits(fake, buyer, bought):
 
 
 @pytest.mark.parametrize("again", ["a click on Place order", "a reload", "a click on Try now"])
-def test_whoever_cannot_wait_reaches_bitsby_all_the_same(fake, guest, product, again):
-    """A second request while Bitsby answers the first waits, and its own next try leads there."""
+def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, again):
+    """A second request during the first one waits, and its own retry leads to the payment page."""
     go_to_preview(guest, product)
     second = {}
 
@@ -287,8 +287,8 @@ def test_whoever_cannot_wait_reaches_bitsby_all_the_same(fake, guest, product, a
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_lost_while_bitsby_answers_does_not_lose_the_answer(fake, order):
-    """The database server ends the connection, and the buyer still reaches the payment page."""
+def test_lost_database_connection_does_not_lose_the_invoice(fake, order):
+    """The buyer reaches the payment page although the database closed the connection meanwhile."""
     if connection.vendor != "postgresql":
         pytest.skip("without a server there is no connection to lose")
 
@@ -332,8 +332,8 @@ def test_a_connection_lost_while_bitsby_answers_does_not_lose_the_answer(fake, o
         "redirect",
     ],
 )
-def test_trouble_with_bitsby_makes_the_buyer_wait(fake, buyer, bought, kind):
-    """Whatever Bitsby answers, the order is safe, the page tries again, and then it works."""
+def test_failing_gateway_makes_the_buyer_wait(fake, buyer, bought, kind):
+    """After any failing response the order is safe, the page retries, and then it works."""
     fake.on(CREATE, failing_response(kind))
 
     response = buyer.get(buyer.pay_url)
@@ -352,8 +352,8 @@ def test_trouble_with_bitsby_makes_the_buyer_wait(fake, buyer, bought, kind):
     assert bitsby.KEY not in response.content.decode()
 
 
-def test_waiting_goes_on_for_whoever_clicked(fake, order):
-    """After a click that failed, the page's own tries may create the invoice too."""
+def test_waiting_page_may_create_the_invoice_after_a_failed_click(fake, order):
+    """After a failed click, the page's own retries may create the invoice, too."""
     client = Client()
     fake.on(CREATE, requests.ReadTimeout("too slow"))
     waiting = client.post(signed_urls.pay_url(order))
@@ -362,8 +362,8 @@ def test_waiting_goes_on_for_whoever_clicked(fake, order):
     payment_page_of(client.get(refresh_of(waiting)[1]))
 
 
-def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
-    """Without a free slot nothing is sent and nothing is left behind, and the next try succeeds."""
+def test_missing_slot_makes_the_buyer_wait(fake, buyer, bought, clock):
+    """Without a free slot nothing is sent and no row is left; the next try succeeds."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=clock.now() + dt.timedelta(seconds=8))
 
@@ -378,8 +378,8 @@ def test_a_busy_account_makes_the_buyer_wait(fake, buyer, bought, clock):
     payment_page_of(buyer.get(refresh_of(response)[1]))
 
 
-def test_the_page_tries_less_and_less_often_and_then_stops(fake, buyer, bought):
-    """Each try comes no sooner than the one before it, and after some only the button is left."""
+def test_waiting_page_retries_less_often_and_then_stops(fake, buyer, bought):
+    """Delays never get shorter, and at the end only the button is left."""
     fake.on(CREATE, requests.ConnectionError("refused"))
     url, delays = buyer.pay_url, []
     for _ in range(60):
@@ -402,8 +402,8 @@ def test_the_page_tries_less_and_less_often_and_then_stops(fake, buyer, bought):
 
 
 @pytest.mark.parametrize("tries", ["", "x", "-3", "1e9", "99999999999999999999", "²", "\x00"])
-def test_a_strange_retry_counter_is_harmless(fake, buyer, bought, tries):
-    """Whatever somebody writes into the address, the page waits as usual."""
+def test_invalid_retry_counter_is_harmless(fake, buyer, bought, tries):
+    """With any value of the counter in the URL, the page waits as usual."""
     fake.on(CREATE, requests.ConnectionError("refused"))
 
     assert_waits(buyer.get(buyer.pay_url, {"try": tries}), bought)
@@ -440,8 +440,8 @@ REFUSED_PAGES = [
 
 
 @pytest.mark.parametrize("url", REFUSED_PAGES, ids=ascii)
-def test_a_payment_page_elsewhere_is_refused(fake, buyer, bought, url):
-    """Nobody is sent to a page that is not on an allowed host, and retrying makes no invoices."""
+def test_payment_page_on_another_host_is_refused(fake, buyer, bought, url):
+    """Buyers are redirected to allowed hosts only, and retries create no invoices."""
     fake.on(CREATE, lambda fields: bitsby.success(bitsby.created(url=url)))
 
     response = buyer.get(buyer.pay_url)
@@ -465,7 +465,7 @@ def test_a_payment_page_elsewhere_is_refused(fake, buyer, bought, url):
         (["pay.example:8443"], "https://pay.example:8443/a"),
     ],
 )
-def test_a_payment_page_on_an_allowed_host_is_followed(configure, fake, order, hosts, url):
+def test_payment_page_on_an_allowed_host_is_followed(configure, fake, order, hosts, url):
     """``PAYMENT_HOSTS`` names the hosts, in any case, and may name a port."""
     configure(PAYMENT_HOSTS=hosts)
     fake.on(CREATE, lambda fields: bitsby.success(bitsby.created(url=url)))
@@ -475,22 +475,22 @@ def test_a_payment_page_on_an_allowed_host_is_followed(configure, fake, order, h
     assert (response.status_code, response["Location"]) == (303, url)
 
 
-def test_a_strangers_get_never_creates_even_after_a_refused_page(fake, order, invoice_for):
-    """A link checker that met a refused payment page may not create the next invoice by a GET."""
+def test_get_without_session_creates_no_invoice_after_a_refused_page(fake, order, invoice_for):
+    """A link checker that met a refused payment page creates no invoice by a later GET."""
     invoice = invoice_for(order, url="https://evil.example/a")
-    stranger = Client()
-    stranger.get(signed_urls.pay_url(order))
+    visitor = Client()
+    visitor.get(signed_urls.pay_url(order))
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(status=InvoiceStatus.EXPIRED)
 
-    stranger.get(signed_urls.pay_url(order))
+    visitor.get(signed_urls.pay_url(order))
 
     assert fake.requests == []
     assert order.bitsby_invoices.count() == 1
 
 
 @pytest.mark.parametrize("status", ["Being processed", "Cancelled", "Complete"])
-def test_an_order_that_does_not_wait_is_not_payable(fake, buyer, bought, status):
-    """Neither the buyer's GET nor a click creates an invoice for an order that is not pending."""
+def test_order_that_is_not_pending_is_not_payable(fake, buyer, bought, status):
+    """Neither GET nor POST creates an invoice for an order that is not pending."""
     Order.objects.filter(pk=bought.pk).update(status=status)
 
     for response in (
@@ -504,8 +504,8 @@ def test_an_order_that_does_not_wait_is_not_payable(fake, buyer, bought, status)
     assert not bought.bitsby_invoices.exists()
 
 
-def test_a_paid_order_is_not_payable_whatever_its_status(fake, order):
-    """Booked money ends paying even while the order's status still says pending."""
+def test_order_with_booked_money_is_not_payable_in_any_status(fake, order):
+    """Booked money stops payments, even if the order's status is still pending."""
     order.sources.get().debit(order.total_incl_tax, reference="x")
 
     response = Client().post(signed_urls.pay_url(order))
@@ -514,8 +514,8 @@ def test_a_paid_order_is_not_payable_whatever_its_status(fake, order):
     assert fake.requests == []
 
 
-def test_an_order_whose_payment_is_looked_at_is_not_payable(fake, order, invoice_for):
-    """While staff look at a payment on the order's invoice, the buyer is not asked to pay again."""
+def test_order_with_a_payment_under_review_is_not_payable(fake, order, invoice_for):
+    """While staff review a payment of the order, the buyer is not asked to pay again."""
     invoice_for(order, status=InvoiceStatus.PAID)
 
     response = Client().post(signed_urls.pay_url(order))
@@ -524,8 +524,8 @@ def test_an_order_whose_payment_is_looked_at_is_not_payable(fake, order, invoice
     assert fake.requests == []
 
 
-def test_whoever_may_have_paid_already_is_not_sent_on_by_a_link(fake, order, invoice_for):
-    """A link to the payment page leads to the order's page, which asks first; a click pays."""
+def test_link_does_not_redirect_to_payment_on_a_possible_mismatch(fake, order, invoice_for):
+    """The pay link leads to the order's page, which asks first; a click starts the payment."""
     states.create_possible_mismatch(order, invoice_for)
 
     assert Client().get(signed_urls.pay_url(order))["Location"] == signed_urls.order_url(order)
@@ -535,10 +535,10 @@ def test_whoever_may_have_paid_already_is_not_sent_on_by_a_link(fake, order, inv
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("atomic", [False, True], ids=["autocommit", "ATOMIC_REQUESTS"])
-def test_bitsby_is_never_asked_inside_a_transaction(
+def test_no_api_request_is_sent_inside_a_transaction(
     monkeypatch, fake, buyer, bought, clock, atomic
 ):
-    """Paying and looking work under ATOMIC_REQUESTS, with no transaction while Bitsby answers."""
+    """Also under ATOMIC_REQUESTS, no transaction is open during an API request."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
     inside = []
 
@@ -568,8 +568,8 @@ def test_bitsby_is_never_asked_inside_a_transaction(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_trouble_under_atomic_requests_makes_the_buyer_wait(monkeypatch, fake, buyer, bought):
-    """Under ATOMIC_REQUESTS too, the attempt that failed is kept and the next try succeeds."""
+def test_failed_attempt_is_kept_under_atomic_requests(monkeypatch, fake, buyer, bought):
+    """Under ATOMIC_REQUESTS the failed attempt is stored, and the next try succeeds."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     fake.on(CREATE, requests.ReadTimeout("too slow"))
     waiting = buyer.get(buyer.pay_url)
@@ -580,8 +580,8 @@ def test_trouble_under_atomic_requests_makes_the_buyer_wait(monkeypatch, fake, b
     payment_page_of(buyer.get(refresh_of(waiting)[1]))
 
 
-def test_a_database_that_fails_under_the_pay_click_is_no_error_page(order, monkeypatch):
-    """A lock or a broken connection while paying starts leaves a page that tries again."""
+def test_database_error_in_pay_view_shows_the_waiting_page(order, monkeypatch):
+    """A database error while a payment starts leads to the waiting page."""
 
     def fail(order):
         raise OperationalError("database is locked")
