@@ -69,6 +69,18 @@ def test_payment_status_as_json(fake, order, invoice_for, arrange, state, text, 
     )
 
 
+@pytest.mark.parametrize(("status", "german"), [("Complete", "Fertig"), ("Unheard of", None)])
+def test_order_status_is_translated_where_a_catalogue_has_it(fake, order, status, german):
+    """The page shows the translation of the shop's status, or the status itself."""
+    Order.objects.update(status=status)
+    client = Client(headers={"accept-language": "de"})
+
+    shown = client.get(signed_urls.order_url(order)).content.decode()
+
+    assert (german or status) in shown
+    assert german is None or status not in shown
+
+
 @pytest.mark.parametrize("amount", ["1", "4.99", "20.01", "500"])
 def test_payment_of_a_very_different_amount_is_no_possible_mismatch(
     fake, order, invoice_for, amount
