@@ -66,7 +66,7 @@ def test_items_in_the_basket_are_kept(cancelled, product):
 
 
 def test_line_out_of_stock_is_skipped_with_a_message(cancelled):
-    """A line without enough stock is skipped, and the buyer is told why."""
+    """A line without enough stock is skipped, and a message gives the reason."""
     StockRecord.objects.update(num_in_stock=2, num_allocated=0)
 
     response = again(Client(), cancelled)

@@ -370,7 +370,7 @@ def test_invalid_other_methods_place_no_order(configure, guest, product, others)
 
 
 def walk(product):
-    """Take every step of the checkout, those that nobody should take too; return what was seen."""
+    """Request every step of the checkout, also in a wrong order; return the responses."""
     client = Client()
     fill_basket(client, product)
     url = {name: reverse(f"checkout:{name}") for name in STEPS}

@@ -165,7 +165,7 @@ def test_duplicate_payment_sends_a_mail(order, invoice_for, fake):
 
 
 def test_payment_of_an_expired_invoice_sends_a_mail_about_the_review(order, overdue_invoice, fake):
-    """A payment that needs a review is confirmed, and nobody is asked to pay again."""
+    """A payment that needs a review is confirmed, and the buyer is asked not to pay again."""
     payment = bitsby.transfer()
     fake.invoices = [bitsby.invoice_item(overdue_invoice, "expired", payment)]
 
@@ -185,7 +185,7 @@ def test_unmatched_payment_sends_no_mail(order, invoice, fake):
 
 
 def test_payment_bound_by_staff_sends_the_paid_mail(order, invoice, fake, staff_user, committed):
-    """When staff bind a payment of another amount, its buyer hears that it is received."""
+    """When staff bind a payment of a wrong amount, its buyer gets the e-mail about it."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer("8.00000000"))]
     refresh(invoice)
     committed(review.resolve_as_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
@@ -208,7 +208,7 @@ def test_payment_accepted_by_staff_sends_the_paid_mail(order, invoice, fake, sta
 
 
 def test_reinstated_order_sends_the_paid_mail(place, invoice_for, fake, staff_user, settings):
-    """Late money that revives its order after all is told of as received."""
+    """A late payment that reinstates its order sends the e-mail about the payment."""
     pipeline = {**settings.OSCAR_ORDER_STATUS_PIPELINE, "Cancelled": ("Being processed",)}
     order = place()
     invoice = invoice_for(order, "expired", ended_at=timezone.now() - dt.timedelta(hours=2))

@@ -231,13 +231,13 @@ def test_expired_mail_is_dropped_after_a_payment(order, overdue_invoice, fake):
     assert sent_codes() == [MailCode.PAID]
 
 
-@pytest.mark.parametrize("word", ["paid", "expired"])
-def test_cancelled_mail_is_dropped_after_a_payment(order, invoice_for, fake, word):
+@pytest.mark.parametrize("status", ["paid", "expired"])
+def test_cancelled_mail_is_dropped_after_a_payment(order, invoice_for, fake, status):
     """A payment between cancelling and sending sends the e-mail about that payment instead."""
     Order.objects.update(status="Cancelled")
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
     outbox.enqueue(MailCode.CANCELLED, order)
-    remote = bitsby.invoice_item(invoice, word)
+    remote = bitsby.invoice_item(invoice, status)
     fake.payments = [bitsby.payment_item(bitsby.transfer(), remote)]
     reconciliation.reconcile()
 
