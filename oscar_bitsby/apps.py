@@ -18,13 +18,13 @@ class BitsbyConfig(AppConfig):
     def ready(self) -> None:
         # These modules need the models, which are not loaded earlier.
         from oscar_bitsby.buyer.order_notice import extend_buyer_pages
-        from oscar_bitsby.checkout import hook
+        from oscar_bitsby.checkout import patching
         from oscar_bitsby.mails import event_types
         from oscar_bitsby.ops import checks
         from oscar_bitsby.staff.dashboard.hook import extend_dashboard
 
         checks.register_checks()
-        hook.extend_checkout()
+        patching.extend_checkout()
         extend_dashboard()
         extend_buyer_pages()
         post_migrate.connect(event_types.ensure_all_exist, sender=self)

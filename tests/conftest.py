@@ -227,3 +227,13 @@ def invoice(order, invoice_for):
 def guest(country):
     """A guest's browser."""
     return Client()
+
+
+@pytest.fixture
+def configure(settings):
+    """Return a function that changes keys of ``OSCAR_BITSBY``."""
+
+    def change(**values):
+        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **values}
+
+    return change

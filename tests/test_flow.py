@@ -72,7 +72,7 @@ def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, produ
     )
     assert [event.event_type.code for event in order.payment_events.all()] == ["paid"]
     page = guest.get(signed_urls.order_url(order))
-    assert b"your payment has arrived" in page.content
+    assert b"received your payment" in page.content
 
 
 @pytest.mark.django_db(transaction=True)
@@ -100,7 +100,7 @@ def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
     stock.refresh_from_db()
     assert order.status == "Cancelled"
     assert stock.net_stock_level == before
-    assert b"This order is cancelled" in guest.get(signed_urls.order_url(order)).content
+    assert b"This order has been cancelled" in guest.get(signed_urls.order_url(order)).content
 
 
 @pytest.mark.django_db(transaction=True)

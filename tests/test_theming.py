@@ -85,7 +85,7 @@ def test_a_theme_changes_one_block_of_a_page(client, order, settings, tmp_path):
 
     page = client.get(signed_urls.order_url(order)).content.decode()
     assert f"Call us, {order.number}." in page
-    assert "This order is not paid yet" in page
+    assert "This order hasn't been paid yet" in page
     assert "What you ordered" in page
 
 

@@ -25,7 +25,6 @@ from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
 from tests import bitsby
-from tests.buyer.test_views import STATES
 from tests.shopping import go_to_payment, go_to_preview
 from tests.support.catalogues import LANGUAGES, each_language, entries, translations
 from tests.support.staff import (
@@ -37,6 +36,7 @@ from tests.support.staff import (
     log_in,
     receive_payment,
 )
+from tests.support.states import STATES
 
 pytestmark = pytest.mark.django_db
 
@@ -95,7 +95,7 @@ def test_the_search_for_english_finds_it(language):
     """The search knows many English texts, and finds one on a page."""
     assert len(ENGLISH[language]) > 150
     with pytest.raises(AssertionError):
-        assert_translated(language, "<p>Please choose how you would like to pay.</p>")
+        assert_translated(language, "<p>Please choose a payment method.</p>")
 
 
 # Buyers
@@ -109,7 +109,7 @@ def test_order_page_is_translated(fake, order, invoice_for, language, arrange, s
     page = client_of(language).get(signed_urls.order_url(order)).content.decode()
 
     assert f'lang="{language}"' in page
-    title = text if state != "other" else "The shop is dealing with this order"
+    title = text if state != "other" else "The shop is handling this order"
     assert_translated(language, page, title, "What you ordered")
 
 
@@ -135,16 +135,17 @@ def test_payment_step_and_preview_are_translated(settings, guest, product, langu
         language,
         guest.get(url).content.decode(),
         "How would you like to pay?",
-        "You pay in the coin of your choice on Bitsby's page, right after placing the order.",
+        "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place"
+        " your order.",
     )
     refused = guest.post(url, {}).content.decode()
-    assert_translated(language, refused, "Please choose how you would like to pay.")
+    assert_translated(language, refused, "Please choose a payment method.")
     go_to_preview(guest, product)
     assert_translated(
         language,
         guest.get(reverse("checkout:preview")).content.decode(),
-        "Send exactly that amount. Your order is confirmed as soon as the payment is seen on the"
-        " chain.",
+        "Please send exactly that amount. We'll confirm your order once the payment is confirmed on"
+        " the blockchain.",
     )
 
 
@@ -196,20 +197,19 @@ def test_description_at_bitsby_is_translated(order, language):
 
 
 MAILS = [
-    (MailCode.PLACED, "", "If you have paid already, you need not do anything: we write to you"
-        " when the payment has arrived."),
-    (MailCode.PAID, "", "You need not do anything else. On this page you see where your order"
-        " stands:"),
-    (MailCode.OTHER_AMOUNT, "late", "The order had been cancelled before your payment came."),
+    (MailCode.PLACED, "", "If you've already sent the payment, you don't need to do anything:"
+        " we'll email you once it arrives."),
+    (MailCode.PAID, "", "You can check your order's status any time on this page:"),
+    (MailCode.OTHER_AMOUNT, "late",
+        "The order had already been cancelled when your payment arrived."),
     (MailCode.OTHER_AMOUNT, "short",
-        "Your money is not lost. Please do not pay again: we look at it and"
-        " write to you about what happens next. On this page you see where your order stands:"),
+        "We'll review the payment and email you about the next steps."),
     (MailCode.OTHER_AMOUNT, "unknown_value",
-        "We have to look at it before it counts for your order."),
-    (MailCode.REMINDER, "", "To pay, open the page of your order. A transfer can take some"
-        " minutes, so please send it in good time:"),
+        "We need to review it before we can apply it to your order."),
+    (MailCode.REMINDER, "", "To pay, open your order's page. A transfer can take several"
+        " minutes, so please allow enough time:"),
     (MailCode.EXPIRED, "", ""),
-    (MailCode.CANCELLED, "", "If you still want the goods, you are welcome to order again:"),
+    (MailCode.CANCELLED, "", "If you'd still like these items, you can order them again:"),
 ]  # fmt: skip
 
 

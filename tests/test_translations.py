@@ -331,9 +331,9 @@ def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, eng
     ],
 )
 def test_counts_have_their_plural(language, number, part):
-    """Counts have the plural forms of each language."""
-    one = "We try again in %(seconds)s second; you need not do anything."
-    many = "We try again in %(seconds)s seconds; you need not do anything."
+    """Each language counts by its own rules."""
+    one = "We'll try again in %(seconds)s second. You don't need to do anything."
+    many = "We'll try again in %(seconds)s seconds. You don't need to do anything."
     with translation.override(language):
         text = translation.ngettext(one, many, number) % {"seconds": number}
     assert part in text

@@ -1,18 +1,18 @@
-"""Puts the payment's state, and the link to its page, on Oscar's own pages of an order: in the
-account, for guests, and the page that says thank you."""
+"""Show the payment status, and the link to its page, on Oscar's own pages of an order: in the
+account, for guests, and on the thank-you page."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from django.apps import apps
 from django.template.loader import select_template
 
 from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import PaymentStatus, get_payment_status
+from oscar_bitsby.utils.patching import extend_view
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -25,7 +25,7 @@ VIEWS = (
 
 
 class OrderNoticeMixin:
-    """Goes in front of a view that shows an order to its buyer."""
+    """A view of Oscar that shows an order to its buyer, with the payment status on top."""
 
     object: Any
 
@@ -43,10 +43,10 @@ class OrderNoticeMixin:
         return context
 
     def _bitsby_notice(self) -> dict[str, Any] | None:
-        """Return what the notice says; None for orders that are not paid by Bitsby."""
-        if not hasattr(self, "_bitsby_said"):
-            self._bitsby_said = _notice(self.object)
-        return self._bitsby_said
+        """Return the notice's context; None for orders that are not paid by Bitsby."""
+        if not hasattr(self, "_bitsby_context"):
+            self._bitsby_context = _notice(self.object)
+        return self._bitsby_context
 
 
 def _notice(order: Any) -> dict[str, Any] | None:
@@ -56,20 +56,12 @@ def _notice(order: Any) -> dict[str, Any] | None:
         status: PaymentStatus = get_payment_status(order)
         return {"payment_status": status, "url": signed_urls.order_url(order)}
     except Exception:
-        # The shop's own page does not depend on us.
-        logger.exception("no notice on the page of order %s", order.number)
+        # The shop's own page must not fail because of the notice.
+        logger.exception("payment notice could not be shown: order=%s", order.number)
         return None
 
 
 def extend_buyer_pages() -> None:
-    """Put the mixin in front of the shop's views, stock or forked; harmless when done twice."""
+    """Put the mixin in front of the shop's views of an order; repeated calls do no harm."""
     for label, attribute in VIEWS:
-        try:
-            config: Any = apps.get_app_config(label)
-        except LookupError:
-            continue
-        view = getattr(config, attribute, None)
-        if view is None or issubclass(view, OrderNoticeMixin):
-            continue
-        origin = {"__module__": view.__module__, "__doc__": view.__doc__}
-        setattr(config, attribute, type(view.__name__, (OrderNoticeMixin, view), origin))
+        extend_view(label, attribute, OrderNoticeMixin)

@@ -1,4 +1,4 @@
-"""Ordering once more what a cancelled order held: its lines go into the buyer's basket."""
+"""Order again what a cancelled order contained: its lines go into the buyer's basket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oscar_bitsby.orders.payment_status import CANCELLED, get_payment_status
 class ReorderView(OrderPageView):
     """Fill the basket of this browser with the lines of a cancelled order, and show it.
 
-    What is in the basket already counts, so that a second click does not double it.
+    Items that are already in the basket count, so that a second click does not double them.
     """
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
@@ -27,13 +27,16 @@ class ReorderView(OrderPageView):
         added = [_add(request, line) for line in order.lines.all()]
         if any(added):
             messages.success(
-                request, _("Your basket holds what can be had of order %s.") % order.number
+                request, _("The available items of order %s are now in your basket.") % order.number
             )
         return redirect("basket:summary")
 
 
 def _add(request: Any, line: Any) -> bool:
-    """Bring the basket up to the line's quantity; tell the buyer why where that cannot be."""
+    """Fill the basket up to the line's quantity, or show the buyer why that is not possible.
+
+    Return whether the basket now holds that quantity.
+    """
     gone = _("“%s” is no longer available.") % line.title
     if not line.product:
         messages.warning(request, gone)

@@ -1,5 +1,7 @@
-"""The buyer's pages of an order: pay, and where it stands. Asking Bitsby happens outside of any
-transaction, and nothing here ends in an error page: the order is safe whatever Bitsby does."""
+"""The buyer's pages of an order: pay it, and see its payment status.
+
+API requests are sent outside of any transaction. A failure of Bitsby never leads to an error page.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,16 @@ from oscar_bitsby.reconciliation import invoice_refresh
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: Where the session says which order this browser has just placed or wants to pay.
+#: The session's key of the order that this browser has just placed or wants to pay.
 SESSION_KEY = "oscar_bitsby_order"
-#: Seconds until the page tries again by itself: a few at first, then longer, then no more.
+#: Seconds until the page tries again by itself. After the last one it stops.
 RETRY_DELAYS = (3, 5, 8, 13, 20, 30, *[60] * 14)
-#: Seconds until the page of a waiting order looks again.
+#: Seconds until the page of a waiting order reloads without JavaScript.
 RELOAD_AFTER = 15
 
 
 class SeeOther(HttpResponseRedirect):
-    """303: whatever the request was, the next one is a GET."""
+    """303: the next request is a GET, also after a POST."""
 
     status_code = 303
 
@@ -54,19 +56,20 @@ class OrderPageView(View):
         try:
             response = super().dispatch(request, *args, **kwargs)
         except ConfigurationError as error:
-            logger.error("page of an order not shown: %s", error)
+            logger.error("an order's page could not be shown: %s", error)
             response = render(request, "oscar_bitsby/unavailable.html", status=503)
-        # The address is the permission, so it must not travel to other sites or into indexes.
+        # The URL grants access, so other sites and search engines must not learn it.
         response["Referrer-Policy"] = "same-origin"
         response["X-Robots-Tag"] = "noindex"
         return response
 
 
 class PayView(OrderPageView):
-    """Lead the buyer to the payment page.
+    """Redirect the buyer to the payment page.
 
     A POST, and a GET from the browser that has just placed the order, may create an invoice. Any
-    other GET (a link checker, a preview, a crawler) only follows to what is there.
+    other GET (a link checker, a preview, a crawler) only redirects to an existing invoice or to
+    the order's page.
     """
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
@@ -90,22 +93,22 @@ class PayView(OrderPageView):
             self._forget(request)
             return SeeOther(signed_urls.order_url(signed_urls.order_of(number)))
         except (PaymentInProgress, RateLimited) as error:
-            logger.info("payment of order %s waits: %s", number, error)
+            logger.info("payment of order %s has to wait: %s", number, error)
             return self._try_again(request, signed_urls.order_of(number), "busy")
         except (GatewayError, ConfigurationError) as error:
             logger.warning("payment of order %s not started: %s", number, error)
             return self._try_again(request, signed_urls.order_of(number), "down")
         except Exception:
-            # Of an order that is gone nothing is wrong but the link.
+            # Raises 404 when the order was deleted meanwhile: then only the link is wrong.
             order = signed_urls.order_of(number)
             logger.exception("payment of order %s not started", number)
             return self._try_again(request, order, "down")
-        # From now on only a click creates another one: a reload must not.
+        # From now on only a click may create another invoice: a reload must not.
         self._forget(request)
         return self._redirect(invoice, invoice.order)
 
     def _forget(self, request: HttpRequest) -> None:
-        """Take the note away; a session without it is not written again."""
+        """Remove the order from the session; a session without it is not written again."""
         if SESSION_KEY in request.session:
             del request.session[SESSION_KEY]
 
@@ -117,12 +120,12 @@ class PayView(OrderPageView):
             return self._wait(self.request, order, "down")
 
     def _try_again(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
-        """Wait, by GETs that only this browser's own session may turn into an invoice."""
+        """Let this browser try again by GET: its session may create the invoice."""
         request.session[SESSION_KEY] = order.number
         return self._wait(request, order, reason)
 
     def _wait(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
-        """Say that the order is safe, and try again: by itself, or by a click."""
+        """Show that the order is safe. The page tries again by itself, or by a click."""
         try:
             tries = max(0, int(request.GET.get("try", "0")[:3]))
         except ValueError:
@@ -140,7 +143,7 @@ class PayView(OrderPageView):
 
 
 class OrderView(OrderPageView):
-    """Where the order stands, with the one thing to do next."""
+    """The order's page: its payment status and the next step."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
         order = signed_urls.order_from_token(token)
@@ -159,7 +162,7 @@ class OrderView(OrderPageView):
 
 
 class StateView(OrderPageView):
-    """The same as JSON, for the page to renew itself."""
+    """The payment status as JSON, with which the order's page updates itself."""
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
         status = _refresh(signed_urls.order_from_token(token))
@@ -174,7 +177,7 @@ class StateView(OrderPageView):
 
 
 def _refresh(order: Any) -> Any:
-    """Return the order's status, after a glance at Bitsby if that costs nobody anything."""
+    """Return the order's payment status, after an opportunistic refresh of its invoice."""
     status = get_payment_status(order)
     invoice = status.invoice
     if status.is_final or invoice is None or not invoice_refresh.refresh_if_idle(invoice):

@@ -1,1 +1,1 @@
-"""The payment step of Oscar's checkout, with Bitsby in it."""
+"""The payment step and the placing of orders in Oscar's checkout."""

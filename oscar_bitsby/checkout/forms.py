@@ -11,14 +11,16 @@ from oscar_bitsby.checkout.methods import Method
 
 
 class PaymentMethodForm(forms.Form):
-    """Radio buttons, one for each method that is offered."""
+    """Radio buttons, one for each payment method that is offered."""
 
     method = forms.ChoiceField(
         label=_("How would you like to pay?"),
         widget=forms.RadioSelect,
         error_messages={
-            "required": _("Please choose how you would like to pay."),
-            "invalid_choice": _("That way to pay is not offered for this order. Choose another."),
+            "required": _("Please choose a payment method."),
+            "invalid_choice": _(
+                "This payment method is not available for this order. Please choose another one."
+            ),
         },
     )
 
@@ -30,7 +32,7 @@ class PaymentMethodForm(forms.Form):
         field.choices = [(method.code, method.label) for method in methods]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the methods with whether each is chosen, for the template."""
+        """Return each method with its radio button's id and whether it is chosen."""
         chosen = self["method"].value()
         return [
             {"method": method, "is_chosen": method.code == chosen, "id": f"id_method_{number}"}

@@ -1,4 +1,4 @@
-"""Which payment methods a basket is offered: Bitsby when it fits, and the shop's own."""
+"""The payment methods that a basket is offered: Bitsby and the shop's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("oscar_bitsby")
 
 @dataclass(frozen=True)
 class Method:
-    """A payment method as the buyer chooses it."""
+    """A payment method as buyers see it."""
 
     code: str
     label: Any
@@ -32,14 +32,17 @@ class Method:
 BITSBY = Method(
     METHOD_CODE,
     _("Cryptocurrency (Bitsby)"),
-    _("You pay in the coin of your choice on Bitsby's page, right after placing the order."),
+    _(
+        "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place"
+        " your order."
+    ),
 )
 
 
 def methods_for(currency: str, amount: Decimal) -> list[Method]:
-    """Return what a buyer may choose for a total of ``amount`` in ``currency``.
+    """Return the methods for a total of ``amount`` in ``currency``.
 
-    Settings that cannot be used offer no Bitsby; they never break the shop's checkout.
+    With unusable settings Bitsby is not offered: they never break the shop's checkout.
     """
     methods = [Method(code, label) for code, label in conf.other_methods() if code != METHOD_CODE]
     try:

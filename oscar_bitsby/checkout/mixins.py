@@ -1,6 +1,8 @@
-"""Bitsby in Oscar's checkout views: the choice of the method, and placing an order that will be
-paid later. The hook puts these mixins in front of the shop's own views; a shop that sets
-``EXTEND_CHECKOUT`` to False does it itself."""
+"""Mixins for Oscar's checkout views: choose a payment method, place an order that is paid later.
+
+``patching`` puts them in front of the shop's own views. A shop that sets ``EXTEND_CHECKOUT`` to
+False uses them in its own views itself.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,6 @@ from oscar.apps.checkout import exceptions
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.buyer.views import SESSION_KEY
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
@@ -30,23 +31,23 @@ Order = get_model("order", "Order")
 
 
 class ChoiceMixin:
-    """What both steps need to know: what is offered, and what was chosen.
+    """The offered payment methods and the chosen one, for both steps.
 
-    ``bitsby_hooked`` is set on views that the hook made; they step aside where the shop says that
-    it extends its checkout itself.
+    ``patched_by_app`` is set on views that ``patching`` made; they are inactive when the shop
+    extends its checkout itself.
     """
 
-    bitsby_hooked = False
+    patched_by_app = False
     request: HttpRequest
     checkout_session: Any
 
     def bitsby_is_active(self) -> bool:
-        if self.bitsby_hooked:
+        if self.patched_by_app:
             return conf.extends_checkout()
         return conf.is_configured()
 
     def offered_methods(self) -> list[Method]:
-        """Return the methods for the order as it stands; none when nothing has to be paid."""
+        """Return the methods for the present total; none when nothing has to be paid."""
         total = self.build_submission()["order_total"]  # type: ignore[attr-defined]
         if total is None or total.incl_tax <= 0:
             return []
@@ -62,19 +63,19 @@ class ChoiceMixin:
 
 
 class PaymentMethodMixin(ChoiceMixin):
-    """The payment step: asks when there is a choice, and passes on when there is none."""
+    """The payment step: shows a form when there is a choice, and skips it otherwise."""
 
     template_name = "oscar_bitsby/checkout/payment_method.html"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not self.bitsby_is_active() or not self.is_payment_due():
-            return self._own_way(request, *args, **kwargs)
+            return self._default_response(request, *args, **kwargs)
         methods = self.offered_methods()
         if len(methods) == 1:
             return self._choose(methods[0], request, *args, **kwargs)
         chosen = self.chosen_method(methods)
         initial = {"method": chosen.code if chosen else ""}
-        return self._ask(PaymentMethodForm(methods=methods, initial=initial))
+        return self._render_form(PaymentMethodForm(methods=methods, initial=initial))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not self.bitsby_is_active():
@@ -85,7 +86,7 @@ class PaymentMethodMixin(ChoiceMixin):
         methods = self.offered_methods()
         form = PaymentMethodForm(request.POST, methods=methods)
         if not methods or not form.is_valid():
-            return self._ask(form)
+            return self._render_form(form)
         code = form.cleaned_data["method"]
         chosen = next(method for method in methods if method.code == code)
         return self._choose(chosen, request, *args, **kwargs)
@@ -96,20 +97,20 @@ class PaymentMethodMixin(ChoiceMixin):
         self.checkout_session.pay_by(method.code)
         if method.is_bitsby:
             return redirect("checkout:preview")
-        return self._own_way(request, *args, **kwargs)
+        return self._default_response(request, *args, **kwargs)
 
-    def _own_way(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Go on as the shop did before: Oscar's own step only redirects."""
+    def _default_response(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Return the response of the shop's own step; Oscar's only redirects."""
         response: HttpResponse = super().get(request, *args, **kwargs)  # type: ignore[misc]
         return response
 
-    def _ask(self, form: PaymentMethodForm) -> HttpResponse:
+    def _render_form(self, form: PaymentMethodForm) -> HttpResponse:
         context = self.build_submission()  # type: ignore[attr-defined]
         return render(self.request, self.template_name, {**context, "form": form})
 
 
 class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
-    """The preview: shows the choice, and places the order."""
+    """The preview: shows the chosen method, and places the order."""
 
     preview: bool
     template_name_preview: str
@@ -118,8 +119,8 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         parent: Any = super()
         response: HttpResponse = parent.dispatch(request, *args, **kwargs)
         if self.bitsby_is_active():
-            # The way back from Bitsby leads here. A browser that has kept this page would show its
-            # button to place the order again; one that asks is led to the order.
+            # The back button leads here from Bitsby. A cached page would show the button to place
+            # the order again; a new request redirects to the order.
             add_never_cache_headers(response)
         return response
 
@@ -130,9 +131,9 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return ["check_order_is_not_placed", *conditions, "check_payment_method_is_chosen"]
 
     def check_order_is_not_placed(self, request: HttpRequest) -> None:
-        """Lead a second click on to the payment, and the back button to the order's page.
+        """Redirect a second click to the payment, and the back button to the order's page.
 
-        Back must not lead forward to the payment page again, or nobody could leave it.
+        If the back button led to the payment page again, the buyer could never leave it.
         """
         order_id = request.session.get("checkout_order_id")
         if order_id is None or not request.basket.is_empty:  # type: ignore[attr-defined]
@@ -150,7 +151,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         if self.chosen_method(self.offered_methods()) is None:
             raise exceptions.FailedPreCondition(
                 url=reverse("checkout:payment-method"),
-                message=_("Please choose how you would like to pay."),
+                message=_("Please choose a payment method."),
             )
 
     def get_skip_conditions(self, request: HttpRequest) -> list[str]:
@@ -160,7 +161,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return conditions
 
     def skip_details_when_paid_by_bitsby(self, request: HttpRequest) -> None:
-        """Bitsby asks for no details: its own page does that."""
+        """Skip the payment details: Bitsby's payment page asks for them."""
         if self.checkout_session.payment_method() == METHOD_CODE:
             raise exceptions.PassedSkipCondition(url=reverse("checkout:preview"))
 
@@ -187,8 +188,3 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         methods = methods_for(order_total.currency, order_total.incl_tax)
         chosen = self.chosen_method(methods)
         return chosen is not None and chosen.is_bitsby
-
-    def remember_order(self, order: Any) -> None:
-        """Let this browser, and no link checker, create the order's invoice by a GET."""
-        self.request.session["checkout_order_id"] = order.pk
-        self.request.session[SESSION_KEY] = str(order.number)

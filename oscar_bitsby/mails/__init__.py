@@ -1,1 +1,1 @@
-"""E-mails to buyers: written to an outbox with what causes them, and sent later."""
+"""E-mails to buyers: enqueued in the transaction that causes them, and sent later."""

@@ -1,10 +1,10 @@
-"""What a mail says, and whether that is still true when it is about to be sent.
+"""The context of an e-mail's templates, and whether the e-mail is still true when it is sent.
 
-The templates are Oscar's communication templates of the mail's code. Beside Oscar's ``site`` they
-get: ``order``; its ``payment_status``; ``order_url``, absolute; ``received``, the money in
-the order's currency; ``coins``, the transfer as it was made; ``reason``, one of
-``BitsbyPayment``'s; ``until`` when an invoice can be paid; ``kept_until``, when an unpaid order is
-cancelled, if it ever is; ``time_zone``, which all times are in; ``invoice`` and ``payment``.
+The templates are Oscar's communication templates of the e-mail's code. In addition to Oscar's
+``site`` they get: ``order``; its ``payment_status``; ``order_url``, absolute; ``received``, the
+money in the order's currency; ``coins``, the amount of the transfer in its coin; ``reason``, a
+``ReviewReason``; ``until`` when an invoice can be paid; ``kept_until``, when an unpaid order is
+cancelled, or None; ``time_zone`` of all times; ``invoice`` and ``payment``.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from oscar_bitsby.orders.payment_status import PaymentStatus
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
 
-#: With less time than this, a mail that asks to pay only makes somebody run.
+#: With less time left than this, no e-mail asks the buyer to pay.
 MIN_TIME_LEFT = dt.timedelta(minutes=5)
 
 
 def skip_reason(mail: BuyerMail) -> str:
-    """Return why a mail is not to be sent (any more), or nothing."""
+    """Return why an e-mail must not be sent (any more), or an empty text."""
     order: Any = mail.order
     if order is None:
         return gettext_noop("the order was deleted")
     if not conf.get().mails:
-        return gettext_noop("the mails are switched off")
+        return gettext_noop("e-mails are switched off")
     if not address_of(order):
-        return gettext_noop("the buyer has no address")
+        return gettext_noop("the buyer has no e-mail address")
     now = payment_status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.review_reason and payment.resolved_at is None
-        return "" if is_open else gettext_noop("the payment was dealt with")
+        return "" if is_open else gettext_noop("the payment is resolved")
     if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
     if mail.code == MailCode.CANCELLED and has_money:
-        return gettext_noop("money came after all")
+        return gettext_noop("money has arrived")
     if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
         return _skip_payment_reason(mail, now)
     return ""
@@ -70,41 +70,41 @@ VALID_STATUSES: dict[str, tuple[str, ...]] = {
 
 
 STATUS_REASONS = {
-    payment_status.NEW: gettext_noop("the order is new"),
-    payment_status.WAITING: gettext_noop("the order is waiting"),
+    payment_status.NEW: gettext_noop("no payment has been started"),
+    payment_status.WAITING: gettext_noop("the order is waiting for payment"),
     payment_status.POSSIBLE_MISMATCH: gettext_noop(
-        "a payment that may be meant for it waits in the inbox"
+        "a payment that may belong to the order needs review"
     ),
-    payment_status.UNDER_REVIEW: gettext_noop("a payment of the order is being looked at"),
+    payment_status.UNDER_REVIEW: gettext_noop("a payment of the order is under review"),
     payment_status.PAID: gettext_noop("the order is paid"),
-    payment_status.EXPIRED: gettext_noop("the order is expired"),
+    payment_status.EXPIRED: gettext_noop("the payment window has closed"),
     payment_status.CANCELLED: gettext_noop("the order is cancelled"),
-    payment_status.OTHER: gettext_noop("the shop deals with the order in another way"),
+    payment_status.OTHER: gettext_noop("the shop handles the order in another way"),
 }
 
 
 def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
-    """Return why a buyer should not be asked to pay that invoice, or to pay again, or nothing."""
+    """Return why the buyer must not be asked to pay, or to pay again, or an empty text."""
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
         return gettext_noop("there is a newer invoice")
-    end = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
-    if end is not None and end - timezone.now() < MIN_TIME_LEFT:
-        return gettext_noop("there is not enough time left")
+    deadline = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
+    if deadline is not None and deadline - timezone.now() < MIN_TIME_LEFT:
+        return gettext_noop("too little time is left to pay")
     return ""
 
 
 def address_of(order: Any) -> str:
-    """Return where the order's buyer is written to; nothing where nobody can be."""
+    """Return the buyer's e-mail address, or an empty text if there is none."""
     if order.user is not None:
         return str(order.user.email or "")
     return str(order.guest_email or "")
 
 
 def language_of(mail: BuyerMail) -> str:
-    """Return the language that the order was placed in; the shop's where it has given that up."""
-    noted = BuyerMail.objects.filter(order=mail.order).exclude(language="")
-    language = mail.language or noted.order_by("pk").values_list("language", flat=True).first()
+    """Return the language that the order was placed in, or the shop's if it is not available."""
+    others = BuyerMail.objects.filter(order=mail.order).exclude(language="")
+    language = mail.language or others.order_by("pk").values_list("language", flat=True).first()
     if language and translation.check_for_language(language):
         return str(language)
     return str(django_settings.LANGUAGE_CODE)
@@ -115,12 +115,12 @@ def render(mail: BuyerMail) -> dict[str, str]:
     zone = timezone.get_default_timezone()
     with translation.override(mail.language), timezone.override(zone):
         messages: dict[str, str] = Dispatcher().get_messages(mail.code, build_context(mail))
-        # Lazy texts and safe strings must not outlive the language.
+        # A lazy text would be translated again outside of this language.
         return {name: str(text) for name, text in messages.items()}
 
 
 def build_context(mail: BuyerMail) -> dict[str, Any]:
-    """Return what the templates of a mail are given; see the module's beginning."""
+    """Return the context of an e-mail's templates, as described at the top of this module."""
     order: Any = mail.order
     now = payment_status.get_payment_status(order)
     payment = mail.payment
@@ -144,10 +144,10 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
 
 
 def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
-    """Return when the order is cancelled if nobody pays, or None if it never is."""
+    """Return when the unpaid order is cancelled, or None if it never is."""
     settings = conf.get()
     unpaid = (payment_status.NEW, payment_status.POSSIBLE_MISMATCH, payment_status.EXPIRED)
-    # While an invoice is live nobody can say when: the buyer may get another one after it.
+    # While an invoice is live the time is unknown: the buyer may request another one after it.
     if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
         return None
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

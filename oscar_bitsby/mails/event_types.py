@@ -1,8 +1,8 @@
-"""Our mails among Oscar's communication event types, where staff can edit them.
+"""Create Oscar's communication event types of the app's e-mails, so that staff can edit them.
 
-A row without templates stands for the files that the app ships; what staff write there takes their
-place. The rows are made after each ``migrate`` and not by a migration, since a shop that forks
-Oscar's communication app has migrations of its own that ours could not name.
+A row without templates uses the files that the app ships; templates that staff write there replace
+them. The rows are created after each ``migrate`` and not by a migration: a shop that forks Oscar's
+communication app has its own migrations, which ours could not depend on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oscar_bitsby.choices import MailCode
 
 
 def ensure_exists(*codes: str, using: str | None = None) -> None:
-    """Make the event types of these codes that are missing."""
+    """Create the missing event types of these codes."""
     types = get_model("communication", "CommunicationEventType")._default_manager.using(using)
     missing = set(codes) - set(types.filter(code__in=codes).values_list("code", flat=True))
     for code, name in MailCode.choices:
@@ -29,12 +29,12 @@ def ensure_exists(*codes: str, using: str | None = None) -> None:
 
 
 def ensure_all_exist(using: str = "default", **kwargs: Any) -> None:
-    """Make all that are missing; listens to ``post_migrate``."""
+    """Create all missing event types; a receiver of ``post_migrate``."""
     if not conf.is_configured():
         return
     try:
         with transaction.atomic(using=using):
             ensure_exists(*(code for code, _ in MailCode.choices), using=using)
     except DatabaseError:
-        # Oscar's own tables are not there yet, or are elsewhere; the first mail makes its own.
+        # Oscar's table does not exist yet or is in another database. The sender creates the row.
         return

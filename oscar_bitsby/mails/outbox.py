@@ -1,7 +1,7 @@
-"""Noting that a buyer is to be told something: in the transaction of what happened.
+"""Transactional outbox for e-mails: a row is written in the transaction that causes the e-mail.
 
-Nothing here sends, and nothing here can break what it is noted with. Passes send
-(``communication``): no buyer, delivery or worker waits for a mail server.
+Nothing is sent here, and no failure here affects that transaction. Reconcile runs send the rows
+(``sender``), so that no buyer, webhook delivery or worker waits for a mail server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger("oscar_bitsby")
 
 
 def is_enabled() -> bool:
-    """Tell whether the shop wants these mails."""
+    """Return whether the shop has switched these e-mails on."""
     return conf.get().mails
 
 
@@ -31,13 +31,15 @@ def enqueue(
     invoice: BitsbyInvoice | None = None,
     payment: BitsbyPayment | None = None,
 ) -> None:
-    """Note that the buyer of ``order`` is to be told, unless that was noted before.
+    """Enqueue an e-mail to the buyer of ``order``, unless it was enqueued before.
+
+    Never raises: a failure is logged.
 
     Args:
-        code: one of ``MailCode.choices``.
-        order: the order; None when it is gone, and then nobody can be told.
-        invoice: what it is about; with it, each invoice of the order is told of once.
-        payment: the same for a payment.
+        code: a ``MailCode``.
+        order: the order; None when it was deleted, and then nothing is enqueued.
+        invoice: the invoice that the e-mail is about: one e-mail for each.
+        payment: the payment that the e-mail is about: one e-mail for each.
     """
     try:
         if order is None or not is_enabled():
@@ -50,14 +52,16 @@ def enqueue(
             order_number=str(order.number),
             invoice=invoice,
             payment=payment,
-            # Of the others it is looked up when they are sent: nobody waits for that.
+            # The sender takes the language of the other e-mails from the first one.
             language=_language() if code == MailCode.PLACED else "",
         )
-        # What fails here must not take the money's transaction with it.
+        # A failed statement must not make the caller's transaction fail.
         with transaction.atomic(using=router.db_for_write(BuyerMail)):
             BuyerMail.objects.bulk_create([mail], ignore_conflicts=True)
     except Exception:
-        logger.exception("mail not noted: order=%s mail=%s", getattr(order, "number", None), code)
+        logger.exception(
+            "mail not enqueued: order=%s mail=%s", getattr(order, "number", None), code
+        )
 
 
 def _language() -> str:

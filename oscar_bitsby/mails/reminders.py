@@ -1,4 +1,4 @@
-"""Which buyers are reminded that their time to pay is about to end."""
+"""Remind buyers that their invoice is about to expire."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 REMINDERS_PER_RUN = 500
 
-#: Whoever has less time to pay than this needs no reminder.
+#: Invoices that can be paid for less time than this get no reminder.
 MIN_TIME_TO_PAY = dt.timedelta(hours=3)
 
-#: The reminder comes so long before the end, but not before the last quarter.
+#: The reminder is sent this long before the invoice expires, but not before the last quarter.
 REMIND_BEFORE = dt.timedelta(hours=1)
 
 
 def enqueue_reminders() -> None:
-    """Note a reminder for every invoice whose long time to pay is about to end."""
+    """Enqueue a reminder for each invoice that is about to expire."""
     if not outbox.is_enabled():
         return
     now = timezone.now()
-    ending = (
+    expiring = (
         BitsbyInvoice.objects.filter(
             status=InvoiceStatus.UNPAID,
             expires_at__gt=now + CLOCK_SKEW,
@@ -37,7 +37,7 @@ def enqueue_reminders() -> None:
         .exclude(mails__code=MailCode.REMINDER)
         .select_related("order")
     )
-    for invoice in ending.order_by("expires_at")[:REMINDERS_PER_RUN]:
+    for invoice in expiring.order_by("expires_at")[:REMINDERS_PER_RUN]:
         if invoice.expires_at is None:
             continue
         left, whole = invoice.expires_at - now, invoice.expires_at - invoice.created_at

@@ -1,8 +1,8 @@
-"""Mails to the buyer, through Oscar's dispatcher: each is sent once, and only while it is true.
+"""Send the outbox through Oscar's dispatcher: each e-mail once, and only while it is true.
 
-A row of the outbox is claimed by one UPDATE before it is sent, so that two processes never send it
-both. What a pass that dies had not begun is sent by the next one; what it was sending is not, since
-nobody knows whether it went out. Nothing is sent inside a transaction.
+One UPDATE claims a row before it is sent, so that two processes never both send it. When a run
+dies, the next one sends the rows that were not claimed. The row that was being sent is not sent
+again, since the e-mail may have left. Nothing is sent inside a transaction.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ logger = logging.getLogger("oscar_bitsby")
 
 OrderDispatcher = get_class("order.utils", "OrderDispatcher")
 
-#: How long to wait after each try that failed; then the mail is given up.
+#: How long to wait after each failed try. After the last one the e-mail counts as failed.
 RETRY_AFTER = (
     dt.timedelta(),
     dt.timedelta(minutes=10),
     dt.timedelta(hours=1),
     dt.timedelta(hours=6),
 )
-#: A process that has been sending for longer than this is taken for dead.
+#: A process that has been sending one e-mail for longer than this counts as dead.
 MAX_SENDING_TIME = dt.timedelta(minutes=15)
-#: What one pass sends at most, and the seconds that it takes for that: settling comes first.
+#: Limits of one run, so that sending does not delay settling.
 MAILS_PER_RUN = 500
 SECONDS_PER_RUN = 20.0
 
 
-class _Post:
-    """Stands where Oscar's dispatcher expects a connection, to know whether a mail has left."""
+class _MailConnection:
+    """The connection that Oscar's dispatcher uses; it knows whether an e-mail has left."""
 
     has_left = False
 
@@ -57,9 +57,9 @@ class _Post:
 
 
 def send(mail_pk: Any) -> bool:
-    """Send one mail, if it still waits and is still true; tell whether it went out.
+    """Send one e-mail if it still waits and is still true; return whether it was sent.
 
-    Never raises: what went wrong is logged, noted in the row, and tried again by a later pass.
+    Never raises: an error is logged and stored in the row, and a later run tries again.
     """
     try:
         mails = BuyerMail.objects.select_related("order__user", "invoice", "payment")
@@ -78,11 +78,11 @@ def _send(mail: BuyerMail) -> bool:
         messages = {} if reason else context.render(mail)
     except Exception as error:
         # A template that staff have just edited, for example.
-        logger.exception("mail could not be written: order=%s", mail.order_number)
+        logger.exception("mail could not be rendered: order=%s", mail.order_number)
         _schedule_retry(waiting, mail, error)
         return False
     if not reason and not (messages["subject"] and (messages["body"] or messages["html"])):
-        reason = gettext_noop("its template is empty")
+        reason = gettext_noop("the e-mail template is empty")
     if reason:
         waiting.update(status=MailStatus.DROPPED, error=reason[:300])
         logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
@@ -93,25 +93,25 @@ def _send(mail: BuyerMail) -> bool:
         tries=F("tries") + 1,
         language=mail.language,
     )
-    return bool(claimed) and _post(mail, messages)
+    return bool(claimed) and _dispatch(mail, messages)
 
 
-def _post(mail: BuyerMail, messages: dict[str, str]) -> bool:
+def _dispatch(mail: BuyerMail, messages: dict[str, str]) -> bool:
     mine = BuyerMail.objects.filter(pk=mail.pk)
-    post = _Post()
+    connection = _MailConnection()
     try:
         event_types.ensure_exists(mail.code)
-        dispatcher = OrderDispatcher(mail_connection=post)
+        dispatcher = OrderDispatcher(mail_connection=connection)
         dispatcher.dispatch_order_messages(mail.order, messages, mail.code)
     except Exception as error:
         logger.exception("sending failed: order=%s mail=%s", mail.order_number, mail.code)
-        if not post.has_left:
+        if not connection.has_left:
             if isinstance(error, SMTPServerDisconnected):
-                mine.update(status=MailStatus.FAILED, error=_text(error, "may have gone out"))
+                mine.update(status=MailStatus.FAILED, error=_text(error, "may have been sent"))
             else:
                 _schedule_retry(mine, mail, error)
             return False
-        # Only Oscar's records of it failed, and those are no reason to send it again.
+        # The e-mail has left; only storing it in Oscar's tables failed. It is not sent again.
     mine.update(status=MailStatus.SENT, sent_at=timezone.now(), error="")
     logger.info("mail sent: order=%s mail=%s", mail.order_number, mail.code)
     return True
@@ -128,17 +128,17 @@ def _schedule_retry(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception
     )
 
 
-def _text(error: Exception, note: str = "") -> str:
-    text = f"{note + ': ' if note else ''}{type(error).__name__}: {error}"
-    # A mail server's words are a stranger's; PostgreSQL refuses NUL in texts.
+def _text(error: Exception, prefix: str = "") -> str:
+    text = f"{prefix + ': ' if prefix else ''}{type(error).__name__}: {error}"
+    # A mail server's answer may hold anything, and PostgreSQL refuses NUL in texts.
     return conf.get().api_key.redact(text).replace("\x00", "")[:300]
 
 
 def send_pending(renew_lease: Callable[[], None] = lambda: None) -> int:
-    """Send what was left unsent, within bounds; return how many went out.
+    """Send the waiting e-mails, within limits; return how many were sent.
 
     Args:
-        keep_alive: says between two mails that the pass still runs; may raise to end it.
+        renew_lease: called before each e-mail to keep the run's lease; may raise to stop sending.
     """
     now = timezone.now()
     rows = BuyerMail.objects
@@ -147,13 +147,13 @@ def send_pending(renew_lease: Callable[[], None] = lambda: None) -> int:
     )
     rows.filter(status=MailStatus.SENDING, sending_since__lte=now - MAX_SENDING_TIME).update(
         status=MailStatus.FAILED,
-        error=gettext_noop("who was sending it ended; it may have gone out"),
+        error=gettext_noop("sending was interrupted; the e-mail may have been sent"),
     )
     sent, start = 0, time.monotonic()
     waiting = rows.waiting(now).order_by("tries", "pk").values_list("pk", flat=True)
     for mail_pk in list(waiting[:MAILS_PER_RUN]):
         if time.monotonic() - start > SECONDS_PER_RUN:
-            logger.warning("sending mails takes long; the next pass goes on")
+            logger.warning("sending mails takes long; the next run continues")
             break
         renew_lease()
         sent += send(mail_pk)
@@ -161,11 +161,11 @@ def send_pending(renew_lease: Callable[[], None] = lambda: None) -> int:
 
 
 def send_pending_safely(renew_lease: Callable[[], None]) -> int:
-    """Send what waits at the end of a pass; whatever goes wrong is no failure of the pass."""
+    """Send the waiting e-mails as the last step of a run; an error does not fail the run."""
     try:
         return send_pending(renew_lease)
     except BitsbyError as error:
-        logger.info("mails are left to another pass: %s", error)
+        logger.info("mails are left to the next run: %s", error)
     except Exception:
-        logger.exception("mails not sent; the next pass tries again")
+        logger.exception("mails not sent; the next run tries again")
     return 0

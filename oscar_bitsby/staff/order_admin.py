@@ -16,6 +16,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.staff import bind_flow, permissions
+from oscar_bitsby.utils.patching import prepend_mixin
 
 Order = get_model("order", "Order")
 
@@ -115,10 +116,6 @@ def extend_order_admin() -> None:
     if registered is None or isinstance(registered, OrderAdminMixin):
         return
     current = type(registered)
-    attributes = {
-        "__module__": current.__module__,
-        "actions": [*(current.actions or ()), bind_bitsby_payment],
-    }
-    extended = type(current.__name__, (OrderAdminMixin, current), attributes)
+    actions = [*(current.actions or ()), bind_bitsby_payment]
     admin.site.unregister(Order)
-    admin.site.register(Order, extended)
+    admin.site.register(Order, prepend_mixin(current, OrderAdminMixin, actions=actions))

@@ -1,4 +1,4 @@
-"""Chromium by way of Playwright, or the reason why there is none."""
+"""Start Chromium with Playwright, or say what is missing for that."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ except ImportError:
     expect = sync_playwright = None
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-#: Nothing but this machine can be reached, whatever a page asks for.
+#: Pages can reach nothing but this machine.
 ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
 
 
 def path():
-    """Return where the system's Chromium is, or None. Playwright's own is never downloaded."""
+    """Return the path of the system's Chromium, or None. Playwright's own is never downloaded."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     return found or None
 
 
 def missing():
-    """Return what is missing for these tests, in words for people, or nothing."""
+    """Return a message about what is missing for these tests, or an empty text."""
     if sync_playwright is None:
         return "no Playwright here; make test-browser installs it"
     if path() is None:
@@ -32,7 +32,7 @@ def missing():
 
 def launch(playwright, **options):
     """Start Chromium without a window."""
-    # Root has no sandbox of its own to be put in, as in containers.
+    # Chromium refuses to use its sandbox when root runs it, as in containers.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     return playwright.chromium.launch(
         executable_path=path(), args=[*ARGUMENTS, *sandbox], **options

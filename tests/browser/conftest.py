@@ -1,4 +1,4 @@
-"""A shop that runs, a simulated Bitsby beside it, and visitors with browsers of their own."""
+"""A running shop, the simulator, and visitors with browser profiles of their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests.browser import chromium
-from tests.browser.looks import look_at
+from tests.browser.capture import take_screenshot
 from tests.shopping import buy
 
 Order = get_model("order", "Order")
@@ -32,7 +32,7 @@ DESKTOP = {"width": 1200, "height": 800}
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what stands in this folder, with the reason, where there is no browser."""
+    """Skip the tests of this folder, with the reason, when there is no browser."""
     reason = chromium.missing()
     if reason:
         here = Path(__file__).parent
@@ -43,10 +43,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="package")
 def playwright():
-    """Playwright, as long as tests of this folder run."""
+    """Playwright, while tests of this folder run."""
     with pytest.MonkeyPatch.context() as patch, chromium.sync_playwright() as running:
-        # Playwright keeps an event loop in this thread, beside which Django refuses to use the
-        # database. The loop never runs while a test does, so nothing is at stake.
+        # Playwright keeps an event loop in this thread, so Django refuses to use the database. The
+        # loop never runs while a test does, so allowing it is safe.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         chromium.expect.set_options(timeout=PATIENCE_MILLISECONDS)
         yield running
@@ -54,7 +54,7 @@ def playwright():
 
 @pytest.fixture(scope="package")
 def browser(playwright):
-    """One Chromium for all; each visitor has a profile of their own in it."""
+    """One Chromium for all tests; each visitor has a separate profile in it."""
     browser = chromium.launch(playwright)
     yield browser
     browser.close()
@@ -67,7 +67,7 @@ def simulator():
 
 
 class Shop:
-    """The running shop: its address, its Bitsby, and what time does to both."""
+    """The running shop with the simulator, and control over time and payments."""
 
     def __init__(self, url, simulator, clock, move_time):
         self.url, self.simulator = url, simulator
@@ -77,38 +77,38 @@ class Shop:
         return self.url + path
 
     def page_of(self, order):
-        """The address of an order's page, as the buyer's mails have it."""
+        """Return the URL of an order's page, as in the buyer's e-mails."""
         return self.address(signed_urls.order_url(order))
 
     def time_passes(self, **delta):
-        """Move all clocks: the shop's, Bitsby's, and that of the account's rate limit."""
+        """Move all clocks: the shop's, the simulator's, and that of the rate limit."""
         seconds = dt.timedelta(**delta).total_seconds()
         self.simulator.control("advance", {"seconds": seconds})
         self._move_time(seconds=seconds)
         self._clock.sleep(seconds)
 
     def invoice(self):
-        """The invoice that was made last."""
+        """Return the newest invoice."""
         return BitsbyInvoice.objects.order_by("-pk").first()
 
     def pays(self, invoice=None, **order):
-        """Let money arrive at Bitsby; return the payment's id."""
+        """Let a payment arrive at the simulator; return its id."""
         invoice = invoice or self.invoice()
         order = {"invoiceId": str(invoice.bitsby_id), **order}
         return self.simulator.control("pay", order)["paymentId"]
 
     def breaks(self, **fault):
-        """Let Bitsby misbehave; without arguments it is well again."""
+        """Let the simulator fail; without arguments it works again."""
         faults = [{"times": 1000, **fault}] if fault else []
         self.simulator.control("faults", {"faults": faults})
 
     def mailed_link(self):
-        """The link to the order's page in the last mail; what waits is sent first, as passes do."""
+        """Send the waiting e-mails; return the link to the order's page in the last one."""
         sender.send_pending()
         return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
 
     def sold(self, product, client=None):
-        """Let a guest buy and be led to the payment page, without a browser; the order."""
+        """Let a guest place an order and start its payment, without a browser; return the order."""
         buy(client or Client(), product)
         return Order.objects.order_by("-pk").first()
 
@@ -121,7 +121,7 @@ def shop(settings, transactional_db, live_server, simulator, clock, move_time, c
         "PAYMENT_HOSTS": ["127.0.0.1"],
         "OTHER_METHODS": [("cod", "Pay on delivery")],
     }
-    settings.OSCAR_THUMBNAILER = "tests.browser.pictures.DotThumbnailer"
+    settings.OSCAR_THUMBNAILER = "tests.browser.thumbnails.DotThumbnailer"
     settings.OSCAR_SHOP_NAME, settings.OSCAR_SHOP_TAGLINE = "Driftwood Goods", ""
     host = live_server.url.partition("//")[2]
     Site.objects.update_or_create(pk=1, defaults={"domain": host, "name": "Driftwood Goods"})
@@ -134,7 +134,7 @@ def shop(settings, transactional_db, live_server, simulator, clock, move_time, c
 
 @pytest.fixture
 def visitor(browser, shop):
-    """Return a function that gives somebody a device of their own, and its first page."""
+    """Return a function that opens a page in a new browser profile."""
     contexts = []
 
     def enter(in_browser=browser, **options):
@@ -142,7 +142,7 @@ def visitor(browser, shop):
             **{"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
         )
         context.set_default_timeout(PATIENCE_MILLISECONDS)
-        # Oscar's layout asks a stranger for jQuery; no test goes out.
+        # Oscar's layout loads jQuery from a CDN; tests send no request to the internet.
         context.route("https://ajax.googleapis.com/**", _give_jquery)
         contexts.append(context)
         return context.new_page()
@@ -158,13 +158,13 @@ def _give_jquery(route):
 
 @pytest.fixture
 def page(visitor):
-    """A guest's page."""
+    """A page of a guest."""
     return visitor()
 
 
 @pytest.fixture
 def keeper(visitor, shop):
-    """Return a function that lets staff in, with permissions, and gives their page."""
+    """Return a function that logs staff in, with permissions, and returns their page."""
 
     def enter(*permissions, **options):
         user = get_user_model().objects.create_user(
@@ -191,6 +191,6 @@ def log_in(page, shop, user):
 
 
 @pytest.fixture
-def look():
-    """The function that looks at a page as people do."""
-    return look_at
+def screenshot():
+    """The function that takes screenshots of a page and checks that people can use it."""
+    return take_screenshot

@@ -1,4 +1,4 @@
-"""For everybody: by keyboard, in high contrast, under a strict Content-Security-Policy."""
+"""Accessibility and security in a browser: keyboard, high contrast, Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -6,52 +6,52 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
+from tests.browser.capture import FOLDER
 from tests.browser.chromium import expect
-from tests.browser.looks import FOLDER
-from tests.browser.ways import choose_bitsby, go_to_payment, go_to_preview, place_order, shows
+from tests.browser.steps import choose_bitsby, go_to_payment, go_to_preview, place_order, shows
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-#: Notes what a page is refused, and in which part of it that stands.
-NOTE_REFUSALS = """
-    window.refused = [];
+#: Collects the violations of the policy, and whether our markup or script caused them.
+COLLECT_VIOLATIONS = """
+    window.violations = [];
     document.addEventListener("securitypolicyviolation", (event) => {
         const element = event.target instanceof Element ? event.target : null;
-        window.refused.push({
+        window.violations.push({
             what: event.effectiveDirective,
             of: event.sourceFile || "",
             isOurs: Boolean(element && element.closest(OURS)) ||
-                // Handlers in Oscar's markup are named again when our script reads the page anew.
+                // Oscar's inline handlers are reported again when our script parses the page.
                 ((event.sourceFile || "").includes("oscar_bitsby") &&
                     event.effectiveDirective !== "script-src-attr"),
             sample: element ? element.outerHTML.slice(0, 200) : event.sample,
         });
     });
 """
-#: What of a page Oscar's frame leaves to us.
+#: The parts of a page that are ours.
 OURS = "#content_inner, .page-content, .checkout form.card, [data-bitsby-order]"
-FOCUS_IS_SEEN = """() => {
-    const look = getComputedStyle(document.activeElement);
-    return (look.outlineStyle !== "none" && parseFloat(look.outlineWidth) > 0)
-        || look.boxShadow !== "none";
+FOCUS_IS_VISIBLE = """() => {
+    const style = getComputedStyle(document.activeElement);
+    return (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0)
+        || style.boxShadow !== "none";
 }"""
 
 
 def tab_to(page, name, role="button"):
-    """Press Tab until the element has the focus; it has to be seen there."""
+    """Press Tab until the element has the focus, which must be visible."""
     wanted = page.get_by_role(role, name=name)
     for _ in range(60):
         page.keyboard.press("Tab")
         if wanted.evaluate("one => one === document.activeElement"):
-            # Bootstrap lets the ring grow; it need not be fully there.
-            page.wait_for_function(FOCUS_IS_SEEN)
+            # Bootstrap animates the focus ring.
+            page.wait_for_function(FOCUS_IS_VISIBLE)
             return
     pytest.fail(f"Tab does not reach “{name}”")
 
 
-def test_buying_by_keyboard(page, shop, product):
+def test_checkout_works_by_keyboard(page, shop, product):
     """From the payment step to Bitsby's page with Tab, the arrows, space and Enter alone."""
     go_to_payment(page, shop, product)
     for _ in range(60):
@@ -69,8 +69,8 @@ def test_buying_by_keyboard(page, shop, product):
     page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
 
 
-def test_paying_from_the_orders_page_by_keyboard(page, shop, product):
-    """Tab reaches the button to pay, where it can be seen; Enter opens the payment page."""
+def test_order_page_works_by_keyboard(page, shop, product):
+    """Tab reaches the pay button with a visible focus; Enter opens the payment page."""
     page.goto(shop.page_of(shop.sold(product)))
     tab_to(page, "Open the payment page")
 
@@ -79,8 +79,8 @@ def test_paying_from_the_orders_page_by_keyboard(page, shop, product):
     page.wait_for_url(shop.invoice().url)
 
 
-def test_states_are_told_by_words_in_high_contrast(visitor, shop, product):
-    """With colours of the reader's own choice each state is still told, and buttons are framed."""
+def test_statuses_are_readable_in_high_contrast(visitor, shop, product):
+    """With forced colours the status is still text, and buttons have a border."""
     order = shop.sold(product)
     page = visitor(forced_colors="active", viewport={"width": 360, "height": 740})
     page.goto(shop.page_of(order))
@@ -93,13 +93,13 @@ def test_states_are_told_by_words_in_high_contrast(visitor, shop, product):
     shop.time_passes(seconds=15)
     call_command("bitsby_reconcile")
     page.reload()
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
     page.screenshot(path=FOLDER / "contrast-paid-phone.png", full_page=True)
 
 
 @pytest.fixture
 def strict(page, shop):
-    """A guest's page on which every page of the shop has a strict policy, and what went wrong."""
+    """A guest's page that adds a strict policy to every page and collects violations."""
 
     def add_policy(route):
         if route.request.resource_type != "document":
@@ -108,7 +108,7 @@ def strict(page, shop):
         headers = {**answer.headers, "content-security-policy": POLICY}
         return route.fulfill(response=answer, headers=headers)
 
-    page.add_init_script(f'const OURS = "{OURS}";' + NOTE_REFUSALS)
+    page.add_init_script(f'const OURS = "{OURS}";' + COLLECT_VIOLATIONS)
     page.route(f"{shop.url}/**", add_policy)
     page.requested = []
     page.on("request", lambda request: page.requested.append(request.url))
@@ -116,13 +116,13 @@ def strict(page, shop):
 
 
 def is_clean(page):
-    """Nothing of ours was refused. Oscar's frame has scripts in its markup, which are."""
-    assert [one for one in page.evaluate("refused") if one["isOurs"]] == []
+    """Assert that our parts violate nothing; Oscar's own inline scripts do."""
+    assert [one for one in page.evaluate("violations") if one["isOurs"]] == []
     return True
 
 
-def test_a_strict_policy_refuses_nothing_of_ours(strict, shop, product):
-    """The order's page works under ``script-src 'self'``: it counts down, asks, renews itself."""
+def test_order_page_works_under_strict_csp(strict, shop, product):
+    """Under ``script-src 'self'`` the order's page counts down, polls and updates."""
     page = strict
     page.clock.install()
     go_to_payment(page, shop, product)
@@ -132,19 +132,19 @@ def test_a_strict_policy_refuses_nothing_of_ours(strict, shop, product):
     place_order(page, shop)
     page.goto(shop.mailed_link())
     expect(page.locator("[data-bitsby-left]")).to_be_visible()
-    # The policy is in force: what stands in Oscar's own markup was refused.
-    assert page.evaluate("refused.length") > 0
+    # The policy is active: Oscar's own inline scripts violate it.
+    assert page.evaluate("violations.length") > 0
     shop.pays()
     shop.time_passes(seconds=15)
 
     page.clock.run_for(5000)
 
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
     assert is_clean(page)
 
 
-def test_staffs_pages_have_nothing_that_a_strict_policy_refuses(strict, shop, product, keeper):
-    """Inbox, invoices, binding and the order's tab: no script or style in our markup."""
+def test_staff_pages_work_under_strict_csp(strict, shop, product, keeper):
+    """The staff pages have no inline script or style."""
     order = shop.sold(product)
     shop.pays(amount="8.50000000")
     call_command("bitsby_reconcile")
@@ -160,17 +160,17 @@ def test_staffs_pages_have_nothing_that_a_strict_policy_refuses(strict, shop, pr
         assert is_clean(strict)
 
 
-def test_nothing_is_asked_of_strangers(strict, shop, product):
-    """Of all that the buyer's pages load, only Oscar's jQuery would come from elsewhere."""
+def test_pages_load_nothing_from_other_sites(strict, shop, product):
+    """Only Oscar's own jQuery comes from another site."""
     strict.goto(shop.page_of(shop.sold(product)))
-    strangers = {url for url in strict.requested if not url.startswith((shop.url, "data:"))}
+    foreign = {url for url in strict.requested if not url.startswith((shop.url, "data:"))}
 
-    assert all("jquery" in url for url in strangers)
+    assert all("jquery" in url for url in foreign)
     assert any("order.js" in url for url in strict.requested)
 
 
-def test_pages_of_ours_report_no_error(page, shop, product):
-    """Neither the console nor a script reports an error from the preview to the paid order."""
+def test_pages_log_no_javascript_error(page, shop, product):
+    """From the preview to the paid order there is no JavaScript error or console warning."""
     problems = []
     page.on("pageerror", lambda error: problems.append(str(error)))
 
@@ -187,6 +187,6 @@ def test_pages_of_ours_report_no_error(page, shop, product):
     shop.pays()
     shop.time_passes(seconds=15)
     page.reload()
-    shows(page, "Thank you, your payment has arrived")
+    shows(page, "Thank you, we've received your payment")
 
     assert problems == []

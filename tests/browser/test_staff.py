@@ -56,15 +56,15 @@ def order_tab(page, shop, order):
     page.goto(shop.address(reverse("dashboard:order-detail", args=[order.number])) + "#bitsby")
 
 
-def bind_first(page, look, name, within):
+def bind_first(page, screenshot, name, within):
     """Choose the likeliest payment, read what will happen, confirm."""
     expect(page.get_by_role("heading", name="Unmatched payments")).to_be_visible()
-    look(page, f"{name}-list", within=within)
+    screenshot(page, f"{name}-list", within=within)
     page.get_by_label("8.5 usdt").check()
     page.get_by_label("Reason").fill("the buyer's mail")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
-    look(page, f"{name}-confirm", within=within)
+    screenshot(page, f"{name}-confirm", within=within)
     page.get_by_role("button", name="Bind this payment").click()
     expect(page.get_by_text("Bound and booked")).to_be_visible()
 
@@ -74,7 +74,7 @@ def is_paid_once(order):
     return order.status == "Being processed" and Transaction.objects.count() == 1
 
 
-def test_binding_from_the_payments_to_review(order, shop, keeper, look):
+def test_binding_from_the_payments_to_review(order, shop, keeper, screenshot):
     """The list names the order that the payment may be for; three clicks pay it.
 
     The permission to bind is enough: staff who may not see orders get the message on the list.
@@ -84,24 +84,24 @@ def test_binding_from_the_payments_to_review(order, shop, keeper, look):
     page.get_by_role("button", name="Bitsby (1)").click()
     page.get_by_role("link", name="Payments to review").click()
     expect(page.get_by_text("May be for")).to_be_visible()
-    look(page, "inbox", within=DASHBOARD)
+    screenshot(page, "inbox", within=DASHBOARD)
 
     page.get_by_role("link", name="Bind to this order").click()
-    bind_first(page, look, "bind-dashboard", DASHBOARD)
+    bind_first(page, screenshot, "bind-dashboard", DASHBOARD)
 
     assert is_paid_once(order)
     inbox(page, shop)
     expect(page.get_by_text("All payments are matched")).to_be_visible()
-    look(page, "inbox-empty", within=DASHBOARD)
+    screenshot(page, "inbox-empty", within=DASHBOARD)
 
 
-def test_binding_from_the_orders_tab(order, shop, keeper, look):
+def test_binding_from_the_orders_tab(order, shop, keeper, screenshot):
     """The link to the order opens its Bitsby tab, which leads to binding and shows the result."""
     page = keeper(MAY_BIND, MAY_SEE)
     inbox(page, shop)
     page.get_by_role("link", name=f"order {order.number}").click()
     expect(page.get_by_role("link", name="Bind a payment")).to_be_visible()
-    look(page, "order-tab", within="#bitsby", wide=True)
+    screenshot(page, "order-tab", within="#bitsby", wide=True)
 
     page.get_by_role("link", name="Bind a payment").click()
     page.get_by_label("8.5 usdt").check()
@@ -110,22 +110,22 @@ def test_binding_from_the_orders_tab(order, shop, keeper, look):
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
     expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received: \S*8\.50"))
-    look(page, "order-tab-bound", within="#bitsby", wide=True)
+    screenshot(page, "order-tab-bound", within="#bitsby", wide=True)
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_button(order, shop, keeper, look):
+def test_binding_from_the_admins_button(order, shop, keeper, screenshot):
     """The order's screen in the Django admin has the button; three clicks, and it is paid."""
     page = keeper(MAY_BIND, MAY_SEE, MAY_CHANGE)
     page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
     page.get_by_role("link", name="Bind a Bitsby payment").click()
 
-    bind_first(page, look, "bind-admin", ADMIN)
+    bind_first(page, screenshot, "bind-admin", ADMIN)
 
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_list(order, shop, keeper, look):
+def test_binding_from_the_admins_list(order, shop, keeper, screenshot):
     """The list of orders has the action; it leads to the page of the one that was ticked."""
     page = keeper(MAY_BIND, MAY_SEE, MAY_CHANGE)
     page.goto(shop.address(reverse("admin:order_order_changelist")))
@@ -141,19 +141,19 @@ def test_binding_from_the_admins_list(order, shop, keeper, look):
     assert is_paid_once(order)
 
 
-def test_dismissal_can_be_undone(order, shop, keeper, look):
+def test_dismissal_can_be_undone(order, shop, keeper, screenshot):
     """Dismissing asks why, is listed under Resolved, and can be undone there."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
     page.get_by_role("link", name="Dismiss").click()
-    look(page, "dismiss", within=DASHBOARD)
+    screenshot(page, "dismiss", within=DASHBOARD)
     page.get_by_label("Reason").fill("refunded by hand")
     page.get_by_role("button", name="Dismiss").click()
     expect(page.get_by_text("All payments are matched")).to_be_visible()
 
     page.get_by_role("link", name="Resolved").click()
     expect(page.get_by_text("refunded by hand")).to_be_visible()
-    look(page, "inbox-dealt-with", within=DASHBOARD)
+    screenshot(page, "inbox-dealt-with", within=DASHBOARD)
     page.get_by_role("link", name="Undo").click()
     page.get_by_role("button", name="Undo").click()
 
@@ -162,7 +162,7 @@ def test_dismissal_can_be_undone(order, shop, keeper, look):
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
 
-def test_booked_payment_is_accepted(order, shop, keeper, look):
+def test_booked_payment_is_accepted(order, shop, keeper, screenshot):
     """A bound payment of another amount stays to review until staff accept it."""
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
@@ -170,10 +170,10 @@ def test_booked_payment_is_accepted(order, shop, keeper, look):
     call_command("bitsby_reconcile")
     page = keeper(MAY_BIND)
     inbox(page, shop)
-    look(page, "inbox-short", within=DASHBOARD)
+    screenshot(page, "inbox-short", within=DASHBOARD)
 
     page.get_by_role("link", name="Accept").click()
-    look(page, "accept", within=DASHBOARD)
+    screenshot(page, "accept", within=DASHBOARD)
     page.get_by_role("button", name="Accept").click()
 
     expect(page.get_by_text("Accepted:")).to_be_visible()
@@ -181,15 +181,15 @@ def test_booked_payment_is_accepted(order, shop, keeper, look):
     assert is_paid_once(order)
 
 
-def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, look):
+def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, screenshot):
     """The list names the payment as late; two clicks reinstate its order."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
     expect(page.get_by_text("came after the order was cancelled")).to_be_visible()
-    look(page, "inbox-late", within=DASHBOARD)
+    screenshot(page, "inbox-late", within=DASHBOARD)
 
     page.get_by_role("link", name="Reinstate").click()
-    look(page, "settle-again", within=DASHBOARD)
+    screenshot(page, "settle-again", within=DASHBOARD)
     page.get_by_label("Reason").fill("the goods are here")
     page.get_by_role("button", name="Reinstate").click()
 
@@ -197,7 +197,7 @@ def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, look):
     assert is_paid_once(late)
 
 
-def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, look):
+def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, screenshot):
     """They see the payment and its order but no action; the URLs of actions are refused."""
     page = keeper(MAY_SEE, MAY_CHANGE)
     inbox(page, shop)
@@ -205,7 +205,7 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, look):
     expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)
     expect(page.get_by_role("link", name="Dismiss")).to_have_count(0)
-    look(page, "inbox-without-permission", within=DASHBOARD)
+    screenshot(page, "inbox-without-permission", within=DASHBOARD)
 
     page.get_by_role("link", name=f"order {order.number}").click()
     expect(page.get_by_label("Link to the buyer's page of this order")).to_be_visible()
@@ -220,11 +220,11 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, look):
         assert page.goto(shop.address(reverse(name, args=[order.pk]))).status == 403
 
 
-def test_the_list_of_invoices(order, shop, keeper, look):
+def test_the_list_of_invoices(order, shop, keeper, screenshot):
     """The invoices can be searched by order, and lead to it."""
     page = keeper(MAY_SEE)
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-invoices")))
-    look(page, "invoices", within=DASHBOARD)
+    screenshot(page, "invoices", within=DASHBOARD)
     page.get_by_label("Order number, ID or hash").fill("nothing")
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_text("No invoices found.")).to_be_visible()

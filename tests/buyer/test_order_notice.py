@@ -32,19 +32,19 @@ def account(user):
     return client
 
 
-def test_the_account_page_shows_the_state_and_the_link(account, user, place):
+def test_account_page_shows_payment_status_and_link(account, user, place):
     """A registered buyer finds the payment from the order history."""
     order = place(user=user)
 
     page = account.get(reverse("customer:order", args=[order.number])).content.decode()
 
-    assert "This order is not paid yet" in page
+    assert "This order hasn't been paid yet" in page
     assert f'href="{signed_urls.order_url(order)}"' in page
     assert "Mug" in page
 
 
-def test_the_guests_page_shows_them(guest, product, fake):
-    """A guest whose session knows the order finds the payment from Oscar's own page."""
+def test_guest_order_page_shows_payment_status_and_link(guest, product, fake):
+    """A guest whose session knows the order finds the payment on Oscar's own page."""
     buy(guest, product)
     order = apps.get_model("order", "Order").objects.get()
     session = guest.session
@@ -59,8 +59,8 @@ def test_the_guests_page_shows_them(guest, product, fake):
     assert f'href="{signed_urls.order_url(order)}"' in response.content.decode()
 
 
-def test_the_thank_you_page_shows_them(guest, product, fake):
-    """Whoever comes back to the page that ends Oscar's checkout finds the payment."""
+def test_thank_you_page_shows_payment_status_and_link(guest, product, fake):
+    """Oscar's thank-you page links to the payment."""
     buy(guest, product)
     order = apps.get_model("order", "Order").objects.get()
 
@@ -70,8 +70,8 @@ def test_the_thank_you_page_shows_them(guest, product, fake):
     assert f'href="{signed_urls.order_url(order)}"' in page
 
 
-def test_orders_of_other_methods_look_as_before(account, user, place):
-    """An order that is not paid by Bitsby shows nothing of it."""
+def test_orders_of_other_methods_have_no_notice(account, user, place):
+    """The page of an order that is not paid by Bitsby does not change."""
     order = place(user=user)
     order.sources.all().delete()
 
@@ -81,8 +81,8 @@ def test_orders_of_other_methods_look_as_before(account, user, place):
     assert signed_urls.order_url(order) not in response.content.decode()
 
 
-def test_without_settings_the_pages_are_as_before(account, user, place, settings):
-    """A shop that switches Bitsby off for a time keeps its order pages."""
+def test_without_settings_pages_have_no_notice(account, user, place, settings):
+    """Without ``OSCAR_BITSBY`` Oscar's order pages do not change."""
     order = place(user=user)
     del settings.OSCAR_BITSBY
 
@@ -92,8 +92,8 @@ def test_without_settings_the_pages_are_as_before(account, user, place, settings
     assert "oscar_bitsby/buyer/order.html" not in [template.name for template in response.templates]
 
 
-def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch, caplog):
-    """An error while finding out the state is logged, and the page is the shop's own."""
+def test_error_of_the_notice_does_not_break_the_page(account, user, place, monkeypatch, caplog):
+    """An error while reading the payment status is logged, and the shop's page is shown."""
     order = place(user=user)
 
     def fail(order):
@@ -103,11 +103,11 @@ def test_trouble_of_ours_leaves_the_shops_page(account, user, place, monkeypatch
     response = account.get(reverse("customer:order", args=[order.number]))
 
     assert response.status_code == 200
-    assert "no notice on the page of order" in caplog.text
+    assert "payment notice could not be shown" in caplog.text
 
 
 def test_extending_twice_changes_nothing():
-    """The mixin goes in front of a view once."""
+    """The mixin is put in front of a view once."""
     before = [getattr(apps.get_app_config(label), name) for label, name in order_notice.VIEWS]
     order_notice.extend_buyer_pages()
     assert before == [
@@ -115,8 +115,8 @@ def test_extending_twice_changes_nothing():
     ]
 
 
-def test_a_paid_order_leads_to_the_shops_own_page(account, user, place):
-    """The thank-you of the order's page has one next step: the order's details."""
+def test_page_of_a_paid_order_links_to_the_order_details(account, user, place):
+    """The page of a paid order has one next step: the order's details."""
     order = place(user=user)
     order.sources.get().debit(order.total_incl_tax, reference="x")
     order.set_status("Being processed")
@@ -127,8 +127,8 @@ def test_a_paid_order_leads_to_the_shops_own_page(account, user, place):
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
-def test_templates_work_under_a_strict_content_security_policy(path):
-    """No page of ours has an inline script, style or handler, or loads anything from elsewhere."""
+def test_templates_have_nothing_that_strict_csp_refuses(path):
+    """No template has inline scripts, styles or handlers, or loads anything from other sites."""
     text = path.read_text()
 
     assert [tag for tag in re.findall(r"<script[^>]*>", text) if "src=" not in tag] == []

@@ -37,8 +37,8 @@ def remote(response):
     return " ".join(str(message) for message in get_messages(response.wsgi_request))
 
 
-def test_the_basket_holds_the_same_lines(cancelled):
-    """One click fills the basket of this browser, whoever placed the order, and shows it."""
+def test_reorder_fills_the_basket_with_the_same_lines(cancelled):
+    """One click fills and shows the basket of this browser, also for another buyer's order."""
     response = again(Client(), cancelled)
 
     assert response["Location"] == reverse("basket:summary")
@@ -46,8 +46,8 @@ def test_the_basket_holds_the_same_lines(cancelled):
     assert cancelled.number in remote(response)
 
 
-def test_a_double_click_does_not_double_it(cancelled):
-    """What is in the basket already counts."""
+def test_double_click_does_not_double_the_items(cancelled):
+    """Items that are already in the basket count."""
     client = Client()
     again(client, cancelled)
     again(client, cancelled)
@@ -55,8 +55,8 @@ def test_a_double_click_does_not_double_it(cancelled):
     assert in_basket() == [("Mug", 3)]
 
 
-def test_what_was_in_the_basket_stays(cancelled, product):
-    """A basket that holds more than the order did is left alone."""
+def test_items_in_the_basket_are_kept(cancelled, product):
+    """A basket that holds more than the order did is not changed."""
     client = Client()
     fill_basket(client, product, 4)
 
@@ -65,8 +65,8 @@ def test_what_was_in_the_basket_stays(cancelled, product):
     assert in_basket() == [("Mug", 4)]
 
 
-def test_what_is_out_of_stock_is_told(cancelled):
-    """A line that cannot be had in that number is left out, and its buyer told why."""
+def test_line_out_of_stock_is_skipped_with_a_message(cancelled):
+    """A line without enough stock is skipped, and a message gives the reason."""
     StockRecord.objects.update(num_in_stock=2, num_allocated=0)
 
     response = again(Client(), cancelled)
@@ -76,8 +76,8 @@ def test_what_is_out_of_stock_is_told(cancelled):
 
 
 @pytest.mark.parametrize("gone", ["product", "stock record"])
-def test_what_the_shop_no_longer_sells_is_told(cancelled, product, gone):
-    """A line whose product was deleted, or is sold by nobody, is named."""
+def test_line_that_is_no_longer_sold_is_skipped_with_a_message(cancelled, product, gone):
+    """A line whose product was deleted, or has no stock record, is named in a message."""
     if gone == "product":
         product.delete()
     else:
@@ -90,8 +90,8 @@ def test_what_the_shop_no_longer_sells_is_told(cancelled, product, gone):
 
 
 @pytest.mark.parametrize("status", ["Pending", "Being processed"])
-def test_an_order_that_is_not_cancelled_is_shown_instead(order, status):
-    """Whoever might still pay the order, or has, orders nothing a second time by mistake."""
+def test_order_that_is_not_cancelled_is_not_reordered(order, status):
+    """An order that was paid or can still be paid is shown instead, and nothing is added."""
     if status != order.status:
         order.set_status(status)
 
@@ -101,17 +101,17 @@ def test_an_order_that_is_not_cancelled_is_shown_instead(order, status):
     assert in_basket() == []
 
 
-def test_a_get_fills_nothing(cancelled):
-    """A link checker that follows the address changes nobody's basket."""
+def test_get_does_not_change_the_basket(cancelled):
+    """A link checker that opens the URL changes no basket."""
     assert Client().get(signed_urls.reorder_url(cancelled)).status_code == 405
     assert in_basket() == []
 
 
-def test_the_page_of_a_cancelled_order_offers_it(cancelled):
+def test_page_of_a_cancelled_order_has_the_reorder_button(cancelled):
     """The button passes the CSRF check."""
     client = Client(enforce_csrf_checks=True)
     page = client.get(signed_urls.order_url(cancelled)).content.decode()
-    assert "Order the same again" in page
+    assert "Order again" in page
     token = page.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
 
     response = client.post(signed_urls.reorder_url(cancelled), {"csrfmiddlewaretoken": token})

@@ -14,16 +14,6 @@ Range = get_model("offer", "Range")
 
 
 @pytest.fixture
-def configure(settings):
-    """Return a function that changes keys of ``OSCAR_BITSBY``."""
-
-    def change(**values):
-        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **values}
-
-    return change
-
-
-@pytest.fixture
 def two_others(configure):
     """The shop handles two methods itself, so that there is always a choice."""
     configure(OTHER_METHODS=[("cod", "Pay on delivery"), ("bill", "On account")])

@@ -1,4 +1,4 @@
-"""Mail servers that do not do what is hoped of them."""
+"""E-mail backends that fail or are slow."""
 
 from smtplib import SMTPServerDisconnected
 
@@ -6,14 +6,14 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 
 class Refusing(BaseEmailBackend):
-    """Takes no mail at all."""
+    """Refuses every connection."""
 
     def send_messages(self, messages):
         raise ConnectionRefusedError("no mail today")
 
 
 class Slow(BaseEmailBackend):
-    """Takes so long that other things happen meanwhile: ``meanwhile()``, once."""
+    """Calls ``meanwhile`` once before it accepts the first e-mail."""
 
     meanwhile = None
 
@@ -25,14 +25,14 @@ class Slow(BaseEmailBackend):
 
 
 class Dying(BaseEmailBackend):
-    """Takes the mail, and the process ends before it hears of that."""
+    """Accepts the e-mail, and the process dies before it gets the response."""
 
     def send_messages(self, messages):
         raise SystemExit("killed")
 
 
 class HangingUp(BaseEmailBackend):
-    """Breaks the connection off in the middle: nobody knows whether it took the mail."""
+    """Closes the connection while sending, so that the result is unknown."""
 
     def send_messages(self, messages):
         raise SMTPServerDisconnected("Connection unexpectedly closed")

@@ -1,4 +1,4 @@
-"""A shop that puts the mixins into its own views, as EXTEND_CHECKOUT = False asks for."""
+"""A shop that uses the mixins in its own views, as EXTEND_CHECKOUT = False requires."""
 
 import copy
 

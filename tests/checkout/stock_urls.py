@@ -1,4 +1,4 @@
-"""The shop with Oscar's own checkout views, as they are without the hook: what to compare with."""
+"""The shop with Oscar's own checkout views, for comparisons."""
 
 import copy
 

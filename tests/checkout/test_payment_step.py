@@ -38,8 +38,8 @@ def preview(client):
     return client.get(reverse("checkout:preview"))
 
 
-def test_bitsby_stands_beside_the_methods_of_the_shop(two_others, guest, product):
-    """The step offers Bitsby and the shop's methods as radio buttons with none chosen yet."""
+def test_step_offers_bitsby_and_the_shops_methods(two_others, guest, product):
+    """The step shows radio buttons for Bitsby and the shop's methods, with none chosen."""
     go_to_payment(guest, product)
 
     page = step(guest)
@@ -51,7 +51,7 @@ def test_bitsby_stands_beside_the_methods_of_the_shop(two_others, guest, product
     assert "Pay on delivery" in page.content.decode()
 
 
-def test_a_choice_is_remembered(two_others, guest, product):
+def test_chosen_method_is_kept(two_others, guest, product):
     """Choosing Bitsby leads to the preview, and the step shows the choice when opened again."""
     go_to_payment(guest, product)
 
@@ -62,26 +62,26 @@ def test_a_choice_is_remembered(two_others, guest, product):
     assert checked(step(guest)) == ["bitsby"]
 
 
-def test_the_step_cannot_be_skipped_where_there_is_a_choice(two_others, guest, product):
-    """Without a choice neither the preview nor placing the order is reached."""
+def test_step_cannot_be_skipped_when_there_is_a_choice(two_others, guest, product):
+    """Without a choice the buyer reaches neither the preview nor the order."""
     go_to_payment(guest, product)
 
     for response in (preview(guest), place_order(guest)):
         assert response.status_code == 302
         assert response["Location"] == reverse("checkout:payment-method")
-    assert "Please choose how you would like to pay." in step(guest).content.decode()
+    assert "Please choose a payment method." in step(guest).content.decode()
     assert not Order.objects.exists()
 
 
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"method": "gold"}, "That way to pay is not offered for this order."),
-        ({"method": ""}, "Please choose how you would like to pay."),
-        ({}, "Please choose how you would like to pay."),
+        ({"method": "gold"}, "This payment method is not available for this order."),
+        ({"method": ""}, "Please choose a payment method."),
+        ({}, "Please choose a payment method."),
     ],
 )
-def test_a_choice_that_is_none_is_said_so(two_others, guest, product, data, text):
+def test_invalid_choice_shows_an_error(two_others, guest, product, data, text):
     """An invalid choice shows the step again with an error, and chooses nothing."""
     go_to_payment(guest, product)
 
@@ -93,8 +93,8 @@ def test_a_choice_that_is_none_is_said_so(two_others, guest, product, data, text
     assert preview(guest)["Location"] == reverse("checkout:payment-method")
 
 
-def test_a_wrong_choice_does_not_undo_an_earlier_one(two_others, guest, product):
-    """The method that was chosen before stays chosen when a later choice is not valid."""
+def test_invalid_choice_keeps_the_earlier_one(two_others, guest, product):
+    """The chosen method is kept when a later choice is invalid."""
     go_to_preview(guest, product)
 
     choose(guest, "gold")
@@ -102,8 +102,8 @@ def test_a_wrong_choice_does_not_undo_an_earlier_one(two_others, guest, product)
     assert preview(guest).status_code == 200
 
 
-def test_bitsby_alone_is_chosen_without_asking(guest, product):
-    """With nothing to choose from, the step passes on to the preview, which shows Bitsby."""
+def test_only_method_bitsby_is_chosen_automatically(guest, product):
+    """With nothing to choose from, the step redirects to the preview, which shows Bitsby."""
     go_to_payment(guest, product)
 
     response = step(guest)
@@ -113,8 +113,8 @@ def test_bitsby_alone_is_chosen_without_asking(guest, product):
     assert "Cryptocurrency (Bitsby)" in preview(guest).content.decode()
 
 
-def test_another_method_alone_goes_the_way_of_the_shop(configure, guest, product):
-    """A single method of the shop's is chosen without asking, and left to the shop."""
+def test_only_method_of_the_shop_is_chosen_automatically(configure, guest, product):
+    """The shop's only method is chosen, and the shop's own step follows."""
     configure(OTHER_METHODS=[("cod", "Pay on delivery")], MIN_AMOUNT=1000)
     go_to_payment(guest, product)
 
@@ -126,22 +126,22 @@ def test_another_method_alone_goes_the_way_of_the_shop(configure, guest, product
     assert preview(guest).status_code == 200
 
 
-def test_the_choice_is_shown_with_what_happens_next(two_others, guest, product):
-    """The preview names Bitsby, says what comes after placing the order, and lets one change it."""
+def test_preview_shows_the_chosen_method_and_the_next_step(two_others, guest, product):
+    """The preview names Bitsby, explains what happens next, and links to the step."""
     go_to_preview(guest, product)
 
     text = preview(guest).content.decode()
 
     assert "Cryptocurrency (Bitsby)" in text
-    assert "After you place the order you go to Bitsby" in text
-    assert "Send exactly that amount." in text
+    assert "After you place your order, you go to Bitsby" in text
+    assert "Please send exactly that amount." in text
     assert "Payment details to go here" not in text
     assert f'href="{reverse("checkout:payment-method")}"' in text
     assert "id='place-order'" in text
 
 
-def test_bitsby_asks_for_no_details(guest, product):
-    """Who pays by Bitsby passes the page for payment details on to the preview."""
+def test_bitsby_skips_the_payment_details(guest, product):
+    """The page for payment details redirects to the preview."""
     go_to_preview(guest, product)
 
     response = guest.get(reverse("checkout:payment-details"))
@@ -168,7 +168,7 @@ def test_bitsby_asks_for_no_details(guest, product):
         ({"MAX_AMOUNT": {"EUR": 9}}, True),
     ],
 )
-def test_bitsby_is_offered_where_currency_and_amount_fit(
+def test_bitsby_is_offered_when_currency_and_amount_fit(
     configure, two_others, guest, product, values, is_offered
 ):
     """For a basket of 10 US dollars, Bitsby is offered exactly when the settings allow that."""
@@ -178,8 +178,8 @@ def test_bitsby_is_offered_where_currency_and_amount_fit(
     assert radios(step(guest)) == [*(["bitsby"] if is_offered else []), "cod", "bill"]
 
 
-def test_the_currency_is_that_of_the_basket(configure, two_others, guest, product):
-    """Limits by currency are those of what the goods are sold in."""
+def test_limits_apply_to_the_currency_of_the_basket(configure, two_others, guest, product):
+    """The limits of the basket's own currency decide."""
     product.stockrecords.update(price_currency="EUR")
     configure(MIN_AMOUNT={"USD": 1000}, MAX_AMOUNT={"EUR": 10})
     go_to_payment(guest, product)
@@ -193,7 +193,7 @@ def test_the_currency_is_that_of_the_basket(configure, two_others, guest, produc
 
 
 @pytest.mark.parametrize("is_chosen_before", [False, True])
-def test_nothing_offered_stops_at_the_step(configure, guest, product, is_chosen_before):
+def test_basket_without_a_method_stops_at_the_step(configure, guest, product, is_chosen_before):
     """A basket that no method fits gets a clear message and no order, whatever URL is opened."""
     go_to_payment(guest, product)
     if is_chosen_before:
@@ -205,8 +205,8 @@ def test_nothing_offered_stops_at_the_step(configure, guest, product, is_chosen_
 
     assert page.status_code == 200
     text = page.content.decode()
-    assert "There is no way to pay an order of $10.00 here" in text
-    assert "Your basket is kept." in text
+    assert "No payment method is available for an order of $10.00" in text
+    assert "Your basket has been saved." in text
     assert radios(page) == []
     for response in (
         preview(guest),
@@ -219,12 +219,12 @@ def test_nothing_offered_stops_at_the_step(configure, guest, product, is_chosen_
     assert details.redirect_chain[-1][0] == reverse("checkout:payment-method")
     again = choose(guest, "bitsby")
     assert again.status_code == 200
-    assert "There is no way to pay" in again.content.decode()
+    assert "No payment method is available" in again.content.decode()
     assert not Order.objects.exists()
     assert guest.get(reverse("basket:summary")).context["basket"].num_items == 1
 
 
-def test_a_choice_that_no_longer_fits_is_asked_again(configure, two_others, guest, product):
+def test_choice_that_no_longer_fits_must_be_made_again(configure, two_others, guest, product):
     """When the basket grows beyond the limit, Bitsby's choice is void and no order is placed."""
     configure(MAX_AMOUNT=15)
     go_to_preview(guest, product)
@@ -242,8 +242,8 @@ def use(client, voucher):
     client.post(reverse("basket:vouchers-add"), {"code": voucher.code})
 
 
-def test_nothing_to_pay_skips_the_step(guest, product, voucher):
-    """An order of zero asks for no payment, and is placed as Oscar does it, without a source."""
+def test_free_order_skips_the_step(guest, product, voucher):
+    """An order of zero needs no payment, and Oscar places it without a source."""
     go_to_payment(guest, product)
     use(guest, voucher)
 
@@ -259,8 +259,10 @@ def test_nothing_to_pay_skips_the_step(guest, product, voucher):
     assert not order.sources.exists()
 
 
-def test_a_voucher_may_bring_the_total_to_zero_after_the_choice(fake, guest, product, voucher):
-    """An order that became free after Bitsby was chosen is placed without Bitsby."""
+def test_order_that_becomes_free_after_the_choice_is_placed_without_bitsby(
+    fake, guest, product, voucher
+):
+    """A voucher that makes the order free after Bitsby was chosen: Oscar places it."""
     go_to_preview(guest, product)
     use(guest, voucher)
 
@@ -275,8 +277,8 @@ def test_a_voucher_may_bring_the_total_to_zero_after_the_choice(fake, guest, pro
     assert fake.requests == []
 
 
-def test_taking_the_voucher_back_asks_for_a_payment_again(two_others, guest, product, voucher):
-    """An order that is no longer free is not placed before a method is chosen."""
+def test_order_that_is_no_longer_free_needs_a_method(two_others, guest, product, voucher):
+    """After the voucher was removed, the order is not placed before a method is chosen."""
     go_to_payment(guest, product)
     use(guest, voucher)
     assert preview(guest).status_code == 200
@@ -288,8 +290,8 @@ def test_taking_the_voucher_back_asks_for_a_payment_again(two_others, guest, pro
     assert not Order.objects.exists()
 
 
-def test_other_methods_are_untouched(two_others, fake, guest, product):
-    """An order by a method of the shop's goes Oscar's way to its thank-you page, with no source."""
+def test_orders_of_other_methods_take_oscars_way(two_others, fake, guest, product):
+    """An order of the shop's own method reaches Oscar's thank-you page, with no source."""
     go_to_payment(guest, product)
 
     response = choose(guest, "cod")
@@ -309,7 +311,7 @@ def test_other_methods_are_untouched(two_others, fake, guest, product):
     assert fake.requests == []
 
 
-def test_the_status_of_other_orders_is_the_shops(configure, two_others, guest, product):
+def test_other_orders_get_the_shops_initial_status(configure, two_others, guest, product):
     """``ORDER_STATUS_PENDING`` is given to orders paid by Bitsby and to no other."""
     configure(ORDER_STATUS_PENDING="Being processed")
     go_to_preview(guest, product, method="cod")
@@ -333,9 +335,7 @@ def test_the_status_of_other_orders_is_the_shops(configure, two_others, guest, p
     ],
     ids=str,
 )
-def test_settings_that_cannot_be_used_offer_no_bitsby(
-    configure, two_others, guest, product, values
-):
+def test_unusable_settings_offer_no_bitsby(configure, two_others, guest, product, values):
     """With wrong settings the shop sells on by its other methods, and no page fails."""
     configure(**values)
     go_to_payment(guest, product)
@@ -347,30 +347,30 @@ def test_settings_that_cannot_be_used_offer_no_bitsby(
     assert place_order(guest)["Location"] == reverse("checkout:thank-you")
 
 
-def test_settings_that_went_wrong_after_the_choice_place_no_order(configure, guest, product):
-    """Bitsby's choice is void once its settings cannot be used: goods are never given away."""
+def test_settings_that_become_unusable_after_the_choice_place_no_order(configure, guest, product):
+    """Bitsby's choice is void when its settings are unusable: goods are never given away."""
     go_to_preview(guest, product)
     configure(TIMEOUT="soon")
 
     for response in (preview(guest), place_order(guest)):
         assert response["Location"] == reverse("checkout:payment-method")
-    assert "There is no way to pay" in step(guest).content.decode()
+    assert "No payment method is available" in step(guest).content.decode()
     assert not Order.objects.exists()
 
 
 @pytest.mark.parametrize("others", [7, [("cod",)], ["cod"], None], ids=repr)
-def test_other_methods_that_cannot_be_read_give_nothing_away(configure, guest, product, others):
+def test_invalid_other_methods_place_no_order(configure, guest, product, others):
     """``OTHER_METHODS`` of the wrong shape stops the buyer with a message, not with an error."""
     configure(OTHER_METHODS=others)
     go_to_payment(guest, product)
 
-    assert "There is no way to pay" in step(guest).content.decode()
+    assert "No payment method is available" in step(guest).content.decode()
     assert place_order(guest)["Location"] == reverse("checkout:payment-method")
     assert not Order.objects.exists()
 
 
 def walk(product):
-    """Take every step of the checkout, those that nobody should take too; return what was seen."""
+    """Request every step of the checkout, also in a wrong order; return the responses."""
     client = Client()
     fill_basket(client, product)
     url = {name: reverse(f"checkout:{name}") for name in STEPS}
@@ -417,7 +417,7 @@ STEPS = (
 
 
 def comparable(page):
-    """Take out what differs between two walks through the same shop."""
+    """Remove what differs between two walks through the same shop."""
     page = re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", page)
     page = re.sub(r"\(\d+ available\)", "", page)
     # The minute may have changed between them.
@@ -435,8 +435,8 @@ def comparable(page):
     ],
     ids=["not set", "empty", "nonsense", "EXTEND_CHECKOUT=False"],
 )
-def test_a_checkout_that_is_not_extended_is_as_before(settings, country, product, value):
-    """Without ``OSCAR_BITSBY``, or when told so, every step answers as without the app."""
+def test_checkout_that_is_not_extended_does_not_change(settings, country, product, value):
+    """Without ``OSCAR_BITSBY``, or with ``EXTEND_CHECKOUT`` False, every response is Oscar's."""
     if value is None:
         del settings.OSCAR_BITSBY
     else:
@@ -447,11 +447,11 @@ def test_a_checkout_that_is_not_extended_is_as_before(settings, country, product
 
     assert ours == stock
     assert Order.objects.count() == 2
-    # The walk did reach the end, so that what was compared were not only refusals.
+    # The walk reached the thank-you page, so not only refusals were compared.
     assert stock[13][:2] == (302, reverse("checkout:thank-you"))
 
 
-def test_the_walk_sees_what_the_app_changes(settings, country, product):
+def test_comparison_notices_an_extended_checkout(settings, country, product):
     """The comparison above would notice an extended checkout."""
     ours = walk(product)
     settings.ROOT_URLCONF = "tests.checkout.stock_urls"
@@ -459,7 +459,7 @@ def test_the_walk_sees_what_the_app_changes(settings, country, product):
     assert ours != walk(product)
 
 
-def test_a_shop_may_put_the_mixins_into_its_own_views(
+def test_shop_can_use_the_mixins_in_its_own_views(
     settings, configure, two_others, fake, guest, product
 ):
     """With ``EXTEND_CHECKOUT`` False and the mixins in the shop's views, Bitsby works the same."""

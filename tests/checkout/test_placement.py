@@ -1,4 +1,4 @@
-"""Placing an order: one order for one basket, whatever clicks, mail servers and receivers do."""
+"""Place an order: one order for one basket, whatever clicks, mail servers and receivers do."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ PaymentDetailsView = get_class("checkout.views", "PaymentDetailsView")
 PAYMENT_PAGE = "https://dash.bitsby.app/invoices/pay/"
 
 
-def assert_mail_is_noted_once(order):
-    """No mail server was asked; the buyer is to be told once."""
+def assert_mail_is_enqueued_once(order):
+    """Assert that no e-mail was sent and one is enqueued."""
     assert mail.outbox == []
     assert [row.code for row in order.bitsby_mails.all()] == [MailCode.PLACED]
 
 
 @pytest.fixture
 def login(country):
-    """Return a function that gives a browser of a registered buyer."""
+    """Return a function that returns the browser of a new registered buyer."""
 
     def make(**values):
         client = Client()
@@ -78,7 +78,7 @@ def assert_leads_to_payment(response, order):
 
 
 def assert_placed(response):
-    """Exactly one order, its basket submitted, its buyer sent on to pay."""
+    """Assert that there is one order, with its basket submitted and its buyer redirected to pay."""
     order = Order.objects.get()
     assert_leads_to_payment(response, order)
     assert order.status == "Pending"
@@ -90,7 +90,7 @@ def assert_placed(response):
 
 
 def assert_not_placed(client, response):
-    """No order, a message, and the basket open as it was."""
+    """Assert that there is no order, but a message and the same open basket."""
     assert response.status_code == 200
     assert "alert-danger" in response.content.decode()
     assert not Order.objects.exists()
@@ -99,7 +99,7 @@ def assert_not_placed(client, response):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_placing_asks_nobody_and_debits_nothing(fake, guest, product):
+def test_placing_sends_no_request_and_debits_nothing(fake, guest, product):
     """The order is placed pending with its total allocated, and no request is sent to Bitsby."""
     go_to_preview(guest, product)
 
@@ -112,12 +112,12 @@ def test_placing_asks_nobody_and_debits_nothing(fake, guest, product):
     assert order.sources.get().currency == "USD"
     assert guest.session["checkout_order_id"] == order.pk
     assert order.guest_email == "buyer@example.com"
-    assert_mail_is_noted_once(order)
+    assert_mail_is_enqueued_once(order)
 
 
 @pytest.mark.django_db
-def test_the_pending_status_is_the_configured_one(configure, guest, product):
-    """The order gets ``ORDER_STATUS_PENDING`` where it is not the shop's initial status."""
+def test_order_gets_the_configured_pending_status(configure, guest, product):
+    """The order gets ``ORDER_STATUS_PENDING`` when it is not the shop's initial status."""
     configure(ORDER_STATUS_PENDING="Being processed")
     go_to_preview(guest, product)
     place_order(guest)
@@ -126,7 +126,7 @@ def test_the_pending_status_is_the_configured_one(configure, guest, product):
 
 
 @pytest.mark.django_db
-def test_the_thank_you_page_knows_the_order(guest, product):
+def test_thank_you_page_shows_the_order(guest, product):
     """Oscar's thank-you page opens for the placed order and does not call it free."""
     go_to_preview(guest, product)
     place_order(guest)
@@ -139,7 +139,7 @@ def test_the_thank_you_page_knows_the_order(guest, product):
 
 
 @pytest.mark.django_db
-def test_a_guest_reaches_the_payment_page(fake, guest, product):
+def test_guest_reaches_the_payment_page(fake, guest, product):
     """A guest's invoice asks for the order's total and names the order but no user."""
     go_to_preview(guest, product)
     response = guest.get(place_order(guest)["Location"])
@@ -154,7 +154,7 @@ def test_a_guest_reaches_the_payment_page(fake, guest, product):
 
 
 @pytest.mark.django_db
-def test_a_registered_buyer_reaches_the_payment_page(fake, login, product):
+def test_registered_buyer_reaches_the_payment_page(fake, login, product):
     """A registered buyer's invoice names the buyer, and the order is the buyer's."""
     client = login()
     go_to_preview(client, product)
@@ -170,7 +170,7 @@ def test_a_registered_buyer_reaches_the_payment_page(fake, login, product):
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", [4711, "4711", "2024/07-Ä 1"], ids=repr)
 def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, product, number):
-    """Shops number orders by integers or by texts of any form; both are paid."""
+    """Order numbers may be integers or any text; both can be paid."""
     monkeypatch.setattr(OrderNumberGenerator, "order_number", lambda self, basket: number)
     go_to_preview(guest, product)
 
@@ -183,10 +183,9 @@ def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, pr
     assert guest.get(signed_urls.order_url(order)).status_code == 200
 
 
-@pytest.mark.django_db
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_guest", [True, False])
-def test_a_second_click_leads_to_the_first_clicks_order(fake, guest, login, product, is_guest):
+def test_second_click_leads_to_the_order_of_the_first(fake, guest, login, product, is_guest):
     """Clicking twice, one after the other, places one order, and both clicks lead to paying it."""
     client = guest if is_guest else login()
     go_to_preview(client, product)
@@ -197,12 +196,12 @@ def test_a_second_click_leads_to_the_first_clicks_order(fake, guest, login, prod
     order = assert_placed(first)
     assert_leads_to_payment(second, order)
     assert client.get(second["Location"])["Location"].startswith(PAYMENT_PAGE)
-    assert_mail_is_noted_once(order)
+    assert_mail_is_enqueued_once(order)
 
 
 @pytest.mark.django_db
-def test_the_back_button_leads_to_the_order(fake, guest, product):
-    """Opening the preview again leads to the order's page, and not forward to the payment page."""
+def test_back_button_leads_to_the_order(fake, guest, product):
+    """Opening the preview again leads to the order's page, and not to the payment page."""
     go_to_preview(guest, product)
     order = assert_placed(place_order(guest))
     paying = guest.get(signed_urls.pay_url(order))
@@ -217,8 +216,8 @@ def test_the_back_button_leads_to_the_order(fake, guest, product):
 
 
 @pytest.mark.django_db
-def test_the_next_basket_is_a_new_order(fake, guest, product):
-    """A buyer who goes on shopping after an order sees the preview of the new basket."""
+def test_next_basket_is_a_new_order(fake, guest, product):
+    """A buyer who continues shopping after an order sees the preview of the new basket."""
     go_to_preview(guest, product)
     first = place_order(guest)
     go_to_preview(guest, product)
@@ -232,8 +231,8 @@ def test_the_next_basket_is_a_new_order(fake, guest, product):
 
 
 @pytest.mark.django_db
-def test_a_shops_own_order_before_does_not_stand_in_the_way(configure, fake, guest, product):
-    """After an order by another method, an empty basket is told so as Oscar does."""
+def test_earlier_order_of_another_method_changes_nothing(configure, fake, guest, product):
+    """After an order by another method, Oscar handles an empty basket as usual."""
     configure(OTHER_METHODS=[("cod", "Pay on delivery")])
     go_to_preview(guest, product, method="cod")
     place_order(guest)
@@ -242,12 +241,12 @@ def test_a_shops_own_order_before_does_not_stand_in_the_way(configure, fake, gue
 
 
 def click_at_once(monkeypatch, clients, *, together):
-    """Place the order in all browsers at once; with ``together`` none is ahead of the others."""
+    """Place the order in all browsers at once; with ``together`` all pass the checks first."""
     barrier = threading.Barrier(len(clients))
     submit = PaymentDetailsView.handle_place_order_submission
 
     def wait_for_the_others(view, request):
-        # All have passed the checks of the step now, with the basket open.
+        # All requests have passed the preconditions with an open basket.
         barrier.wait(timeout=30)
         return submit(view, request)
 
@@ -273,10 +272,10 @@ def click_at_once(monkeypatch, clients, *, together):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_guest", [True, False])
-def test_two_clicks_at_the_same_moment_place_one_order(
+def test_simultaneous_clicks_place_one_order(
     monkeypatch, requests_atomic, fake, guest, login, product, is_guest
 ):
-    """Of two clicks that overlap one places the order, and both lead to paying it."""
+    """Of two overlapping clicks one places the order, and both lead to its payment."""
     if requests_atomic and connection.vendor == "sqlite":
         pytest.skip("SQLite lets only one such request in, so they cannot overlap")
     client = guest if is_guest else login()
@@ -288,17 +287,17 @@ def test_two_clicks_at_the_same_moment_place_one_order(
     order = Order.objects.get()
     for response in responses:
         assert_placed(response)
-    assert_mail_is_noted_once(order)
+    assert_mail_is_enqueued_once(order)
     assert product.stockrecords.get().num_allocated == 1
     assert client.get(signed_urls.pay_url(order))["Location"].startswith(PAYMENT_PAGE)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_guest", [True, False])
-def test_a_click_while_the_mail_is_being_sent_leads_to_the_order(
+def test_click_during_oscars_mail_leads_to_the_order(
     settings, configure, fake, guest, login, product, is_guest
 ):
-    """With Oscar's own mail, a click while a slow server holds up the first finds its order."""
+    """While a slow server delays Oscar's own e-mail, a second click finds the order."""
     configure(MAILS=False)
     client = guest if is_guest else login()
     go_to_preview(client, product)
@@ -317,10 +316,10 @@ def test_a_click_while_the_mail_is_being_sent_leads_to_the_order(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("mails", [True, False], ids=["ours", "Oscar's"])
-def test_a_failing_mail_server_does_not_hold_up_the_buyer(
+def test_failing_mail_server_does_not_stop_the_buyer(
     settings, configure, requests_atomic, fake, guest, product, mails
 ):
-    """The order stands and its buyer goes on to pay when the mail cannot be sent."""
+    """When the e-mail cannot be sent, the order stands and its buyer can pay."""
     configure(MAILS=mails)
     settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
     go_to_preview(guest, product)
@@ -348,10 +347,10 @@ def fail_in_the_database(sender, **kwargs):
     [order_placed, post_checkout, pre_payment, post_payment],
     ids=["order_placed", "post_checkout", "pre_payment", "post_payment"],
 )
-def test_a_raising_receiver_does_not_hold_up_the_buyer(
+def test_raising_receiver_does_not_stop_the_buyer(
     requests_atomic, receive, fake, guest, product, signal
 ):
-    """The order stands, with its source, and its buyer goes on when a shop's receiver raises."""
+    """When a receiver raises, the order stands with its source, and its buyer can pay."""
     receive(signal, fail)
     go_to_preview(guest, product)
 
@@ -359,16 +358,14 @@ def test_a_raising_receiver_does_not_hold_up_the_buyer(
 
     order = assert_placed(response)
     assert guest.session["checkout_order_id"] == order.pk
-    assert_mail_is_noted_once(order)
+    assert_mail_is_enqueued_once(order)
     assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
     assert_leads_to_payment(place_order(guest), order)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failing_mail_server_keeps_nothing_from_the_shops_receivers(
-    settings, configure, receive, guest, product
-):
-    """``post_checkout`` is sent once, with the way to pay, when Oscar's mail could not be sent."""
+def test_receivers_are_called_after_a_failed_mail(settings, configure, receive, guest, product):
+    """``post_checkout`` is sent once, with the pay URL, when Oscar's e-mail could not be sent."""
     configure(MAILS=False)
     settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
     remote = []
@@ -383,8 +380,8 @@ def test_a_failing_mail_server_keeps_nothing_from_the_shops_receivers(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_mails_and_receivers_come_when_the_order_is_committed(receive, guest, product):
-    """Without ATOMIC_REQUESTS, ``post_checkout`` receivers see an order that cannot go away."""
+def test_receivers_are_called_after_the_commit(receive, guest, product):
+    """Without ATOMIC_REQUESTS, ``post_checkout`` receivers see a committed order."""
     inside = []
     receive(post_checkout, lambda sender, **kwargs: inside.append(connection.in_atomic_block))
     go_to_preview(guest, product)
@@ -394,10 +391,10 @@ def test_mails_and_receivers_come_when_the_order_is_committed(receive, guest, pr
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_receiver_of_post_checkout_cannot_spoil_the_requests_transaction(
+def test_failed_statement_of_a_receiver_does_not_undo_the_order(
     requests_atomic, receive, fake, guest, product
 ):
-    """A failed statement of a ``post_checkout`` receiver takes nothing of the order with it."""
+    """A failed statement of a ``post_checkout`` receiver does not roll the order back."""
     receive(post_checkout, fail_in_the_database)
     go_to_preview(guest, product)
 
@@ -413,10 +410,10 @@ def test_a_receiver_of_post_checkout_cannot_spoil_the_requests_transaction(
     [order_placed, pre_payment, post_payment],
     ids=["order_placed", "pre_payment", "post_payment"],
 )
-def test_a_receiver_that_breaks_the_transaction_leaves_all_or_nothing(
+def test_receiver_that_breaks_the_transaction_leaves_all_or_nothing(
     requests_atomic, receive, guest, product, signal
 ):
-    """Where a receiver's failed statement spoils the transaction, there is no half of an order."""
+    """When a receiver's failed statement breaks the transaction, there is no half order."""
     receive(signal, fail_in_the_database)
     go_to_preview(guest, product)
 
@@ -441,7 +438,7 @@ def test_a_receiver_that_breaks_the_transaction_leaves_all_or_nothing(
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_failure_while_placing_leaves_no_trace(
+def test_failure_while_placing_leaves_no_trace(
     monkeypatch, requests_atomic, fake, guest, product, owner, method
 ):
     """A failed order leaves an open basket and a message, and the next try works."""
@@ -459,8 +456,8 @@ def test_a_failure_while_placing_leaves_no_trace(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_process_that_dies_while_placing_leaves_an_open_basket(monkeypatch, guest, product):
-    """A crash in the middle leaves neither an order nor a basket that nobody can buy any more."""
+def test_crash_while_placing_leaves_an_open_basket(monkeypatch, guest, product):
+    """A crash leaves neither an order nor a frozen basket."""
 
     def die(*args, **kwargs):
         raise SystemExit("killed")
@@ -477,10 +474,8 @@ def test_a_process_that_dies_while_placing_leaves_an_open_basket(monkeypatch, gu
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_order_number_that_cannot_be_made_leaves_no_trace(
-    monkeypatch, requests_atomic, guest, product
-):
-    """A failure before anything is written is told to the buyer too, and is no error page."""
+def test_failing_order_number_leaves_no_trace(monkeypatch, requests_atomic, guest, product):
+    """A failure before anything is written shows a message to the buyer, and no error page."""
     go_to_preview(guest, product)
     with monkeypatch.context() as broken:
         broken.setattr(OrderNumberGenerator, "order_number", fail)
@@ -494,8 +489,8 @@ def test_an_order_number_that_cannot_be_made_leaves_no_trace(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_number_that_is_taken_harms_neither_order(monkeypatch, guest, login, product):
-    """When the generator gives a number twice, the second buyer keeps the basket and is told."""
+def test_duplicate_order_number_harms_neither_order(monkeypatch, guest, login, product):
+    """When the generator repeats a number, the second buyer keeps the basket and gets a message."""
     monkeypatch.setattr(OrderNumberGenerator, "order_number", lambda self, basket: 4711)
     go_to_preview(guest, product)
     place_order(guest)
@@ -509,13 +504,13 @@ def test_a_number_that_is_taken_harms_neither_order(monkeypatch, guest, login, p
     assert Order.objects.get() == first
     assert first.sources.count() == 1
     assert client.get(reverse("basket:summary")).context["basket"].num_items == 1
-    # Neither is led into the other's order.
+    # The second buyer gets no link to the first one's order.
     assert signed_urls.pay_url(first) not in response.content.decode()
     assert client.session.get("checkout_order_id") is None
 
 
 @pytest.mark.django_db
-def test_a_basket_that_is_being_submitted_elsewhere_is_not_taken_again(guest, product):
+def test_basket_frozen_by_another_request_is_left_alone(guest, product):
     """A basket that another request has frozen, without an order yet, is left to that request."""
     go_to_preview(guest, product)
     submit = PaymentDetailsView.handle_place_order_submission
@@ -529,7 +524,7 @@ def test_a_basket_that_is_being_submitted_elsewhere_is_not_taken_again(guest, pr
         response = place_order(guest)
 
     assert response["Location"] == reverse("basket:summary")
-    assert "already being ordered" in guest.get(response["Location"]).content.decode()
+    assert "already being placed" in guest.get(response["Location"]).content.decode()
     assert not Order.objects.exists()
     assert Basket.objects.filter(status="Frozen").count() == 1
 
@@ -537,10 +532,10 @@ def test_a_basket_that_is_being_submitted_elsewhere_is_not_taken_again(guest, pr
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_configured", [True, False])
 @pytest.mark.parametrize("problem", ["mail", "signal"])
-def test_orders_of_other_methods_fail_as_they_do_without_the_app(
+def test_orders_of_other_methods_fail_as_without_the_app(
     settings, configure, receive, country, product, problem, is_configured
 ):
-    """What Oscar makes of such failures stays as it is for the shop's own orders."""
+    """Failures of the shop's own orders are handled by Oscar as before."""
     configure(OTHER_METHODS=[("cod", "Pay on delivery")])
     if not is_configured:
         del settings.OSCAR_BITSBY
@@ -571,8 +566,8 @@ def test_orders_of_other_methods_fail_as_they_do_without_the_app(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_adding_goods_while_an_order_is_placed_loses_neither(fake, guest, product):
-    """What is put into the basket after the order was placed begins a new basket."""
+def test_items_added_after_placing_start_a_new_basket(fake, guest, product):
+    """Items that are added after the order was placed start a new basket."""
     go_to_preview(guest, product)
     order = assert_placed(place_order(guest))
 
@@ -584,10 +579,10 @@ def test_adding_goods_while_an_order_is_placed_loses_neither(fake, guest, produc
 
 
 @pytest.mark.parametrize("engine", ["db", "cache", "cached_db", "file", "signed_cookies"])
-def test_the_session_knows_the_order_whatever_keeps_sessions(
+def test_session_knows_the_order_with_every_session_engine(
     guest, product, fake, settings, engine, tmp_path
 ):
-    """Wherever the shop keeps sessions, this browser is led to its order afterwards."""
+    """With every session engine, this browser is redirected to its order afterwards."""
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
     settings.SESSION_FILE_PATH = str(tmp_path)
     go_to_preview(guest, product)

@@ -1,1 +1,1 @@
-"""Shops whose checkout or order app is forked, each run in a process of its own."""
+"""Shops with a forked checkout or order app, each run in a separate process."""

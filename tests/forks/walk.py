@@ -1,4 +1,4 @@
-"""Walks through the forked shop of FORK, in its own process, and prints as JSON what it saw."""
+"""Buy in the forked shop that FORK names, and print the observations as JSON."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import django
 
 
 def bases(name):
-    """Return the modules and names of the bases of the view that a checkout URL leads to."""
+    """Return the qualified names of the base classes of a checkout URL's view."""
     from django.urls import resolve, reverse
 
     view = resolve(reverse(f"checkout:{name}")).func.view_class
@@ -17,7 +17,7 @@ def bases(name):
 
 
 def buy(method, product):
-    """Buy by a method as a guest, as far as the shop's own redirects lead."""
+    """Place an order as a guest by a payment method; return what the pages answered."""
     from django.test import Client
     from django.urls import reverse
 
@@ -41,7 +41,7 @@ def buy(method, product):
 
 
 def main():
-    """Set the shop up, look at it, and buy by each method that is named."""
+    """Set up the shop, collect its views and checks, and buy by each method on the command line."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.forks.settings")
     django.setup()
     from django.core.checks import run_checks

@@ -79,7 +79,7 @@ def test_shop_without_oscars_order_pages_starts(monkeypatch, settings):
     def missing(label):
         raise LookupError(label)
 
-    monkeypatch.setattr("oscar_bitsby.staff.dashboard.hook.apps.get_app_config", missing)
+    monkeypatch.setattr("oscar_bitsby.utils.patching.apps.get_app_config", missing)
     settings.OSCAR_DASHBOARD_NAVIGATION = []
 
     extend_dashboard()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.template.loader import select_template
 from django.utils.functional import lazy
@@ -16,6 +15,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import permissions
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
+from oscar_bitsby.utils.patching import extend_view
 
 #: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
@@ -24,7 +24,7 @@ MAX_COUNT = 99
 def extend_dashboard() -> None:
     """Extend the navigation and the order's page; idempotent."""
     _extend_navigation()
-    _extend_order_page()
+    extend_view("orders_dashboard", "order_detail_view", OrderPageMixin)
 
 
 def _label() -> str:
@@ -108,15 +108,3 @@ class OrderPageMixin:
                 "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
             }
         return context
-
-
-def _extend_order_page() -> None:
-    try:
-        config: Any = apps.get_app_config("orders_dashboard")
-    except LookupError:
-        return
-    view = getattr(config, "order_detail_view", None)
-    if view is None or issubclass(view, OrderPageMixin):
-        return
-    origin = {"__module__": view.__module__, "__doc__": view.__doc__}
-    config.order_detail_view = type(view.__name__, (OrderPageMixin, view), origin)

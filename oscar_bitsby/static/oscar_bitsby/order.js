@@ -1,21 +1,21 @@
-/* Keeps the page of an order true: asks the shop where the order stands, less and less often, shows
-   the page anew when that has changed, counts down the time to pay, and says times in the zone of
-   whoever reads them. On the checkout's last step and on the page that waits for Bitsby it lets the
-   back button find the order, and tries again. Needs no other script. */
+/* Keeps the order's page up to date: polls the payment status, less and less often, updates the page
+   when the status has changed, counts down the time to pay, and shows times in the reader's time
+   zone. On the checkout's preview and on the waiting page the back button leads to the order; the
+   waiting page also retries by itself. Needs no other script. */
 (function () {
     "use strict";
 
     const FIRST_DELAY = 3000;
-    const LONGEST_DELAY = 30000;
-    const DELAY_IN_TROUBLE = 120000;
-    const SLOWER = 1.3;
-    /* An answer that takes longer does not come: a laptop's network is often gone when it wakes. */
-    const PATIENCE = 20000;
-    /* Ticks come once a second. After a longer gap the device has slept. */
-    const SLEPT = 10000;
-    const PARTS = ["[data-bitsby-said]", "[data-bitsby-next]", "[data-bitsby-details]"];
+    const MAX_DELAY = 30000;
+    const MAX_DELAY_AFTER_ERRORS = 120000;
+    const BACKOFF = 1.3;
+    /* A laptop's network is often gone when it wakes, so requests have a time-out. */
+    const TIMEOUT = 20000;
+    /* Ticks come once a second. After a longer gap the device has been asleep. */
+    const SLEEP_GAP = 10000;
+    const PARTS = ["[data-bitsby-status]", "[data-bitsby-next]", "[data-bitsby-details]"];
 
-    /* From its memory a browser would show the last step of a checkout that is over. */
+    /* A browser would restore the last step of a finished checkout from its cache. */
     if (document.querySelector("[data-bitsby-preview]")) {
         window.addEventListener("pageshow", function (event) {
             if (event.persisted) {
@@ -24,14 +24,14 @@
         });
     }
 
-    /* Whoever comes back from Bitsby finds the order here, and is not sent to Bitsby again. */
+    /* The back button leads from Bitsby to the order's page, and not to Bitsby again. */
     const waiting = document.querySelector("[data-bitsby-wait]");
     if (waiting) {
         const retry = waiting.dataset.delay && setTimeout(function () {
             location.replace(waiting.dataset.retryUrl);
         }, Number(waiting.dataset.delay) * 1000);
         waiting.addEventListener("submit", function () {
-            /* A click is on its way, and may take longer than what is left of the delay. */
+            /* The click's own request is running, and may take longer than the delay. */
             clearTimeout(retry);
             history.replaceState(null, "", waiting.dataset.orderUrl);
         });
@@ -43,7 +43,7 @@
     }
     let delay = FIRST_DELAY;
     let timer = null;
-    let asking = false;
+    let isPolling = false;
     let deadline = null;
     let lastTick = Date.now();
 
@@ -51,7 +51,7 @@
         return page.dataset.final === "true";
     }
 
-    /* By the shop's clock: what is left is counted from when the shop said it. */
+    /* The shop sends the seconds that are left, so the device's clock may be wrong. */
     function setDeadline(seconds) {
         deadline = seconds === null || isNaN(seconds) ? null : Date.now() + seconds * 1000;
         showTimeLeft();
@@ -77,8 +77,8 @@
         left.querySelector("[data-bitsby-clock]").textContent = clock;
     }
 
-    /* The shop writes times in its own zone; what cannot be said otherwise stays as it is. */
-    function showTimesHere() {
+    /* The shop writes times in its own zone. A time that cannot be converted stays as it is. */
+    function showLocalTimes() {
         const language = document.documentElement.lang || undefined;
         page.querySelectorAll("time[data-bitsby-time]").forEach(function (time) {
             try {
@@ -95,75 +95,75 @@
     }
 
     function tick() {
-        const hasSlept = Date.now() - lastTick > SLEPT;
+        const hasSlept = Date.now() - lastTick > SLEEP_GAP;
         lastTick = Date.now();
         const wasRunning = deadline !== null && deadline > Date.now() - 1000;
         showTimeLeft();
         if (wasRunning && deadline <= Date.now()) {
-            ask();
+            poll();
         }
         if (hasSlept) {
             wakeUp();
         }
     }
 
-    /* Return what the shop answers; ``as`` is "json" or "text". */
+    /* Return the response's body; ``as`` is "json" or "text". */
     function read(url, as) {
         const stop = new AbortController();
-        const limit = setTimeout(function () { stop.abort(); }, PATIENCE);
+        const limit = setTimeout(function () { stop.abort(); }, TIMEOUT);
         return fetch(url, {credentials: "same-origin", cache: "no-store", signal: stop.signal})
-            .then(function (answer) {
-                if (!answer.ok) {
-                    throw new Error("status " + answer.status);
+            .then(function (response) {
+                if (!response.ok) {
+                    throw new Error("status " + response.status);
                 }
-                return answer[as]();
+                return response[as]();
             })
             .finally(function () { clearTimeout(limit); });
     }
 
-    function later() {
+    function schedule() {
         clearTimeout(timer);
         if (isFinal() || document.hidden) {
             return;
         }
-        timer = setTimeout(ask, delay);
-        if (delay < LONGEST_DELAY) {
-            delay = Math.min(delay * SLOWER, LONGEST_DELAY);
+        timer = setTimeout(poll, delay);
+        if (delay < MAX_DELAY) {
+            delay = Math.min(delay * BACKOFF, MAX_DELAY);
         }
     }
 
-    function ask() {
-        if (asking || isFinal()) {
+    function poll() {
+        if (isPolling || isFinal()) {
             return;
         }
-        asking = true;
+        isPolling = true;
         clearTimeout(timer);
         read(page.dataset.stateUrl, "json")
-            .then(function (told) {
-                delay = Math.min(delay, LONGEST_DELAY);
-                if (told.version !== page.dataset.version) {
+            .then(function (answer) {
+                delay = Math.min(delay, MAX_DELAY);
+                if (answer.version !== page.dataset.version) {
                     delay = FIRST_DELAY;
-                    return renew();
+                    return update();
                 }
-                setDeadline(told.secondsLeft);
+                setDeadline(answer.secondsLeft);
             })
             .catch(function () {
-                /* The shop or the network is away; what is shown stays, and we ask again. */
-                delay = Math.min(delay * 2, DELAY_IN_TROUBLE);
+                /* The shop or the network is down: the page stays as it is, and polling goes on. */
+                delay = Math.min(delay * 2, MAX_DELAY_AFTER_ERRORS);
             })
             .then(function () {
-                asking = false;
-                later();
+                isPolling = false;
+                schedule();
             });
     }
 
-    /* Put the new texts into the elements that are there, so that screen readers announce them. */
-    function renew() {
+    /* Keep the elements and replace their content, so that screen readers announce it. */
+    function update() {
         return read(location.href, "text")
             .then(function (text) {
                 const other = new DOMParser().parseFromString(text, "text/html");
-                const renewed = other.querySelector("[data-bitsby-order]");
-                if (!renewed) {
+                const fresh = other.querySelector("[data-bitsby-order]");
+                if (!fresh) {
                     location.reload();
                     return;
                 }
@@ -171,32 +171,32 @@
                 const hadFocus = focused && page.contains(focused);
                 PARTS.forEach(function (part) {
                     const here = page.querySelector(part);
-                    const there = renewed.querySelector(part);
+                    const there = fresh.querySelector(part);
                     if (here && there) {
                         here.className = there.className;
                         here.replaceChildren.apply(here, Array.from(there.childNodes));
                     }
                 });
-                Object.assign(page.dataset, renewed.dataset);
-                page.className = renewed.className;
+                Object.assign(page.dataset, fresh.dataset);
+                page.className = fresh.className;
                 document.title = other.title;
-                showTimesHere();
-                setDeadline(parseInt(renewed.dataset.secondsLeft, 10));
+                showLocalTimes();
+                setDeadline(parseInt(fresh.dataset.secondsLeft, 10));
                 if (hadFocus && !page.contains(document.activeElement)) {
-                    page.querySelector("[data-bitsby-said]").focus();
+                    page.querySelector("[data-bitsby-status]").focus();
                 }
             });
     }
 
-    /* Timers stand still while a laptop sleeps or a tab is hidden. */
+    /* Timers stop while a laptop sleeps or a tab is hidden. */
     function wakeUp() {
         if (!document.hidden) {
             delay = FIRST_DELAY;
-            ask();
+            poll();
         }
     }
 
-    showTimesHere();
+    showLocalTimes();
     setDeadline(parseInt(page.dataset.secondsLeft, 10));
     setInterval(tick, 1000);
     document.addEventListener("visibilitychange", wakeUp);
@@ -206,5 +206,5 @@
         }
     });
     window.addEventListener("online", wakeUp);
-    later();
+    schedule();
 })();

@@ -1,4 +1,4 @@
-"""A config whose URLs name the fork's views, so that nobody else can replace them."""
+"""A config whose URLs name the fork's views, so that the app cannot replace them."""
 
 from django.urls import path
 from oscar.apps.checkout import apps

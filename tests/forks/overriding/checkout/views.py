@@ -5,14 +5,14 @@ from oscar.apps.checkout import views
 
 
 class PaymentMethodView(views.PaymentMethodView):
-    """Sends the buyer to a page of the shop's own."""
+    """Redirects to the shop's own page."""
 
     def get(self, request, *args, **kwargs):
         return redirect("/the-shops-own-payment/")
 
 
 class PaymentDetailsView(views.PaymentDetailsView):
-    """Notes in the order's session what it did, and shows a text of its own."""
+    """Stores the order's number in the session, and shows a text of its own."""
 
     def get_context_data(self, **kwargs):
         return {**super().get_context_data(**kwargs), "shop_name": "The forked shop"}

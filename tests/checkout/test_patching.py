@@ -12,7 +12,7 @@ import pytest
 from django.apps import apps
 from oscar.core.customisation import fork_app
 
-from oscar_bitsby.checkout import hook
+from oscar_bitsby.checkout import patching
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -37,8 +37,8 @@ def walk(fork, *methods, path=ROOT):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_hook_stands_in_front_of_the_views_of_a_fork():
-    """Views that a fork overrides keep working, behind the app's: ours, fork, Oscar."""
+def test_mixins_are_in_front_of_the_views_of_a_fork():
+    """Views that a fork overrides keep working behind the app's: ours, the fork's, Oscar's."""
     found = walk("checkout=tests.forks.overriding.checkout.apps.CheckoutConfig", "bitsby", "cod")
 
     assert found["checks"] == []
@@ -69,8 +69,8 @@ def test_the_hook_stands_in_front_of_the_views_of_a_fork():
     assert found["orders"][1]["sources"] == []
 
 
-def test_a_fork_that_the_hook_cannot_reach_is_told_the_mixins():
-    """URLs that name the fork's views get a warning with the remedy, and the shop sells on."""
+def test_fork_that_cannot_be_patched_gets_a_warning_with_the_mixins():
+    """URLs that name the fork's views get a warning with the remedy, and the shop still sells."""
     found = walk("checkout=tests.forks.naming.checkout.apps.CheckoutConfig", "cod")
 
     assert [message["id"] for message in found["checks"]] == ["oscar_bitsby.W003"] * 2
@@ -83,7 +83,7 @@ def test_a_fork_that_the_hook_cannot_reach_is_told_the_mixins():
     assert found["orders"][0]["sources"] == []
 
 
-def test_a_forked_order_app_migrates_and_takes_orders(tmp_path, monkeypatch):
+def test_forked_order_app_migrates_and_takes_orders(tmp_path, monkeypatch):
     """A fork with a field and migrations of its own migrates, and its orders are paid."""
     monkeypatch.chdir(tmp_path)
     fork_app("order", "forked_shop")
@@ -117,22 +117,22 @@ def test_a_forked_order_app_migrates_and_takes_orders(tmp_path, monkeypatch):
     assert found["walks"]["bitsby"]["paying"].startswith("https://dash.bitsby.app/")
 
 
-def test_hooking_twice_changes_nothing():
-    """Views that have their mixin, by the hook or by the shop itself, are left alone."""
+def test_patching_twice_changes_nothing():
+    """Views that have their mixin, from the app or the shop itself, are left alone."""
     config = apps.get_app_config("checkout")
     before = (config.payment_method_view, config.payment_details_view)
 
-    hook.extend_checkout()
+    patching.extend_checkout()
 
     assert (config.payment_method_view, config.payment_details_view) == before
 
 
 @pytest.mark.parametrize("attribute", ["payment_method_view", "payment_details_view"])
-def test_a_checkout_without_such_a_view_is_left_alone(monkeypatch, attribute):
-    """A fork that has done away with one of the steps still starts."""
+def test_checkout_without_such_a_view_is_left_alone(monkeypatch, attribute):
+    """A fork that has removed one of the steps still starts."""
     config = apps.get_app_config("checkout")
     monkeypatch.delattr(config, attribute)
 
-    hook.extend_checkout()
+    patching.extend_checkout()
 
     assert not hasattr(config, attribute)

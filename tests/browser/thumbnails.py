@@ -1,4 +1,4 @@
-"""Thumbnails of nothing: Oscar's templates ask for some, and the tests' goods have no pictures."""
+"""A thumbnailer that needs no images: the tests' products have none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAMLCwgAAACH5BAAAAAAALAAAAAABAAEAAAI
 
 
 class Thumbnail(NamedTuple):
-    """What Oscar's templates read."""
+    """The attribute that Oscar's templates read."""
 
     url: str = DOT
 
@@ -20,4 +20,4 @@ class DotThumbnailer(AbstractThumbnailer):
         return Thumbnail()
 
     def delete_thumbnails(self, source):
-        """There is none to delete."""
+        """There is nothing to delete."""

@@ -1,4 +1,4 @@
-"""Looking at a page: its picture on a desktop and on a phone, its width, and what axe-core says."""
+"""Screenshots of a page on a desktop and a phone, and checks of its width and accessibility."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ except ImportError:
 
 FOLDER = Path(os.environ.get("SCREENSHOTS") or Path(__file__).parent / "screenshots")
 WIDTHS = {"desktop": (1200, 800), "phone": (360, 740)}
-GRAVE = ("serious", "critical")
-#: Bootstrap's blue, and white on it, which axe finds too pale. Links and buttons have the colours
-#: of the shop's theme, and a theme is the shop's to choose.
+SEVERE = ("serious", "critical")
+#: Bootstrap's blue, whose contrast with white axe finds too low. The colours of links and buttons
+#: come from the shop's theme.
 THEMES_BLUE = "#007bff"
 
-#: What others wrote and we do not: axe is not asked about it.
-#: Oscar's frame: a language selector and a search field without labels, grey on grey.
-FOREIGN = ("#top_page", "header.header", ".nav-checkout", "footer", ".navbar", ".breadcrumb")
+#: Oscar's own parts of a page, which axe skips: they have fields without labels and low contrast.
+OSCARS_PARTS = ("#top_page", "header.header", ".nav-checkout", "footer", ".navbar", ".breadcrumb")
 
 
-def look_at(page, name, within=None, wide=False):
-    """Look at a page, and fail when it does not fit a phone or keeps somebody out.
+def take_screenshot(page, name, within=None, wide=False):
+    """Save screenshots of a page; fail if it is wider than a phone or has severe axe violations.
 
     Args:
-        page: where it is shown.
-        name: what it shows; the pictures are named after it.
-        within: the part that is ours, which axe is to look at; by default all but Oscar's frame.
-        wide: Oscar's own markup round ours is wider than a phone.
+        page: Playwright's page.
+        name: the beginning of the screenshots' file names.
+        within: the selector of the part that axe checks; by default all but Oscar's parts.
+        wide: skip the check of the width, because Oscar's own markup is wider than a phone.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     before = page.viewport_size
     for device, (width, height) in WIDTHS.items():
         page.set_viewport_size({"width": width, "height": height})
         page.screenshot(path=FOLDER / f"{name}-{device}.png", full_page=True, animations="disabled")
-    # On the phone, where everything of ours is shown too, and where tables have to scroll.
+    # The window has the phone's width now.
     if not wide:
-        assert overhang(page) == 0, f"{name} has to be scrolled sideways: {widest(page)}"
-    grave = violations(page, within)
-    assert not grave, f"{name}:\n" + "\n".join(grave)
+        assert overflow(page) == 0, f"{name} has to be scrolled sideways: {widest(page)}"
+    found = violations(page, within)
+    assert not found, f"{name}:\n" + "\n".join(found)
     page.set_viewport_size(before)
 
 
-def overhang(page):
-    """Return how many pixels of a page are beyond its window's right edge."""
+def overflow(page):
+    """Return by how many pixels a page is wider than its window."""
     return page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
@@ -61,15 +60,15 @@ def widest(page):
 
 
 def violations(page, within=None):
-    """Return what axe-core calls serious or critical, one line for each element."""
-    context = {"exclude": [[one] for one in FOREIGN]}
+    """Return axe-core's serious and critical violations, one line for each element."""
+    context = {"exclude": [[one] for one in OSCARS_PARTS]}
     if within:
         context["include"] = [[within]]
     found = Axe().run(page, context=context, options={"resultTypes": ["violations"]})
     return [
         f"{one['impact']} {one['id']}: {node['html'][:200]} ({node['failureSummary']})"
         for one in found.response["violations"]
-        if one["impact"] in GRAVE
+        if one["impact"] in SEVERE
         for node in one["nodes"]
         if not (one["id"] == "color-contrast" and THEMES_BLUE in node["failureSummary"])
     ]

@@ -1,4 +1,4 @@
-"""The steps that people take through the shop, with a mouse and a keyboard."""
+"""Steps through the shop in a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADDRESS = {
     "City": "Berlin",
     "Post/Zip-code": "10115",
 }
-STATE = "[data-bitsby-said]"
+STATE = "[data-bitsby-status]"
 
 
 def go_to_payment(page, shop, product, password=None):
@@ -25,8 +25,8 @@ def go_to_payment(page, shop, product, password=None):
     page.get_by_label("Email address").fill("buyer@example.com")
     if password is None:
         page.get_by_label("I am a new customer and want to checkout as a guest").check()
-        # Oscar's form wants one of guests too until a script takes it away, and ignores it. In one
-        # step, since that script may run between a look at the field and the filling of it.
+        # Oscar's form requires a password of guests too until a script removes the field. One
+        # evaluation fills it, because that script may run between finding and filling.
         page.locator("input[type=password]").evaluate("(field) => { field.value = 'none'; }")
     else:
         page.get_by_label("I am a returning customer, and my password is").check()
@@ -57,5 +57,5 @@ def place_order(page, shop):
 
 
 def shows(page, text):
-    """The order's page says so, in the element that screen readers announce."""
+    """Expect a text in the status on the order's page, which screen readers announce."""
     expect(page.locator(STATE)).to_contain_text(text)
