@@ -1,4 +1,4 @@
-"""The app's config: on ``ready()`` its checks, and the hooks into the shop."""
+"""The app's configuration, which registers the checks and extends the shop at startup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class BitsbyConfig(AppConfig):
-    """Installed by the entry ``"oscar_bitsby"``, after Oscar's own apps."""
+    """Add ``"oscar_bitsby"`` to ``INSTALLED_APPS``, after Oscar's own apps."""
 
     name = "oscar_bitsby"
     label = "oscar_bitsby"
@@ -16,7 +16,7 @@ class BitsbyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Imported here, since all of these need the models to be loaded.
+        # These modules need the models, which are not loaded earlier.
         from oscar_bitsby.buyer.order_notice import extend_buyer_pages
         from oscar_bitsby.checkout import hook
         from oscar_bitsby.mails import event_types

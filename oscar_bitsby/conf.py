@@ -1,4 +1,4 @@
-"""The only reader of ``settings.OSCAR_BITSBY``: what may stand there, the defaults, the types."""
+"""The keys, defaults and types of ``settings.OSCAR_BITSBY``; nothing else reads that setting."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from django.utils.translation import gettext_noop
 
 from oscar_bitsby.exceptions import ConfigurationError
 
-#: The code of our payment method in the checkout, and of our ``SourceType``.
+#: The code of the payment method in the checkout and of the ``SourceType``.
 METHOD_CODE = "bitsby"
-#: The code of the ``PaymentEventType`` of received money.
+#: The code of the ``PaymentEventType`` of a received payment.
 PAID_EVENT_CODE = "paid"
 
-# What Bitsby takes, as its documentation of ``invoices/create`` says.
+#: Hours and currencies that Bitsby accepts, as the documentation of ``invoices/create`` says.
 TIMES_TO_PAY = (Decimal("0.5"), Decimal(1), Decimal(3), Decimal(6), Decimal(12))
 CURRENCIES = ("USD", "EUR", "RUB")
 
@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Secret:
-    """A text that must not be seen: not even error reporters, which print strings, get at it."""
+    """A text that neither ``repr`` nor error reports show."""
 
     __slots__ = ("__text",)
 
@@ -57,11 +57,11 @@ class Secret:
         self.__text = text
 
     def reveal(self) -> str:
-        """Return the text, for the one place that sends or compares it."""
+        """Return the text, to send or to validate it."""
         return self.__text
 
     def matches(self, text: str) -> bool:
-        """Compare in constant time, so that nobody can find the secret out letter by letter."""
+        """Compare in constant time, which does not reveal how much of a guess is right."""
         return constant_time_compare(text, self.__text)
 
     def redact(self, text: str) -> str:
@@ -69,10 +69,10 @@ class Secret:
         return text.replace(self.__text, "***") if self.__text else text
 
     def redact_json(self, value: Any) -> Any:
-        """Return decoded JSON with the secret replaced in all its texts, keys included.
+        """Return decoded JSON with the secret replaced in all texts, including keys of objects.
 
         Raises:
-            RecursionError: it is nested too deeply.
+            RecursionError: the JSON is nested too deeply.
         """
         if isinstance(value, str):
             return self.redact(value)
@@ -94,7 +94,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Conf:
-    """The shop's settings for Bitsby, converted; see ``docs/settings.rst`` for each."""
+    """The shop's settings, converted to their types; ``docs/settings.rst`` explains each."""
 
     api_key: Secret
     project_id: str
@@ -118,7 +118,7 @@ class Conf:
     mails: bool
 
     def offers(self, currency: str, amount: Decimal) -> bool:
-        """Tell whether Bitsby may be offered for this amount of this currency."""
+        """Return whether Bitsby is offered for this amount in this currency."""
         if amount <= 0 or currency not in self.currencies:
             return False
         low, high = (_for_currency(limit, currency) for limit in (self.min_amount, self.max_amount))
@@ -132,35 +132,35 @@ def _for_currency(limit: Any, currency: str) -> Decimal | None:
 
 
 def raw() -> Mapping[str, Any] | None:
-    """Return ``settings.OSCAR_BITSBY`` as it stands, or None when the shop has not set it."""
+    """Return ``settings.OSCAR_BITSBY`` unchanged, or None if it is missing or empty."""
     value = getattr(django_settings, "OSCAR_BITSBY", None)
     return value or None
 
 
 def is_configured() -> bool:
-    """Tell whether the shop has set ``OSCAR_BITSBY`` at all; without it the app does nothing."""
+    """Return whether the shop has set ``OSCAR_BITSBY``; without it the app does nothing."""
     return raw() is not None
 
 
 def get() -> Conf:
-    """Return the shop's settings, completed by the defaults.
+    """Return the shop's settings, with defaults for missing keys.
 
-    Read anew at every call, so that a changed setting counts at once.
+    Every call reads the settings again, so that changes take effect at once.
 
     Raises:
-        ConfigurationError: something is missing or cannot be used; the message says what. It
-            never repeats a value, since the value may be the key.
+        ConfigurationError: a setting is missing or invalid. The message names it, but does not
+            repeat the value, which may be the API key.
     """
-    # Raised here and not in _read(), whose local variables hold the key: error reporters collect
-    # the variables of every frame that an exception passed.
-    found = _read()
-    if isinstance(found, str):
-        raise ConfigurationError(found)
-    return Conf(**found)
+    # The error is raised here and not in _read(), whose local variables contain the key: error
+    # reports show the variables of each frame.
+    result = _read()
+    if isinstance(result, str):
+        raise ConfigurationError(result)
+    return Conf(**result)
 
 
 def _read() -> dict[str, Any] | str:
-    """Return the converted settings, or what is wrong with them."""
+    """Return the converted settings, or a text that says what is wrong with them."""
     given = raw()
     if given is None:
         return "settings.OSCAR_BITSBY is not set"
@@ -183,10 +183,6 @@ def _read() -> dict[str, Any] | str:
     return converted
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
 def _limit(value: Any) -> Any:
     if value is None:
         return None
@@ -198,7 +194,7 @@ def _limit(value: Any) -> Any:
 def _number(value: Any) -> Decimal:
     number = Decimal(str(value))
     if number.is_nan():
-        # Comparing with it raises.
+        # Any comparison with NaN raises.
         raise ValueError("not a number")
     return number
 
@@ -208,7 +204,7 @@ def _methods(value: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _uuid(value: Any) -> str:
-    """Return a UUID as Bitsby writes it; what is none is left for the check to name."""
+    """Return a UUID as Bitsby writes it; leave other values for the system check to report."""
     try:
         return str(uuid.UUID(str(value)))
     except ValueError:
@@ -235,7 +231,7 @@ CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "ORDER_STATUS_PENDING": str,
     "ORDER_STATUS_PAID": str,
     "ORDER_STATUS_CANCELLED": str,
-    "CANCEL_AFTER": _as_it_is,
+    "CANCEL_AFTER": lambda value: value,
     "WATCH_DAYS": int,
     "WEBHOOK_TOKEN": lambda value: Secret(str(value or "")),
     "OTHER_METHODS": _methods,
@@ -246,7 +242,7 @@ CONVERTERS: dict[str, Callable[[Any], Any]] = {
 
 
 def other_methods() -> tuple[tuple[str, Any], ...]:
-    """Return the shop's other payment methods even where the rest of the settings is wrong."""
+    """Return the shop's other payment methods, even if other settings are invalid."""
     try:
         return _methods((raw() or {}).get("OTHER_METHODS", ()))
     except (AttributeError, TypeError, ValueError):
@@ -254,6 +250,6 @@ def other_methods() -> tuple[tuple[str, Any], ...]:
 
 
 def extends_checkout() -> bool:
-    """Tell whether the app itself is to put its steps into the shop's checkout."""
+    """Return whether the app extends the shop's checkout by itself."""
     given = raw()
     return isinstance(given, Mapping) and bool(given.get("EXTEND_CHECKOUT", True))

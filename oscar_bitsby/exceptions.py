@@ -1,21 +1,21 @@
-"""The tree of errors that this package raises.
+"""The errors that this package raises.
 
 ::
 
     BitsbyError
-    ├── ConfigurationError        the settings are missing or wrong
-    ├── NotPayable                the order needs no payment, or may have none
+    ├── ConfigurationError        the settings are missing or invalid
+    ├── NotPayable                the order is not waiting for a payment
     ├── PaymentInProgress         another request is creating this order's invoice right now
-    └── GatewayError              a request to Bitsby did not succeed
-        ├── ConnectionFailed      no answer came: refused, timed out, broken off
-        ├── RateLimited           Bitsby's one request a second is used up
-        │   └── NoSlot            we did not even ask: our own spacing had no room
-        ├── Refused               Bitsby said no
-        └── ReplyNotUnderstood    Bitsby answered something that is not documented
+    └── GatewayError              a request to Bitsby failed
+        ├── ConnectionFailed      no complete answer: refused, timed out, connection lost
+        ├── RateLimited           Bitsby's rate limit refused the request
+        │   └── RateLimitTimeout      our own rate limit had no slot in time; nothing was sent
+        ├── Refused               Bitsby refused the request
+        └── ReplyNotUnderstood    the answer is not as documented
             └── PaymentPageRefused    the invoice's page is on a host that is not allowed
 
-Whoever catches ``BitsbyError`` catches all of them. No error carries the API key: texts that come
-from outside are cleaned of it before they get here.
+``except BitsbyError`` catches all of them. No error contains the API key: it is redacted from the
+texts of answers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from oscar.apps.payment import exceptions as oscar_exceptions
 
 
 class BitsbyError(oscar_exceptions.PaymentError):  # type: ignore[misc]  # Oscar has no types
-    """Base of all errors here; a ``PaymentError``, so that Oscar's own views can handle it."""
+    """Base class of all errors; Oscar's own views handle it as a ``PaymentError``."""
 
 
 class ConfigurationError(BitsbyError):
-    """``settings.OSCAR_BITSBY`` is missing, incomplete or wrong."""
+    """``settings.OSCAR_BITSBY`` is missing, incomplete or invalid."""
 
 
 class NotPayable(BitsbyError):
@@ -36,16 +36,16 @@ class NotPayable(BitsbyError):
 
 
 class PaymentInProgress(BitsbyError):
-    """Another request is creating this order's invoice at this moment."""
+    """Another request is creating this order's invoice right now."""
 
 
 class GatewayError(BitsbyError):
-    """A request to Bitsby did not succeed.
+    """A request to Bitsby failed.
 
     Attributes:
-        status: the HTTP status of the answer, or None when there was none.
-        body: the beginning of the answer's text, cleaned of the API key.
-        may_retry: whether the same request may succeed later without anybody changing anything.
+        status: the HTTP status of the answer, or None if there was none.
+        body: the first characters of the answer, with the API key redacted.
+        may_retry: whether the same request may succeed later without a change.
     """
 
     may_retry = False
@@ -57,32 +57,32 @@ class GatewayError(BitsbyError):
 
 
 class ConnectionFailed(GatewayError):
-    """No complete answer came. Whether Bitsby did what was asked is not known."""
+    """No complete answer came. Bitsby may or may not have processed the request."""
 
     may_retry = True
 
 
 class RateLimited(GatewayError):
-    """Bitsby refused the request for coming less than a second after another. Nothing was done."""
+    """Bitsby's rate limit refused the request, which was not processed."""
 
     may_retry = True
 
 
-class NoSlot(RateLimited):
-    """The account's next free moment is later than the caller wanted to wait. Nothing was sent."""
+class RateLimitTimeout(RateLimited):
+    """No slot of our own rate limit came free within the caller's time. Nothing was sent."""
 
 
 class Refused(GatewayError):
-    """Bitsby understood the request and said no; the message is its text."""
+    """Bitsby refused the request; the message contains its reason."""
 
 
 class ReplyNotUnderstood(GatewayError):
-    """The answer has not the documented shape. Whether Bitsby did what was asked is not known."""
+    """The answer is not as documented. Bitsby may or may not have processed the request."""
 
     may_retry = True
 
 
 class PaymentPageRefused(ReplyNotUnderstood):
-    """The invoice's payment page is not on one of the hosts in ``PAYMENT_HOSTS``."""
+    """The host of the invoice's payment page is not in ``PAYMENT_HOSTS``."""
 
     may_retry = False

@@ -20,10 +20,10 @@ from oscar_bitsby.accounting.ledger import has_unbooked_money
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
-    NoSlot,
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
+    RateLimitTimeout,
     ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway import factory, parsing, schemas
@@ -37,7 +37,7 @@ logger = logging.getLogger("oscar_bitsby")
 Order = get_model("order", "Order")
 
 #: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
-CLOCK_SKEW = dt.timedelta(minutes=1)
+EXPIRY_GRACE = dt.timedelta(minutes=1)
 #: What is noted of an invoice that another one took the place of.
 REPLACED = gettext_noop("replaced by a newer invoice")
 #: What is noted of an attempt that got an id which another invoice has.
@@ -131,7 +131,7 @@ def _replace_invoice(invoice: BitsbyInvoice) -> None:
         raise NotPayable(f"order {invoice.order_number} is paid")
     if invoice.status == InvoiceStatus.UNPAID:
         now = db_now()
-        if invoice.fits(invoice.order) and not invoice.is_over(now - CLOCK_SKEW):
+        if invoice.fits(invoice.order) and not invoice.is_over(now - EXPIRY_GRACE):
             raise PaymentInProgress("the invoice is about to expire; try again")
         # Still payable at Bitsby, so it stays watched; money on it will be found.
         rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=InvoiceStatus.UNPAID)
@@ -150,7 +150,7 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
             description=describe(settings, order),
             service_data=service_data(order),
         )
-    except NoSlot:
+    except RateLimitTimeout:
         # Nothing was sent, so there is nothing to remember.
         attempt.delete()
         raise

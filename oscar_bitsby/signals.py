@@ -1,10 +1,9 @@
-"""What a shop can listen to. All are sent after commit; a receiver that raises is logged and
-stops nothing.
+"""Signals for the shop. They are sent after commit; errors of receivers are logged only.
 
-``invoice_created``, ``invoice_paid`` and ``invoice_expired`` carry ``invoice`` (a
-``BitsbyInvoice``) and ``order``. ``payment_needs_attention`` carries ``payment`` (a
-``BitsbyPayment``), ``reason`` (one of its reasons) and ``order``, which is None where no order is
-known. The order's own changes of status are told by Oscar's ``order_status_changed``.
+``invoice_created``, ``invoice_paid`` and ``invoice_expired`` send ``invoice`` (a
+``BitsbyInvoice``) and ``order``. ``payment_needs_attention`` sends ``payment`` (a
+``BitsbyPayment``), ``reason`` (a ``ReviewReason``) and ``order``, which is None if the order is not
+known. For changes of an order's status use Oscar's ``order_status_changed``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ payment_needs_attention = Signal()
 
 
 def send_after_commit(signal: Signal, sender: type[Any], **payload: Any) -> None:
-    """Send ``signal`` once the current transaction is committed, or now when there is none."""
+    """Send ``signal`` after the current transaction is committed, or now if there is none."""
     transaction.on_commit(
         partial(signal.send_robust, sender=sender, **payload),
         using=router.db_for_write(sender),

@@ -1,4 +1,4 @@
-"""Where the app's pages are, below the address that the shop mounts them at."""
+"""The app's URLs, which the shop includes under a prefix such as ``bitsby/``."""
 
 from __future__ import annotations
 

@@ -18,11 +18,17 @@ from oscar.test import factories
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.utils import clock as db_clock
 from tests import bitsby
 
 Country = get_model("address", "Country")
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
+
+
+def moved_by():
+    """Return how far a test has moved Django's clock."""
+    return timezone.now() - dt.datetime.now(dt.timezone.utc)
 
 
 class MovedClock:
@@ -39,8 +45,7 @@ class MovedClock:
         self.slept += seconds
 
     def now(self):
-        moved = timezone.now() - dt.datetime.now(dt.timezone.utc)
-        return self.start + dt.timedelta(seconds=round(moved.total_seconds()) + self.slept)
+        return self.start + dt.timedelta(seconds=round(moved_by().total_seconds()) + self.slept)
 
     def monotonic(self):
         return self.slept
@@ -52,7 +57,10 @@ def clock(request, monkeypatch):
     if "real_time" in request.fixturenames:
         return None
     clock = MovedClock()
-    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.database_now", clock.now)
+    server_time = db_clock._server_time
+    # Who moves Django's clock moves PostgreSQL's with it.
+    monkeypatch.setattr(db_clock, "_server_time", lambda alias: server_time(alias) + moved_by())
+    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.db_now", clock.now)
     monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", clock)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", clock)
     return clock
@@ -89,8 +97,7 @@ def stop_time(monkeypatch):
 
     def stop(moment):
         monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
-        monkeypatch.setattr("oscar_bitsby.utils.clock._behind", dt.timedelta)
-        monkeypatch.setattr("oscar_bitsby.reconciliation.lease.database_now", lambda: moment)
+        monkeypatch.setattr(db_clock, "_server_time", lambda alias: moment)
 
     return stop
 

@@ -22,7 +22,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
-from oscar_bitsby.utils.clock import database_now
+from oscar_bitsby.utils.clock import db_now
 from tests.bitsby import KEY
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")
@@ -171,7 +171,7 @@ def test_a_delivery_without_a_free_slot_is_settled_by_the_worker(
     """The webhook answers 503 and asks nothing; the worker waits in line, asks, and settles."""
     before = celery.current_app._get_current_object()
     celery.Celery("web", broker=broker, set_as_current=True)
-    GatewayState.objects.update(next_request_at=database_now() + dt.timedelta(seconds=3))
+    GatewayState.objects.update(next_request_at=db_now() + dt.timedelta(seconds=3))
     asked = len(simulator.control("state")["requests"])
     body = json.dumps({"invoice": {"id": str(paid.bitsby_id)}})
     try:

@@ -13,7 +13,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
-from oscar_bitsby.utils.clock import database_now
+from oscar_bitsby.utils.clock import db_now
 from tests import bitsby
 
 Order = get_model("order", "Order")
@@ -136,7 +136,7 @@ def test_the_key_is_in_no_message(paid, fake):
 def test_standing_back_is_no_error(paid):
     """Beside another pass it ends well and says why it did nothing."""
     GatewayState.ensure_exists()
-    GatewayState.objects.update(lease_until=database_now() + LEASE_DURATION, lease_token="another")
+    GatewayState.objects.update(lease_until=db_now() + LEASE_DURATION, lease_token="another")
 
     out, _ = run()
 

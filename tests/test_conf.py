@@ -15,7 +15,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.conf import Conf, Secret
 from oscar_bitsby.exceptions import ConfigurationError
 from tests.bitsby import KEY, PROJECT
-from tests.gateway.test_transport import assert_hidden
+from tests.support.http import assert_hidden
 
 #: As the design names them, and what ``conf.get()`` makes of them.
 DEFAULTS = {

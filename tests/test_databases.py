@@ -14,7 +14,7 @@ from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.utils.clock import database_now
+from oscar_bitsby.utils.clock import db_now
 from tests import bitsby
 
 Source = get_model("payment", "Source")
@@ -72,7 +72,7 @@ def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch,
     )
 
     with pytest.raises(AttributeError):
-        database_now()
+        db_now()
 
     assert asked == ["elsewhere"]
 

@@ -17,12 +17,12 @@ TREE = {
     "GatewayError": "BitsbyError",
     "ConnectionFailed": "GatewayError",
     "RateLimited": "GatewayError",
-    "NoSlot": "RateLimited",
+    "RateLimitTimeout": "RateLimited",
     "Refused": "GatewayError",
     "ReplyNotUnderstood": "GatewayError",
     "PaymentPageRefused": "ReplyNotUnderstood",
 }
-MAY_RETRY = {"ConnectionFailed", "RateLimited", "NoSlot", "ReplyNotUnderstood"}
+MAY_RETRY = {"ConnectionFailed", "RateLimited", "RateLimitTimeout", "ReplyNotUnderstood"}
 
 
 def errors():

@@ -16,10 +16,10 @@ from oscar_bitsby import facade, reconciliation
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
-    NoSlot,
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
+    RateLimitTimeout,
     ReplyNotUnderstood,
 )
 from oscar_bitsby.facade import payment_page, start_payment
@@ -434,7 +434,7 @@ def test_without_a_slot_nothing_is_sent_and_nothing_remains(order, fake, clock):
     """A buyer who could not be served leaves no attempt behind."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=8))
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         start_payment(order)
 
     assert (fake.requests, statuses(order)) == ([], [])

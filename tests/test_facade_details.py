@@ -18,10 +18,10 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConnectionFailed,
-    NoSlot,
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
+    RateLimitTimeout,
     Refused,
     ReplyNotUnderstood,
 )
@@ -260,11 +260,11 @@ def test_a_buyer_without_a_slot_is_no_error_in_the_log(order, fake, caplog, monk
     """That others are being served is nothing that is wrong."""
 
     def no_slot(*args, **options):
-        raise NoSlot("none")
+        raise RateLimitTimeout("none")
 
     monkeypatch.setattr("oscar_bitsby.gateway.factory.acquire", no_slot)
 
-    assert refusal(order, NoSlot) == "none"
+    assert refusal(order, RateLimitTimeout) == "none"
     assert (caplog.messages, BitsbyInvoice.objects.count()) == ([], 0)
 
 

@@ -17,11 +17,11 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
-from oscar_bitsby.utils.clock import database_now
+from oscar_bitsby.utils.clock import db_now
 from tests import bitsby
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")
@@ -288,7 +288,7 @@ def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
     deliver(invoice)
 
     def none_free(*args, **options):
-        raise NoSlot("busy")
+        raise RateLimitTimeout("busy")
 
     with monkeypatch.context() as patch:
         patch.setattr("oscar_bitsby.gateway.factory.acquire", none_free)
@@ -334,7 +334,7 @@ def test_reconcile_makes_a_pass_and_tells_of_it(order, paid, caplog):
 def test_a_second_reconcile_stands_back(order, paid, fake):
     """While a pass runs elsewhere, the task says so and asks nothing."""
     GatewayState.ensure_exists()
-    GatewayState.objects.update(lease_until=database_now() + LEASE_DURATION, lease_token="another")
+    GatewayState.objects.update(lease_until=db_now() + LEASE_DURATION, lease_token="another")
 
     assert tasks.reconcile() == "another pass is running; this one stood back"
     assert fake.requests == []

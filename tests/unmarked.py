@@ -29,9 +29,9 @@ SILENT = {"script", "style"}
 NOT_TRANSLATED = {"simulator", "migrations"}
 #: Modules that speak to developers, in logs and errors.
 FOR_DEVELOPERS = {
-    "checks.py", "client.py", "conf.py", "deadline.py", "doctor.py", "exceptions.py",
-    "adapter.py", "looks.py", "money.py", "parsing.py", "report.py", "pruning.py", "schemas.py",
-    "tasks.py", "transport.py",
+    "adapter.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
+    "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py", "tasks.py",
+    "transport.py",
 }  # fmt: skip
 #: Who calls these speaks to people. The number is that of the first argument that is a text.
 SPEAKERS = {

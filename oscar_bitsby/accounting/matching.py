@@ -17,13 +17,12 @@ from django.utils.translation import gettext_lazy as _
 from oscar_bitsby.accounting.valuation import convert_at_locked_rate, fiat_value_of_recorded
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 #: How long after its time an invoice is still likely what a payment was meant for.
 LATE_WINDOW = dt.timedelta(days=2)
 #: An unbound payment worth less than half or more than double was hardly meant for an invoice.
 PLAUSIBLE_FACTOR = Decimal(2)
-#: Bitsby's clock and a chain's need not agree to the second.
-CLOCK_SKEW = dt.timedelta(minutes=5)
 #: Invoices that the payments on a page of the inbox are compared with: the newest that they can be
 #: meant for. A page for binding compares with all of its order.
 MAX_INVOICES = 150

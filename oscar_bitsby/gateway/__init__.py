@@ -1,1 +1,1 @@
-"""Bitsby's API: requests, answers and the account's rate limit. It knows no orders."""
+"""Bitsby's API: requests, answers and the account's rate limit. It knows nothing of orders."""

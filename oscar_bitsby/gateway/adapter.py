@@ -1,4 +1,4 @@
-"""An end to a request as a whole: its connections are shut when its time is up."""
+"""A time limit for a whole request: its connections are shut down when the time is over."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Knows the sockets that it opened, so that another thread can end a wait on them.
+    """Keep track of the open sockets, so that a timer can end a blocked read.
 
-    For a session that one thread uses for one request at a time.
+    Use it for a session that sends one request at a time.
     """
 
     def __init__(self) -> None:
-        # Sockets and not connections: these let go of theirs when an answer says that it is the
-        # last one, and go on reading from it.
+        # Sockets and not connections: a connection drops its socket when the answer says "close",
+        # but the answer is still being read from it.
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Let the pools make connections that register themselves."""
+        """Create pools whose connections register their sockets."""
         super().init_poolmanager(*args, **kwargs)
         sockets = self._sockets
 
@@ -52,7 +52,14 @@ class DeadlineAdapter(HTTPAdapter):
 
     @contextmanager
     def interrupted_after(self, seconds: float) -> Iterator[None]:
-        """Shut all connections when the block takes longer; whoever reads then gets an error."""
+        """Shut down all connections if the block takes longer.
+
+        Args:
+            seconds: the time limit.
+
+        Raises:
+            ReadTimeout: the time limit was reached.
+        """
         is_over = threading.Event()
         timer = threading.Timer(seconds, self._interrupt, [is_over])
         timer.daemon = True
@@ -62,13 +69,13 @@ class DeadlineAdapter(HTTPAdapter):
         finally:
             timer.cancel()
         if is_over.is_set():
-            # What was read until then may look like the end of an answer.
+            # The part that was read until then may look like a complete answer.
             raise ReadTimeout("the answer took too long")
 
     def _interrupt(self, is_over: threading.Event) -> None:
         is_over.set()
         for sock in list(self._sockets):
-            # The plain socket's own method: that of a TLS socket would take the TLS away from
-            # under the thread that reads.
+            # The method of the plain socket: that of a TLS socket would remove the TLS layer while
+            # the other thread reads from it.
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""``BitsbyClient``: one method for each endpoint, HTTP in, frozen dataclasses out; no models."""
+"""``BitsbyClient``: one method for each endpoint of the API, which returns frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -13,32 +13,37 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from oscar_bitsby.conf import Secret
-from oscar_bitsby.exceptions import ConnectionFailed, NoSlot, RateLimited, ReplyNotUnderstood
+from oscar_bitsby.exceptions import (
+    ConnectionFailed,
+    RateLimited,
+    RateLimitTimeout,
+    ReplyNotUnderstood,
+)
 from oscar_bitsby.gateway import parsing, schemas, transport
-
-#: Asked for in addition on either side of the days that are meant: it is not documented in which
-#: zone a filter's days are (up to 14 hours from ours), nor whether the first and last are included.
-DATE_FILTER_MARGIN = dt.timedelta(days=2)
 
 logger = logging.getLogger("oscar_bitsby")
 T = TypeVar("T")
+Item = TypeVar("Item", schemas.Invoice, schemas.Payment)
 
-#: What the documentation's example asks for; whether more is allowed is not documented.
+#: Callers add this to both ends of a date filter. The documentation says neither in which time
+#: zone a filter's days are (up to 14 hours from ours) nor whether the first and last day count.
+DATE_FILTER_MARGIN = dt.timedelta(days=2)
+#: The limit of the documentation's example; whether the API allows more is not documented.
 PAGE_SIZE = 50
-#: The documented default of ``limit``. A server that gives fewer has no more to give.
+#: The documented default of ``limit``. A shorter page is the last one.
 DEFAULT_PAGE_SIZE = 10
-#: A list that is longer than this many pages is taken for one that never ends.
+#: A list with more pages than this is treated as endless.
 MAX_PAGES = 2000
-#: Seconds before a read is tried again, for each further try.
+#: Seconds to wait before the second and the third try of a read.
 BACK_OFF = (1.2, 3.0)
 
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One answer of a list endpoint.
+    """One page of a list.
 
-    ``unreadable`` counts items that have not the documented shape: they are left out, since one
-    strange entry of the account must not hide the others.
+    ``unreadable`` counts the items that are not as documented. They are skipped, because one
+    strange item must not hide the others.
     """
 
     items: tuple[T, ...]
@@ -46,24 +51,28 @@ class Page(Generic[T]):
 
     @property
     def size(self) -> int:
+        """The number of items that the server sent."""
         return len(self.items) + self.unreadable
 
 
 class BitsbyClient:
-    """Speak to one Bitsby account.
+    """Send requests to the API for one Bitsby account.
 
     Args:
         api_key: the account's API key.
-        api_url: where the API is.
-        timeout: seconds for one request, from sending to the last byte of the answer.
-        acquire_slot: called right before each request is sent, to keep the account's one request
-            a second; raises ``NoSlot`` when the caller should not wait that long.
-        tries: how often a read is sent at most, when no answer comes or Bitsby says that it came
-            too soon. ``create_invoice``, ``bind_payment`` and ``cancel_invoice`` are sent once,
-            because an answer that was lost does not say that nothing was done.
+        api_url: the address of the API.
+        timeout: seconds for one request, from sending it to the last byte of the answer.
+        acquire_slot: called right before each request is sent, to respect the account's rate
+            limit. It raises ``RateLimitTimeout`` if it cannot get a slot in time.
+        tries: how often a read is sent at most if no answer comes or Bitsby's rate limit refuses
+            it. ``create_invoice``, ``bind_payment`` and ``cancel_invoice`` are sent once, because
+            Bitsby may have processed a request whose answer was lost.
 
-    Every method raises a ``GatewayError``: ``ConnectionFailed``, ``RateLimited``, ``Refused`` or
-    ``ReplyNotUnderstood``. All facts about the API are from its public documentation.
+    Raises:
+        GatewayError: every method that sends a request raises ``ConnectionFailed``,
+            ``RateLimited``, ``Refused`` or ``ReplyNotUnderstood``.
+
+    All facts about the API are from its public documentation.
     """
 
     def __init__(
@@ -79,7 +88,7 @@ class BitsbyClient:
         self._transport = transport.Transport(key, api_url, timeout)
         self._acquire_slot = acquire_slot
         self._tries = tries
-        #: How many requests were sent, tries included.
+        #: The number of requests that were sent, including repeated tries.
         self.requests = 0
 
     def create_invoice(
@@ -92,7 +101,16 @@ class BitsbyClient:
         description: str = "",
         service_data: str = "",
     ) -> schemas.CreatedInvoice:
-        """Create an invoice of ``amount`` in ``currency``, payable for ``time_to_pay`` hours."""
+        """Create an invoice.
+
+        Args:
+            project_id: the UUID of the Bitsby project.
+            amount: the fiat amount to pay.
+            currency: the currency of ``amount``, such as ``EUR``.
+            time_to_pay: the hours until the invoice expires.
+            description: a text that the payment page shows.
+            service_data: a text for the shop's own use, which the API returns with the invoice.
+        """
         fields = {
             "projectId": project_id,
             "amountFiat": str(amount),
@@ -104,11 +122,11 @@ class BitsbyClient:
         return self._write("/invoices/create", fields, parsing.parse_created)
 
     def cancel_invoice(self, invoice_id: uuid.UUID) -> str:
-        """Cancel an invoice; Bitsby allows it only while it is unpaid and its page has 0 views."""
+        """Cancel an invoice; Bitsby refuses unless it is unpaid and its page has no views."""
         return self._write("/invoices/cancel", {"invoiceId": str(invoice_id)}, str)
 
     def bind_payment(self, invoice_id: uuid.UUID, payment_id: uuid.UUID) -> str:
-        """Attach a payment of a wrong amount to an invoice, which becomes paid by it."""
+        """Bind a payment of a wrong amount to an invoice, which makes the invoice paid."""
         fields = {"invoiceId": str(invoice_id), "paymentId": str(payment_id)}
         return self._write("/invoices/bindPayment", fields, str)
 
@@ -121,7 +139,14 @@ class BitsbyClient:
         end_date: dt.date | None = None,
         status: str | None = None,
     ) -> Iterator[Page[schemas.Invoice]]:
-        """List invoices page by page, filtered by the UTC day of their creation and the rest."""
+        """Fetch the pages of the list of invoices, one request for each page that is read.
+
+        Args:
+            invoice_id: only this invoice.
+            project_id: only invoices of this project.
+            start_date, end_date: only invoices created from one day to the other.
+            status: only invoices in this status.
+        """
         fields = {
             "invoiceId": invoice_id,
             "projectId": project_id,
@@ -129,7 +154,7 @@ class BitsbyClient:
             "endDate": end_date,
             "status": status,
         }
-        return self._pages("/invoices/list", fields, parsing.parse_invoice, lambda item: item.id)
+        return self._pages("/invoices/list", fields, parsing.parse_invoice)
 
     def payment_pages(
         self,
@@ -138,115 +163,102 @@ class BitsbyClient:
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
     ) -> Iterator[Page[schemas.Payment]]:
-        """List payments page by page, filtered by the UTC day of the transaction."""
+        """Fetch the pages of the list of payments, one request for each page that is read.
+
+        Args:
+            invoice_id: only payments that are bound to this invoice.
+            start_date, end_date: only payments whose transaction is from one day to the other.
+        """
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
-        return self._pages("/payments/list", fields, parsing.parse_payment, lambda item: item.id)
-
-    def list_invoices(self, **filters: Any) -> Iterator[schemas.Invoice]:
-        """List invoices one by one; the filters are those of ``invoice_pages``."""
-        for page in self.invoice_pages(**filters):
-            yield from page.items
-
-    def list_payments(self, **filters: Any) -> Iterator[schemas.Payment]:
-        """List payments one by one; the filters are those of ``payment_pages``."""
-        for page in self.payment_pages(**filters):
-            yield from page.items
+        return self._pages("/payments/list", fields, parsing.parse_payment)
 
     def balances(self) -> schemas.Balances:
-        """Return the account's balances in USD."""
+        """Fetch the account's balances in USD."""
         return self._read("/billing/balances", {}, parsing.parse_balances)
 
     def tariffs(self) -> tuple[schemas.Tariff, ...]:
-        """Return what each of the account's projects pays."""
+        """Fetch the tariff of each project of the account."""
         return self._read("/billing/tarrifs", {}, _page_of(parsing.parse_tariff)).items
 
-    def history(self) -> Iterator[schemas.HistoryEntry]:
-        """List the account's bookings, one by one."""
-        for page in self._pages("/billing/history", {}, parsing.parse_history_entry, _itself):
-            yield from page.items
-
     def _pages(
-        self,
-        path: str,
-        filters: Mapping[str, Any],
-        read: Callable[[Any], T],
-        identify: Callable[[T], Any],
-    ) -> Iterator[Page[T]]:
+        self, path: str, filters: Mapping[str, Any], parse: Callable[[Any], Item]
+    ) -> Iterator[Page[Item]]:
         fields = {name: str(value) for name, value in filters.items() if value is not None}
-        seen: set[Any] = set()
+        seen: set[uuid.UUID] = set()
         offset, was_unreadable = 0, False
         for _ in range(MAX_PAGES):
             page = self._read(
                 path,
                 fields | {"offset": str(offset), "limit": str(PAGE_SIZE)},
-                _page_of(read),
+                _page_of(parse),
             )
-            fresh = {identify(item) for item in page.items} - seen
+            fresh = {item.id for item in page.items} - seen
             if page.items and not fresh:
-                # The server gives the same page again: it does not heed the offset.
+                # The server sends the same page again: it ignores the offset.
                 return
             yield page
-            # Two pages in a row of which nothing can be read may well be the same one.
+            # Two unreadable pages in a row may well be the same page.
             if not page.items and was_unreadable:
                 return
             was_unreadable = not page.items
-            # A page shorter than asked for may be the server's own limit and not the end.
+            # A page shorter than requested may be the server's own limit and not the last one.
             if page.size < DEFAULT_PAGE_SIZE:
                 return
             seen |= fresh
             offset += page.size
-        logger.warning("%s was left after %d pages: it does not end", path, MAX_PAGES)
+        logger.warning("stopped reading %s after %d pages: the list does not end", path, MAX_PAGES)
 
-    def _read(self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]) -> T:
+    def _read(self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]) -> T:
+        """Send a request that changes nothing, again if it fails for a passing reason."""
         for attempt in range(1, self._tries + 1):
             try:
-                return self._write(path, fields, read)
-            except NoSlot:
+                return self._write(path, fields, parse)
+            except RateLimitTimeout:
                 raise
             except (ConnectionFailed, RateLimited) as error:
                 if attempt == self._tries:
                     raise
                 logger.info("%s: %s; trying again", path, error)
             pause = BACK_OFF[min(attempt, len(BACK_OFF)) - 1]
-            # Jitter, so that two machines that were refused together do not come back together.
+            # Jitter, so that two machines that were refused together do not retry together.
             time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311  # no secret depends on it
         raise AssertionError("unreachable")  # pragma: no cover
 
-    def _write(self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]) -> T:
-        # Raised here, where no variable holds the answer, which may repeat the key.
-        found = self._ask(path, fields, read)
-        if isinstance(found, ReplyNotUnderstood):
-            raise found
-        return found
+    def _write(self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]) -> T:
+        """Send a request once and return the parsed answer."""
+        # The error is raised here and not in _send(), whose variables hold the answer: it may
+        # contain the key, and error reports show the variables of each frame.
+        result = self._send(path, fields, parse)
+        if isinstance(result, ReplyNotUnderstood):
+            raise result
+        return result
 
-    def _ask(
-        self, path: str, fields: Mapping[str, str], read: Callable[[Any], T]
+    def _send(
+        self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]
     ) -> T | ReplyNotUnderstood:
         self._acquire_slot()
         self.requests += 1
         answer = self._transport.post(path, fields)
         try:
-            return read(answer.data)
+            return parse(answer.data)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             problem = f"{path}: {error}"[:300]
             return ReplyNotUnderstood(problem, status=answer.status, body=answer.excerpt)
 
 
-def _page_of(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
-    def read_page(data: Any) -> Page[T]:
+def _page_of(parse: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
+    """Return a parser of a list, whose items are parsed one by one."""
+
+    def parse_page(data: Any) -> Page[T]:
         if not isinstance(data, list):
             raise ValueError("a list was expected")
         items, unreadable = [], 0
         for item in data:
             try:
-                items.append(read(item))
+                items.append(parse(item))
             except (ValueError, TypeError) as error:
                 unreadable += 1
-                logger.warning("left out an item that is not as documented: %s", error)
+                logger.warning("skipped an item that is not as documented: %s", error)
         return Page(tuple(items), unreadable)
 
-    return read_page
-
-
-def _itself(item: T) -> T:
-    return item
+    return parse_page

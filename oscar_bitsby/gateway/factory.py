@@ -1,4 +1,4 @@
-"""The client as this shop has configured it, with the account's one request a second kept."""
+"""Clients with the shop's settings, which respect the account's rate limit."""
 
 from __future__ import annotations
 
@@ -9,55 +9,64 @@ from oscar_bitsby import conf
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.gateway.rate_limit import acquire
 
-#: Seconds that a buyer waits for a free slot before the page says that it tries again.
+#: Seconds that a buyer's request waits for a slot before the page says that it will try again.
 BUYER_MAX_WAIT = 4.0
-#: Seconds that background work waits for one; buyers go before it, so it may take a while.
+#: Seconds that background work waits for a slot; buyers go first, so it may take a while.
 BACKGROUND_MAX_WAIT = 60.0
 
 
 def for_buyer(max_wait: float = BUYER_MAX_WAIT) -> BitsbyClient:
-    """Return a client for a request that somebody waits for: first in line, and tried once."""
+    """Return a client for a buyer's request: it goes before background work and is sent once.
+
+    Args:
+        max_wait: the seconds that each request waits for a slot at most.
+    """
     return _client(partial(acquire, max_wait, buyer=True), tries=1)
 
 
 def for_background() -> BitsbyClient:
-    """Return a client for work that nobody waits for: reads are tried again."""
+    """Return a client for background work: reads are sent up to three times."""
     return _client(partial(acquire, BACKGROUND_MAX_WAIT), tries=3)
 
 
 def for_staff(max_wait: float) -> BitsbyClient:
-    """Return a client for what staff look up: they wait a little, and buyers go before them."""
+    """Return a client for a request of staff: buyers go first, and it is sent once.
+
+    Args:
+        max_wait: the seconds that each request waits for a slot at most.
+    """
     return _client(partial(acquire, max_wait), tries=1)
 
 
 def without_waiting(timeout: float | None = None) -> BitsbyClient:
-    """Take the slot if it is free at this moment, and return a client whose first request is in it.
+    """Take a slot if one is free now, and return a client that uses it for its first request.
 
-    A further request of that client is sent only if a slot is free then.
+    Each further request needs a slot that is free at that moment.
 
     Args:
-        timeout: seconds for one request, where somebody waits and needs no answer; at most the
-            shop's ``TIMEOUT``.
+        timeout: seconds for one request; the shop's ``TIMEOUT`` if that is less or None is given.
 
     Raises:
-        NoSlot: it is not free; nothing was sent.
+        RateLimitTimeout: no slot is free.
     """
     acquire(0)
     is_first = iter([True])
 
-    def wait() -> None:
+    def acquire_next() -> None:
         if not next(is_first, False):
             acquire(0)
 
-    return _client(wait, tries=1, timeout=timeout)
+    return _client(acquire_next, tries=1, timeout=timeout)
 
 
-def _client(wait: Callable[[], None], tries: int, timeout: float | None = None) -> BitsbyClient:
+def _client(
+    acquire_slot: Callable[[], None], tries: int, timeout: float | None = None
+) -> BitsbyClient:
     settings = conf.get()
     return BitsbyClient(
         settings.api_key,
         api_url=settings.api_url,
         timeout=min(settings.timeout, timeout or settings.timeout),
-        acquire_slot=wait,
+        acquire_slot=acquire_slot,
         tries=tries,
     )

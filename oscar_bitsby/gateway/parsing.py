@@ -1,4 +1,8 @@
-"""JSON of the API turned into the shapes of ``replies``; a wrong shape is a ``ValueError``."""
+"""Parse the API's JSON into the dataclasses of ``schemas``.
+
+Every function raises ``ValueError`` for a value that is not as documented. Its message does not
+repeat the value, which may be anything. Unknown fields are ignored.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from typing import Any, TypeVar
 from oscar_bitsby.gateway.schemas import (
     Balances,
     CreatedInvoice,
-    HistoryEntry,
     Invoice,
     Payment,
     Tariff,
@@ -23,7 +26,7 @@ T = TypeVar("T")
 
 
 def parse_invoice(data: Any) -> Invoice:
-    """Read an item of ``invoices/list``, or the ``invoice`` of a payment."""
+    """Parse an item of ``invoices/list``, or the ``invoice`` of a payment."""
     item = _mapping(data)
     payment = item.get("payment")
     return Invoice(
@@ -42,7 +45,7 @@ def parse_invoice(data: Any) -> Invoice:
 
 
 def parse_payment(data: Any) -> Payment:
-    """Read an item of ``payments/list``."""
+    """Parse an item of ``payments/list``."""
     item = _mapping(data)
     invoice = item.get("invoice")
     return _parse_transfer(item, item.get("wallet"), parse_invoice(invoice) if invoice else None)
@@ -61,7 +64,7 @@ def _parse_transfer(data: Any, wallet: Any, invoice: Invoice | None) -> Payment:
 
 
 def parse_wallet(data: Any) -> Wallet:
-    """Read a wallet, with the reserved amount where the answer has one."""
+    """Parse a wallet, with the amount that an invoice reserved there if the answer has one."""
     item = _mapping(data)
     return Wallet(
         id=_text(item.get("id")).lower(),
@@ -74,7 +77,7 @@ def parse_wallet(data: Any) -> Wallet:
 
 
 def parse_created(data: Any) -> CreatedInvoice:
-    """Read the answer of ``invoices/create``; without an id or a page it is of no use."""
+    """Parse the answer of ``invoices/create``, which needs an id and a payment page."""
     item = _mapping(data)
     url = item.get("url")
     if not isinstance(url, str) or not url or len(url) > 2000:
@@ -91,7 +94,7 @@ def parse_created(data: Any) -> CreatedInvoice:
 
 
 def _parse_wallets(data: Any) -> tuple[Wallet, ...]:
-    """Read what can be read: the invoice exists and has a page, whatever its wallets look like."""
+    """Skip unreadable wallets: the invoice exists and has a payment page without them."""
     if not isinstance(data, list):
         return ()
     wallets = (_optional(parse_wallet, item) for item in data)
@@ -99,13 +102,13 @@ def _parse_wallets(data: Any) -> tuple[Wallet, ...]:
 
 
 def parse_balances(data: Any) -> Balances:
-    """Read the answer of ``billing/balances``; the internal one may be negative."""
+    """Parse the answer of ``billing/balances``; the balances may be negative."""
     item = _mapping(data)
     return Balances(*(_signed(item.get(name)) for name in ("internal", "partner")))
 
 
 def parse_tariff(data: Any) -> Tariff:
-    """Read an item of ``billing/tarrifs``."""
+    """Parse an item of ``billing/tarrifs``."""
     item = _mapping(data)
     return Tariff(
         id=_text(item.get("id")).lower(),
@@ -115,21 +118,14 @@ def parse_tariff(data: Any) -> Tariff:
     )
 
 
-def parse_history_entry(data: Any) -> HistoryEntry:
-    """Read an item of ``billing/history``."""
-    item = _mapping(data)
-    texts = (_text(item.get(name)) for name in ("event", "target", "amount", "comment"))
-    return HistoryEntry(_optional(parse_time, item.get("datetime")), *texts)
-
-
 def parse_uuid(value: Any) -> uuid.UUID:
-    """Read an id; a ``ValueError`` when it is not a UUID."""
+    """Parse the id of an invoice or a payment."""
     if not isinstance(value, str) or len(value) > 45:
         raise ValueError("an id is not a UUID")
     try:
         return uuid.UUID(value)
     except ValueError:
-        # Its own message quotes the text, whatever that is.
+        # The message of uuid.UUID repeats the text.
         raise ValueError("an id is not a UUID") from None
 
 
@@ -140,7 +136,7 @@ def _mapping(data: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Take texts and numbers as they come, null as empty, within what a column holds."""
+    """Return a text or a number as text that fits a database column, and null as an empty text."""
     if value is None:
         return ""
     if isinstance(value, str | int | float | Decimal):
@@ -149,7 +145,7 @@ def _text(value: Any) -> str:
 
 
 def strip_unstorable(text: str) -> str:
-    """Return ``text`` without what no database column takes: NUL, and halves of surrogate pairs."""
+    """Remove NUL and replace single surrogates, which databases refuse."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
@@ -163,18 +159,21 @@ def _signed(value: Any) -> Decimal:
     return -parse_amount(text[1:]) if text.startswith("-") else parse_amount(text)
 
 
-def _optional(read: Callable[[Any], T], value: Any) -> T | None:
-    """Read what an answer may leave out; rubbish there is as good as nothing."""
+def _optional(parse: Callable[[Any], T], value: Any) -> T | None:
+    """Parse a value that may be missing; return None for a missing or an unreadable one."""
     if value is None or value == "":
         return None
     try:
-        return read(value)
+        return parse(value)
     except ValueError:
         return None
 
 
 def parse_time(value: Any) -> dt.datetime:
-    """Convert a time of an answer: ``YYYY-MM-DD HH:MM:SS`` is UTC; ISO 8601 is taken as well.
+    """Parse a time: ``YYYY-MM-DD HH:MM:SS`` in UTC as documented, or any ISO 8601.
+
+    Returns:
+        An aware datetime in UTC.
 
     Raises:
         ValueError: it is not a time between the years 2000 and 2200.
@@ -182,7 +181,7 @@ def parse_time(value: Any) -> dt.datetime:
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError("a time is not a text")
     text = value.strip()
-    # Python 3.10 does not read the Z that later versions do.
+    # Python 3.10 does not parse the Z of ISO 8601.
     moment = dt.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
     if not 2000 <= moment.year <= 2200:
         raise ValueError("a time is out of range")

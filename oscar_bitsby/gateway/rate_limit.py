@@ -1,5 +1,7 @@
-"""One API request a second for the account, across processes and machines, by a row in the
-shop's database."""
+"""The account's rate limit: one request a second over all processes and machines.
+
+A row in the shop's database holds the time of the next free slot.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +13,34 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_noop
 
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.models import GatewayState
-from oscar_bitsby.utils.clock import database_now
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: Between two sends. Bitsby counts arrivals, a second apart; the rest is for uneven roads.
+#: Between two sends. Bitsby requires a second between arrivals; the margin covers network jitter.
 MIN_INTERVAL = dt.timedelta(seconds=1.1)
-#: How long a waiting buyer keeps background work away without asking again.
+#: How long after a slot comes free background work leaves it to the buyer who waits for it.
 BUYER_PRIORITY = dt.timedelta(seconds=0.3)
-#: A moment further ahead than this was written by a clock that has since been put back.
+#: A stored time further ahead than this is ignored: the clock has been set back since.
 MAX_FUTURE = dt.timedelta(seconds=10)
-#: Staff read it, too.
+#: Staff see this text, too.
 BUSY = gettext_noop("the account's one request a second is in use; nothing was sent")
 
 
 def acquire(max_wait: float, *, buyer: bool = False) -> None:
-    """Return when a request may be sent; the slot is then taken.
+    """Wait for a free slot and take it; the caller may then send one request.
 
-    The row is written in a transaction of its own, which must not be inside another one: a lock
-    kept while Bitsby answers would stop every other process of the shop.
+    The slot is taken in a transaction of its own, which must not be inside another one: a lock
+    that is held while Bitsby answers would block every other process of the shop.
 
     Args:
-        max_wait: seconds that the caller wants to wait at most; 0 takes a free slot or none.
-        buyer: somebody sits before the page. Background work stands back while a buyer waits.
+        max_wait: the seconds to wait at most; with 0 the slot must be free now.
+        buyer: whether a buyer waits for the page. Buyers go before background work.
 
     Raises:
-        NoSlot: no slot came free in time. Nothing was sent.
+        RateLimitTimeout: no slot came free in time.
         RuntimeError: the caller is inside a database transaction.
     """
     deadline = time.monotonic() + max_wait
@@ -47,26 +49,27 @@ def acquire(max_wait: float, *, buyer: bool = False) -> None:
         if wait is None:
             return
         if time.monotonic() + wait > deadline:
-            raise NoSlot(BUSY)
+            raise RateLimitTimeout(BUSY)
         time.sleep(wait)
 
 
 def _take(buyer: bool) -> float | None:
-    """Take the slot and return None, or return the seconds until it is worth trying again."""
+    """Take a free slot and return None, or return the seconds until the next try."""
     database = router.db_for_write(GatewayState)
     with transaction.atomic(using=database, durable=True):
-        now = database_now()
+        now = db_now()
         free = Q(next_request_at__lte=now) | Q(next_request_at__gt=now + MAX_FUTURE)
         if not buyer:
             free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + MAX_FUTURE)
-        # One statement that compares and sets: whoever changes the row has the slot.
-        # A replica that is behind would have it asked for all the time.
+        # Reads go to the primary as well: a replica that lags behind would show a free slot again
+        # and again.
         rows = GatewayState.objects.using(database).filter(pk=GatewayState.SINGLETON_PK)
+        # One statement compares and sets, so only one process gets the slot.
         if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
             return None
         state: GatewayState | None = rows.first()
         if state is None:
-            # The shop's first request: the row is new, and so is its slot.
+            # This is the shop's first request: create the row and try again.
             GatewayState.ensure_exists()
             if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
                 return None

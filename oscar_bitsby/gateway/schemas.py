@@ -1,5 +1,4 @@
-"""What Bitsby answers, as frozen dataclasses: unknown fields are ignored, missing ones tolerated
-where the documentation leaves room, and a wrong shape is a ``ValueError``."""
+"""The shapes of the API's answers, as frozen dataclasses; ``parsing`` creates them."""
 
 from __future__ import annotations
 
@@ -10,13 +9,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-#: The words of ``invoices/list``. Another word is kept as it is and treated as unknown.
+#: The documented statuses of an invoice. Any other status is kept and treated as unknown.
 UNPAID, PAID, EXPIRED, CANCELED = "unpaid", "paid", "expired", "canceled"
 
 
 @dataclass(frozen=True)
 class Wallet:
-    """A wallet of the merchant; ``amount`` is what an invoice reserved there, in its coin."""
+    """A wallet of the merchant; ``amount`` is the crypto amount that an invoice reserved there."""
 
     id: str
     name: str
@@ -28,10 +27,10 @@ class Wallet:
 
 @dataclass(frozen=True)
 class Payment:
-    """A transfer on the chain that Bitsby saw. ``amount`` is in the wallet's coin.
+    """A transfer on the blockchain that Bitsby saw. ``amount`` is in the wallet's coin.
 
-    ``invoice`` is None for a payment that is bound to no invoice; documented only as "shown only
-    if one is bound", so missing, null and empty all mean that.
+    ``invoice`` is None for a payment that is not bound to an invoice. The documentation only says
+    "shown only if one is bound", so a missing, a null and an empty one all mean that.
     """
 
     id: uuid.UUID
@@ -44,7 +43,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice as ``invoices/list`` tells it; ``payment`` is there only once it is paid."""
+    """An item of ``invoices/list``; only a paid invoice has a ``payment``."""
 
     id: uuid.UUID
     status: str
@@ -61,7 +60,7 @@ class Invoice:
 
 @dataclass(frozen=True)
 class CreatedInvoice:
-    """The answer of ``invoices/create``: the only one with reserved amounts and the page."""
+    """The answer of ``invoices/create``, the only one with amounts and the payment page."""
 
     id: uuid.UUID
     uid: str
@@ -74,7 +73,7 @@ class CreatedInvoice:
 
 @dataclass(frozen=True)
 class Balances:
-    """The account's balances; a negative internal one blocks creating invoices."""
+    """The account's balances in USD; a negative ``internal`` one blocks new invoices."""
 
     internal: Decimal
     partner: Decimal
@@ -82,20 +81,9 @@ class Balances:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What a project pays: ``rate`` in percent, ``payer`` is ``seller`` or ``buyer``."""
+    """The commission of a project: ``rate`` in percent; ``payer`` is ``seller`` or ``buyer``."""
 
     id: str
     name: str
     payer: str
     rate: Decimal | None
-
-
-@dataclass(frozen=True)
-class HistoryEntry:
-    """One line of the account's history; ``amount`` keeps its sign."""
-
-    at: dt.datetime | None
-    event: str
-    target: str
-    amount: str
-    comment: str

@@ -1,4 +1,4 @@
-"""One HTTP request to Bitsby: sent with the key, bounded in time and size, its answer unpacked."""
+"""One HTTP request to Bitsby: sent with the API key, limited in time and size."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.gateway.adapter import DeadlineAdapter
 
-#: Bytes of an answer that are read at most; a page of 50 invoices has about 40 thousand.
+#: Larger answers are refused; a page of 50 invoices has about 40,000 bytes.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 USER_AGENT = f"django-oscar-bitsby/{__version__}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The ``data`` of a successful answer, and what is needed to report on a strange one."""
+    """The ``data`` of a successful answer, with its status and its first characters for errors."""
 
     data: Any
     status: int
@@ -39,7 +39,7 @@ class Answer:
 
 
 class _TokenAuth(AuthBase):
-    """Puts the key into the request's header at the last moment."""
+    """Add the API key to the request's header right before it is sent."""
 
     def __init__(self, api_key: Secret) -> None:
         self._api_key = api_key
@@ -50,11 +50,16 @@ class _TokenAuth(AuthBase):
 
 
 class Transport:
-    """Posts multipart forms to one API with one key.
+    """Post multipart forms to one API with one API key.
 
-    Errors are raised outside of ``except`` blocks on purpose: the frames of ``requests`` hold the
-    header with the key in their local variables, and an error that kept them as its cause or
-    context would carry the key into error reports.
+    Errors are raised outside of ``except`` blocks on purpose: the local variables in the frames of
+    ``requests`` contain the header with the key. An error that kept these frames as its cause or
+    context would take the key into error reports.
+
+    Args:
+        api_key: the account's API key.
+        api_url: the address of the API.
+        timeout: seconds for one request, from sending it to the last byte of the answer.
     """
 
     def __init__(self, api_key: Secret, api_url: str, timeout: float) -> None:
@@ -68,34 +73,34 @@ class Transport:
         self._session.auth = _TokenAuth(api_key)
         self._session.headers["User-Agent"] = USER_AGENT
         self._session.headers["Accept"] = "application/json"
-        # An answer that is not compressed cannot be larger than what was sent.
+        # A compressed answer could be much larger than the bytes that are sent.
         self._session.headers["Accept-Encoding"] = "identity"
 
     def __repr__(self) -> str:
         return f"<Transport to {self._api_url}>"
 
     def post(self, path: str, fields: Mapping[str, str]) -> Answer:
-        """Send ``fields`` to ``path`` and return what a ``"result": "success"`` carries.
+        """Post ``fields`` to ``path`` and return the answer if its result is ``success``.
 
         Raises:
             ConnectionFailed, RateLimited, Refused, ReplyNotUnderstood: see ``exceptions``.
-            ConfigurationError: the key has characters that no header may have.
+            ConfigurationError: the key has characters that are not allowed in a header.
         """
         if not re.fullmatch(r"[!-~]+", self._api_key.reveal()):
             raise ConfigurationError("OSCAR_BITSBY['API_KEY'] has characters that no key has")
-        # Raised here, where no variable holds what was sent or answered.
-        found = self._ask(path, fields)
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        # The error is raised here, where no variable holds the request or the answer.
+        result = self._send(path, fields)
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
-    def _ask(self, path: str, fields: Mapping[str, str]) -> Answer | BaseException:
+    def _send(self, path: str, fields: Mapping[str, str]) -> Answer | BaseException:
         try:
             status, body = self._exchange(path, fields)
         except BaseException as error:
-            # Whatever it is, it must not leave with the frames below: see the class.
+            # No error may leave with the frames below: see the class.
             if not isinstance(error, Exception):
-                # Somebody ends this process, or this wait: that goes on, without those frames.
+                # The process or this wait is being interrupted: go on with that.
                 error.__context__ = error.__cause__ = None
                 return error.with_traceback(None)
             problem = self._api_key.redact(f"{type(error).__name__}: {error}")[:300]
@@ -103,16 +108,16 @@ class Transport:
         return self._unpack(path, status, body)
 
     def _exchange(self, path: str, fields: Mapping[str, str]) -> tuple[int, bytes]:
-        # The time-out of requests is for each wait; a trickle would have no end with it.
+        # The timeout of requests limits each single read; a slow trickle would never time out.
         with (
             self._adapter.interrupted_after(self._timeout),
             self._session.post(
                 self._api_url + path,
-                # Files without a name make requests send a multipart form, as every example does.
-                # An empty form still needs one part to be one.
+                # Files without a name make requests send a multipart form, as in all examples of
+                # the documentation. A multipart form needs at least one field.
                 files={name: (None, value) for name, value in (fields or {"limit": "10"}).items()},
                 timeout=self._timeout,
-                # A redirect would carry the key to another address.
+                # A redirect would send the key to another address.
                 allow_redirects=False,
                 stream=True,
             ) as response,
@@ -125,18 +130,18 @@ class Transport:
             return response.status_code, body
 
     def _read(self, body: bytes) -> tuple[Any, str]:
-        """Return the decoded answer, or None where it is no JSON, and its beginning as text.
+        """Return the decoded JSON, or None if it is not JSON, and the answer's first characters.
 
-        Neither holds the key, whatever of the request the answer repeats.
+        The key is redacted from both, because an answer may repeat the request.
         """
-        # Cleaned before it is cut: half a key is too much as well.
+        # Redact first and cut then: the cut could leave a part of the key.
         excerpt = self._api_key.redact(body[:5000].decode("utf-8", "replace"))[:500]
         try:
-            # NaN and Infinity are no JSON, and no database takes them for it.
+            # NaN and Infinity are not valid JSON, and databases refuse them.
             decoded = json.loads(body, parse_float=Decimal, parse_constant=lambda _: None)
             reply = self._api_key.redact_json(decoded)
             if reply != decoded:
-                # JSON may have written the key with escapes.
+                # The JSON may contain the key with escapes.
                 excerpt = json.dumps(reply, ensure_ascii=False, default=str)[:500]
         except (ValueError, ArithmeticError, RecursionError):
             reply = None
@@ -156,7 +161,7 @@ class Transport:
         if status == 429:
             return RateLimited(f"{path}: HTTP 429", **details)
         if status in (502, 503, 504):
-            # A proxy in between speaks, not Bitsby.
+            # A proxy answered, not Bitsby.
             return ConnectionFailed(f"{path}: HTTP {status}", **details)
         if status in (401, 403):
             return Refused(f"{path}: HTTP {status}", **details)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 REMINDERS_PER_RUN = 500
 
@@ -18,9 +19,6 @@ MIN_TIME_TO_PAY = dt.timedelta(hours=3)
 
 #: The reminder comes so long before the end, but not before the last quarter.
 REMIND_BEFORE = dt.timedelta(hours=1)
-
-#: Bitsby's clock and ours need not agree to the second.
-CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
 def enqueue_reminders() -> None:

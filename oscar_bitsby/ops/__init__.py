@@ -1,1 +1,1 @@
-"""What keeps the shop running: system checks, diagnostics and pruning."""
+"""Operations: system checks, diagnostics and pruning."""

@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the shop's settings and how to mend it, each with an id."""
+"""System checks: what is wrong with the shop's settings, and how to fix it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from oscar_bitsby.ops.database_checks import check_databases
 
 
 def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Run all checks of the app; those that need usable settings are left out without them."""
+    """Run all checks of the app; without valid settings, skip the checks that need them."""
     messages = [*_check_order_of_apps()]
     if not conf.is_configured():
         messages.append(
             Warning(
                 "OSCAR_BITSBY is not set, so no crypto payments are offered.",
                 hint="Set OSCAR_BITSBY = {'API_KEY': ..., 'PROJECT_ID': ...} with the values from"
-                " your Bitsby account, or take oscar_bitsby out of INSTALLED_APPS.",
+                " your Bitsby account, or remove oscar_bitsby from INSTALLED_APPS.",
                 id="oscar_bitsby.W001",
             )
         )
@@ -50,7 +50,7 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
         messages.append(
             Error(
                 f"{error}.",
-                hint="The table of settings in the documentation says what each of them takes.",
+                hint="See the table of settings in the documentation for valid values.",
                 id="oscar_bitsby.E001",
             )
         )
@@ -70,17 +70,17 @@ def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> lis
     return messages
 
 
-#: Django's own way to send mails, which waits for ever unless it is told not to.
+#: Django's SMTP backends, which have no timeout unless one is set.
 SMTP = "django.core.mail.backends.smtp."
 
 
 def check_mail_server(
     app_configs: Sequence[Any] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Warn of a mail server that may keep a pass waiting without an end."""
+    """Warn of a mail server without a timeout, which could block a run."""
     given = conf.raw()
     sends = isinstance(given, Mapping) and given.get("MAILS", True)
-    # From Django 6.1 on a shop may have its mail servers in one setting instead.
+    # From Django 6.1 on, a shop can use MAILERS instead.
     mailers = getattr(django_settings, "MAILERS", None)
     if mailers is None:
         backend, timeout = django_settings.EMAIL_BACKEND, django_settings.EMAIL_TIMEOUT
@@ -94,7 +94,7 @@ def check_mail_server(
         return []
     return [
         Warning(
-            f"{name} is not set: a mail server that does not answer would hold up"
+            f"{name} is not set: a mail server that does not answer would block"
             " bitsby_reconcile, which settles payments.",
             hint=remedy,
             id="oscar_bitsby.W004",
@@ -106,8 +106,8 @@ def _check_order_of_apps() -> Iterator[CheckMessage]:
     labels = [config.label for config in apps.get_app_configs()]
     if "checkout" in labels and labels.index("oscar_bitsby") < labels.index("checkout"):
         yield Error(
-            "oscar_bitsby stands before Oscar's checkout in INSTALLED_APPS, so it cannot extend"
-            " the checkout.",
+            "oscar_bitsby comes before Oscar's checkout in INSTALLED_APPS, so it cannot"
+            " extend the checkout.",
             hint="Put 'oscar_bitsby' after Oscar's own apps and the shop's forks of them.",
             id="oscar_bitsby.E008",
         )
@@ -121,7 +121,7 @@ def _check_keys() -> Iterator[CheckMessage]:
     if unknown:
         yield Error(
             f"OSCAR_BITSBY has unknown keys: {', '.join(unknown)}.",
-            hint=f"The keys are: {', '.join(conf.DEFAULTS)}.",
+            hint=f"Remove or correct them. Valid keys are: {', '.join(conf.DEFAULTS)}.",
             id="oscar_bitsby.E003",
         )
 
@@ -129,7 +129,7 @@ def _check_keys() -> Iterator[CheckMessage]:
 def _check_credentials(settings: conf.Conf) -> Iterator[CheckMessage]:
     if not re.fullmatch(r"[!-~]+", settings.api_key.reveal()):
         yield Error(
-            "OSCAR_BITSBY['API_KEY'] has characters that no key has, such as spaces.",
+            "OSCAR_BITSBY['API_KEY'] has characters that are not valid in a key, such as spaces.",
             hint="Copy the key from your Bitsby account again, without the word 'Token'.",
             id="oscar_bitsby.E002",
         )
@@ -138,8 +138,8 @@ def _check_credentials(settings: conf.Conf) -> Iterator[CheckMessage]:
     except ValueError:
         yield Error(
             "OSCAR_BITSBY['PROJECT_ID'] is not a UUID.",
-            hint="It looks like 9deea1e2-0c08-41a3-bdc2-a34eada3892d and stands in the project's"
-            " settings at Bitsby.",
+            hint="Copy the id from the project's settings at Bitsby. It looks like"
+            " 9deea1e2-0c08-41a3-bdc2-a34eada3892d.",
             id="oscar_bitsby.E002",
         )
 
@@ -147,39 +147,44 @@ def _check_credentials(settings: conf.Conf) -> Iterator[CheckMessage]:
 def _check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
     if settings.time_to_pay not in conf.TIMES_TO_PAY:
         yield Error(
-            f"OSCAR_BITSBY['TIME_TO_PAY'] is {settings.time_to_pay}, which Bitsby does not take.",
-            hint="It takes 0.5, 1, 3, 6 or 12 hours.",
+            f"OSCAR_BITSBY['TIME_TO_PAY'] is {settings.time_to_pay}, which Bitsby does not accept.",
+            hint="Set it to 0.5, 1, 3, 6 or 12 hours.",
             id="oscar_bitsby.E004",
         )
     strange = [item for item in settings.currencies if item not in conf.CURRENCIES]
     if strange or not settings.currencies:
         yield Error(
-            f"OSCAR_BITSBY['CURRENCIES'] has what Bitsby does not take: {', '.join(strange)}.",
-            hint="It takes USD, EUR and RUB; name at least one.",
+            (
+                "OSCAR_BITSBY['CURRENCIES'] has currencies that Bitsby does not accept:"
+                f" {', '.join(strange)}."
+                if strange
+                else "OSCAR_BITSBY['CURRENCIES'] is empty."
+            ),
+            hint="Bitsby accepts USD, EUR and RUB; list at least one of them.",
             id="oscar_bitsby.E005",
         )
     if not 1 <= settings.timeout <= 60:
         yield Error(
             "OSCAR_BITSBY['TIMEOUT'] is not between 1 and 60 seconds.",
-            hint="A buyer waits that long when Bitsby does not answer; 10 is a good value.",
+            hint="Buyers wait this long if Bitsby does not answer; 10 is a good value.",
             id="oscar_bitsby.E010",
         )
     if settings.watch_days < 1:
         yield Error(
-            "OSCAR_BITSBY['WATCH_DAYS'] is less than 1, so late money would not be found.",
-            hint="30 is a good value.",
+            "OSCAR_BITSBY['WATCH_DAYS'] is less than 1, so late payments would not be found.",
+            hint="Set it to 1 or more days; 30 is a good value.",
             id="oscar_bitsby.E010",
         )
     codes = [code for code, _ in settings.other_methods]
     if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
         yield Error(
-            "OSCAR_BITSBY['OTHER_METHODS'] has a code twice, or the code 'bitsby'.",
+            "OSCAR_BITSBY['OTHER_METHODS'] has a code twice, or the reserved code 'bitsby'.",
             hint="List only the methods that the shop handles itself, each once.",
             id="oscar_bitsby.E011",
         )
     if not re.fullmatch(r"[A-Za-z0-9_-]*", settings.webhook_token.reveal()):
         yield Error(
-            "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that cannot stand in an address.",
+            "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that are not allowed in a URL.",
             hint="Use letters, digits, '-' and '_'.",
             id="oscar_bitsby.E012",
         )
@@ -189,21 +194,21 @@ def _check_addresses(settings: conf.Conf) -> Iterator[CheckMessage]:
     address = urlsplit(settings.api_url)
     if address.scheme not in ("http", "https") or not address.netloc:
         yield Error(
-            "OSCAR_BITSBY['API_URL'] is not an address.",
-            hint="Leave it out; another address than Bitsby's own is only for the simulator.",
+            "OSCAR_BITSBY['API_URL'] is not an http or https URL.",
+            hint="Remove it; a URL other than Bitsby's is only for the simulator.",
             id="oscar_bitsby.E013",
         )
     elif address.scheme != "https" and not django_settings.DEBUG:
         yield Warning(
-            "OSCAR_BITSBY['API_URL'] is not https, so the API key travels in the clear.",
-            hint="Leave it out; another address than Bitsby's own is only for the simulator.",
+            "OSCAR_BITSBY['API_URL'] is not https, so the API key is sent unencrypted.",
+            hint="Remove it; a URL other than Bitsby's is only for the simulator.",
             id="oscar_bitsby.W002",
         )
     if not settings.payment_hosts or any("/" in host for host in settings.payment_hosts):
         yield Error(
-            "OSCAR_BITSBY['PAYMENT_HOSTS'] is empty or has whole addresses, so no buyer could"
-            " be sent to the payment page.",
-            hint="List names of hosts, such as 'dash.bitsby.app'.",
+            "OSCAR_BITSBY['PAYMENT_HOSTS'] is empty or contains URLs, so no buyer could be sent"
+            " to the payment page.",
+            hint="List host names only, such as 'dash.bitsby.app'.",
             id="oscar_bitsby.E013",
         )
 
@@ -226,7 +231,7 @@ def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
     if named:
         yield Error(
             f"OSCAR_ORDER_STATUS_PIPELINE does not have: {', '.join(map(repr, named))}.",
-            hint="Add them there, or name the shop's own statuses in ORDER_STATUS_PENDING,"
+            hint="Add them there, or set the shop's own statuses as ORDER_STATUS_PENDING,"
             " ORDER_STATUS_PAID and ORDER_STATUS_CANCELLED of OSCAR_BITSBY.",
             id="oscar_bitsby.E006",
         )
@@ -255,8 +260,8 @@ def _check_urls(settings: conf.Conf) -> Iterator[CheckMessage]:
     for pattern in get_resolver().url_patterns:
         if isinstance(pattern.pattern, LocalePrefixPattern) and _has_our_urls(pattern):
             yield Error(
-                "The app's URLs are inside i18n_patterns: Bitsby's deliveries would be redirected"
-                " and lose what they carry.",
+                "The app's URLs are inside i18n_patterns: webhook deliveries would be redirected and"
+                " lose their body.",
                 hint="Move path('bitsby/', include('oscar_bitsby.urls')) out of i18n_patterns.",
                 id="oscar_bitsby.E009",
             )
@@ -276,17 +281,17 @@ def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
         ("preview", PaymentDetailsMixin),
     ):
         try:
-            # reverse() puts the prefix of FORCE_SCRIPT_NAME before it, resolve() wants none.
+            # reverse() adds the prefix of FORCE_SCRIPT_NAME, which resolve() does not accept.
             address = "/" + reverse(f"checkout:{name}").removeprefix(get_script_prefix())
             view = getattr(resolve(address).func, "view_class", None)
         except (NoReverseMatch, Resolver404):
             view = None
         if view is None or not issubclass(view, mixin):
             yield Warning(
-                f"The checkout's {name} view does not know Bitsby, so it is not offered: the shop"
-                " names its own view class, which the app cannot reach.",
-                hint=f"Put oscar_bitsby.checkout.mixins.{mixin.__name__} first among the bases of"
-                " the shop's own view.",
+                f"The checkout's {name} view does not support Bitsby, so Bitsby is not offered: the"
+                " shop uses a view class of its own, which the app cannot extend.",
+                hint=f"Add oscar_bitsby.checkout.mixins.{mixin.__name__} as the first base class"
+                " of the shop's view.",
                 id="oscar_bitsby.W003",
             )
 
@@ -294,14 +299,14 @@ def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
 def _check_celery(settings: conf.Conf) -> Iterator[CheckMessage]:
     if settings.celery and importlib.util.find_spec("celery") is None:
         yield Error(
-            "OSCAR_BITSBY['CELERY'] is set, but celery is not installed, so no delivery would be"
-            " handed to a worker.",
-            hint="pip install 'django-oscar-bitsby[celery]', or leave CELERY out.",
+            "OSCAR_BITSBY['CELERY'] is set, but Celery is not installed, so workers cannot process"
+            " webhook deliveries.",
+            hint="Run pip install 'django-oscar-bitsby[celery]', or remove CELERY.",
             id="oscar_bitsby.E015",
         )
 
 
 def register_checks() -> None:
-    """Register the checks with Django; called once, when the app is ready."""
+    """Register the checks with Django, once at startup."""
     checks.register(check_bitsby, "oscar_bitsby")
     checks.register(check_mail_server, "oscar_bitsby", deploy=True)

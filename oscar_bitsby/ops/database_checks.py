@@ -1,4 +1,4 @@
-"""System checks of what the app expects of its database: locks that end what others began."""
+"""System checks of the database: decisions under a lock must see what others have committed."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from django.db import connections, router
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyInvoice
 
-#: Levels at which a transaction goes by what was true when it began, even behind a lock.
+#: Isolation levels whose transactions do not see later commits, even after waiting for a lock.
 FROZEN = ("REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT")
 
 
 def check_databases(settings: conf.Conf) -> Iterator[CheckMessage]:
-    """Warn where what is decided under a lock may be decided by what is no longer true."""
+    """Warn of settings with which a decision under a lock may be based on outdated rows."""
     written = router.db_for_write(BitsbyInvoice)
     read = _read_in_transaction(written)
     if read != written:
         yield Warning(
-            f"A router reads invoices from the database {read!r} and writes them to {written!r}:"
-            " a copy may be behind, and settling, cancelling and Oscar's own stock would be"
-            " decided by it.",
-            hint=f"Let the router send reads to {written!r} at least while"
+            f"A router reads invoices from the database {read!r} and writes them to {written!r}."
+            " A replica may lag behind, so that settling, cancelling and Oscar's stock would use"
+            " outdated rows.",
+            hint=f"Let the router read from {written!r}, at least while"
             f" connections[{written!r}].in_atomic_block is true.",
             id="oscar_bitsby.W005",
         )
     level = _isolation_level(written)
     if level in FROZEN:
         yield Warning(
-            f"The database's isolation level is {level}: whoever has waited for an order's lock"
-            " goes by what was true before, so a buyer may be asked to pay what was paid"
-            " meanwhile.",
-            hint="Leave isolation_level out of the database's OPTIONS: READ COMMITTED, Django's"
-            " default, is right.",
+            f"The database's isolation level is {level}: a transaction that waited for an order's"
+            " lock does not see what was committed meanwhile, so a buyer may be asked to pay"
+            " twice.",
+            hint="Remove isolation_level from the database's OPTIONS: Django's default, READ"
+            " COMMITTED, is right.",
             id="oscar_bitsby.W006",
         )
 
 
 def _read_in_transaction(written: str) -> str:
-    """Return which database a router reads invoices from inside a transaction."""
+    """Return the database that invoices are read from inside a transaction."""
     connection: Any = connections[written]
     before = connection.in_atomic_block
-    # Opening a transaction would need the database, which a check must do without.
+    # A real transaction would connect to the database, which a check must not do.
     connection.in_atomic_block = True
     try:
         return str(router.db_for_read(BitsbyInvoice))
@@ -53,7 +53,7 @@ def _read_in_transaction(written: str) -> str:
 
 
 def _isolation_level(alias: str) -> str:
-    """Return the level that the settings ask for, in the words of SQL; empty if in none."""
+    """Return the isolation level in the settings, as SQL spells it, or an empty text."""
     connection: Any = connections[alias]
     level = connection.settings_dict["OPTIONS"].get("isolation_level")
     if level is None:
@@ -64,6 +64,6 @@ def _isolation_level(alias: str) -> str:
         try:
             level = IsolationLevel(level).name
         except ValueError:
-            # Django itself refuses it.
+            # Django refuses it itself.
             return ""
     return str(level).replace("_", " ").upper()

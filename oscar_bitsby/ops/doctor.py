@@ -1,4 +1,4 @@
-"""What ``bitsby_doctor`` says: whether this shop is set up right, and whether its payments flow."""
+"""The checks of ``bitsby_doctor``: is this shop set up correctly, and are payments settled?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf, models
 from oscar_bitsby.choices import InvoiceStatus, MailStatus
-from oscar_bitsby.exceptions import BitsbyError, ConnectionFailed, GatewayError, NoSlot, Refused
+from oscar_bitsby.exceptions import (
+    BitsbyError,
+    ConnectionFailed,
+    GatewayError,
+    RateLimitTimeout,
+    Refused,
+)
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
@@ -26,17 +32,20 @@ from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.utils.clock import db_now
 
 OK, WARNING, PROBLEM = "ok", "hint", "problem"
-#: Further apart than this, clocks of machines lead people astray who compare times.
-CLOCKS_APART = dt.timedelta(seconds=30)
-#: An unpaid invoice that is over for so long should have been ended by a pass.
-OVER_FOR = dt.timedelta(hours=1)
-#: How far back deliveries and mails are looked at.
-LATELY = dt.timedelta(days=7)
+#: The largest difference between this machine's clock and the database's without a warning.
+MAX_CLOCK_DIFFERENCE = dt.timedelta(seconds=30)
+#: Reconciliation should have expired an unpaid invoice this long after its time to pay.
+OVERDUE_AFTER = dt.timedelta(hours=1)
+#: The age of the webhook deliveries and e-mails that are checked.
+RECENT = dt.timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: how it is, and what to do where it is not well."""
+    """The result of one check.
+
+    ``state`` is ``OK``, ``WARNING`` or ``PROBLEM``, ``remedy`` what to do unless it is ``OK``.
+    """
 
     state: str
     text: str
@@ -46,13 +55,13 @@ class Finding:
 def run_diagnostics(
     client: BitsbyClient | None = None, *, offline: bool = False
 ) -> Iterator[Finding]:
-    """Look at everything, cheapest first; what rests on something that is missing is left out.
+    """Check everything, and skip checks whose requirements are missing.
 
-    Reads only, and sends at most two requests to Bitsby.
+    Changes nothing, and sends two requests to Bitsby at most.
 
     Args:
-        client: another client than the one of the settings.
-        offline: ask Bitsby nothing.
+        client: the client to use instead of the shop's own.
+        offline: send no requests.
     """
     for message in checks.check_bitsby():
         is_problem = message.level >= ERROR or not conf.is_configured()
@@ -60,56 +69,63 @@ def run_diagnostics(
     try:
         conf.get()
     except BitsbyError:
-        # Said by the checks, whether it is missing or wrong.
+        # The system checks above have reported it.
         return
-    yield Finding(OK, "The settings can be used.")
+    yield Finding(OK, "The settings are valid.")
     try:
         missing = _migrations()
     except DatabaseError as error:
         text = str(error).strip().partition("\n")[0]
         yield Finding(
-            PROBLEM, f"The database cannot be asked: {text}.", "Start it, or mend DATABASES."
+            PROBLEM, f"The database cannot be reached: {text}.", "Start it, or correct DATABASES."
         )
         return
     if missing:
-        yield Finding(PROBLEM, f"{missing} migrations are not applied.", "Run migrate.")
+        text = _plural(missing, "migration is not applied", "migrations are not applied")
+        yield Finding(PROBLEM, f"{text}.", "Run manage.py migrate.")
         return
-    yield from _passes()
+    yield from _runs()
     yield from _webhook()
     yield from _clock()
-    yield from _money()
+    yield from _payments()
     yield from _mails()
     if not offline:
-        yield from _bitsby(client)
+        yield from _gateway(client)
+
+
+def _plural(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _migrations() -> int:
-    """Return how many of our migrations the database lacks."""
+    """Return how many of the app's migrations are not applied."""
     executor = MigrationExecutor(connections[router.db_for_write(BitsbyInvoice)])
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes("oscar_bitsby"))
     return sum(migration.app_label == "oscar_bitsby" for migration, _ in plan)
 
 
-def _passes() -> Iterator[Finding]:
+def _runs() -> Iterator[Finding]:
     last = lease.last_run()
     remedy = (
-        "Run bitsby_reconcile every minute, by cron or with --loop 60 as a service. If it does run,"
-        " see in its log what keeps it from ending, such as a Bitsby that does not answer."
+        "Run bitsby_reconcile every minute, by cron or with --loop 60 as a service. If it is"
+        " running, its log says why it does not complete, for example because Bitsby does not"
+        " answer."
     )
     if last is None:
-        yield Finding(PROBLEM, "No pass of bitsby_reconcile has ever come to its end.", remedy)
+        text = "No payment check has completed: bitsby_reconcile has never run to its end."
+        yield Finding(PROBLEM, text, remedy)
         return
     ago = _ago(db_now() - last)
     if lease.is_overdue(last):
-        yield Finding(PROBLEM, f"The last pass of bitsby_reconcile ended {ago}.", remedy)
+        yield Finding(PROBLEM, f"The last run of bitsby_reconcile completed {ago}.", remedy)
     else:
-        yield Finding(OK, f"The last pass of bitsby_reconcile ended {ago}.")
+        yield Finding(OK, f"The last run of bitsby_reconcile completed {ago}.")
 
 
 def _ago(time: dt.timedelta) -> str:
     minutes = round(time.total_seconds() / 60)
     if minutes < 120:
-        return f"{minutes} minutes ago"
+        return f"{_plural(minutes, 'minute', 'minutes')} ago"
     return f"{minutes // 60} hours ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
 
 
@@ -117,125 +133,130 @@ def _webhook() -> Iterator[Finding]:
     try:
         path = reverse("oscar_bitsby:webhook")
     except NoReverseMatch:
-        # Said by the checks.
+        # The system checks have reported it.
         return
     if not conf.get().webhook_token.matches(""):
-        # The token is a secret, and what a doctor says is sent around.
+        # The token is a secret, and people send the doctor's output to others.
         path += "<WEBHOOK_TOKEN>/"
     try:
         site = Site.objects.get_current()
     except (Site.DoesNotExist, ImproperlyConfigured) as error:
         yield Finding(
             PROBLEM,
-            f"The shop has no site ({error}), so no mail can be sent.",
-            "Set SITE_ID to one of the Sites in the admin.",
+            f"The shop has no site ({error}), so it cannot send e-mails.",
+            "Set SITE_ID to the id of one of the sites in the admin.",
         )
         return
     address = absolute_url(site.domain, path)
     if site.domain in ("example.com", "localhost"):
         yield Finding(
             WARNING,
-            f"The site's domain is {site.domain}, so links in mails lead nowhere.",
-            "Enter the shop's domain under Sites in the admin.",
+            f"The site's domain is {site.domain}, so links in e-mails do not work.",
+            "Set the shop's domain under Sites in the admin.",
         )
-    since = timezone.now() - LATELY
-    came = WebhookDelivery.objects.filter(received_at__gte=since).exists()
-    if came:
-        yield Finding(OK, f"Deliveries have come to {address} lately.")
+    since = timezone.now() - RECENT
+    has_deliveries = WebhookDelivery.objects.filter(received_at__gte=since).exists()
+    if has_deliveries:
+        yield Finding(OK, f"Webhook deliveries have arrived at {address} in the last 7 days.")
     elif BitsbyInvoice.objects.filter(status="paid", created_at__gte=since).exists():
         yield Finding(
             WARNING,
-            "Invoices were paid in the last days, and no delivery has come: they were settled by"
-            " passes, later than need be.",
-            f"Enter {address} in the project's settings at Bitsby, and see that it can be reached.",
+            "Invoices were paid in the last 7 days, but no webhook delivery has arrived. Payments"
+            " are settled by bitsby_reconcile only, which takes longer.",
+            f"Enter {address} in the project's settings at Bitsby, and make sure that it can be"
+            " reached from the internet.",
         )
     else:
-        yield Finding(OK, f"Deliveries are expected at {address}.")
+        yield Finding(OK, f"Webhook deliveries are expected at {address}.")
 
 
 def _clock() -> Iterator[Finding]:
-    apart = abs(db_now() - timezone.now())
-    if apart > CLOCKS_APART:
+    difference = abs(db_now() - timezone.now())
+    if difference > MAX_CLOCK_DIFFERENCE:
         yield Finding(
             WARNING,
-            f"This machine's clock and the database's are {apart.total_seconds():.0f} seconds"
-            " apart. The app goes by the database's; people who compare times may not.",
-            "Let both keep their time by NTP.",
+            "This machine's clock and the database's differ by"
+            f" {difference.total_seconds():.0f} seconds. The app uses the database's, but other"
+            " times, such as those in logs, will not match.",
+            "Synchronise both clocks by NTP.",
         )
 
 
-def _money() -> Iterator[Finding]:
+def _payments() -> Iterator[Finding]:
     waiting = BitsbyPayment.objects.needs_review().count()
     if waiting:
         yield Finding(
             WARNING,
-            f"{waiting} payments wait for staff.",
-            "Look into the money inbox: dashboard, Bitsby.",
+            f"{_plural(waiting, 'payment needs', 'payments need')} a decision by staff.",
+            'Open "Payments to review" in the dashboard.',
         )
     unpaid = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID)
-    nameless = unpaid.filter(failure=models.PAID_WITHOUT_PAYMENT).count()
-    if nameless:
+    unexplained = unpaid.filter(failure=models.PAID_WITHOUT_PAYMENT).count()
+    if unexplained:
         yield Finding(
             WARNING,
-            f"{nameless} invoices are paid at Bitsby, which does not say by what payment.",
-            "Look at them at Bitsby; in the dashboard they are the invoices that need attention.",
+            f"{_plural(unexplained, 'invoice is', 'invoices are')} paid at Bitsby, but the API"
+            " does not name the payment.",
+            "Check them in your Bitsby account. The dashboard lists them as invoices that need"
+            " attention.",
         )
-    late = unpaid.exclude(failure=models.PAID_WITHOUT_PAYMENT)
-    over = late.filter(expires_at__lt=timezone.now() - OVER_FOR).count()
-    if over:
+    others = unpaid.exclude(failure=models.PAID_WITHOUT_PAYMENT)
+    overdue = others.filter(expires_at__lt=timezone.now() - OVERDUE_AFTER).count()
+    if overdue:
         yield Finding(
             PROBLEM,
-            f"{over} invoices are over for more than an hour and still count as unpaid.",
-            "Run bitsby_reconcile by hand and read what it says.",
+            f"{_plural(overdue, 'invoice', 'invoices')} should have expired more than an hour ago.",
+            "Run bitsby_reconcile by hand and read its output.",
         )
-    if not waiting and not over:
-        yield Finding(OK, "No payment waits for staff, and no invoice is overdue.")
+    if not waiting and not overdue:
+        yield Finding(OK, "No payment needs a decision by staff, and no invoice is overdue.")
 
 
 def _mails() -> Iterator[Finding]:
     failed = BuyerMail.objects.filter(
-        status=MailStatus.FAILED, created_at__gte=timezone.now() - LATELY
+        status=MailStatus.FAILED, created_at__gte=timezone.now() - RECENT
     ).count()
     if failed:
         yield Finding(
             WARNING,
-            f"{failed} mails to buyers could not be sent in the last days.",
-            "The admin's list of mails says why.",
+            f"{_plural(failed, 'e-mail', 'e-mails')} to buyers could not be sent in the last 7"
+            " days.",
+            "The admin's list of e-mails says why.",
         )
 
 
-def _bitsby(client: BitsbyClient | None) -> Iterator[Finding]:
+def _gateway(client: BitsbyClient | None) -> Iterator[Finding]:
     settings = conf.get()
     try:
         client = client or factory.for_staff(factory.BACKGROUND_MAX_WAIT)
         balance = client.balances().internal
-        projects = {tariff.id: tariff.name for tariff in client.tariffs()}
+        projects = {tariff.id for tariff in client.tariffs()}
     except Refused as error:
         yield Finding(
             PROBLEM, f"Bitsby refuses: {error}.", "Compare API_KEY with your Bitsby account."
         )
     except ConnectionFailed as error:
-        remedy = "See that this machine can reach it; nothing is lost meanwhile."
+        remedy = "Make sure that this machine can reach it. Payments are not lost meanwhile."
         yield Finding(PROBLEM, f"Bitsby cannot be reached: {error}.", remedy)
-    except NoSlot:
+    except RateLimitTimeout:
         yield Finding(
-            WARNING, "Bitsby was not asked: others were before us.", "Try again in a minute."
+            WARNING, "Bitsby was not checked: the rate limit is in use.", "Try again in a minute."
         )
     except GatewayError as error:
-        remedy = "See that API_URL is right, and try again in a minute."
-        yield Finding(PROBLEM, f"Bitsby's answer was of no use: {error}.", remedy)
+        remedy = "Make sure that API_URL is right, and try again in a minute."
+        yield Finding(PROBLEM, f"Bitsby's answer cannot be used: {error}.", remedy)
     else:
-        yield Finding(OK, "Bitsby answers, and takes the key.")
+        yield Finding(OK, "Bitsby answers and accepts the API key.")
         if balance < 0:
             yield Finding(
                 PROBLEM,
-                f"The balance at Bitsby is {balance}: on Monday it blocks new invoices.",
-                "Settle it in your Bitsby account.",
+                f"The balance at Bitsby is {balance} USD: from Monday it blocks new invoices.",
+                "Top it up in your Bitsby account.",
             )
         if projects and settings.project_id not in projects:
-            # Whether Bitsby lists a project without payments is not known.
+            # It is not documented whether Bitsby lists a project without payments.
             yield Finding(
                 WARNING,
-                f"The account's list of projects does not have {settings.project_id}.",
-                f"Compare PROJECT_ID; those in the list are: {', '.join(sorted(projects))}.",
+                f"The account's list of projects does not contain {settings.project_id}.",
+                f"Compare PROJECT_ID with the listed projects: {', '.join(sorted(projects))}.",
             )

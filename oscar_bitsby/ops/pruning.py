@@ -1,6 +1,7 @@
-"""Delete what a busy shop no longer needs: old deliveries, mails, payments that are not its own.
+"""Delete old rows: webhook deliveries, e-mails and payments of other projects.
 
-What accounting needs is never touched: invoices, and payments that are booked, bound or open.
+Rows that accounting needs are never deleted: invoices, and payments that are booked, bound or
+waiting for review.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from oscar_bitsby.choices import MailCode, MailStatus, Resolution
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.staff.binding import DAYS_BACK
 
-#: Rows that one transaction deletes, so that nobody waits for long.
+#: The largest number of rows in one transaction, so that others do not wait for locks.
 BATCH = 1000
-#: Days that deliveries are kept where nobody says otherwise.
+#: The default age in days of deliveries to delete.
 DELIVERY_DAYS = 90
-#: The same for mails to buyers.
+#: The default age in days of e-mails to delete.
 MAIL_DAYS = 180
-#: Days beyond all looks: what is asked for around them on either side, and slow clocks.
+#: Days added to the reach of all syncs, for the margin of their date filters and clock differences.
 MARGIN_DAYS = 7
-#: A hundred years: more than that overflows what a date can be.
+#: A hundred years; much larger ages overflow a date.
 MAX_DAYS = 36500
 
 
 class CannotPrune(ValueError):
-    """What was asked for would delete too much; the message says why."""
+    """An age would delete too much or is too large; the message says why."""
 
 
 @dataclass
 class Pruned:
-    """How many rows were deleted, or with a dry run would be."""
+    """The numbers of deleted rows, or of rows that a dry run would delete."""
 
     deliveries: int = 0
     mails: int = 0
@@ -44,13 +45,19 @@ class Pruned:
 
     def __str__(self) -> str:
         return (
-            f"{self.deliveries} deliveries, {self.mails} mails, {self.foreign} payments of other"
-            f" projects, {self.dismissed} dismissed payments"
+            f"{_plural(self.deliveries, 'delivery', 'deliveries')},"
+            f" {_plural(self.mails, 'e-mail')},"
+            f" {_plural(self.foreign, 'payment')} of other projects,"
+            f" {_plural(self.dismissed, 'dismissed payment')}"
         )
 
 
+def _plural(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def min_payment_days() -> int:
-    """Return the age in days from which on no look at Bitsby takes a payment in again."""
+    """Return the age in days at which no sync imports a deleted payment again."""
     return max(conf.get().watch_days, DAYS_BACK) + MARGIN_DAYS
 
 
@@ -61,38 +68,40 @@ def prune(
     dismissed_days: int | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Delete old rows in short transactions; safe beside everything else, and to break off.
+    """Delete old rows in short transactions.
+
+    It can run beside any other work of the shop, and can be interrupted.
 
     Args:
-        delivery_days: age from which on deliveries go.
-        mail_days: the same for what is noted of mails to buyers, which is what keeps them from
-            being sent twice.
-        dismissed_days: the same for payments that staff have dismissed; None keeps them all.
-        dry_run: count, delete nothing.
+        delivery_days: the age in days of deliveries to delete.
+        mail_days: the age of the records of e-mails to buyers to delete. These records prevent
+            that an e-mail is sent twice.
+        dismissed_days: the age of payments to delete that staff have dismissed; None keeps all.
+        dry_run: only count the rows.
 
     Raises:
-        CannotPrune: an age is too small or too great.
-        ConfigurationError: how long payments are watched cannot be told.
+        CannotPrune: an age is too small or too large.
+        ConfigurationError: the settings, which say how long payments are watched, are not valid.
     """
-    fewest = min_payment_days()
-    _check_days("deliveries", delivery_days, 1, "the shop still works with today's")
-    _check_days("mails", mail_days, fewest, "an older payment could be told of twice")
+    min_days = min_payment_days()
+    _check_days("deliveries", delivery_days, 1, "today's are still in use")
+    _check_days("e-mails", mail_days, min_days, "a buyer could get an e-mail twice")
     if dismissed_days is not None:
         _check_days(
             "dismissed payments",
             dismissed_days,
-            fewest,
-            "a younger one would be found at Bitsby again and come back to the inbox",
+            min_days,
+            "a later one would be imported from Bitsby again and need a review again",
         )
     now = timezone.now()
-    old = _is_over(now - dt.timedelta(days=fewest))
-    # By its index on received_at.
+    old = _is_unused_before(now - dt.timedelta(days=min_days))
+    # Ordered like the index on received_at.
     deliveries = WebhookDelivery.objects.filter(
         received_at__lt=now - dt.timedelta(days=delivery_days)
     ).order_by("received_at", "pk")
-    # Kept for good: the first mail of an order says in which language its buyer reads, and the one
-    # that thanks keeps another from being sent. Kept for now: what staff decide of a payment in the
-    # inbox may be told to its buyer, once.
+    # Kept for good: the first e-mail of an order has the buyer's language, and the one about the
+    # payment prevents a second one. Kept for now: e-mails about payments to review, because the
+    # decision sends the buyer one e-mail.
     mails = (
         BuyerMail.objects.filter(
             created_at__lt=now - dt.timedelta(days=mail_days),
@@ -104,32 +113,33 @@ def prune(
     foreign = BitsbyPayment.objects.filter(old, is_foreign=True, review_reason="", resolution="")
     pruned = Pruned(
         deliveries=_delete(deliveries, dry_run=dry_run),
-        mails=_delete_walking(mails, dry_run=dry_run),
-        foreign=_delete_walking(foreign, dry_run=dry_run),
+        mails=_delete_by_key(mails, dry_run=dry_run),
+        foreign=_delete_by_key(foreign, dry_run=dry_run),
     )
     if dismissed_days is not None:
         since = now - dt.timedelta(days=dismissed_days)
         dismissed = BitsbyPayment.objects.filter(
             old,
-            _is_over(since),
+            _is_unused_before(since),
             resolution=Resolution.DISMISSED,
             resolved_at__lt=since,
         )
-        pruned.dismissed = _delete_walking(dismissed, dry_run=dry_run)
+        pruned.dismissed = _delete_by_key(dismissed, dry_run=dry_run)
     return pruned
 
 
-def _check_days(what: str, days: int, fewest: int, why: str) -> None:
-    if days < fewest:
-        raise CannotPrune(f"{what} must be at least {fewest} days old to be deleted: {why}")
+def _check_days(what: str, days: int, min_days: int, why: str) -> None:
+    if days < min_days:
+        age = _plural(min_days, "day")
+        raise CannotPrune(f"{what} must be at least {age} old to be deleted: {why}")
     if days > MAX_DAYS:
         raise CannotPrune(f"{what}: {days} days are more than a hundred years")
 
 
-def _is_over(moment: dt.datetime) -> models.Q:
-    """Say of payments that they are older, and nothing to any invoice or to the books.
+def _is_unused_before(moment: dt.datetime) -> models.Q:
+    """Select payments from before ``moment`` that no invoice has and that are not booked.
 
-    One whose time on the chain Bitsby did not tell is kept: looks go by that time.
+    Payments without a transaction time are kept, because syncs filter by it.
     """
     ours = BitsbyInvoice.objects.filter(bitsby_id=models.OuterRef("bound_to"))
     return models.Q(
@@ -145,33 +155,33 @@ def _delete(rows: models.QuerySet[WebhookDelivery], *, dry_run: bool) -> int:
     """Delete the rows, oldest first."""
     if dry_run:
         return rows.count()
-    gone = 0
+    deleted = 0
     while True:
         found = _delete_batch(rows)
-        gone += len(found)
+        deleted += len(found)
         if len(found) < BATCH:
-            return gone
+            return deleted
 
 
-def _delete_walking(rows: models.QuerySet[Any], *, dry_run: bool) -> int:
-    """Delete the rows along their primary keys, so that the table is read once and not per batch.
+def _delete_by_key(rows: models.QuerySet[Any], *, dry_run: bool) -> int:
+    """Delete the rows in the order of their primary keys, so that the table is read only once.
 
-    No index of its own: it would cost every payment something, for what is done once a week.
+    An index for this would slow down every new payment for a weekly job.
     """
     if dry_run:
         return rows.count()
-    gone, after = 0, 0
+    deleted, after = 0, 0
     while True:
         found = _delete_batch(rows.filter(pk__gt=after).order_by("pk"))
-        gone += len(found)
+        deleted += len(found)
         if len(found) < BATCH:
-            return gone
+            return deleted
         after = found[-1]
 
 
 def _delete_batch(rows: models.QuerySet[Any]) -> list[int]:
     with transaction.atomic(using=router.db_for_write(rows.model)):
-        # What somebody is just working with is locked: it is left to the next time.
+        # Rows that are locked by other work are left for the next run.
         locked = rows.select_for_update(skip_locked=True)
         found = list(locked.values_list("pk", flat=True)[:BATCH])
         rows.model._default_manager.filter(pk__in=found).delete()

@@ -6,6 +6,7 @@ import datetime as dt
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.report import RunReport
+from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 
 def load() -> GatewayState:
@@ -45,4 +46,4 @@ def first_invoice_at() -> dt.datetime | None:
     An attempt whose answer was lost counts: the invoice may be there, and money on it.
     """
     first = BitsbyInvoice.objects.order_by("pk").first()
-    return first.created_at - dt.timedelta(minutes=5) if first else None
+    return first.created_at - CLOCK_SKEW if first else None

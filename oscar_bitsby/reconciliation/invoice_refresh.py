@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
+from oscar_bitsby.exceptions import BitsbyError, RateLimitTimeout, Refused
 from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
@@ -99,7 +99,7 @@ def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
         return False
     try:
         client = factory.without_waiting(timeout=OPPORTUNISTIC_TIMEOUT)
-    except NoSlot:
+    except RateLimitTimeout:
         _unclaim(invoice, claim)
         return False
     except BitsbyError:
@@ -178,7 +178,7 @@ def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyCli
             flagged.update_unlocked(last_refreshed_at=db_now())
         else:
             refresh(invoice, client)
-    except NoSlot:
+    except RateLimitTimeout:
         if client is not None and client.requests:
             raise
         _unclaim(invoice, claim)

@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import EPOCH, GatewayState
-from oscar_bitsby.utils.clock import database_now, db_now
+from oscar_bitsby.utils.clock import db_now
 
 #: A pass that has not said for this long that it runs is taken for dead. Longer than the slowest
 #: single step: a request with its tries and its waiting for slots.
@@ -38,7 +38,7 @@ class Lease:
             PassLost: another one has taken over.
         """
         mine = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK, lease_token=self.token)
-        if not mine.update(lease_until=database_now() + LEASE_DURATION):
+        if not mine.update(lease_until=db_now() + LEASE_DURATION):
             raise LeaseLost("another pass has taken over")
 
     def mark_finished(self) -> None:
@@ -65,7 +65,7 @@ def acquire() -> Iterator[Lease | None]:
     """Hold the lease for the time of the block; None when somebody else has it."""
     GatewayState.ensure_exists()
     token = uuid.uuid4().hex
-    now = database_now()
+    now = db_now()
     # A lease that lasts longer than any was given by a clock that has since been put back.
     is_free = Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE_DURATION)
     row = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK)

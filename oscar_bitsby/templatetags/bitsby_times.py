@@ -1,4 +1,4 @@
-"""Times on the buyer's pages, which the browser can say again in the buyer's own zone."""
+"""Times on the buyer's pages, which JavaScript converts to the buyer's time zone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ register = template.Library()
 
 @register.filter
 def time_tag(moment: dt.datetime | None) -> SafeString:
-    """Return a ``<time>`` in the reader's format, with the zone named, since only the browser
-    knows the reader's: ``order.js`` finds the element by ``data-bitsby-time``."""
+    """Return a ``<time>`` element in the format of the active language, with the time zone.
+
+    Only the browser knows the reader's time zone: ``order.js`` finds the element by
+    ``data-bitsby-time`` and converts it.
+    """
     if moment is None:
         return SafeString("")
     local = timezone.localtime(moment)

@@ -1,1 +1,1 @@
-"""Small tools that know no model of Oscar's."""
+"""Helpers that use no model of Oscar's."""

@@ -1,47 +1,32 @@
-"""The clock that counts where machines of a shop compare moments: the database's."""
+"""The database server's clock, for moments that several machines of a shop compare."""
 
 from __future__ import annotations
 
 import datetime as dt
-import time
 
 from django.db import connections, router
 from django.utils import timezone
 
 from oscar_bitsby.models import GatewayState
 
+#: By how much the clocks of Bitsby, of a blockchain and of this shop may differ.
+CLOCK_SKEW = dt.timedelta(minutes=5)
+
 
 def db_now() -> dt.datetime:
-    """Return the present moment as all machines of the shop would, however far theirs are off.
+    """Return the current time of the database server, as an aware datetime.
 
-    For moments that one machine stores and another one compares. It costs a small query, so what
-    only people read, or what is measured in days, goes by the machine's own clock.
+    Use it for every moment that one machine stores and another one compares: the clocks of the
+    machines may differ. It costs a query on PostgreSQL, so use Django's clock for moments that only
+    people read and for ages of days. SQLite has no server, so there this machine's clock counts.
     """
-    if connections[router.db_for_write(GatewayState)].vendor != "postgresql":
-        # Without a server there is one machine, and its clock is the one that counts.
-        return timezone.now()
-    # Added to Django's clock and not taken itself, so that whoever moves that one moves both.
-    return timezone.now() + _behind()
+    alias = router.db_for_write(GatewayState)
+    return _server_time(alias) if connections[alias].vendor == "postgresql" else timezone.now()
 
 
-def _behind() -> dt.timedelta:
-    """Return how far this machine's clock is behind the database's."""
-    before = time.time()
-    theirs = database_now()
-    ours = dt.datetime.fromtimestamp((before + time.time()) / 2, dt.timezone.utc)
-    return theirs - ours
-
-
-def database_now() -> dt.datetime:
-    """Return the database's time, which all machines of a shop share; they may differ themselves.
-
-    SQLite has no server, so there this machine's clock is the one that all share.
-    """
-    connection = connections[router.db_for_write(GatewayState)]
-    if connection.vendor != "postgresql":
-        return timezone.now()
-    with connection.cursor() as cursor:
-        # Not now(): that is when the transaction began, and a wait for the row's lock comes after.
+def _server_time(alias: str) -> dt.datetime:
+    with connections[alias].cursor() as cursor:
+        # now() would be the start of the transaction, which may have waited for a lock since.
         cursor.execute("SELECT clock_timestamp()")
         moment: dt.datetime = cursor.fetchone()[0]
         return moment

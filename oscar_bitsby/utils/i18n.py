@@ -1,10 +1,11 @@
-"""Texts that are stored, and so are read later by people of other languages than who caused them.
+"""Translate texts that are stored now and read later, perhaps in another language.
 
-Notes on orders are for everybody in the shop: they are in its ``LANGUAGE_CODE``, whichever request
-or pass wrote them. Remarks in our own records (what went wrong, what came of it) are compared and
-searched for in logs: they are stored in English, and translated where they are shown. The admin log
-and messages speak to, and of, one member of staff: they are in that person's language. What Bitsby,
-a mail server or the network said stays as they said it.
+* Notes on orders are for all of the shop's staff: they are stored in ``LANGUAGE_CODE``, whichever
+  request or run writes them.
+* Texts in the app's own rows, such as failures and outcomes, are compared and searched for: they
+  are stored in English and translated when they are shown.
+* The admin log and messages are for one member of staff: they are in that person's language.
+* Texts of Bitsby, of a mail server or of the network are not translated.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ from django.utils import translation
 
 
 def shop_text(text: str, **values: Any) -> str:
-    """Return a note in the shop's language.
+    """Return a text in the shop's language.
 
     Args:
-        text: in English, marked by ``gettext_noop``, with placeholders like ``%(number)s``.
-        values: what to put into them.
+        text: the English text, marked by ``gettext_noop``, with placeholders like ``%(number)s``.
+        values: the values of the placeholders.
     """
     try:
         with translation.override(settings.LANGUAGE_CODE):
             return translation.gettext(text) % values
     except Exception:
-        # A translation of the shop's own that has other placeholders, or cannot be read, must not
-        # hold up money.
+        # A broken translation, for example one with other placeholders, must not stop settling.
         return text % values
 
 
-def translate_stored(remark: str) -> str:
-    """Return a stored remark in the reader's language; what is not ours stays as it is."""
-    return translation.gettext(remark)
+def translate_stored(text: str) -> str:
+    """Return a stored text in the reader's language, or as it is if there is no translation."""
+    return translation.gettext(text)

@@ -1,4 +1,4 @@
-"""Amounts and times as Bitsby writes them, turned into ``Decimal`` and aware UTC datetimes."""
+"""Parse and round amounts of money."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 CENT = Decimal("0.01")
-#: The largest amount that is believed; what is larger is rubbish and fits no column.
+#: Larger amounts are treated as invalid; they would not fit the database columns.
 MAX_AMOUNT = Decimal(10) ** 11
-#: Crypto amounts are kept with up to this many decimals (ether has 18).
+#: The largest number of decimals of a crypto amount (ether has 18).
 CRYPTO_PLACES = 18
 
 
 def parse_amount(value: Any) -> Decimal:
-    """Convert an amount of an answer, a string or a number, without loss.
+    """Return an amount of an answer as a ``Decimal`` with the same digits.
+
+    Args:
+        value: a number, or a text that contains one.
 
     Raises:
-        ValueError: it is no finite number between zero and ``MAX_AMOUNT``, or finer than
-            ``CRYPTO_PLACES`` decimals.
+        ValueError: it is not a number from zero to ``MAX_AMOUNT`` with up to ``CRYPTO_PLACES``
+            decimals. The message does not repeat the value.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError("an amount is neither a text nor a number")
@@ -32,10 +35,10 @@ def parse_amount(value: Any) -> Decimal:
         raise ValueError("an amount is out of range")
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and -exponent > CRYPTO_PLACES:
-        raise ValueError("an amount is too fine")
+        raise ValueError("an amount has too many decimals")
     return amount
 
 
 def to_cents(amount: Decimal) -> Decimal:
-    """Round a fiat amount to 2 decimals, half up, as Oscar's money columns hold it."""
+    """Round a fiat amount to 2 decimals, half up, as Oscar's columns store it."""
     return amount.quantize(CENT, rounding=ROUND_HALF_UP)

@@ -1,4 +1,4 @@
-"""The client: each endpoint, what is tried again and what never is, lists of any length."""
+"""The client: each endpoint, which requests are repeated, lists of any length."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from oscar_bitsby.exceptions import (
     ConfigurationError,
     ConnectionFailed,
     GatewayError,
-    NoSlot,
     RateLimited,
+    RateLimitTimeout,
     Refused,
     ReplyNotUnderstood,
 )
@@ -26,12 +26,12 @@ from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.simulator.process import running_simulator
 from tests.bitsby import KEY, PROJECT, error, fields_of, new_id, success
-from tests.gateway.test_transport import assert_hidden
+from tests.support.http import assert_hidden
 
 INVOICE = uuid.UUID("f31c61f6-407f-4999-95cf-56477eff06d4")
 PAYMENT = uuid.UUID("f986ad8d-2298-473d-982a-efbc817b975d")
-LEAST_PAUSES = 1.2 + 3.0
-MOST_PAUSES = 1.5 * LEAST_PAUSES
+MIN_PAUSES = 1.2 + 3.0
+MAX_PAUSES = 1.5 * MIN_PAUSES
 
 WRITES = {
     "/invoices/create": lambda client: client.create_invoice(
@@ -41,13 +41,12 @@ WRITES = {
     "/invoices/bindPayment": lambda client: client.bind_payment(INVOICE, PAYMENT),
 }
 READS = {
-    "/invoices/list": lambda client: list(client.list_invoices()),
-    "/payments/list": lambda client: list(client.list_payments()),
+    "/invoices/list": lambda client: list(client.invoice_pages()),
+    "/payments/list": lambda client: list(client.payment_pages()),
     "/billing/balances": lambda client: client.balances(),
     "/billing/tarrifs": lambda client: client.tariffs(),
-    "/billing/history": lambda client: list(client.history()),
 }
-#: What may become of a request, and the error that says so.
+#: How a request can fail, and the error that it raises.
 FAILURES = {
     "refused connection": (requests.ConnectionError("refused"), ConnectionFailed),
     "no connection in time": (requests.ConnectTimeout("slow"), ConnectionFailed),
@@ -75,7 +74,7 @@ def client():
 
 @pytest.fixture
 def scripted(fake):
-    """Return a function that makes an endpoint answer with one thing after the other."""
+    """Return a function that gives an endpoint a list of answers, of which the last one stays."""
 
     def script(path, *answers):
         left = list(answers)
@@ -85,11 +84,20 @@ def scripted(fake):
     return script
 
 
+def items_of(pages):
+    return [item for page in pages for item in page.items]
+
+
+def ids(pages):
+    """Return the ids of all items of the pages, as numbers."""
+    return [item.id.int for item in items_of(pages)]
+
+
 # Endpoints
 
 
-def test_creating_an_invoice_sends_the_six_documented_fields(client, fake, payload):
-    """``create_invoice`` sends what the documentation names and returns the answer."""
+def test_create_invoice_sends_the_documented_fields(client, fake, payload):
+    """``create_invoice`` sends the six documented fields and returns the answer."""
     fake.on("/invoices/create", payload("invoices_create"))
 
     created = client.create_invoice(
@@ -114,26 +122,36 @@ def test_creating_an_invoice_sends_the_six_documented_fields(client, fake, paylo
     ]
 
 
+def test_create_invoice_sends_missing_texts_as_empty(client, fake):
+    """Description and service data are sent as empty texts if they are not given."""
+    client.create_invoice(
+        project_id=PROJECT, amount=Decimal("10.00"), currency="USD", time_to_pay=Decimal(1)
+    )
+
+    (sent,) = fake.asked("/invoices/create")
+    assert (sent["description"], sent["serviceData"]) == ("", "")
+
+
 @pytest.mark.parametrize(
     ("hours", "sent"),
     [("0.5", "0.5"), ("1", "1"), ("1.0", "1"), ("3", "3"), ("6", "6"), ("12", "12"), ("10", "10")],
 )
-def test_hours_are_sent_as_plain_numbers(client, fake, hours, sent):
-    """The time to pay has neither an exponent nor needless zeros, which Bitsby may not take."""
+def test_time_to_pay_is_sent_as_a_plain_number(client, fake, hours, sent):
+    """The time to pay has neither an exponent nor trailing zeros, which Bitsby may refuse."""
     client.create_invoice(
         project_id=PROJECT, amount=Decimal(1), currency="EUR", time_to_pay=Decimal(hours)
     )
     assert fake.asked("/invoices/create")[0]["timeToPay"] == sent
 
 
-def test_cancelling_names_the_invoice(client, fake, payload):
+def test_cancel_invoice_sends_the_id(client, fake, payload):
     """``cancel_invoice`` sends the invoice's id and returns Bitsby's text."""
     fake.on("/invoices/cancel", payload("invoices_cancel"))
     assert client.cancel_invoice(INVOICE) == "Invoice canceled"
     assert fake.asked("/invoices/cancel") == [{"invoiceId": str(INVOICE)}]
 
 
-def test_binding_names_the_invoice_and_the_payment(client, fake, payload):
+def test_bind_payment_sends_both_ids(client, fake, payload):
     """``bind_payment`` sends both ids and returns Bitsby's text."""
     fake.on("/invoices/bindPayment", payload("invoices_bind_payment"))
     assert client.bind_payment(INVOICE, PAYMENT) == "Invoice binded to payment"
@@ -142,11 +160,11 @@ def test_binding_names_the_invoice_and_the_payment(client, fake, payload):
     ]
 
 
-def test_listing_invoices_sends_the_filters_that_are_given(client, fake, payload):
-    """``list_invoices`` sends days as dates and leaves out what is not asked."""
+def test_invoice_pages_sends_the_given_filters(client, fake, payload):
+    """``invoice_pages`` sends days as dates and leaves out filters that are not given."""
     fake.on("/invoices/list", payload("invoices_list"))
-    found = list(
-        client.list_invoices(
+    found = items_of(
+        client.invoice_pages(
             invoice_id=INVOICE,
             project_id=PROJECT,
             start_date=dt.date(2024, 2, 1),
@@ -166,15 +184,17 @@ def test_listing_invoices_sends_the_filters_that_are_given(client, fake, payload
             "limit": "50",
         }
     ]
-    list(client.list_invoices())
+    list(client.invoice_pages())
     assert fake.asked("/invoices/list")[1] == {"offset": "0", "limit": "50"}
 
 
-def test_listing_payments_sends_the_filters_that_are_given(client, fake, payload):
-    """``list_payments`` sends days as dates and returns payments with their invoices."""
+def test_payment_pages_sends_the_given_filters(client, fake, payload):
+    """``payment_pages`` sends days as dates and returns payments with their invoices."""
     fake.on("/payments/list", payload("payments_list"))
-    (payment,) = client.list_payments(
-        invoice_id=INVOICE, start_date=dt.date(2024, 2, 1), end_date=dt.date(2024, 2, 29)
+    (payment,) = items_of(
+        client.payment_pages(
+            invoice_id=INVOICE, start_date=dt.date(2024, 2, 1), end_date=dt.date(2024, 2, 29)
+        )
     )
     assert (payment.id, payment.invoice.id) == (PAYMENT, INVOICE)
     assert fake.asked("/payments/list") == [
@@ -188,31 +208,23 @@ def test_listing_payments_sends_the_filters_that_are_given(client, fake, payload
     ]
 
 
-def test_balances_are_returned(client, fake, payload):
-    """``balances`` returns both as Decimals."""
+def test_balances_are_decimals(client, fake, payload):
+    """``balances`` returns both balances as Decimals."""
     fake.on("/billing/balances", payload("billing_balances"))
     assert client.balances() == schemas.Balances(Decimal(100), Decimal(0))
 
 
-def test_tariffs_are_returned(client, fake):
-    """``tariffs`` asks the endpoint by its misspelt name and leaves out what is unreadable."""
+def test_tariffs_skip_unreadable_items(client, fake):
+    """``tariffs`` uses the endpoint's misspelt name and skips items that are not as documented."""
     item = {"id": PROJECT, "name": "Shop", "payer": "seller", "rate": "1.00"}
     fake.on("/billing/tarrifs", success([item, "strange"]))
     assert client.tariffs() == (schemas.Tariff(PROJECT, "Shop", "seller", Decimal(1)),)
 
 
-def test_history_is_listed_page_by_page(client, fake):
-    """``history`` walks through all pages; equal bookings on one page are all kept."""
-    entries = [{"datetime": f"2024-01-01 00:00:{n:02d}", "event": "e"} for n in range(60)]
-    entries[1] = entries[0]
-    fake.on("/billing/history", lambda fields: success(fake._page(entries, fields)))
-    assert [entry.at.second for entry in client.history()] == [0, 0, *range(2, 60)]
-
-
 @pytest.mark.parametrize("path", ["/invoices/create", "/billing/balances", "/invoices/list"])
 @pytest.mark.parametrize("data", [None, "text", 5, {"id": 5}])
-def test_data_of_a_wrong_shape_is_not_understood(client, fake, path, data):
-    """A success whose data is not as documented is a ``ReplyNotUnderstood`` with its beginning."""
+def test_data_of_a_wrong_shape_is_an_error(client, fake, path, data):
+    """Successful answers of a wrong shape raise ``ReplyNotUnderstood`` with the answer's text."""
     fake.on(path, success(data))
     with pytest.raises(ReplyNotUnderstood, match=f"^{path}: ") as caught:
         (WRITES | READS)[path](client)
@@ -225,21 +237,21 @@ def test_data_of_a_wrong_shape_is_not_understood(client, fake, path, data):
 
 @pytest.mark.parametrize("failure", PASSING)
 @pytest.mark.parametrize("path", READS)
-def test_a_read_is_tried_three_times_and_no_more(client, fake, clock, path, failure):
-    """Without an answer, or refused for coming too soon, a read is sent three times, spaced."""
+def test_read_is_sent_three_times_at_most(client, fake, clock, path, failure):
+    """A read without an answer or refused by the rate limit is sent three times, with pauses."""
     answer, kind = FAILURES[failure]
     fake.on(path, answer)
     with pytest.raises(GatewayError) as caught:
         READS[path](client)
     assert type(caught.value) is kind
     assert len(fake.asked(path)) == client.requests == 3
-    assert LEAST_PAUSES <= clock.slept <= MOST_PAUSES
+    assert MIN_PAUSES <= clock.slept <= MAX_PAUSES
 
 
 @pytest.mark.parametrize("failure", PASSING)
 @pytest.mark.parametrize("failures", [1, 2])
-def test_a_read_succeeds_after_a_failure(client, scripted, payload, failure, failures):
-    """A read whose second or third try is answered returns that answer."""
+def test_read_succeeds_after_failures(client, scripted, payload, failure, failures):
+    """A read returns the answer of its second or third try."""
     answers = [FAILURES[failure][0]] * failures
     fake = scripted("/billing/balances", *answers, payload("billing_balances"))
     assert client.balances().internal == 100
@@ -248,8 +260,8 @@ def test_a_read_succeeds_after_a_failure(client, scripted, payload, failure, fai
 
 @pytest.mark.parametrize("failure", LASTING)
 @pytest.mark.parametrize("path", READS)
-def test_what_would_fail_again_is_not_tried_again(client, fake, clock, path, failure):
-    """A refusal or a strange answer ends a read at once."""
+def test_lasting_failure_is_not_retried(client, fake, clock, path, failure):
+    """A read that is refused or answered strangely is not sent again."""
     answer, kind = FAILURES[failure]
     fake.on(path, answer)
     with pytest.raises(kind):
@@ -259,8 +271,8 @@ def test_what_would_fail_again_is_not_tried_again(client, fake, clock, path, fai
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("path", WRITES)
-def test_a_write_is_sent_exactly_once(client, fake, clock, path, failure):
-    """Creating, cancelling and binding are never repeated, whatever becomes of the request."""
+def test_write_is_sent_once(client, fake, clock, path, failure):
+    """Creating, cancelling and binding are never repeated, however the request fails."""
     answer, kind = FAILURES[failure]
     fake.on(path, answer)
     with pytest.raises(GatewayError) as caught:
@@ -271,8 +283,8 @@ def test_a_write_is_sent_exactly_once(client, fake, clock, path, failure):
 
 
 @pytest.mark.parametrize("tries", [1, 2, 5])
-def test_the_number_of_tries_can_be_chosen(fake, clock, tries):
-    """A client that somebody waits for may be told to try once, another more often."""
+def test_tries_limits_the_number_of_requests(fake, clock, tries):
+    """``tries`` is the largest number of requests for one read."""
     fake.on("/billing/balances", FAILURES["proxy"][0])
     with pytest.raises(ConnectionFailed):
         BitsbyClient(KEY, tries=tries).balances()
@@ -281,7 +293,7 @@ def test_the_number_of_tries_can_be_chosen(fake, clock, tries):
 
 
 def test_each_page_has_its_own_tries(client, fake):
-    """A list is not given up for single failures on several of its pages."""
+    """Failures on several pages do not add up: a list is read to its end."""
     turns = []
 
     def answer(fields):
@@ -291,15 +303,39 @@ def test_each_page_has_its_own_tries(client, fake):
         return success(fake._page(items(120), fields))
 
     fake.on("/invoices/list", answer)
-    assert len(list(client.list_invoices())) == 120
+    assert len(ids(client.invoice_pages())) == 120
     assert len(turns) == 12
 
 
-# Slots
+def test_second_pause_is_longer_than_the_first(client, fake, clock):
+    """The pause before the third try is longer than the one before the second."""
+    moments = []
+    fake.on(
+        "/billing/balances",
+        lambda fields: moments.append(clock.slept) or error("Requests too frequent"),
+    )
+    with pytest.raises(RateLimited):
+        client.balances()
+
+    first, second = moments[1] - moments[0], moments[2] - moments[1]
+    assert 1.2 <= first <= 1.8
+    assert 3.0 <= second <= 4.5
 
 
-def test_a_slot_is_taken_before_each_request(fake):
-    """Every try of every page waits for its slot first."""
+def test_each_retry_is_logged_with_its_reason(client, fake, caplog):
+    """The log says which request is repeated and how it failed."""
+    fake.on("/billing/balances", error("Requests too frequent"))
+    with caplog.at_level(logging.INFO, "oscar_bitsby"), pytest.raises(RateLimited) as caught:
+        client.balances()
+
+    assert caplog.messages == [f"/billing/balances: {caught.value}; trying again"] * 2
+
+
+# The rate limit
+
+
+def test_slot_is_acquired_before_each_request(fake):
+    """Each try of a read acquires a slot of its own."""
     order = []
     fake.on("/billing/balances", lambda fields: order.append("sent") or FAILURES["proxy"][0])
     client = BitsbyClient(KEY, acquire_slot=lambda: order.append("slot"))
@@ -309,64 +345,69 @@ def test_a_slot_is_taken_before_each_request(fake):
 
 
 @pytest.mark.parametrize("path", READS | WRITES)
-def test_without_a_slot_nothing_is_sent(fake, clock, path):
-    """``NoSlot`` is handed on at once: the wait was the slot's matter."""
+def test_without_a_slot_no_request_is_sent(fake, clock, path):
+    """``RateLimitTimeout`` is raised at once and not retried, since the wait was long enough."""
     asked = []
 
     def no_slot():
         asked.append(path)
-        raise NoSlot("none")
+        raise RateLimitTimeout("none")
 
     client = BitsbyClient(KEY, acquire_slot=no_slot)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         (READS | WRITES)[path](client)
     assert (asked, fake.requests, client.requests, clock.slept) == ([path], [], 0, 0)
+
+
+def test_timeout_applies_to_each_request(responses):
+    """The timeout is 10 seconds by default, and the given one otherwise."""
+    responses.post("https://api.bitsby.app/invoices/cancel", json=success("Invoice canceled"))
+    for client in (BitsbyClient(KEY), BitsbyClient(KEY, timeout=2.5)):
+        client.cancel_invoice(uuid.UUID(int=1))
+
+    assert [call.request.req_kwargs["timeout"] for call in responses.calls] == [10, 2.5]
 
 
 # Pages
 
 
 def items(number, payments=False):
-    """Return as many items of a list, each with its own id."""
+    """Return ``number`` items of a list with the ids 1, 2, 3 …"""
     id_of = (str(uuid.UUID(int=n + 1)) for n in range(number))
     if payments:
         return [{"id": one, "amount": "1.00000000", "hash": "f0"} for one in id_of]
     return [{"id": one, "amountFiat": "1.00", "status": "unpaid"} for one in id_of]
 
 
-def ids(found):
-    return [item.id.int for item in found]
-
-
 @pytest.mark.parametrize("cap", [10, 20, 50, 1000])
 @pytest.mark.parametrize("number", [0, 1, 9, 10, 11, 49, 50, 51, 100, 137])
-def test_a_list_is_read_to_its_end_whatever_the_largest_page(client, fake, cap, number):
-    """Servers that give fewer than asked for, down to the documented ten, hide nothing."""
+def test_list_is_complete_for_any_page_size_of_the_server(client, fake, cap, number):
+    """A server with smaller pages than requested, down to the documented ten, hides nothing."""
     everything = items(number)
     fake.on(
         "/invoices/list",
         lambda fields: success(fake._page(everything, fields | {"limit": min(cap, 50)})),
     )
-    assert ids(client.list_invoices()) == list(range(1, number + 1))
+    assert ids(client.invoice_pages()) == list(range(1, number + 1))
     assert len(fake.requests) <= number // min(cap, 50) + 2
 
 
-def test_payments_are_read_to_their_end(client, fake):
-    """The same goes for payments."""
+def test_list_of_payments_is_complete(client, fake):
+    """``payment_pages`` reads all pages."""
     fake.payments = items(75, payments=True)
-    assert ids(client.list_payments()) == list(range(1, 76))
+    assert ids(client.payment_pages()) == list(range(1, 76))
 
 
 @pytest.mark.parametrize("cap", [10, 20, 50])
-def test_a_server_that_ignores_the_offset_is_asked_twice(client, fake, cap):
-    """The same page again ends the list, and its items are given once."""
+def test_server_that_ignores_the_offset_gets_two_requests(client, fake, cap):
+    """A repeated page ends the list, and its items are listed once."""
     fake.on("/invoices/list", success(items(cap)))
-    assert ids(client.list_invoices()) == list(range(1, cap + 1))
+    assert ids(client.invoice_pages()) == list(range(1, cap + 1))
     assert len(fake.requests) == 2
 
 
-def test_a_server_that_begins_again_at_the_end_is_left(client, fake):
-    """A page of nothing but what was seen ends the list."""
+def test_list_ends_at_a_page_without_new_items(client, fake):
+    """A server that starts again from the beginning does not cause an endless list."""
     everything = items(30)
     fake.on(
         "/invoices/list",
@@ -374,11 +415,11 @@ def test_a_server_that_begins_again_at_the_end_is_left(client, fake):
             (everything * 10)[int(fields["offset"]) :][:10],
         ),
     )
-    assert ids(client.list_invoices()) == list(range(1, 31))
+    assert ids(client.invoice_pages()) == list(range(1, 31))
 
 
-def test_what_moves_to_the_next_page_meanwhile_is_not_missed(client, fake):
-    """New items at the front while the list is read hide none of the older ones."""
+def test_new_items_during_a_read_hide_no_older_ones(client, fake):
+    """Items that move to the next page because of new items are listed."""
     everything = items(100)
 
     def answer(fields):
@@ -387,11 +428,11 @@ def test_what_moves_to_the_next_page_meanwhile_is_not_missed(client, fake):
         return success(page)
 
     fake.on("/invoices/list", answer)
-    assert set(range(1, 101)) <= set(ids(client.list_invoices()))
+    assert set(range(1, 101)) <= set(ids(client.invoice_pages()))
 
 
-def test_a_list_that_never_ends_is_left(client, fake, monkeypatch, caplog):
-    """After ``MOST_PAGES`` pages the list is left with a warning, and what was read counts."""
+def test_endless_list_is_left_after_max_pages(client, fake, monkeypatch, caplog):
+    """After ``MAX_PAGES`` pages reading stops with a warning, and the items so far are listed."""
     monkeypatch.setattr(client_module, "MAX_PAGES", 4)
     fake.on(
         "/payments/list",
@@ -402,13 +443,25 @@ def test_a_list_that_never_ends_is_left(client, fake, monkeypatch, caplog):
             ]
         ),
     )
-    assert ids(client.list_payments()) == list(range(1, 201))
+    assert ids(client.payment_pages()) == list(range(1, 201))
     assert len(fake.requests) == 4
     assert "does not end" in caplog.text
 
 
-def test_unreadable_items_are_left_out_and_counted(client, fake, caplog):
-    """One strange entry hides neither its page nor the pages after it."""
+def test_endless_list_is_named_in_the_log(client, fake, monkeypatch, caplog):
+    """The warning says which list does not end and how many pages were read."""
+    monkeypatch.setattr(client_module, "MAX_PAGES", 2)
+    fake.on("/invoices/list", lambda fields: success(items(int(fields["offset"]) + 50)[-50:]))
+
+    assert len(ids(client.invoice_pages())) == 100
+
+    assert caplog.messages == [
+        "stopped reading /invoices/list after 2 pages: the list does not end"
+    ]
+
+
+def test_unreadable_items_are_skipped_and_counted(client, fake, caplog):
+    """Strange items hide neither their page nor the pages after it."""
     everything = items(60)
     everything[3] = everything[3] | {"amountFiat": "much"}
     everything[7] = "strange"
@@ -425,18 +478,53 @@ def test_unreadable_items_are_left_out_and_counted(client, fake, caplog):
         (0, 0, 0),
     ]
     assert [fields["offset"] for fields in fake.asked("/invoices/list")] == ["0", "50", "60"]
-    assert caplog.text.count("left out an item") == 4
+    assert caplog.text.count("skipped an item") == 4
 
 
-def test_a_page_of_nothing_readable_does_not_end_the_list(client, fake):
-    """The readable items behind a page of rubbish are found."""
+def test_unreadable_page_does_not_end_the_list(client, fake):
+    """Readable items after an unreadable page are listed."""
     everything = ["strange"] * 50 + items(5)
     fake.on("/invoices/list", lambda fields: success(fake._page(everything, fields)))
-    assert ids(client.list_invoices()) == [1, 2, 3, 4, 5]
+    assert ids(client.invoice_pages()) == [1, 2, 3, 4, 5]
 
 
-def test_pages_are_asked_for_one_by_one(client, fake):
-    """Whoever stops reading early saves the requests for the rest."""
+def test_two_unreadable_pages_end_the_list(client, fake):
+    """A server that always sends the same unreadable page gets two requests."""
+    fake.on("/invoices/list", success(["strange"] * 50))
+
+    assert ids(client.invoice_pages()) == []
+    assert len(fake.requests) == 2
+
+
+def test_unreadable_pages_between_others_do_not_end_the_list(client, fake):
+    """All readable items are listed, however many single pages between them are unreadable."""
+    everything = items(50) + ["strange"] * 50 + items(170)[50:] + ["strange"] * 50
+    fake.on("/invoices/list", lambda fields: success(fake._page(everything, fields)))
+
+    assert ids(client.invoice_pages()) == list(range(1, 171))
+
+
+def test_error_says_that_a_list_was_expected(client, fake):
+    """The error names the endpoint and the expected shape."""
+    fake.on("/invoices/list", success({"id": 5}))
+
+    with pytest.raises(ReplyNotUnderstood, match=r"^/invoices/list: a list was expected"):
+        list(client.invoice_pages())
+
+
+def test_skipped_item_is_logged_with_its_reason(client, fake, caplog):
+    """The log says what is wrong with an item that is skipped."""
+    fake.on("/invoices/list", success([items(1)[0] | {"id": "no UUID"}]))
+
+    assert ids(client.invoice_pages()) == []
+
+    (line,) = caplog.messages
+    assert line.startswith("skipped an item that is not as documented: ")
+    assert "UUID" in line
+
+
+def test_pages_are_fetched_one_by_one(client, fake):
+    """Pages that the caller does not read are not fetched."""
     fake.invoices = items(200)
     pages = client.invoice_pages()
     assert fake.requests == []
@@ -449,8 +537,8 @@ def test_pages_are_asked_for_one_by_one(client, fake):
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("path", ["/invoices/create", "/invoices/list"])
-def test_no_error_and_no_record_shows_the_key(fake, caplog, path, failure):
-    """Texts, frames and causes of an error, and log records on the way, are free of the key."""
+def test_errors_and_logs_do_not_show_the_key(fake, caplog, path, failure):
+    """The key is neither in an error's texts, frames and causes nor in log records."""
     caplog.set_level(logging.DEBUG)
     fake.on(path, FAILURES[failure][0])
     with pytest.raises(GatewayError) as caught:
@@ -459,15 +547,15 @@ def test_no_error_and_no_record_shows_the_key(fake, caplog, path, failure):
     assert not [record for record in caplog.records if KEY in repr(vars(record))]
 
 
-def test_the_client_does_not_show_the_key():
-    """Neither its ``repr`` nor the values of its attributes have it."""
+def test_client_does_not_show_the_key():
+    """The key is neither in the ``repr`` nor in the attributes of a client."""
     for client in (BitsbyClient(KEY), BitsbyClient(Secret(KEY))):
         assert KEY not in repr(client)
         assert KEY not in repr(vars(client))
 
 
-def test_the_key_goes_into_the_header_and_nowhere_else(client, responses):
-    """A request has the key once: not in its address, its form or another header."""
+def test_key_is_sent_in_the_authorization_header_only(client, responses):
+    """The key is not in a request's address, form or other headers."""
     responses.post("https://api.bitsby.app/billing/balances", json=error("no"))
     with pytest.raises(Refused):
         client.balances()
@@ -477,16 +565,16 @@ def test_the_key_goes_into_the_header_and_nowhere_else(client, responses):
     assert KEY not in f"{request.url} {rest} {fields_of(request)}"
 
 
-def test_a_strange_answer_that_repeats_the_key_is_not_in_the_frames(client, fake):
-    """An echo of the key in data of a wrong shape is in no variable of the error's frames."""
+def test_answer_that_repeats_the_key_is_not_in_the_frames(client, fake):
+    """A key in data of a wrong shape is not in the variables of the error's frames."""
     fake.on("/billing/balances", success([KEY]))
     with pytest.raises(ReplyNotUnderstood) as caught:
         client.balances()
     assert_hidden(caught.value)
 
 
-def test_an_id_that_repeats_the_key_is_not_shown(fake, payload):
-    """A key of 32 letters where an id should be is not in the error's message."""
+def test_id_that_repeats_the_key_is_not_shown(fake, payload):
+    """A key in the place of an id is not in the error's message."""
     key = "k" * 32
     fake.on("/invoices/create", success(payload("invoices_create")["data"] | {"id": key}))
     with pytest.raises(ReplyNotUnderstood) as caught:
@@ -494,7 +582,7 @@ def test_an_id_that_repeats_the_key_is_not_shown(fake, payload):
     assert key not in str(caught.value)
 
 
-# A far side in a process of its own
+# With the simulator, over HTTP
 
 
 @pytest.fixture(scope="module")
@@ -504,72 +592,77 @@ def simulator():
 
 
 @pytest.fixture
-def far(simulator):
+def remote(simulator):
     simulator.control("reset", {})
     simulator.control("ratelimit", {"seconds": 0})
     return simulator
 
 
-def accepted(far, path):
-    return [one for one in far.control("state")["requests"] if one["path"] == path]
+def accepted(remote, path):
+    return [one for one in remote.control("state")["requests"] if one["path"] == path]
 
 
 @pytest.mark.parametrize(("kind", "made"), [("drop", 0), ("drop_after", 1)])
-def test_a_lost_answer_does_not_make_a_second_invoice(far, kind, made):
-    """When the connection breaks, before or after Bitsby did it, nothing is sent again."""
-    far.control("faults", {"faults": [{"kind": kind, "path": "/invoices/create"}]})
+def test_lost_answer_does_not_create_a_second_invoice(remote, kind, made):
+    """A creation whose connection breaks is not sent again, whether Bitsby processed it or not."""
+    remote.control("faults", {"faults": [{"kind": kind, "path": "/invoices/create"}]})
     with pytest.raises(ConnectionFailed) as caught:
-        WRITES["/invoices/create"](BitsbyClient(KEY, api_url=far.url))
+        WRITES["/invoices/create"](BitsbyClient(KEY, api_url=remote.url))
     assert_hidden(caught.value)
-    assert len(accepted(far, "/invoices/create")) == 1
-    assert len(far.control("state")["invoices"]) == made
+    assert len(accepted(remote, "/invoices/create")) == 1
+    assert len(remote.control("state")["invoices"]) == made
 
 
-def test_a_read_survives_broken_connections(far):
-    """Two broken connections in a row cost a read two more tries and no more."""
-    far.control("faults", {"faults": [{"kind": "drop", "times": 2}]})
-    client = BitsbyClient(KEY, api_url=far.url)
+def test_read_survives_broken_connections(remote):
+    """After two broken connections the third try of a read succeeds."""
+    remote.control("faults", {"faults": [{"kind": "drop", "times": 2}]})
+    client = BitsbyClient(KEY, api_url=remote.url)
     assert client.balances().internal == 100
     assert client.requests == 3
 
 
-def test_a_whole_life_of_an_invoice(far):
-    """Created, seen, paid by another amount, bound and listed: over real HTTP, page by page."""
-    client = BitsbyClient(KEY, api_url=far.url)
-    seeded = far.control("seed", {"invoices": 23})["ids"]
+def test_invoice_from_creation_to_payment(remote):
+    """An invoice is created, gets a wrong amount bound to it and is listed as paid."""
+    client = BitsbyClient(KEY, api_url=remote.url)
+    seeded = remote.control("seed", {"invoices": 23})["ids"]
     created = WRITES["/invoices/create"](client)
-    remote = {"invoiceId": str(created.id), "amount": "9.00000000"}
-    payment_id = uuid.UUID(far.control("pay", remote)["paymentId"])
+    transfer = {"invoiceId": str(created.id), "amount": "9.00000000"}
+    payment_id = uuid.UUID(remote.control("pay", transfer)["paymentId"])
 
-    (payment,) = client.list_payments()
+    (payment,) = items_of(client.payment_pages())
     assert (payment.id, payment.amount, payment.invoice) == (payment_id, Decimal(9), None)
     client.bind_payment(created.id, payment_id)
-    (paid,) = client.list_invoices(invoice_id=created.id)
+    (paid,) = items_of(client.invoice_pages(invoice_id=created.id))
     assert (paid.status, paid.payment.id) == (schemas.PAID, payment_id)
-    everything = [str(item.id) for item in client.list_invoices()]
+    everything = [str(item.id) for item in items_of(client.invoice_pages())]
     assert sorted(everything) == sorted([*seeded, str(created.id)])
     client.cancel_invoice(uuid.UUID(seeded[0]))
-    assert len(list(client.list_invoices(status="canceled"))) == 1
+    assert len(ids(client.invoice_pages(status="canceled"))) == 1
 
 
-def test_a_wrong_key_is_refused(far):
-    """Another key than the account's is a ``Refused``, and is not shown."""
-    key = "another-key-of-somebody"
+def test_wrong_key_is_refused(remote):
+    """A wrong key raises ``Refused``, which does not show that key."""
+    key = "a-wrong-key"
     with pytest.raises(Refused, match="token") as caught:
-        BitsbyClient(key, api_url=far.url).balances()
+        BitsbyClient(key, api_url=remote.url).balances()
     assert_hidden(caught.value, key)
 
 
-# The client as the shop has configured it
+# The factory
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("make", "tries"),
-    [(factory.for_buyer, 1), (factory.for_background, 3), (factory.without_waiting, 1)],
+    [
+        (factory.for_buyer, 1),
+        (factory.for_background, 3),
+        (lambda: factory.for_staff(8), 1),
+        (factory.without_waiting, 1),
+    ],
 )
-def test_the_shops_client_tries_as_often_as_somebody_can_wait(fake, make, tries):
-    """A buyer's request and one in a free slot are sent once, background reads three times."""
+def test_factory_sets_the_number_of_tries(fake, make, tries):
+    """Background reads are sent three times at most, all others once."""
     fake.on("/billing/balances", FAILURES["proxy"][0])
     with pytest.raises(ConnectionFailed):
         make().balances()
@@ -577,8 +670,8 @@ def test_the_shops_client_tries_as_often_as_somebody_can_wait(fake, make, tries)
 
 
 @pytest.mark.django_db
-def test_the_shops_client_keeps_the_spacing(fake, clock, payload):
-    """Requests of different clients of the shop are 1.1 seconds apart."""
+def test_clients_of_a_shop_share_the_rate_limit(fake, clock, payload):
+    """Requests of different clients of a shop are 1.1 seconds apart."""
     fake.on("/billing/balances", payload("billing_balances"))
     factory.for_buyer().balances()
     factory.for_background().balances()
@@ -587,10 +680,10 @@ def test_the_shops_client_keeps_the_spacing(fake, clock, payload):
 
 
 @pytest.mark.django_db
-def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
-    """``if_free`` takes the slot at once or says ``NoSlot`` without waiting."""
+def test_without_waiting_needs_a_free_slot(fake, clock):
+    """``without_waiting`` takes a free slot or raises ``RateLimitTimeout`` at once."""
     factory.without_waiting()
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         factory.without_waiting()
     clock.sleep(1.2)
     factory.without_waiting()
@@ -598,12 +691,12 @@ def test_a_client_for_a_free_slot_is_had_only_then(fake, clock):
 
 
 @pytest.mark.django_db
-def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
-    """The client of ``if_free`` has one request in its slot, and more only as slots are free."""
+def test_without_waiting_needs_a_slot_for_each_request(fake, clock, payload):
+    """The client of ``without_waiting`` sends a second request only if a slot is free then."""
     fake.on("/billing/balances", payload("billing_balances"))
     client = factory.without_waiting()
     client.balances()
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         client.balances()
     clock.sleep(1.2)
     client.balances()
@@ -611,26 +704,26 @@ def test_a_further_request_in_a_free_slot_needs_another(fake, clock, payload):
 
 
 @pytest.mark.django_db
-def test_a_buyers_patience_ends(fake, payload):
-    """A buyer whose slot does not come in time gets ``NoSlot``, and nothing is sent."""
+def test_for_buyer_waits_for_max_wait_only(fake, payload):
+    """Without a slot within ``max_wait``, ``RateLimitTimeout`` is raised and nothing is sent."""
     fake.on("/billing/balances", payload("billing_balances"))
     factory.without_waiting()
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         factory.for_buyer(max_wait=0.5).balances()
     assert fake.requests == []
 
 
 @pytest.mark.django_db
-def test_a_shop_without_settings_has_no_client(settings):
-    """Without settings there is a ``ConfigurationError`` and not a client without a key."""
+def test_factory_needs_settings(settings):
+    """Without settings the factory raises ``ConfigurationError``."""
     settings.OSCAR_BITSBY = {}
     with pytest.raises(ConfigurationError):
         factory.for_buyer()
 
 
 @pytest.mark.django_db
-def test_the_shops_settings_reach_the_client(settings, responses):
-    """Address and key are those of the settings."""
+def test_factory_uses_the_shops_settings(settings, responses):
+    """Address and key of the settings are used for requests."""
     settings.OSCAR_BITSBY = settings.OSCAR_BITSBY | {
         "API_URL": "https://other.example/api/",
         "API_KEY": "other-key",

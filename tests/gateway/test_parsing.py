@@ -293,22 +293,6 @@ def test_tariffs_are_read():
     assert parsing.parse_tariff(item | {"rate": "?"}).rate is None
 
 
-def test_history_is_read():
-    """A booking has its time, what it was, and an amount that keeps its sign."""
-    entry = parsing.parse_history_entry(
-        {
-            "datetime": "2024-01-01 00:00:00",
-            "event": "commission",
-            "target": "internal",
-            "amount": "-1.00",
-            "comment": None,
-        }
-    )
-    assert entry == schemas.HistoryEntry(
-        dt.datetime(2024, 1, 1, tzinfo=UTC), "commission", "internal", "-1.00", ""
-    )
-
-
 @pytest.mark.parametrize(
     "read",
     [
@@ -318,7 +302,6 @@ def test_history_is_read():
         parsing.parse_created,
         parsing.parse_balances,
         parsing.parse_tariff,
-        parsing.parse_history_entry,
     ],
 )
 @pytest.mark.parametrize("data", [None, "text", 5, 1.5, True, [], ["x"], [{}]])

@@ -1,4 +1,4 @@
-"""One request a second for the account: who gets the slot, when, and who goes without."""
+"""The account's rate limit: who gets a slot, and when."""
 
 from __future__ import annotations
 
@@ -10,49 +10,55 @@ from itertools import pairwise
 
 import pytest
 from django.db import connection, transaction
-from django.utils import timezone
 
-from oscar_bitsby.exceptions import NoSlot
+from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
-from oscar_bitsby.utils.clock import database_now
 from tests.bitsby import KEY
 from tests.paths import ROOT
 
 START = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)
 SPACING = 1.1
-#: Far more than is needed, so that a hanging process fails the test instead of stopping it.
+#: Seconds; far more than is needed, so that a hanging process fails the test.
 PATIENCE = 90
 
 
+class DatabaseClock:
+    """Stands still but for sleeping and ``move``; ``reads`` counts how often it was read."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.moved = dt.timedelta()
+        self.reads = 0
+
+    def now(self):
+        self.reads += 1
+        assert self.reads < 1000, "it polls without end"
+        return START + self.moved + dt.timedelta(seconds=self.clock.slept)
+
+    def move(self, **delta):
+        self.moved += dt.timedelta(**delta)
+
+
 @pytest.fixture
-def at(clock, db, monkeypatch):
-    """Stop the database's clock, which moves by sleeping only, and return a way to set it."""
-    moved = {"by": dt.timedelta()}
-    looks = iter(range(1000))
-
-    def now():
-        assert next(looks, None) is not None, "it asks for ever"
-        return START + moved["by"] + dt.timedelta(seconds=clock.slept)
-
-    def put(**delta):
-        moved["by"] += dt.timedelta(**delta)
-
-    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.database_now", now)
-    return put
+def db_clock(clock, db, monkeypatch):
+    """The database's clock, which the test moves."""
+    db_clock = DatabaseClock(clock)
+    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.db_now", db_clock.now)
+    return db_clock
 
 
-def test_the_first_request_goes_at_once(at, clock):
-    """A free slot is had without waiting, even by those who would not wait."""
+def test_first_request_does_not_wait(db_clock, clock):
+    """A free slot is taken without waiting, also with ``max_wait=0``."""
     acquire(0)
     assert clock.slept == 0
 
 
 @pytest.mark.parametrize("buyer", [True, False])
-def test_requests_are_spaced(at, clock, buyer):
-    """Each of a row of requests waits until 1.1 seconds after the one before."""
+def test_requests_are_spaced(db_clock, clock, buyer):
+    """Each request waits until 1.1 seconds after the request before."""
     moments = []
     for _ in range(5):
         acquire(10, buyer=buyer)
@@ -60,88 +66,86 @@ def test_requests_are_spaced(at, clock, buyer):
     assert [round(b - a, 3) for a, b in pairwise(moments)] == [SPACING] * 4
 
 
-def test_a_slot_is_not_had_early(at, clock):
-    """A moment before the spacing is over there is none, at the moment there is one."""
+def test_slot_is_not_taken_early(db_clock, clock):
+    """A slot is free exactly when the interval is over, and not a moment earlier."""
     acquire(0)
     clock.sleep(SPACING - 0.001)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
     clock.sleep(0.001)
     acquire(0)
 
 
-def test_idle_time_is_not_saved_up(at, clock):
-    """A long pause allows one request at once, not several."""
+def test_idle_time_does_not_allow_a_burst(db_clock, clock):
+    """After a long pause one request is allowed at once, not several."""
     acquire(0)
     clock.sleep(3600)
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
 
 
 @pytest.mark.parametrize("buyer", [True, False])
-def test_who_does_not_wait_gets_a_free_slot_or_none(at, clock, buyer):
-    """With 0 seconds of patience a taken slot is a ``NoSlot`` at once."""
+def test_zero_max_wait_fails_at_once_without_a_free_slot(db_clock, clock, buyer):
+    """With ``max_wait=0`` and no free slot, ``RateLimitTimeout`` is raised without waiting."""
     acquire(0)
-    with pytest.raises(NoSlot, match="nothing was sent"):
+    with pytest.raises(RateLimitTimeout, match="nothing was sent"):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
 
 
 @pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("max_wait", [0.5, 1.0, 1.09])
-def test_nobody_waits_longer_than_they_want(at, clock, buyer, max_wait):
-    """When the slot comes later than ``max_wait`` there is a ``NoSlot``, and no vain waiting."""
+def test_wait_is_not_longer_than_max_wait(db_clock, clock, buyer, max_wait):
+    """If no slot comes free within ``max_wait``, ``RateLimitTimeout`` is raised in time."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(max_wait, buyer=buyer)
     assert clock.slept <= max_wait
 
 
-def test_waiting_that_is_in_vain_again_and_again_ends(at, clock, monkeypatch):
-    """Who finds the slot taken by others each time gives up within ``max_wait``."""
+def test_wait_is_limited_when_others_take_every_slot(db_clock, clock, monkeypatch):
+    """A caller who loses each slot to others gets ``RateLimitTimeout`` within ``max_wait``."""
     sleep = clock.sleep
 
     def sleep_while_others_take_it(seconds):
         sleep(seconds)
-        GatewayState.objects.update(
-            next_request_at=rate_limit.database_now() + dt.timedelta(seconds=SPACING)
-        )
+        GatewayState.objects.update(next_request_at=db_clock.now() + dt.timedelta(seconds=SPACING))
 
     acquire(0)
     monkeypatch.setattr(clock, "sleep", sleep_while_others_take_it)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(5, buyer=True)
     assert 3 < clock.slept <= 5
 
 
-def test_background_work_stands_back_for_a_waiting_buyer(at, clock):
-    """When the slot comes free it is the waiting buyer's, and background work goes after."""
+def test_waiting_buyer_goes_before_background_work(db_clock, clock):
+    """A slot that comes free goes to the waiting buyer, and the next one to background work."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     clock.sleep(SPACING)
 
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
     acquire(0, buyer=True)
     acquire(10)
     assert clock.slept == pytest.approx(2 * SPACING)
 
 
-def test_a_buyer_who_has_gone_keeps_nobody_away_for_long(at, clock):
-    """The mark of a buyer who gave up ends by itself soon after the slot came free."""
+def test_priority_of_a_buyer_who_left_expires(db_clock, clock):
+    """Background work gets the slot soon after it came free if the buyer does not take it."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     acquire(10)
     assert SPACING < clock.slept <= SPACING + 0.5
 
 
-def test_buyers_do_not_stand_back_for_each_other(at, clock):
-    """A buyer takes a free slot even while another one is marked as waiting."""
+def test_buyers_do_not_wait_for_each_other(db_clock, clock):
+    """A buyer takes a free slot even while another buyer is marked as waiting."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     acquire(10, buyer=True)
     assert clock.slept == pytest.approx(SPACING)
@@ -149,80 +153,80 @@ def test_buyers_do_not_stand_back_for_each_other(at, clock):
 
 @pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("back", [{"minutes": 1}, {"hours": 1}, {"days": 400}])
-def test_a_clock_that_is_put_back_blocks_nobody(at, clock, buyer, back):
-    """Moments written by a clock that was ahead are taken for past."""
+def test_clock_set_back_far_does_not_block_requests(db_clock, clock, buyer, back):
+    """Stored times that are far in the future are ignored."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
-    at(**{unit: -number for unit, number in back.items()})
+    db_clock.move(**{unit: -number for unit, number in back.items()})
     acquire(0, buyer=buyer)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
 
 
 @pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("seconds", [1, 5, 8])
-def test_a_clock_that_is_put_back_a_little_costs_a_little(at, clock, buyer, seconds):
-    """A step back of seconds is waited out like a slot that is taken."""
+def test_clock_set_back_by_seconds_delays_by_seconds(db_clock, clock, buyer, seconds):
+    """A small step back is waited for like a taken slot."""
     acquire(0)
-    at(seconds=-seconds)
+    db_clock.move(seconds=-seconds)
     acquire(60, buyer=buyer)
     assert clock.slept == pytest.approx(seconds + SPACING, abs=0.01)
 
 
-def test_a_clock_that_is_put_forward_frees_the_slot(at, clock):
-    """A step forward is like time that has passed."""
+def test_clock_set_forward_frees_the_slot(db_clock, clock):
+    """A step forward has the effect of time that has passed."""
     acquire(0)
-    at(hours=1)
+    db_clock.move(hours=1)
     acquire(0)
     assert clock.slept == 0
 
 
-def test_background_work_does_not_wait_for_a_buyer_of_the_future(at, clock):
-    """After the clock was put back, a buyer's mark ahead of it delays nobody's later requests."""
+def test_background_work_ignores_buyer_mark_in_the_future(db_clock, clock):
+    """After the clock was set back, an old mark of a buyer does not delay background work."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
-    at(hours=-1)
+    db_clock.move(hours=-1)
     for _ in range(3):
         acquire(60)
     assert clock.slept == pytest.approx(2 * SPACING)
 
 
-def test_buyers_go_first_after_the_clock_was_put_back(at, clock):
-    """An old mark ahead of the clock does not keep a waiting buyer from being noticed."""
+def test_buyers_go_first_after_the_clock_was_set_back(db_clock, clock):
+    """An old mark in the future is replaced by that of a buyer who waits now."""
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
-    at(hours=-1)
+    db_clock.move(hours=-1)
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     clock.sleep(SPACING)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0)
 
 
 @pytest.mark.parametrize("buyer", [True, False])
-def test_a_missing_row_is_created(at, clock, buyer):
-    """Without the row, as after a flush, the request goes at once and the next one is spaced."""
+def test_missing_row_is_created(db_clock, clock, buyer):
+    """Without the row, as after a flush, a request is sent at once and the next one is spaced."""
     GatewayState.objects.all().delete()
     acquire(0, buyer=buyer)
     assert GatewayState.objects.get().pk == GatewayState.SINGLETON_PK
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=buyer)
     assert clock.slept == 0
 
 
-def test_taking_a_slot_leaves_the_rest_of_the_row_alone(at):
-    """The state of passes, which shares the row, is not touched."""
+def test_taking_a_slot_keeps_the_other_columns(db_clock):
+    """The state of reconciliation, which is in the same row, does not change."""
     GatewayState.objects.all().delete()
     GatewayState.objects.create(
         pk=GatewayState.SINGLETON_PK, lease_token="mine", lists_newest_first=True
     )
     acquire(0)
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         acquire(0, buyer=True)
     state = GatewayState.objects.get()
     assert (state.lease_token, state.lists_newest_first) == ("mine", True)
@@ -230,8 +234,8 @@ def test_taking_a_slot_leaves_the_rest_of_the_row_alone(at):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("buyer", [True, False])
-def test_inside_a_transaction_it_is_refused(buyer):
-    """Waiting under a lock of the caller's is a ``RuntimeError``, and the slot stays free."""
+def test_acquire_inside_a_transaction_is_an_error(buyer):
+    """Inside a transaction of the caller ``RuntimeError`` is raised, and the slot stays free."""
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
         acquire(10, buyer=buyer)
     acquire(0, buyer=buyer)
@@ -239,15 +243,15 @@ def test_inside_a_transaction_it_is_refused(buyer):
 
 @pytest.mark.django_db(transaction=True)
 def test_no_transaction_is_open_while_waiting(clock, monkeypatch):
-    """The row is not locked while somebody sleeps, so that others can ask meanwhile."""
+    """The row is not locked during a wait, so that others can take slots meanwhile."""
     inside = []
     sleep = clock.sleep
 
-    def note(seconds):
+    def record_and_sleep(seconds):
         inside.append(connection.in_atomic_block)
         sleep(seconds)
 
-    monkeypatch.setattr(clock, "sleep", note)
+    monkeypatch.setattr(clock, "sleep", record_and_sleep)
     acquire(0)
     acquire(10)
     assert inside
@@ -256,24 +260,73 @@ def test_no_transaction_is_open_while_waiting(clock, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_time_is_the_databases(real_time):
-    """``database_now`` is an aware time that agrees with the clock of this machine's database."""
-    before = timezone.now()
-    now = database_now()
-    assert now.tzinfo is not None
-    assert abs(now - before) < dt.timedelta(seconds=PATIENCE)
+def test_timeout_error_names_the_rate_limit(clock):
+    """The error says that the rate limit is in use and that nothing was sent."""
+    acquire(0)
+
+    with pytest.raises(
+        RateLimitTimeout, match=r"^the account's one request a second is in use; nothing was"
+    ):
+        acquire(0)
+
+
+def test_slot_is_taken_when_it_comes_free(db_clock, clock):
+    """A wait ends as soon as the slot is free."""
+    acquire(0)
+    clock.sleep(1)
+    acquire(10)
+
+    assert clock.slept == pytest.approx(1.1)
+
+
+def test_background_work_sleeps_while_a_buyer_has_priority(db_clock, clock):
+    """Background work tries again when the buyer's priority is over, and does not poll."""
+    acquire(0)
+    with pytest.raises(RateLimitTimeout):
+        acquire(0, buyer=True)
+    db_clock.reads = 0
+
+    acquire(10)
+
+    assert clock.slept == pytest.approx(1.4)
+    assert db_clock.reads <= 3
+
+
+def test_later_mark_of_another_buyer_is_kept(db_clock, clock):
+    """A mark that another buyer wrote with a clock slightly ahead does not change."""
+    GatewayState.ensure_exists()
+    later = START + dt.timedelta(seconds=5)
+    GatewayState.objects.update(
+        next_request_at=START + dt.timedelta(seconds=1), buyer_waits_until=later
+    )
+    with pytest.raises(RateLimitTimeout):
+        acquire(0, buyer=True)
+
+    assert GatewayState.objects.get().buyer_waits_until == later
 
 
 @pytest.mark.django_db(transaction=True)
-def test_time_goes_on_inside_a_transaction(real_time):
-    """It is the present moment and not the one at which the transaction began."""
-    with transaction.atomic():
-        moments = [database_now() for _ in range(100)]
-    assert moments[0] < moments[-1]
-    assert moments == sorted(moments)
+def test_first_request_of_a_shop_takes_a_slot_at_once(real_time):
+    """Without the row ``max_wait=0`` takes a slot, and the next caller finds it taken."""
+    GatewayState.objects.all().delete()
+
+    acquire(0)
+
+    with pytest.raises(RateLimitTimeout):
+        acquire(0)
 
 
-#: A process of the shop: waits for the word, then sends one request.
+@pytest.mark.django_db(transaction=True)
+def test_slot_at_the_end_of_max_wait_is_taken(clock):
+    """A slot that comes free exactly after ``max_wait`` is taken."""
+    acquire(0)
+
+    acquire(rate_limit.MIN_INTERVAL.total_seconds())
+
+    assert clock.slept == rate_limit.MIN_INTERVAL.total_seconds()
+
+
+#: A process of the shop, which waits for a line and then sends one request.
 PROCESS = """
 import sys
 import django
@@ -297,8 +350,8 @@ print(client.requests, flush=True)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_four_processes_at_once_keep_the_limit_together(real_time):
-    """Requests of processes that share a database arrive a second apart; none is refused."""
+def test_four_processes_share_the_rate_limit(real_time):
+    """Requests of processes that share a database arrive a second apart, and none is refused."""
     GatewayState.objects.all().delete()
     root = str(ROOT)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -331,5 +384,5 @@ def test_four_processes_at_once_keep_the_limit_together(real_time):
     assert [request["accepted"] for request in requests] == [True] * 4
     moments = [request["at"] for request in requests]
     assert min(b - a for a, b in pairwise(moments)) >= 1.0
-    # Nor is the limit kept by waiting needlessly long.
+    # Nor do they wait much longer than necessary.
     assert moments[-1] - moments[0] < PATIENCE / 3

@@ -11,7 +11,6 @@ from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.reconciliation import lease
 from tests.machine.common import STOCK, StockRecord
 from tests.machine.shop import Shop
 
@@ -55,8 +54,8 @@ def wired(db, monkeypatch, product):
                 # Django keeps the function itself, which was there before the clock is moved.
                 monkeypatch.setitem(field.__dict__, "_get_default", now)
     monkeypatch.setattr(timezone, "now", now)
-    monkeypatch.setattr(rate_limit, "database_now", now)
-    monkeypatch.setattr(lease, "database_now", now)
+    monkeypatch.setattr(rate_limit, "db_now", now)
+    monkeypatch.setattr("oscar_bitsby.utils.clock._server_time", lambda alias: now())
     monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", Time)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
     monkeypatch.setattr(transitions, "release_order", give_back)

@@ -44,11 +44,11 @@ MODULES = {
         "mails/test_mails",
     ],
     "facade": ["test_facade", "test_facade_details", "test_databases"],
-    "gateway/client": ["gateway/test_client", "gateway/test_client_details"],
+    "gateway/client": ["gateway/test_client"],
     "webhook": ["test_webhook", "test_webhook_details", "test_tasks"],
     "gateway/rate_limit": [
         "gateway/test_rate_limit",
-        "gateway/test_rate_limit_details",
+        "utils/test_clock",
         "test_databases",
     ],
     "accounting/ledger": [

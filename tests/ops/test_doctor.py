@@ -1,4 +1,4 @@
-"""``bitsby_doctor``: what is wrong with a shop's payments, and what to do about it."""
+"""``bitsby_doctor``: what is wrong with a shop's payments, and what to do."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def shop(settings):
 
 @pytest.fixture
 def account(fake):
-    """The account at Bitsby, in good order."""
+    """An account at Bitsby without problems."""
     fake.on(BALANCES, bitsby.success({"internal": "100.00", "partner": "0.00"}))
     fake.on(TARIFFS, bitsby.success([{"id": bitsby.PROJECT, "name": "Shop", "rate": "1.00"}]))
     return fake
 
 
 @pytest.fixture
-def passing(fake):
-    """A pass that has just come to its end."""
+def completed_run(fake):
+    """A run that has just completed."""
     reconciliation.reconcile()
 
 
 def doctor(*arguments):
-    """Return what the doctor said, and whether it ended with an error."""
+    """Return the output of the command and the text of its error."""
     out = io.StringIO()
     try:
         call_command("bitsby_doctor", *arguments, stdout=out, no_color=True)
@@ -57,8 +57,8 @@ def doctor(*arguments):
     return out.getvalue(), ""
 
 
-def test_a_shop_in_good_order_hears_so(account, passing):
-    """Nothing is wrong, the webhook's address is told, and two requests are enough."""
+def test_shop_without_problems(account, completed_run):
+    """There is no problem or hint, the webhook's address is named, two requests are sent."""
     account.requests.clear()
     said, error = doctor()
 
@@ -70,34 +70,34 @@ def test_a_shop_in_good_order_hears_so(account, passing):
     assert [path for path, _ in account.requests] == [BALANCES, TARIFFS]
 
 
-def test_it_changes_nothing(account, passing, invoice):
-    """The doctor only reads, but for the slot that its requests take."""
+def test_doctor_changes_nothing(account, completed_run, invoice):
+    """The doctor only reads, except for the slots of its requests."""
     with CaptureQueriesContext(connection) as queries:
         doctor()
     written = [q["sql"] for q in queries if q["sql"].startswith(("INSERT", "UPDATE", "DELETE"))]
     assert all("gatewaystate" in sql for sql in written)
 
 
-def test_offline_asks_nobody(fake, passing):
-    """``--offline`` leaves Bitsby alone."""
+def test_offline_sends_no_requests(fake, completed_run):
+    """``--offline`` sends no requests to Bitsby."""
     fake.requests.clear()
     said, error = doctor("--offline")
     assert (error, fake.requests) == ("", [])
     assert "Bitsby answers" not in said
 
 
-def test_a_shop_without_settings_hears_what_to_set(settings):
-    """A problem with its remedy, and nothing that rests on settings."""
+def test_missing_settings_are_a_problem(settings):
+    """Without settings the remedy is named, and checks that need settings are skipped."""
     del settings.OSCAR_BITSBY
     said, error = doctor()
     assert error == "1 problem."
     assert "OSCAR_BITSBY is not set" in said
     assert "→ Set OSCAR_BITSBY" in said
-    assert "pass" not in said
+    assert "bitsby_reconcile" not in said
 
 
 def test_wrong_settings_are_a_problem(settings):
-    """What ``check`` finds is told here as well, with its remedy, and ends with an error."""
+    """Errors of the system checks are reported with their remedies, and the command fails."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": "", "COLOUR": "red"}
     said, error = doctor()
     assert "unknown keys: COLOUR" in said
@@ -106,39 +106,39 @@ def test_wrong_settings_are_a_problem(settings):
 
 
 def test_missing_tables_are_a_problem(monkeypatch, account):
-    """Before ``migrate`` nothing else is looked at."""
+    """Before ``migrate`` the other checks are skipped."""
     monkeypatch.setattr("oscar_bitsby.ops.doctor._migrations", lambda: 2)
     said, error = doctor()
     assert "2 migrations are not applied" in said
     assert error == "1 problem."
 
 
-def test_a_migration_that_is_not_applied_is_named(account, passing, pytestconfig):
-    """The database's own list of migrations counts."""
+def test_unapplied_migrations_are_counted(account, completed_run, pytestconfig):
+    """The number comes from the database's own list of migrations."""
     if pytestconfig.option.nomigrations:
         pytest.skip("needs migrations")
     assert doctor("--offline")[1] == ""
     last = MigrationRecorder.Migration.objects.filter(app="oscar_bitsby").latest("name")
     last.delete()
     said, error = doctor("--offline")
-    assert "1 migrations are not applied" in said
+    assert "1 migration is not applied" in said
     assert error == "1 problem."
 
 
-def test_a_database_that_is_away_is_a_problem(settings, monkeypatch, account):
-    """The doctor comes when things are broken, and says so without a traceback."""
+def test_unreachable_database_is_a_problem(settings, monkeypatch, account):
+    """A database error is reported in one line, without a traceback."""
 
     def fail():
         raise OperationalError("connection refused\nIs the server running?")
 
     monkeypatch.setattr("oscar_bitsby.ops.doctor._migrations", fail)
     said, error = doctor()
-    assert "The database cannot be asked: connection refused." in said
+    assert "The database cannot be reached: connection refused." in said
     assert error == "1 problem."
 
 
-def test_a_shop_without_a_site_is_a_problem(account, passing):
-    """No mail can have a link, and the doctor does not stumble over it."""
+def test_missing_site_is_a_problem(account, completed_run):
+    """Without a site e-mails cannot have links, and the doctor says so."""
     Site.objects.all().delete()
     Site.objects.clear_cache()
     said, error = doctor()
@@ -146,33 +146,31 @@ def test_a_shop_without_a_site_is_a_problem(account, passing):
     assert error == "1 problem."
 
 
-def test_an_invoice_that_is_paid_by_nobody_knows_what_is_no_job_for_a_pass(
-    account, passing, order, invoice_for
-):
-    """Bitsby calls it paid and names no payment: people look at it, and passes do not help."""
+def test_paid_invoice_without_payment_is_a_warning(account, completed_run, order, invoice_for):
+    """An invoice that is paid without a known payment needs staff and is not called overdue."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
     invoice_for(
         order, created_at=long_ago, expires_at=long_ago, failure=models.PAID_WITHOUT_PAYMENT
     )
     said, error = doctor("--offline")
-    assert "1 invoices are paid at Bitsby, which does not say by what payment" in said
-    assert "still count as unpaid" not in said
+    assert "1 invoice is paid at Bitsby, but the API does not name the payment" in said
+    assert "should have expired" not in said
     assert error == ""
 
 
-def test_a_slot_that_is_not_free_is_no_problem_of_the_shop(account, passing, monkeypatch):
-    """Somebody else was asking: the doctor says that it did not ask."""
+def test_rate_limit_in_use_is_a_warning(account, completed_run, monkeypatch):
+    """If no slot comes free, the doctor says that it did not check Bitsby."""
     monkeypatch.setattr("oscar_bitsby.gateway.factory.BACKGROUND_MAX_WAIT", 0)
     GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=5))
     said, error = doctor()
-    assert "Bitsby was not asked" in said
+    assert "Bitsby was not checked" in said
     assert error == ""
 
 
-def test_a_shop_whose_passes_never_ran_hears_so(account):
-    """The commonest mistake: nothing looks for payments."""
+def test_missing_reconciliation_is_a_problem(account):
+    """A shop that never ran ``bitsby_reconcile`` is told how to run it."""
     said, error = doctor()
-    assert "No pass of bitsby_reconcile has ever come to its end" in said
+    assert "No payment check has completed" in said
     assert "--loop 60" in said
     assert error == "1 problem."
 
@@ -181,44 +179,44 @@ def test_a_shop_whose_passes_never_ran_hears_so(account):
     ("minutes", "words"),
     [(16, "16 minutes ago"), (200, "3 hours ago"), (5000, "3 days ago")],
 )
-def test_passes_that_stopped_are_a_problem(account, passing, move_time, minutes, words):
-    """More than a quarter of an hour without a pass, and somebody is told how long."""
+def test_stopped_reconciliation_is_a_problem(account, completed_run, move_time, minutes, words):
+    """After 15 minutes without a run the doctor says when the last run completed."""
     move_time(minutes=minutes)
     said, error = doctor()
-    assert f"[problem] The last pass of bitsby_reconcile ended {words}" in said
+    assert f"[problem] The last run of bitsby_reconcile completed {words}" in said
     assert error == "1 problem."
 
 
-def test_a_pass_ten_minutes_ago_is_well(account, passing, move_time):
-    """A busy shop's passes may take a while."""
+def test_run_ten_minutes_ago_is_no_problem(account, completed_run, move_time):
+    """Runs of a busy shop may take several minutes."""
     move_time(minutes=10)
     assert doctor()[1] == ""
 
 
-def test_a_pass_that_broke_off_or_only_tried_does_not_count(fake, invoice):
-    """Only a pass that has asked all that it had to ask has looked."""
+def test_failed_and_dry_runs_do_not_count(fake, invoice):
+    """Only a real run that sent all its requests counts as completed."""
     reconciliation.reconcile(dry_run=True)
     fake.on("/payments/list", ConnectionError("away"))
     with pytest.raises(Exception, match="no answer"):
         reconciliation.reconcile()
-    assert "has ever come to its end" in doctor("--offline")[0]
+    assert "No payment check has completed" in doctor("--offline")[0]
 
 
-def test_deliveries_that_never_come_are_hinted_at(account, passing, invoice_for, order):
-    """Invoices were paid, and Bitsby has not called: its address may be missing there."""
+def test_missing_deliveries_are_a_warning(account, completed_run, invoice_for, order):
+    """If invoices were paid without a delivery, the address to enter at Bitsby is named."""
     paid = invoice_for(order, "paid")
     said, error = doctor()
-    assert "no delivery has come" in said
+    assert "no webhook delivery has arrived" in said
     assert "→ Enter http://shop.test/bitsby/webhook/ in the project's settings" in said
     assert error == ""
 
     WebhookDelivery.objects.create(invoice=paid, body="{}")
     said, _ = doctor()
-    assert "Deliveries have come to http://shop.test/bitsby/webhook/ lately" in said
+    assert "Webhook deliveries have arrived at http://shop.test/bitsby/webhook/" in said
 
 
-def test_the_webhooks_token_is_not_told(account, passing, settings):
-    """What the doctor says can be sent to somebody for help."""
+def test_webhook_token_is_not_shown(account, completed_run, settings):
+    """The output has no secret, so that it can be sent to others."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WEBHOOK_TOKEN": "hush-hush-hush-hush"}
     said, _ = doctor()
     assert "/bitsby/webhook/<WEBHOOK_TOKEN>/" in said
@@ -226,25 +224,25 @@ def test_the_webhooks_token_is_not_told(account, passing, settings):
     assert bitsby.KEY not in said
 
 
-def test_a_site_without_a_domain_is_hinted_at(account, passing):
-    """Links in mails would lead to example.com."""
+def test_example_domain_is_a_warning(account, completed_run):
+    """With the domain example.com links in e-mails would not work."""
     Site.objects.update(domain="example.com")
     Site.objects.clear_cache()
-    assert "links in mails lead nowhere" in doctor()[0]
+    assert "links in e-mails do not work" in doctor()[0]
 
 
-def test_clocks_that_are_apart_are_hinted_at(account, passing, monkeypatch):
-    """A machine whose clock is off is named."""
+def test_clock_difference_is_a_warning(account, completed_run, monkeypatch):
+    """A machine whose clock differs from the database's is reported."""
     monkeypatch.setattr(
         "oscar_bitsby.ops.doctor.db_now", lambda: timezone.now() + dt.timedelta(seconds=90)
     )
-    assert "are 90 seconds apart" in doctor()[0]
+    assert "differ by 90 seconds" in doctor()[0]
 
 
-def test_waiting_money_overdue_invoices_and_failed_mails_are_told(
-    account, passing, order, invoice_for
+def test_reviews_overdue_invoices_and_failed_mails_are_counted(
+    account, completed_run, order, invoice_for
 ):
-    """What staff have to decide, what a pass should have ended, what could not be sent."""
+    """The numbers of payments to review, overdue invoices and unsent e-mails are reported."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
     invoice_for(order, created_at=long_ago, expires_at=long_ago)
     BitsbyPayment.objects.create(
@@ -252,9 +250,9 @@ def test_waiting_money_overdue_invoices_and_failed_mails_are_told(
     )
     BuyerMail.objects.create(order=order, code=MailCode.PAID, key="x", status=MailStatus.FAILED)
     said, error = doctor()
-    assert "1 payments wait for staff" in said
-    assert "1 invoices are over for more than an hour" in said
-    assert "1 mails to buyers could not be sent" in said
+    assert "1 payment needs a decision by staff" in said
+    assert "1 invoice should have expired more than an hour ago" in said
+    assert "1 e-mail to buyers could not be sent" in said
     assert error == "1 problem."
 
 
@@ -263,12 +261,12 @@ def test_waiting_money_overdue_invoices_and_failed_mails_are_told(
     [
         (bitsby.error("Invalid token"), "Bitsby refuses: /billing/balances: Invalid token", True),
         (ConnectionError("away"), "Bitsby cannot be reached", True),
-        ((200, {}, "<html>"), "Bitsby's answer was of no use", True),
+        ((200, {}, "<html>"), "Bitsby's answer cannot be used", True),
         (bitsby.success({"internal": "-3.50"}), "The balance at Bitsby is -3.50", True),
     ],
 )
-def test_what_bitsby_says_of_the_account_is_told(account, passing, answer, words, is_problem):
-    """A key that is refused, a gateway that is away or talks nonsense, a debt that blocks."""
+def test_problems_of_the_account_are_reported(account, completed_run, answer, words, is_problem):
+    """A refused key, no answer, a strange answer and a negative balance are problems."""
     values = answer
     if isinstance(answer, dict) and answer["result"] == "success":
         values = bitsby.success({**answer["data"], "partner": "0.00"})
@@ -279,20 +277,20 @@ def test_what_bitsby_says_of_the_account_is_told(account, passing, answer, words
     assert bitsby.KEY not in said
 
 
-def test_a_project_that_the_account_does_not_list_is_hinted_at(account, passing):
-    """The projects that are there are named; an empty list says nothing."""
+def test_unlisted_project_is_a_warning(account, completed_run):
+    """The listed projects are named; an empty list is no reason for a warning."""
     account.on(TARIFFS, bitsby.success([{"id": "other", "name": "Other"}]))
     said, error = doctor()
-    assert f"does not have {bitsby.PROJECT}" in said
-    assert "are: other" in said
+    assert f"does not contain {bitsby.PROJECT}" in said
+    assert "projects: other" in said
     assert error == ""
 
     account.on(TARIFFS, bitsby.success([]))
     assert "[hint]" not in doctor()[0]
 
 
-def test_the_money_inbox_says_that_nobody_looks(admin_client, fake, move_time):
-    """Staff whose money is missing learn that no pass runs, and since when."""
+def test_payments_to_review_warns_when_reconciliation_stopped(admin_client, fake, move_time):
+    """Staff see that reconciliation does not run, and since when."""
     inbox = reverse("oscar_bitsby:dashboard-inbox")
     assert (
         "No look for payments has come to its end yet" in admin_client.get(inbox).content.decode()
@@ -305,7 +303,7 @@ def test_the_money_inbox_says_that_nobody_looks(admin_client, fake, move_time):
     )
 
 
-def test_a_shop_without_the_shared_row_has_not_been_looked_at(account):
-    """The row is made by the first request or pass."""
+def test_missing_shared_row_means_no_run(account):
+    """Before the first request or run creates the row, no run has completed."""
     GatewayState.objects.all().delete()
-    assert "has ever come to its end" in doctor("--offline")[0]
+    assert "No payment check has completed" in doctor("--offline")[0]

@@ -1,4 +1,4 @@
-"""``bitsby_prune``: what a busy shop no longer needs goes, and what accounting needs stays."""
+"""``bitsby_prune``: old rows are deleted, and those that accounting needs are kept."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Transaction = get_model("payment", "Transaction")
 pytestmark = pytest.mark.django_db
 
 #: With the default WATCH_DAYS.
-FEWEST = 67
-NOTHING = "0 deliveries, 0 mails, 0 payments of other projects, 0 dismissed payments\n"
+MIN_DAYS = 67
+NOTHING = "0 deliveries, 0 e-mails, 0 payments of other projects, 0 dismissed payments\n"
 
 
 def prune(*arguments):
@@ -45,7 +45,7 @@ def days_ago(days):
 def payment():
     """Return a function that stores a payment of another project, seen so many days ago."""
 
-    def make(days=FEWEST + 1, **values):
+    def make(days=MIN_DAYS + 1, **values):
         defaults = {
             "bitsby_id": bitsby.new_id(),
             "bound_to": bitsby.new_id(),
@@ -63,7 +63,7 @@ def payment():
 def dismissed(payment):
     """Return a function that stores a payment that staff dismissed so many days ago."""
 
-    def make(days=FEWEST + 1, **values):
+    def make(days=MIN_DAYS + 1, **values):
         defaults = {
             "bound_to": None,
             "is_foreign": False,
@@ -95,18 +95,18 @@ def kept(model):
 # Deliveries
 
 
-def test_deliveries_go_after_ninety_days(delivery):
-    """Without options the older ones go, the younger ones stay, and a line says how many."""
+def test_deliveries_are_deleted_after_90_days(delivery):
+    """Without options deliveries older than 90 days are deleted, and the output counts them."""
     young = {delivery(0).pk, delivery(89).pk}
     delivery(91), delivery(400)
 
-    assert prune().startswith("deleted: 2 deliveries, 0 mails")
+    assert prune().startswith("deleted: 2 deliveries, 0 e-mails")
     assert kept(WebhookDelivery) == young
     assert prune() == f"deleted: {NOTHING}"
 
 
-def test_the_age_of_deliveries_can_be_chosen(delivery):
-    """``--deliveries 7`` keeps a week."""
+def test_age_of_deliveries_is_an_option(delivery):
+    """``--deliveries 7`` deletes deliveries older than 7 days."""
     young = delivery(6).pk
     delivery(8)
 
@@ -117,17 +117,17 @@ def test_the_age_of_deliveries_can_be_chosen(delivery):
 # Payments of other projects
 
 
-def test_payments_of_other_projects_go_when_no_look_reaches_them(payment):
-    """They go when they are older than every look at Bitsby, and not a day before."""
-    young = payment(FEWEST - 1).pk
-    payment(FEWEST + 1)
+def test_foreign_payments_are_deleted_beyond_the_reach_of_syncs(payment):
+    """They are deleted when no sync reaches them any more, and not a day earlier."""
+    young = payment(MIN_DAYS - 1).pk
+    payment(MIN_DAYS + 1)
 
-    assert "1 payments of other projects" in prune()
+    assert "1 payment of other projects" in prune()
     assert kept(BitsbyPayment) == {young}
 
 
-def test_a_longer_watch_keeps_them_longer(payment, settings):
-    """With ``WATCH_DAYS`` of a hundred they stay for a hundred and seven days."""
+def test_longer_watch_days_keep_foreign_payments_longer(payment, settings):
+    """With ``WATCH_DAYS`` of 100 they are kept for 107 days."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WATCH_DAYS": 100}
     young = payment(106).pk
     payment(108)
@@ -150,8 +150,8 @@ def test_a_longer_watch_keeps_them_longer(payment, settings):
     ],
     ids=lambda values: "-".join(values),
 )
-def test_what_accounting_or_staff_may_need_stays(payment, values):
-    """Booked, open, decided, young or of an unknown time: a payment that is so much as that."""
+def test_payments_that_may_be_needed_are_kept(payment, values):
+    """Payments that are booked, to review, resolved, recent or of unknown time are kept."""
     row = payment(**values)
 
     prune("--dismissed", "400")
@@ -159,8 +159,8 @@ def test_what_accounting_or_staff_may_need_stays(payment, values):
 
 
 @pytest.mark.parametrize("how", ["invoice", "bound_to"])
-def test_what_is_bound_to_an_invoice_of_ours_stays(payment, dismissed, invoice, how):
-    """Neither age nor a dismissal removes a payment that one of our invoices has."""
+def test_payments_of_our_invoices_are_kept(payment, dismissed, invoice, how):
+    """A payment of an invoice of this shop is kept, however old and even if dismissed."""
     value = invoice if how == "invoice" else invoice.bitsby_id
     rows = {payment(**{how: value}).pk, dismissed(400, **{how: value}).pk}
 
@@ -168,8 +168,8 @@ def test_what_is_bound_to_an_invoice_of_ours_stays(payment, dismissed, invoice, 
     assert kept(BitsbyPayment) == rows
 
 
-def test_invoices_and_booked_money_stay(order, invoice, move_time):
-    """Years later the invoice, its payment and the books are there."""
+def test_invoices_and_booked_payments_are_kept(order, invoice, move_time):
+    """After years the invoice, its payment and its transaction are still stored."""
     news = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer()))
     settlement.settle(invoice, news)
     move_time(days=3000)
@@ -182,29 +182,29 @@ def test_invoices_and_booked_money_stay(order, invoice, move_time):
 # Dismissed payments
 
 
-def test_dismissed_payments_go_only_when_asked_for(dismissed):
-    """Without ``--dismissed`` they stay for good; with it, those older than that go."""
+def test_dismissed_payments_are_deleted_only_with_the_option(dismissed):
+    """They are kept without ``--dismissed``; with it, older ones are deleted."""
     young, _ = dismissed(99), dismissed(101)
     prune()
     assert BitsbyPayment.objects.count() == 2
 
-    assert "1 dismissed payments" in prune("--dismissed", "100")
+    assert "1 dismissed payment" in prune("--dismissed", "100")
     assert kept(BitsbyPayment) == {young.pk}
 
 
-def test_what_was_dismissed_only_lately_stays(dismissed):
-    """An old payment that staff have decided about this week is not forgotten this week."""
+def test_recently_dismissed_payments_are_kept(dismissed):
+    """The time of the dismissal counts as well as the age of the payment."""
     row = dismissed(400, resolved_at=days_ago(3))
 
     prune("--dismissed", "100")
     assert kept(BitsbyPayment) == {row.pk}
 
 
-# Nothing comes back
+# Deleted rows are not imported again
 
 
 def answer_by_day(fake):
-    """Let the list of payments heed its days, as Bitsby's does."""
+    """Let the list of payments respect its date filters, as Bitsby's does."""
 
     def listed(fields):
         start, end = fields["startDate"], fields["endDate"]
@@ -214,8 +214,8 @@ def answer_by_day(fake):
     fake.on("/payments/list", listed)
 
 
-def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time, dismissed):
-    """Neither a far look nor staff's search for an order's payment takes in again what went."""
+def test_deleted_payments_are_not_imported_again(place, invoice_for, fake, move_time, dismissed):
+    """Neither a full sync nor staff's search for payments imports a deleted payment again."""
     order = place()
     invoice_for(order)
     transfer = bitsby.transfer()
@@ -240,14 +240,14 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
     )
     assert set(BitsbyPayment.objects.values_list("is_foreign", flat=True)) == {True, False}
 
-    fewest = pruning.min_payment_days()
-    move_time(days=fewest - 1)
-    assert prune("--dismissed", str(fewest)) == f"deleted: {NOTHING}"
+    min_days = pruning.min_payment_days()
+    move_time(days=min_days - 1)
+    assert prune("--dismissed", str(min_days)) == f"deleted: {NOTHING}"
     move_time(days=1, hours=1)
-    prune("--dismissed", str(fewest))
+    prune("--dismissed", str(min_days))
     assert not BitsbyPayment.objects.exists()
 
-    # Something is watched still, and a day has passed since the last far look.
+    # An invoice is watched, and the last full sync was more than a day ago.
     invoice_for(place())
     report = reconciliation.reconcile()
     binding.refresh_payments(order)
@@ -261,7 +261,7 @@ def test_nothing_that_was_pruned_comes_back(place, invoice_for, fake, move_time,
 
 @pytest.fixture
 def mail(order):
-    """Return a function that stores what is noted of a mail so many days ago."""
+    """Return a function that stores an e-mail of so many days ago."""
 
     def make(days, **values):
         defaults = {
@@ -276,58 +276,58 @@ def mail(order):
     return make
 
 
-def test_what_is_noted_of_mails_goes_after_half_a_year(mail):
-    """Sent or not, what is over goes after 180 days; ``--mails 100`` keeps a hundred."""
+def test_mails_are_deleted_after_180_days(mail):
+    """Finished e-mails are deleted after 180 days, or after those of ``--mails``."""
     young, middle = mail(99).pk, mail(179).pk
     mail(181), mail(400, status=MailStatus.DROPPED), mail(400, status=MailStatus.FAILED)
 
-    assert "deliveries, 3 mails," in prune()
+    assert "deliveries, 3 e-mails," in prune()
     assert kept(BuyerMail) == {young, middle}
-    assert "deliveries, 1 mails," in prune("--mails", "100")
+    assert "deliveries, 1 e-mail," in prune("--mails", "100")
     assert kept(BuyerMail) == {young}
 
 
 @pytest.mark.parametrize("status", [MailStatus.WAITING, MailStatus.SENDING])
-def test_a_mail_that_nobody_has_given_up_stays(mail, status):
-    """However old: what becomes of it is a pass's to say."""
+def test_unfinished_mails_are_kept(mail, status):
+    """An e-mail that is still to be sent is kept, however old."""
     mail(400, status=status)
-    assert "deliveries, 0 mails," in prune()
+    assert "deliveries, 0 e-mails," in prune()
 
 
 @pytest.mark.parametrize("code", [MailCode.PLACED, MailCode.PAID])
-def test_what_later_mails_of_an_order_rest_on_stays(mail, code):
-    """The first mail tells an order's language, and who was thanked is not thanked again."""
+def test_first_and_paid_mails_are_kept(mail, code):
+    """The first e-mail has the language, and the one about the payment prevents a second one."""
     mail(400, code=code)
-    assert "deliveries, 0 mails," in prune()
+    assert "deliveries, 0 e-mails," in prune()
 
 
-def test_a_mail_about_money_that_staff_have_yet_to_decide_stays(mail, dismissed):
-    """What they decide could otherwise be told to the buyer a second time."""
+def test_mails_about_payments_to_review_are_kept(mail, dismissed):
+    """Without them a decision of staff could send an e-mail a second time."""
     decided, waiting = dismissed(400), dismissed(400, resolution="", resolved_at=None)
     mail(400, payment=decided)
     about = mail(400, payment=waiting).pk
 
-    assert "deliveries, 1 mails," in prune()
+    assert "deliveries, 1 e-mail," in prune()
     assert kept(BuyerMail) == {about}
 
 
-# How it is done
+# Transactions and options
 
 
-def test_a_dry_run_counts_and_deletes_nothing(delivery, payment, dismissed):
-    """``--dry-run`` says what would go, which is what then goes."""
+def test_dry_run_only_counts(delivery, payment, dismissed):
+    """``--dry-run`` deletes nothing and counts the rows that a real run then deletes."""
     delivery(100), payment(), dismissed(200)
 
     remote = prune("--dry-run", "--dismissed", "100")
     assert remote == (
-        "would delete: 1 deliveries, 0 mails, 1 payments of other projects, 1 dismissed payments\n"
+        "would delete: 1 delivery, 0 e-mails, 1 payment of other projects, 1 dismissed payment\n"
     )
     assert (WebhookDelivery.objects.count(), BitsbyPayment.objects.count()) == (1, 2)
     assert prune("--dismissed", "100") == remote.replace("would delete", "deleted")
 
 
-def test_many_rows_go_in_short_transactions(delivery, payment, monkeypatch):
-    """No transaction deletes more than a batch, and none is left over."""
+def test_rows_are_deleted_in_batches(delivery, payment, monkeypatch):
+    """No transaction deletes more rows than a batch, and no row is left over."""
     monkeypatch.setattr(pruning, "BATCH", 3)
     for _ in range(7):
         delivery(100), payment()
@@ -335,7 +335,7 @@ def test_many_rows_go_in_short_transactions(delivery, payment, monkeypatch):
         connection,
     ) as queries:
         assert prune() == (
-            "deleted: 7 deliveries, 0 mails, 7 payments of other projects, 0 dismissed payments\n"
+            "deleted: 7 deliveries, 0 e-mails, 7 payments of other projects, 0 dismissed payments\n"
         )
     sizes = [query["sql"].count(",") + 1 for query in queries if query["sql"].startswith("DELETE")]
     assert sorted(sizes) == [1, 1, 3, 3, 3, 3]
@@ -344,33 +344,36 @@ def test_many_rows_go_in_short_transactions(delivery, payment, monkeypatch):
 
 
 def test_batches_are_a_thousand_rows():
-    """What is documented as the size of a transaction."""
+    """A batch has the documented size."""
     assert pruning.BATCH == 1000
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--deliveries", "0"], "deliveries must be at least 1 days old"),
-        (["--deliveries", "-5"], "deliveries must be at least 1 days old"),
+        (["--deliveries", "0"], "deliveries must be at least 1 day old"),
+        (["--deliveries", "-5"], "deliveries must be at least 1 day old"),
         (["--deliveries", "999999999999"], "more than a hundred years"),
         (["--deliveries", "soon"], "invalid int value"),
-        (["--mails", "66"], "mails must be at least 67 days old to be deleted"),
-        (["--dismissed", "66"], "at least 67 days old to be deleted: a younger one would be found"),
+        (["--mails", "66"], "e-mails must be at least 67 days old to be deleted"),
+        (
+            ["--dismissed", "66"],
+            "at least 67 days old to be deleted: a later one would be imported",
+        ),
         (["--dismissed", "999999999999"], "more than a hundred years"),
         (["--dismissed", ""], "invalid int value"),
     ],
 )
-def test_bad_input_is_named(delivery, arguments, says):
-    """A number that makes no sense ends with a message that says why, and deletes nothing."""
+def test_invalid_ages_are_refused(delivery, arguments, says):
+    """An invalid age is an error that says why, and nothing is deleted."""
     delivery(400)
     with pytest.raises(CommandError, match=says):
         prune(*arguments)
     assert WebhookDelivery.objects.count() == 1
 
 
-def test_without_usable_settings_nothing_is_deleted(delivery, settings):
-    """How long payments are watched is a setting: without it the command says what is missing."""
+def test_invalid_settings_delete_nothing(delivery, settings):
+    """Without ``WATCH_DAYS`` of valid settings the command fails and deletes nothing."""
     delivery(400)
     settings.OSCAR_BITSBY = None
     with pytest.raises(CommandError, match="OSCAR_BITSBY is not set"):
@@ -378,7 +381,7 @@ def test_without_usable_settings_nothing_is_deleted(delivery, settings):
     assert WebhookDelivery.objects.count() == 1
 
 
-# Beside other work
+# Concurrency
 
 on_postgresql = pytest.mark.skipif(
     "connection.vendor != 'postgresql'", reason="row locks need PostgreSQL"
@@ -386,7 +389,7 @@ on_postgresql = pytest.mark.skipif(
 
 
 def in_thread(job):
-    """Run the job on a connection of its own to its end; return what it returned or raised."""
+    """Run the job in a thread with its own connection; return its result or its error."""
     results = []
 
     def run():
@@ -400,26 +403,26 @@ def in_thread(job):
     thread = threading.Thread(target=run)
     thread.start()
     thread.join(60)
-    assert not thread.is_alive(), "pruning waits for somebody's lock"
+    assert not thread.is_alive(), "pruning waits for a lock"
     return results[0]
 
 
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
-def test_it_leaves_out_what_somebody_works_with(payment):
-    """A row that is locked at the moment is neither waited for nor deleted; the next time it is."""
+def test_locked_rows_are_skipped(payment):
+    """A locked row is neither waited for nor deleted; a later run deletes it."""
     rows = [payment() for _ in range(3)]
     with transaction.atomic():
         BitsbyPayment.objects.select_for_update().get(pk=rows[1].pk)
         assert "2 payments of other projects" in in_thread(prune)
     assert kept(BitsbyPayment) == {rows[1].pk}
-    assert "1 payments of other projects" in prune()
+    assert "1 payment of other projects" in prune()
 
 
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
-def test_it_can_be_run_while_a_pass_runs(order, invoice, fake, payment, delivery):
-    """In the middle of a pass it deletes what is old; the pass settles what is new."""
+def test_pruning_during_a_run(order, invoice, fake, payment, delivery):
+    """Pruning in the middle of a run deletes old rows, and the run settles the new payment."""
     delivery(400)
     for _ in range(5):
         payment()
@@ -435,7 +438,7 @@ def test_it_can_be_run_while_a_pass_runs(order, invoice, fake, payment, delivery
     report = reconciliation.reconcile()
 
     assert pruned == [
-        "deleted: 1 deliveries, 0 mails, 5 payments of other projects, 0 dismissed payments\n"
+        "deleted: 1 delivery, 0 e-mails, 5 payments of other projects, 0 dismissed payments\n"
     ]
     assert (report.booked, report.failures) == (1, 0)
     assert Transaction.objects.count() == 1
@@ -443,8 +446,8 @@ def test_it_can_be_run_while_a_pass_runs(order, invoice, fake, payment, delivery
 
 
 @on_postgresql
-def test_deliveries_are_found_by_their_index(delivery):
-    """PostgreSQL can serve the query by the index on the time of arrival, without sorting all."""
+def test_deliveries_are_selected_by_index(delivery):
+    """PostgreSQL can use the index on ``received_at`` for the query."""
     rows = WebhookDelivery.objects.filter(received_at__lt=days_ago(90))
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")

@@ -14,7 +14,7 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
-from oscar_bitsby.exceptions import BitsbyError, NoSlot, Refused
+from oscar_bitsby.exceptions import BitsbyError, RateLimitTimeout, Refused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh, refresh
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
@@ -1139,7 +1139,7 @@ def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fak
     payment, remote = bitsby.transfer(), bitsby.invoice_item(invoice, "paid")
     fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
 
-    with pytest.raises(NoSlot):
+    with pytest.raises(RateLimitTimeout):
         invoice_refresh.refresh_for_delivery(invoice)
 
     assert len(fake.requests) == 1

@@ -1,4 +1,4 @@
-"""``bitsby_doctor``: is this shop set up right, and do its payments flow?"""
+"""``bitsby_doctor``: is this shop set up correctly, and are payments settled?"""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from oscar_bitsby.ops import doctor
 
 class Command(BaseCommand):
     help = (
-        "Looks at the settings, the database, the passes, the webhook and the Bitsby account, and"
-        " says what is wrong and what to do. Changes nothing; ends with an error where there is a"
-        " problem."
+        "Checks the settings, the database, the runs of bitsby_reconcile, the webhook and the"
+        " Bitsby account, and says what is wrong and what to do. It changes nothing and exits with"
+        " an error if there is a problem."
     )
-    # They are among what is looked at, and say what is missing without ending the command.
+    # The doctor runs them itself: their errors must not stop it.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--offline", action="store_true", help="do not ask Bitsby")
+        parser.add_argument("--offline", action="store_true", help="send no requests to Bitsby")
 
     def handle(self, *args: Any, **options: Any) -> None:
         problems = 0

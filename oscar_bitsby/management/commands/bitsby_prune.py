@@ -1,4 +1,4 @@
-"""``bitsby_prune``: delete what a busy shop no longer needs."""
+"""``bitsby_prune``: delete old rows that a shop no longer needs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from oscar_bitsby.ops import pruning
 
 class Command(BaseCommand):
     help = (
-        "Deletes old webhook deliveries, what is noted of old mails to buyers, and old payments of"
-        " other projects of the Bitsby account."
-        " Invoices and payments that are booked, bound or open are kept for good. Run it every"
-        " week in a busy shop."
+        "Deletes old webhook deliveries, records of old e-mails to buyers, and old payments of"
+        " other projects of the Bitsby account. Invoices and payments that are booked, bound or"
+        " waiting for review are kept for good. Run it every week in a busy shop."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,23 +24,23 @@ class Command(BaseCommand):
             type=int,
             metavar="DAYS",
             default=pruning.DELIVERY_DAYS,
-            help="delete deliveries that are older (default: %(default)s)",
+            help="delete webhook deliveries that are older (default: %(default)s)",
         )
         parser.add_argument(
             "--mails",
             type=int,
             metavar="DAYS",
             default=pruning.MAIL_DAYS,
-            help="delete what is noted of mails that are older (default: %(default)s)",
+            help="delete records of e-mails that are older (default: %(default)s)",
         )
         parser.add_argument(
             "--dismissed",
             type=int,
             metavar="DAYS",
-            help="delete also payments that were dismissed so long ago, if no invoice has them"
-            " (default: keep them)",
+            help="also delete payments that were dismissed earlier than this, unless they belong"
+            " to an invoice (default: keep them)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="count, but delete nothing")
+        parser.add_argument("--dry-run", action="store_true", help="only count the rows")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
