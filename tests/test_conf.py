@@ -44,7 +44,7 @@ DEFAULTS = {
 
 @pytest.fixture
 def given(settings):
-    """Return a function that changes single settings."""
+    """Return a function that changes settings."""
 
     def change(**values):
         settings.OSCAR_BITSBY = settings.OSCAR_BITSBY | values
@@ -52,7 +52,7 @@ def given(settings):
     return change
 
 
-def test_the_defaults_are_as_designed():
+def test_defaults_are_as_documented():
     """Each documented key has its documented default, and there are no others."""
     assert {key: remote for key, (remote, _) in DEFAULTS.items()} == conf.DEFAULTS
 
@@ -64,7 +64,7 @@ def test_each_setting_is_a_field():
 
 @pytest.mark.parametrize("key", [key for key in DEFAULTS if key not in ("API_KEY", "PROJECT_ID")])
 def test_a_setting_that_is_left_out_has_its_default(key):
-    """With key and project alone everything else is there, converted."""
+    """With API key and project only, all other settings have their converted defaults."""
     value = getattr(conf.get(), key.lower())
     expected = DEFAULTS[key][1]
     assert (value.reveal() if isinstance(value, Secret) else value) == expected
@@ -101,42 +101,42 @@ def test_key_and_project_are_the_shops():
     ],
 )
 def test_settings_are_converted(given, key, value, converted):
-    """Each setting comes in the one type that the rest of the app uses."""
+    """Each setting is converted to one type."""
     given(**{key: value})
     found = getattr(conf.get(), key.lower())
     assert (found, type(found)) == (converted, type(converted))
 
 
 def test_the_pending_status_follows_oscars(settings):
-    """Without a status of its own the app takes what Oscar gives to new orders."""
+    """``ORDER_STATUS_PENDING`` defaults to Oscar's initial status."""
     settings.OSCAR_INITIAL_ORDER_STATUS = "Received"
     assert conf.get().order_status_pending == "Received"
 
 
 def test_settings_are_read_anew(given):
-    """A changed setting counts at once."""
+    """A changed setting takes effect at once."""
     assert conf.get().timeout == 10
     given(TIMEOUT=5)
     assert conf.get().timeout == 5
 
 
 def test_the_shops_own_dict_is_not_touched(settings):
-    """Defaults are completed in a copy."""
+    """Defaults are added to a copy of the shop's dict."""
     before = dict(settings.OSCAR_BITSBY)
     conf.get()
     assert before == settings.OSCAR_BITSBY
     assert conf.DEFAULTS["ORDER_STATUS_PENDING"] is None
 
 
-def test_settings_cannot_be_changed_in_passing():
-    """What ``get`` returns is frozen."""
+def test_settings_are_frozen():
+    """The result of ``get`` cannot be changed."""
     with pytest.raises(FrozenInstanceError):
         conf.get().timeout = 1
 
 
 @pytest.mark.parametrize("value", [None, {}, [], "", 0])
 def test_without_settings_the_app_is_not_configured(settings, value):
-    """An unset or empty setting means: not set up, which is no error until somebody needs it."""
+    """With an unset or empty setting ``is_configured`` is false and ``get`` raises an error."""
     settings.OSCAR_BITSBY = value
     assert not conf.is_configured()
     assert conf.raw() is None
@@ -147,7 +147,7 @@ def test_without_settings_the_app_is_not_configured(settings, value):
 
 
 def test_a_missing_setting_is_like_an_empty_one(settings):
-    """A shop that never heard of ``OSCAR_BITSBY`` gets no ``AttributeError``."""
+    """A shop without ``OSCAR_BITSBY`` gets no ``AttributeError``."""
     del settings.OSCAR_BITSBY
     assert not conf.is_configured()
     with pytest.raises(ConfigurationError, match="is not set"):
@@ -155,8 +155,8 @@ def test_a_missing_setting_is_like_an_empty_one(settings):
 
 
 @pytest.mark.parametrize("value", [["API_KEY"], "API_KEY", 5, True, {1, 2}])
-def test_settings_that_are_no_dict_are_named(settings, value):
-    """Whatever else stands there is a ``ConfigurationError``, and breaks nothing before that."""
+def test_settings_must_be_a_dict(settings, value):
+    """Any other type raises ``ConfigurationError`` and no other error."""
     settings.OSCAR_BITSBY = value
     with pytest.raises(ConfigurationError, match="is not a dict"):
         conf.get()
@@ -167,14 +167,14 @@ def test_settings_that_are_no_dict_are_named(settings, value):
 @pytest.mark.parametrize("key", ["API_KEY", "PROJECT_ID"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_key_and_project_must_be_set(given, key, value):
-    """Without either, the error names the one that is missing."""
+    """The error names the setting that is missing."""
     given(**{key: value})
     with pytest.raises(ConfigurationError, match=rf"^OSCAR_BITSBY\['{key}'\] is not set$"):
         conf.get()
 
 
 class Odd:
-    """A value that no converter can use."""
+    """A value that no converter accepts."""
 
     def __str__(self):
         raise TypeError(f"cannot be shown: {KEY}")
@@ -214,8 +214,8 @@ class Odd:
         ("OTHER_METHODS", None),
     ],
 )
-def test_an_unusable_value_is_named_and_not_repeated(given, key, value):
-    """The error says which setting is wrong, and no text or frame of it has the value or key."""
+def test_invalid_value_is_named_and_not_shown(given, key, value):
+    """The error names the setting; neither its texts nor its frames show the value or the key."""
     given(**{key: value})
     with pytest.raises(ConfigurationError, match=rf"^OSCAR_BITSBY\['{key}'\] ") as caught:
         conf.get()
@@ -224,21 +224,21 @@ def test_an_unusable_value_is_named_and_not_repeated(given, key, value):
     assert_hidden(caught.value)
 
 
-def test_other_methods_are_offered_even_where_the_rest_is_wrong(given):
-    """A mistake in Bitsby's settings does not take the shop's own payment methods away."""
+def test_other_methods_work_with_invalid_settings(given):
+    """A mistake in other settings does not remove the shop's own payment methods."""
     given(API_KEY=None, TIMEOUT="soon", OTHER_METHODS=[("cod", "Cash on delivery")])
     assert conf.other_methods() == (("cod", "Cash on delivery"),)
 
 
 @pytest.mark.parametrize("value", [None, 5, ["x"], [("a", "b", "c")], "cod"])
-def test_unusable_other_methods_are_none(given, value):
-    """Where they cannot be read there are none, and no error in the checkout."""
+def test_invalid_other_methods_are_ignored(given, value):
+    """Invalid ``OTHER_METHODS`` give no methods and no error in the checkout."""
     given(OTHER_METHODS=value)
     assert conf.other_methods() == ()
 
 
-def test_the_checkout_is_extended_unless_the_shop_says_no(given):
-    """``EXTEND_CHECKOUT`` is on by default, even where other settings are wrong."""
+def test_checkout_is_extended_by_default(given):
+    """``EXTEND_CHECKOUT`` is on by default, also with other invalid settings."""
     assert conf.extends_checkout()
     given(API_KEY=None)
     assert conf.extends_checkout()
@@ -271,14 +271,14 @@ def test_the_checkout_is_extended_unless_the_shop_says_no(given):
     ],
 )
 def test_bitsby_is_offered_within_the_shops_limits(given, limits, currency, amount, offered):
-    """Currency and limits, which are inclusive and may differ by currency, decide."""
+    """Bitsby is offered for listed currencies within the limits, which are inclusive."""
     given(**limits)
     assert conf.get().offers(currency, Decimal(amount)) is offered
 
 
 @pytest.mark.parametrize("key", ["MIN_AMOUNT", "MAX_AMOUNT"])
-def test_a_limit_that_is_no_number_is_named(given, key):
-    """NaN is a ``ConfigurationError`` and not an ``ArithmeticError`` in the checkout."""
+def test_limit_that_is_not_a_number_is_named(given, key):
+    """NaN raises ``ConfigurationError`` and no ``ArithmeticError`` in the checkout."""
     given(**{key: float("nan")})
     with pytest.raises(ConfigurationError, match=key):
         conf.get()
@@ -288,7 +288,7 @@ def test_a_limit_that_is_no_number_is_named(given, key):
 
 
 def test_settings_do_not_show_key_and_token(given):
-    """``repr`` and ``str`` of the settings and of their values have stars in place of secrets."""
+    """``repr`` and ``str`` of the settings and their values show ``***`` for secrets."""
     given(WEBHOOK_TOKEN="token-of-the-webhook")
     found = conf.get()
     for text in (repr(found), str(found), repr(vars(found)), f"{found.api_key}"):
@@ -311,31 +311,31 @@ def test_settings_do_not_show_key_and_token(given):
     ],
 )
 def test_a_secret_is_not_shown(show):
-    """No way to print a secret gives its text."""
+    """Printing or formatting a secret does not show its text."""
     assert "hush" not in show(Secret("hush"))
     assert "***" in show(Secret("hush"))
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_a_secret_is_not_copied_out(copied):
-    """Caches and queues, which serialise what they keep, cannot take a secret."""
+def test_secret_cannot_be_serialised(copied):
+    """Copying or pickling a secret, as caches and queues do, is an error."""
     with pytest.raises(TypeError, match="cannot be serialised"):
         copied(Secret("hush"))
 
 
-def test_settings_are_not_copied_out_with_their_key():
-    """Nor can the settings as a whole be turned into a dict of plain values."""
+def test_settings_cannot_be_converted_to_a_dict():
+    """``asdict`` of the settings is an error, because it copies the secrets."""
     with pytest.raises(TypeError, match="cannot be serialised"):
         asdict(conf.get())
 
 
-def test_a_secret_has_no_attributes_to_look_into():
-    """It has no ``__dict__``, which error reporters print."""
+def test_secret_has_no_dict():
+    """A secret has no ``__dict__``, which error reports would show."""
     assert not hasattr(Secret("hush"), "__dict__")
 
 
-def test_a_secret_is_revealed_to_who_asks():
-    """The one place that sends it gets the text."""
+def test_reveal_returns_the_text():
+    """``reveal`` returns the text of a secret."""
     assert Secret("hush").reveal() == "hush"
 
 
@@ -347,14 +347,14 @@ def test_a_secret_is_compared(text, same):
     assert Secret("hush").matches(text) is same
 
 
-def test_a_text_is_cleaned_of_a_secret():
-    """Every occurrence becomes stars; an empty secret changes nothing."""
+def test_redact_replaces_every_occurrence():
+    """Every occurrence is replaced by ``***``; an empty secret changes nothing."""
     assert Secret("hush").redact("a hush, ahush") == "a ***, a***"
     assert Secret("").redact("abc") == "abc"
 
 
 def test_a_secret_may_be_empty():
-    """An unset token is false."""
+    """An empty secret is false."""
     assert Secret("x")
     assert not Secret("")
     assert not conf.get().webhook_token

@@ -56,15 +56,15 @@ def opened(settings, monkeypatch):
     del connections["elsewhere"]
 
 
-def test_a_slot_is_taken_where_its_row_is(opened):
-    """The row is locked in its own database."""
+def test_slot_is_taken_in_the_database_of_its_row(opened):
+    """The transaction is opened on the database that has the row."""
     acquire(0)
 
     assert set(opened) == {"elsewhere"}
 
 
-def test_the_clock_that_counts_is_that_of_the_rows_database(opened, monkeypatch, real_time):
-    """The database that keeps the row is asked for the time."""
+def test_db_now_is_the_time_of_the_rows_database(opened, monkeypatch, real_time):
+    """The time is that of the database that has the shared row."""
     asked = []
     monkeypatch.setattr(
         "oscar_bitsby.utils.clock.connections",
@@ -107,7 +107,7 @@ class Replicas(Router):
         return "copy" if model._meta.app_label == "oscar_bitsby" else None
 
 
-def test_noting_on_many_invoices_locks_where_they_are_written(
+def test_bulk_updates_lock_invoices_in_the_database_for_writes(
     opened, invoice, settings, monkeypatch
 ):
     """A shop that reads from replicas opens the transaction on the database that has the locks."""
@@ -139,7 +139,7 @@ class Behind:
 
 @pytest.fixture
 def behind(settings):
-    """Return a function after which reads go to a replica that has not heard of anything yet."""
+    """Return a function after which reads go to an empty replica."""
     handler = ConnectionHandler(
         {"default": {}, "replica": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
     )
@@ -153,7 +153,7 @@ def behind(settings):
     del connections["replica"]
 
 
-def test_a_replica_is_not_asked_whether_an_order_can_be_paid(order, fake, behind):
+def test_payability_is_not_read_from_a_replica(order, fake, behind):
     """Under the lock of an order only the database that has the lock knows of its invoices."""
     behind()
 
@@ -164,10 +164,8 @@ def test_a_replica_is_not_asked_whether_an_order_can_be_paid(order, fake, behind
 
 
 @pytest.mark.parametrize("known", ["a paid invoice", "money in the inbox", "booked money"])
-def test_what_a_replica_does_not_know_is_not_asked_for_twice(
-    order, invoice_for, fake, behind, known
-):
-    """However far a replica is behind, the buyer of a paid order is not asked to pay again."""
+def test_lagging_replica_does_not_cause_a_second_payment(order, invoice_for, fake, behind, known):
+    """Even if a replica lags behind, the buyer of a paid order is not asked to pay again."""
     if known == "booked money":
         kind = SourceType.objects.create(code="other", name="Other")
         Source.objects.create(order=order, source_type=kind, amount_debited=1)

@@ -35,14 +35,14 @@ def errors():
 
 
 def test_the_tree_is_as_drawn():
-    """Every error has the place in the tree that the module's docstring draws."""
+    """Each error has the base class that the module's docstring shows."""
     assert {name: found.__bases__[0].__name__ for name, found in errors().items()} == TREE
     drawn = [line.strip("│├└─ ").split(" ")[0] for line in exceptions.__doc__.splitlines()]
     assert set(TREE) <= set(drawn)
 
 
 def test_oscar_can_handle_every_error():
-    """Each error is a ``PaymentError``, which Oscar's own views catch."""
+    """Each error is a ``PaymentError``, which Oscar's views handle."""
     assert all(issubclass(found, PaymentError) for found in errors().values())
 
 
@@ -50,13 +50,13 @@ def test_oscar_can_handle_every_error():
     "name", sorted(name for name in TREE if issubclass(errors()[name], exceptions.GatewayError))
 )
 def test_a_gateway_error_says_whether_a_retry_makes_sense(name):
-    """``may_retry`` is set for what passes by itself, and for nothing else."""
+    """``may_retry`` is true for failures that can pass by themselves, and for no others."""
     error = errors()[name]("text")
     assert error.may_retry is (name in MAY_RETRY)
 
 
-def test_a_gateway_error_carries_what_was_answered():
-    """Status and body are kept, the message is the text, and without an answer both are empty."""
+def test_gateway_error_keeps_status_and_body():
+    """Status and body of the answer are attributes; without an answer they are empty."""
     error = exceptions.Refused("no", status=403, body="<html>")
     assert (str(error), error.status, error.body) == ("no", 403, "<html>")
     error = exceptions.ConnectionFailed("nothing came")

@@ -68,7 +68,7 @@ def browser_of(user):
 
 
 def test_the_basket_works(off, guest, product):
-    """A basket can be filled and looked at."""
+    """A basket can be filled and shown."""
     off()
     fill_basket(guest, product)
     page = guest.get(reverse("basket:summary"))
@@ -76,8 +76,8 @@ def test_the_basket_works(off, guest, product):
     assert product.title in page.content.decode()
 
 
-def test_an_order_is_placed_by_another_way_to_pay(off, guest, product):
-    """The checkout goes to its end, Oscar's own mail is sent once, and no invoice is made."""
+def test_order_is_placed_with_another_payment_method(off, guest, product):
+    """The checkout completes, Oscar's own e-mail is sent once, and no invoice is created."""
     off()
     go_to_preview(guest, product, method="transfer")
     page = guest.get(place_order(guest)["Location"])
@@ -127,8 +127,8 @@ def test_staff_can_open_earlier_orders(off, waiting, admin_client):
         assert waiting.number in page.content.decode(), address
 
 
-def test_what_was_paid_in_the_meantime_is_settled_afterwards(off, waiting, settings, fake):
-    """A pass in between changes nothing; the first one afterwards books the payment."""
+def test_payment_meanwhile_is_settled_afterwards(off, waiting, settings, fake):
+    """A run meanwhile changes nothing; the first run afterwards books the payment."""
     before = settings.OSCAR_BITSBY
     way = off()
     if way in ("for no amount", "for no currency"):

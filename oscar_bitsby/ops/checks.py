@@ -260,8 +260,8 @@ def _check_urls(settings: conf.Conf) -> Iterator[CheckMessage]:
     for pattern in get_resolver().url_patterns:
         if isinstance(pattern.pattern, LocalePrefixPattern) and _has_our_urls(pattern):
             yield Error(
-                "The app's URLs are inside i18n_patterns: webhook deliveries would be redirected and"
-                " lose their body.",
+                "The app's URLs are inside i18n_patterns: webhook deliveries would be redirected"
+                " and lose their body.",
                 hint="Move path('bitsby/', include('oscar_bitsby.urls')) out of i18n_patterns.",
                 id="oscar_bitsby.E009",
             )

@@ -1,4 +1,4 @@
-"""Replies: the documented bodies as dataclasses, and what is made of other shapes."""
+"""Parsing: documented bodies become dataclasses, and other shapes are errors."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ def test_the_documented_creation_is_read(made):
     assert created.raw == made
 
 
-def test_replies_cannot_be_changed(canceled):
-    """What Bitsby said stays what it said."""
+def test_schemas_are_frozen(canceled):
+    """Parsed answers cannot be changed."""
     with pytest.raises(FrozenInstanceError):
         parsing.parse_invoice(canceled).status = "paid"
 
 
 def test_unknown_fields_are_ignored(canceled, transfer, made):
-    """A field that Bitsby adds changes nothing."""
+    """A new field of the API changes nothing."""
     more = {"surprise": {"deep": [1, None]}}
     assert parsing.parse_invoice(canceled | more) == parsing.parse_invoice(canceled)
     assert parsing.parse_payment(transfer | more) == parsing.parse_payment(transfer)
@@ -129,8 +129,8 @@ def test_unknown_fields_are_ignored(canceled, transfer, made):
     ],
 )
 @pytest.mark.parametrize("null", [True, False])
-def test_an_invoice_may_lack_what_only_describes_it(canceled, name, null):
-    """Without id or amount an item says nothing; every other field may be missing or null."""
+def test_optional_fields_of_an_invoice_may_be_missing(canceled, name, null):
+    """Every field but id and amount may be missing or null."""
     if null:
         canceled[name] = None
     else:
@@ -156,36 +156,36 @@ def test_a_payment_needs_its_id_and_amount(transfer, name, value):
 
 
 @pytest.mark.parametrize("empty", [None, {}, [], ""])
-def test_an_unbound_payment_may_show_its_lack_of_an_invoice_in_any_way(transfer, empty):
-    """A missing, a null and an empty invoice all mean: bound to none."""
+def test_missing_null_and_empty_invoices_mean_unbound(transfer, empty):
+    """A payment with a missing, null or empty invoice is not bound to an invoice."""
     assert parsing.parse_payment(transfer | {"invoice": empty}).invoice is None
     del transfer["invoice"]
     assert parsing.parse_payment(transfer).invoice is None
 
 
 @pytest.mark.parametrize("empty", [None, {}, [], ""])
-def test_an_unpaid_invoice_may_show_its_lack_of_a_payment_in_any_way(paid, empty):
-    """A null or empty payment means that there is none, whatever the status says."""
+def test_null_and_empty_payments_mean_none(paid, empty):
+    """An invoice with a null or empty payment has no payment, whatever its status."""
     invoice = parsing.parse_invoice(paid | {"payment": empty, "wallet": empty})
     assert (invoice.status, invoice.payment) == (schemas.PAID, None)
 
 
 @pytest.mark.parametrize("empty", [None, {}, ""])
 def test_a_payment_may_lack_its_wallet(transfer, empty):
-    """A payment without a wallet is still money."""
+    """A payment without a wallet is parsed."""
     assert parsing.parse_payment(transfer | {"wallet": empty}).wallet is None
 
 
 @pytest.mark.parametrize("strange", ["a text", 5, ["a list"]])
 def test_a_payment_with_a_strange_invoice_or_wallet_is_refused(transfer, strange):
-    """An invoice or wallet of a wrong shape may not be mistaken for none."""
+    """An invoice or wallet of a wrong shape is an error and not treated as missing."""
     for name in ("invoice", "wallet"):
         with pytest.raises(ValueError, match="object"):
             parsing.parse_payment(transfer | {name: strange})
 
 
-def test_words_and_ids_are_compared_without_regard_to_case(canceled):
-    """Status, project and currency come in one spelling, ids as UUIDs."""
+def test_statuses_and_ids_are_normalised(canceled):
+    """Status, project and currency get one spelling, ids become UUIDs."""
     shouted = {name: str(value).upper() for name, value in canceled.items() if value}
     invoice = parsing.parse_invoice(shouted | {"currencyFiat": "usd"})
     assert (invoice.status, invoice.project_id, invoice.currency, invoice.id) == (
@@ -197,7 +197,7 @@ def test_words_and_ids_are_compared_without_regard_to_case(canceled):
 
 
 def test_an_unknown_status_is_kept(canceled):
-    """A word that the documentation does not have is handed on, not turned into another."""
+    """A status that is not documented is kept unchanged."""
     assert parsing.parse_invoice(canceled | {"status": "frozen"}).status == "frozen"
 
 
@@ -205,23 +205,23 @@ def test_an_unknown_status_is_kept(canceled):
     ("remote", "views"), [("3", 3), (7, 7), ("x", None), (-1, None), ([], None)]
 )
 def test_views_are_a_number_or_unknown(canceled, remote, views):
-    """The number of page views is read from numbers and texts; rubbish is as good as nothing."""
+    """Page views are parsed from numbers and texts; an invalid number becomes None."""
     assert parsing.parse_invoice(canceled | {"views": remote}).views == views
 
 
 def test_views_fit_their_column(canceled):
-    """An absurd number of views is cut to what a database column holds."""
+    """A huge number of views is limited to the maximum of the database column."""
     assert parsing.parse_invoice(canceled | {"views": 10**11}).views == 2**31 - 1
 
 
 @pytest.mark.parametrize("rubbish", ["soon", 5, [], {}, "2024-99-99 00:00:00"])
-def test_an_unreadable_time_is_as_good_as_none(canceled, rubbish):
-    """An item is not lost for a time that nobody can read."""
+def test_invalid_time_becomes_none(canceled, rubbish):
+    """An item with an invalid time is parsed without it."""
     assert parsing.parse_invoice(canceled | {"createDatetime": rubbish}).created_at is None
 
 
 def test_texts_fit_a_column(paid, transfer):
-    """NUL, which PostgreSQL refuses, and endless texts do not get through."""
+    """NUL, which PostgreSQL refuses, is removed, and long texts are cut."""
     invoice = parsing.parse_invoice(paid | {"serviceData": "a\x00b" + "c" * 5000})
     assert invoice.service_data.startswith("abc")
     assert len(invoice.service_data) <= 2000
@@ -229,32 +229,32 @@ def test_texts_fit_a_column(paid, transfer):
 
 
 def test_service_data_that_is_an_object_does_not_hide_the_invoice(canceled):
-    """JSON handed back as an object is taken for no text, and the rest of the item counts."""
+    """Service data of a wrong type becomes empty, and the item is parsed."""
     assert parsing.parse_invoice(canceled | {"serviceData": {"orderId": 1}}).service_data == ""
 
 
 @pytest.mark.parametrize("url", [None, "", 5, [], "https://dash.bitsby.app/" + "x" * 2000])
 def test_a_creation_without_a_payment_page_is_refused(made, url):
-    """An invoice to whose page nobody can be sent is of no use."""
+    """A new invoice without a valid payment page is an error."""
     with pytest.raises(ValueError, match="no payment page"):
         parsing.parse_created(made | {"url": url})
 
 
 def test_a_creation_without_an_id_is_refused(made):
-    """An invoice that nobody can ask about is of no use."""
+    """A new invoice without an id is an error."""
     with pytest.raises(ValueError, match="UUID"):
         parsing.parse_created(made | {"id": None})
 
 
 @pytest.mark.parametrize("wallets", [None, "x", {}, [], ["x", 5, None]])
 def test_a_creation_stands_without_readable_wallets(made, wallets):
-    """The invoice exists and has a page, whatever its wallets look like."""
+    """A new invoice is parsed even if its wallets are invalid."""
     created = parsing.parse_created(made | {"wallets": wallets})
     assert (created.wallets, created.uid) == ((), "MXNj4m8HhcM4")
 
 
 def test_one_strange_wallet_does_not_hide_the_others(made):
-    """Wallets are read one by one; one without a readable amount has none."""
+    """Invalid wallets are skipped; an invalid amount becomes None."""
     made["wallets"][0] = "strange"
     made["wallets"][1]["amountCrypto"] = "much"
     wallets = parsing.parse_created(made).wallets
@@ -264,7 +264,7 @@ def test_one_strange_wallet_does_not_hide_the_others(made):
 
 @pytest.mark.parametrize("name", ["createDatetime", "timeToPayDatetime", "uid"])
 def test_a_creation_may_lack_its_times_and_short_id(made, name):
-    """The page is there; when it ends is a guess then."""
+    """A new invoice without times or short id is parsed."""
     del made[name]
     assert parsing.parse_created(made).url == made["url"]
 
@@ -274,7 +274,7 @@ def test_a_creation_may_lack_its_times_and_short_id(made, name):
     [("100.00", "100.00"), ("-12.34", "-12.34"), (-5, "-5"), (0, "0"), ("-0.00", "0")],
 )
 def test_balances_keep_their_sign(payload, remote, internal):
-    """A negative internal balance, which blocks creating invoices, is read as such."""
+    """A negative balance keeps its sign."""
     balances = parsing.parse_balances(payload("billing_balances")["data"] | {"internal": remote})
     assert (balances.internal, balances.partner) == (Decimal(internal), Decimal(0))
 
@@ -305,8 +305,8 @@ def test_tariffs_are_read():
     ],
 )
 @pytest.mark.parametrize("data", [None, "text", 5, 1.5, True, [], ["x"], [{}]])
-def test_what_is_no_object_is_refused(read, data):
-    """Each reader wants an object and answers anything else with a ``ValueError``."""
+def test_parsers_need_an_object(read, data):
+    """Each parser raises ``ValueError`` for anything but an object."""
     with pytest.raises(ValueError, match="object"):
         read(data)
 
@@ -321,13 +321,13 @@ def test_an_id_is_a_uuid_in_a_text(value):
 
 
 def test_texts_can_be_stored_as_utf_8(transfer):
-    """Half a surrogate pair, which JSON can carry and no database takes, does not get through."""
+    """A single surrogate, which JSON allows and databases refuse, is replaced."""
     payment = parsing.parse_payment(transfer | {"hash": "f0\ud800"})
     assert payment.hash.encode()
 
 
 def test_a_refused_id_is_not_repeated():
-    """The error does not quote what it refuses, which may be anything."""
+    """The error does not repeat the refused value."""
     with pytest.raises(ValueError, match=r".") as caught:
         parsing.parse_uuid("s" * 32)
     assert "ssss" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""One request over real HTTP: what is sent, what is believed, what is never shown."""
+"""One request over HTTP: what is sent, how answers are read, and that the key is not shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUCCESS = {"result": "success", "data": {"internal": "100.00"}}
 
 @pytest.fixture
 def ask(serve):
-    """Return a function that asks a server of its own, which answers as told."""
+    """Return a function that sends a request to a server with the given answer."""
 
     def post(answer, timeout=PATIENCE, key=KEY):
         return Transport(Secret(key), serve(answer).url, timeout).post("/billing/balances", {})
@@ -40,8 +40,8 @@ def ask(serve):
     return post
 
 
-def test_the_search_for_the_key_finds_it_where_requests_leaves_it(serve):
-    """An error straight from ``requests`` has the key in its frames, so the search can fail."""
+def test_assert_hidden_finds_the_key_in_an_error_of_requests(serve):
+    """An error of ``requests`` itself has the key in its frames, and ``assert_hidden`` finds it."""
     with pytest.raises(requests.ConnectionError) as caught:
         requests.post(
             serve(refuse).url, headers={"Authorization": f"Token {KEY}"}, timeout=PATIENCE
@@ -50,8 +50,8 @@ def test_the_search_for_the_key_finds_it_where_requests_leaves_it(serve):
         assert_hidden(caught.value)
 
 
-def test_a_request_is_a_multipart_form_with_the_key(serve):
-    """Fields go as parts of a form, the key in the header, the version in the user agent."""
+def test_request_is_a_multipart_form_with_the_key(serve):
+    """Fields are sent in a form, the key in a header and the version in the user agent."""
     server = serve(reply(SUCCESS))
     fields = {"projectId": "p", "description": "Заказ № 1", "serviceData": '{"orderId":"1"}'}
 
@@ -67,8 +67,8 @@ def test_a_request_is_a_multipart_form_with_the_key(serve):
     assert fields_of(request) == fields
 
 
-def test_a_request_without_fields_is_a_multipart_form_too(serve):
-    """A form needs a part to be one, so an empty request gets a harmless one."""
+def test_request_without_fields_is_a_multipart_form(serve):
+    """A request without fields gets one harmless field, because a form needs at least one."""
     server = serve(reply(SUCCESS))
     Transport(Secret(KEY), server.url, PATIENCE).post("/billing/balances", {})
     assert server.requests[0].headers["Content-Type"].startswith("multipart/form-data; boundary=")
@@ -85,15 +85,15 @@ def test_a_netrc_file_does_not_take_the_place_of_the_key(serve, monkeypatch, tmp
 
 
 @pytest.mark.parametrize("status", [200, 201, 400, 404, 429, 500, 502])
-def test_the_word_result_decides_and_not_the_status(ask, status):
-    """A body that says success is one, since the HTTP status is not documented."""
+def test_result_counts_and_not_the_http_status(ask, status):
+    """A body with ``"result": "success"`` is a success with any HTTP status."""
     answer = ask(reply(SUCCESS, status))
     assert (answer.data, answer.status) == (SUCCESS["data"], status)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
-def test_an_error_is_a_refusal_with_its_text(ask, status):
-    """A body that says error is a ``Refused`` that names the endpoint and Bitsby's text."""
+def test_error_result_is_a_refusal_with_its_text(ask, status):
+    """A body with ``"result": "error"`` raises ``Refused`` with the endpoint and Bitsby's text."""
     with pytest.raises(Refused, match=r"^/billing/balances: Project not found$") as caught:
         ask(reply({"result": "error", "data": "Project not found"}, status))
     assert caught.value.status == status
@@ -102,8 +102,8 @@ def test_an_error_is_a_refusal_with_its_text(ask, status):
 
 
 @pytest.mark.parametrize("status", [200, 400, 429])
-def test_too_frequent_requests_are_told_from_refusals(ask, payload, status):
-    """The documented text of the rate limit is a ``RateLimited`` whatever the status."""
+def test_rate_limit_text_is_not_a_refusal(ask, payload, status):
+    """The documented text of the rate limit raises ``RateLimited`` with any status."""
     with pytest.raises(RateLimited, match="Requests too frequent") as caught:
         ask(reply(payload("error_rate_limit"), status))
     assert caught.value.may_retry
@@ -124,8 +124,8 @@ def test_too_frequent_requests_are_told_from_refusals(ask, payload, status):
         (500, ReplyNotUnderstood),
     ],
 )
-def test_without_a_documented_body_the_status_decides(ask, status, error):
-    """A page of a proxy is classed by its status, and the beginning of its text is kept."""
+def test_undocumented_body_is_classified_by_status(ask, status, error):
+    """A proxy's page is classified by its status, and its first characters are kept."""
     page = b"<html><h1>Something else</h1>" + b"x" * 1000
     with pytest.raises(GatewayError, match=str(status)) as caught:
         ask(reply(page, status, Content_Type="text/html"))
@@ -160,20 +160,20 @@ def test_without_a_documented_body_the_status_decides(ask, status, error):
         b"\x00\x01\x02",
     ],
 )
-def test_what_is_not_documented_is_not_understood(ask, body):
-    """Any other body is a ``ReplyNotUnderstood``, never an error of another kind."""
+def test_undocumented_body_is_not_understood(ask, body):
+    """Any other body raises ``ReplyNotUnderstood`` and no other error."""
     with pytest.raises(ReplyNotUnderstood, match="HTTP 200, not as documented"):
         ask(reply(body))
 
 
 def test_data_may_be_missing(ask):
-    """A success without data is a success; what the endpoint makes of None is its matter."""
+    """A success without data is returned with None."""
     assert ask(reply({"result": "success"})).data is None
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_that_json_does_not_have_raise_nothing_strange(ask, number):
-    """NaN, Infinity and absurd numbers are an answer or a ``GatewayError``, not a crash."""
+def test_invalid_json_numbers_raise_gateway_errors_only(ask, number):
+    """NaN, Infinity and huge numbers give an answer or ``ReplyNotUnderstood``."""
     body = b'{"result": "success", "data": {"internal": %s}}' % number.encode()
     try:
         found = ask(reply(body)).data
@@ -182,15 +182,15 @@ def test_numbers_that_json_does_not_have_raise_nothing_strange(ask, number):
     assert set(found) == {"internal"}
 
 
-def test_decimals_lose_nothing(ask):
-    """A number with decimals is read as it is written, not as the nearest binary one."""
+def test_decimals_are_exact(ask):
+    """A number with decimals keeps all its digits."""
     answer = ask(reply(b'{"result": "success", "data": 0.10000000000000000001}'))
     assert str(answer.data) == "0.10000000000000000001"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(serve, status):
-    """The key never goes to another address than the configured one."""
+    """The key is sent to the configured address only."""
     other = serve(reply(SUCCESS))
     server = serve(reply(b"", status, Location=f"{other.url}/billing/balances"))
     with pytest.raises(ReplyNotUnderstood, match=str(status)):
@@ -199,13 +199,13 @@ def test_a_redirect_is_not_followed(serve, status):
 
 
 def test_a_compressed_answer_is_read(ask):
-    """A server that compresses unasked is understood."""
+    """An answer that is compressed without a request for it is read."""
     body = gzip.compress(json.dumps(SUCCESS).encode())
     assert ask(reply(body, Content_Encoding="gzip")).data == SUCCESS["data"]
 
 
 def test_an_answer_in_chunks_is_read(ask):
-    """An answer without a length, sent in chunks that cut words, is put together."""
+    """An answer in chunks, without a length, is read."""
 
     def chunks(handler):
         handler.protocol_version = "HTTP/1.1"
@@ -219,8 +219,8 @@ def test_an_answer_in_chunks_is_read(ask):
     assert ask(chunks).data == SUCCESS["data"]
 
 
-def test_an_answer_that_ends_with_the_connection_is_read(ask):
-    """An answer without a length that is whole counts."""
+def test_answer_without_a_length_is_read(ask):
+    """An answer without a length ends with the connection."""
     assert ask(reply(SUCCESS, Content_Length=None)).data == SUCCESS["data"]
 
 
@@ -232,48 +232,48 @@ def assert_no_answer(caught, seconds, since):
 
 
 def test_a_broken_connection_is_no_answer(ask):
-    """A connection that is reset before the answer is a ``ConnectionFailed``."""
+    """A connection that is reset before the answer raises ``ConnectionFailed``."""
     since = time.monotonic()
     with pytest.raises(ConnectionFailed) as caught:
         ask(refuse)
     assert_no_answer(caught, PATIENCE, since)
 
 
-def test_nobody_there_is_no_answer():
-    """A port on which nobody listens is a ``ConnectionFailed``."""
-    with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{somebody.getsockname()[1]}"
+def test_closed_port_is_no_answer():
+    """A port without a server raises ``ConnectionFailed``."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         since = time.monotonic()
         with pytest.raises(ConnectionFailed) as caught:
             Transport(Secret(KEY), url, PATIENCE).post("/billing/balances", {})
     assert_no_answer(caught, PATIENCE, since)
 
 
-def test_an_answer_that_breaks_off_is_no_answer(ask):
-    """Fewer bytes than announced are a ``ConnectionFailed``, even if they happen to be JSON."""
+def test_incomplete_answer_is_no_answer(ask):
+    """Fewer bytes than announced raise ``ConnectionFailed``, even if they are valid JSON."""
     body = json.dumps(SUCCESS).encode()
     with pytest.raises(ConnectionFailed) as caught:
         ask(reply(body, Content_Length=str(len(body) + 1)))
     assert_hidden(caught.value)
 
 
-def test_rubbish_instead_of_http_is_no_answer(ask):
-    """A server that does not speak HTTP is a ``ConnectionFailed``."""
+def test_another_protocol_is_no_answer(ask):
+    """A server of another protocol raises ``ConnectionFailed``."""
     with pytest.raises(ConnectionFailed) as caught:
         ask(lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"))
     assert_hidden(caught.value)
 
 
 def test_broken_compression_is_no_answer(ask):
-    """A body that is not what its encoding says is a ``ConnectionFailed``."""
+    """A body that does not match its encoding raises ``ConnectionFailed``."""
     with pytest.raises(ConnectionFailed) as caught:
         ask(reply(b"not compressed", Content_Encoding="gzip"))
     assert_hidden(caught.value)
 
 
-def test_silence_is_given_up_after_the_timeout(ask):
-    """A server that takes the request and says nothing is left after the timeout."""
+def test_missing_answer_times_out(ask):
+    """A server that accepts the request and does not answer times out."""
     since = time.monotonic()
     with pytest.raises(ConnectionFailed) as caught:
         ask(lambda handler: handler.server.over.wait(PATIENCE), timeout=0.3)
@@ -281,8 +281,8 @@ def test_silence_is_given_up_after_the_timeout(ask):
     assert_no_answer(caught, PATIENCE / 2, since)
 
 
-def test_a_trickle_is_given_up_after_the_timeout(ask):
-    """A body that keeps coming, a byte at a time, is left after the timeout as a whole."""
+def test_slow_body_times_out(ask):
+    """A body that arrives byte by byte times out, although each read succeeds."""
 
     def answer(handler):
         handler.send_response(200)
@@ -296,8 +296,8 @@ def test_a_trickle_is_given_up_after_the_timeout(ask):
     assert_no_answer(caught, PATIENCE / 2, since)
 
 
-def test_an_endless_answer_is_given_up_at_the_largest_size(ask):
-    """No more than ``LARGEST_ANSWER`` bytes and a little are held in memory."""
+def test_endless_answer_is_refused_at_the_maximum_size(ask):
+    """Not much more than ``MAX_ANSWER_BYTES`` bytes of an answer are read."""
     sent = []
 
     def answer(handler):
@@ -313,8 +313,8 @@ def test_an_endless_answer_is_given_up_at_the_largest_size(ask):
     assert_hidden(caught.value)
 
 
-def test_a_compressed_answer_is_measured_unpacked(ask):
-    """A small body that unpacks to a huge one is left at the largest size."""
+def test_size_of_a_compressed_answer_is_the_unpacked_one(ask):
+    """A small body that unpacks to a huge one is refused."""
     bomb = gzip.compress(b" " * (4 * MAX_ANSWER_BYTES))
     assert len(bomb) < MAX_ANSWER_BYTES / 100
     with pytest.raises(ConnectionFailed, match="too long"):
@@ -322,7 +322,7 @@ def test_a_compressed_answer_is_measured_unpacked(ask):
 
 
 def test_a_large_page_is_read(ask):
-    """An answer of half the largest size comes through whole."""
+    """An answer of half the maximum size is read completely."""
     body = {"result": "success", "data": "x" * (MAX_ANSWER_BYTES // 2)}
     assert len(ask(reply(body), timeout=30).data) == MAX_ANSWER_BYTES // 2
 
@@ -339,7 +339,7 @@ def test_a_large_page_is_read(ask):
     ],
 )
 def test_no_error_shows_the_key(ask, caplog, answer):
-    """Neither texts nor frames of an error have the key, nor any log record on the way."""
+    """The key is neither in an error's texts and frames nor in log records."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(GatewayError) as caught:
         ask(answer)
@@ -358,8 +358,8 @@ def test_no_error_shows_the_key(ask, caplog, answer):
         reply(f"<html>Token {KEY} is wrong".encode(), 500),
     ],
 )
-def test_an_answer_that_repeats_the_key_is_cleaned(ask, answer):
-    """An echo of the key in the answer is not in the error's message, body or arguments."""
+def test_key_is_redacted_from_errors(ask, answer):
+    """A key in the answer is not in the error's message, body or arguments."""
     with pytest.raises(GatewayError) as caught:
         ask(answer)
     error = caught.value
@@ -367,23 +367,23 @@ def test_an_answer_that_repeats_the_key_is_cleaned(ask, answer):
     assert "***" in error.body
 
 
-def test_the_beginning_of_a_success_is_cleaned(ask):
-    """What is kept of an answer for reports has no key even where the answer has."""
+def test_key_is_redacted_from_the_excerpt_of_a_success(ask):
+    """The excerpt of a successful answer does not contain the key."""
     answer = ask(reply({"result": "success", "data": [KEY]}))
     assert KEY not in answer.excerpt
     assert "***" in answer.excerpt
 
 
 def test_the_transport_does_not_show_the_key():
-    """Its ``repr`` says where it leads and its attributes hold nothing readable."""
+    """The ``repr`` of a transport shows only the address; its attributes do not show the key."""
     transport = Transport(Secret(KEY), "https://api.example.com/", 10)
     assert repr(transport) == "<Transport to https://api.example.com>"
     assert KEY not in repr(vars(transport))
 
 
 @pytest.mark.parametrize("number", ["1e9999999999999999999999", "-1e-9999999999999999999999"])
-def test_a_number_beyond_decimals_is_not_understood(ask, number):
-    """A number whose exponent no Decimal takes is a ``ReplyNotUnderstood``."""
+def test_number_with_a_huge_exponent_is_not_understood(ask, number):
+    """A number with an exponent too large for Decimal raises ``ReplyNotUnderstood``."""
     with pytest.raises(ReplyNotUnderstood):
         ask(reply(b'{"result": "success", "data": %s}' % number.encode()))
 
@@ -396,14 +396,14 @@ def test_a_number_beyond_decimals_is_not_understood(ask, number):
     ],
 )
 def test_an_answer_that_repeats_the_key_is_not_in_the_frames(ask, answer):
-    """An echo of the key is in no variable of a frame that the error passed."""
+    """A key in the answer is not in the variables of the error's frames."""
     with pytest.raises(GatewayError) as caught:
         ask(answer)
     assert_hidden(caught.value)
 
 
-def test_a_key_at_the_edge_of_the_excerpt_is_cleaned(ask):
-    """Not even the first half of an echoed key is kept where the text is cut."""
+def test_key_at_the_end_of_the_excerpt_is_redacted(ask):
+    """The cut of the excerpt does not leave a part of the key."""
     with pytest.raises(GatewayError) as caught:
         ask(reply(b"x" * 480 + KEY.encode()))
     assert KEY[:12] not in caught.value.body
@@ -411,14 +411,14 @@ def test_a_key_at_the_edge_of_the_excerpt_is_cleaned(ask):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\nmore"])
 def test_a_key_that_cannot_be_sent_is_not_shown(ask, end):
-    """A key with the line's end of the file it was read from is not in the error."""
+    """A key with a line end, as from a file, is not in the error."""
     with pytest.raises(ConfigurationError) as caught:
         ask(reply(SUCCESS), key=KEY + end)
     assert_hidden(caught.value)
 
 
-def test_a_trickle_of_headers_is_given_up_after_the_timeout(ask):
-    """Headers that keep coming, a byte at a time, are left after the timeout as a whole."""
+def test_slow_headers_time_out(ask):
+    """Headers that arrive byte by byte time out, although each read succeeds."""
 
     def answer(handler):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
@@ -433,8 +433,8 @@ def test_a_trickle_of_headers_is_given_up_after_the_timeout(ask):
     assert time.monotonic() - since < 1
 
 
-def test_a_body_that_stops_late_is_given_up_after_the_timeout(ask):
-    """Silence that begins shortly before the timeout does not start it anew."""
+def test_timeout_does_not_start_again_with_each_read(ask):
+    """The timeout is for the whole request, also if the server pauses shortly before its end."""
 
     def answer(handler):
         handler.send_response(200)

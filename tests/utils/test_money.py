@@ -1,4 +1,4 @@
-"""Amounts and times: what of Bitsby's writing is believed, and that nothing is lost on the way."""
+"""Amounts and times of the API: which are valid, and that they are parsed exactly."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ MOMENT = dt.datetime(2024, 2, 29, 15, 20, 24, tzinfo=UTC)
         ("100000000000", "100000000000"),
     ],
 )
-def test_amounts_are_read_as_they_are_written(value, amount):
-    """A text or a number becomes the Decimal that it names, digit for digit."""
+def test_amounts_are_exact(value, amount):
+    """A text or a number becomes a Decimal with the same digits."""
     assert str(parse_amount(value)) == str(Decimal(amount))
 
 
@@ -72,14 +72,14 @@ def test_amounts_are_read_as_they_are_written(value, amount):
         b"10",
     ],
 )
-def test_what_is_no_believable_amount_is_refused(value):
-    """Anything but a finite number from zero to the largest amount is a ``ValueError``."""
+def test_invalid_amount_is_refused(value):
+    """Anything but a number from zero to ``MAX_AMOUNT`` raises ``ValueError``."""
     with pytest.raises(ValueError, match="an amount"):
         parse_amount(value)
 
 
 def test_a_refused_amount_is_not_repeated():
-    """The error does not quote what it refuses, which may be anything."""
+    """The error does not repeat the refused value."""
     with pytest.raises(ValueError, match="amount") as caught:
         parse_amount("something secret")
     assert "secret" not in str(caught.value)
@@ -140,14 +140,14 @@ def test_times_are_utc_unless_they_say_otherwise(text):
         MOMENT,
     ],
 )
-def test_what_is_no_believable_time_is_refused(value):
-    """Anything but a text that names a time from 2000 to 2200 is a ``ValueError``."""
+def test_invalid_time_is_refused(value):
+    """Anything but a text with a time from 2000 to 2200 raises ``ValueError``."""
     with pytest.raises(ValueError, match=r"time|isoformat|day|month|hour|year"):
         parse_time(value)
 
 
-def test_every_documented_time_comes_back_as_it_was_written():
-    """A time of the documented form keeps each of its parts."""
+def test_times_are_exact():
+    """A time in the documented format keeps all its parts."""
     chance = random.Random(2)
     for _ in range(200):
         moment = dt.datetime(2000, 1, 1) + dt.timedelta(seconds=chance.randrange(200 * 365 * 86400))
