@@ -250,7 +250,7 @@ def test_received_money_is_told_once(order, invoice, fake):
 
     the_mail(order, "received your payment of $10.00", "You need not do anything else")
     assert report.mails == 1
-    assert "1 mails sent" in str(report)
+    assert "1 e-mails sent" in str(report)
     assert sent_codes() == [MailCode.PAID]
 
 
