@@ -1,4 +1,4 @@
-"""``start_payment(order)``: the order's live invoice, or a new one. Nothing else creates any."""
+"""``start_payment`` returns the live invoice of an order, or creates one. Nothing else does."""
 
 from __future__ import annotations
 
@@ -36,91 +36,103 @@ logger = logging.getLogger("oscar_bitsby")
 
 Order = get_model("order", "Order")
 
-#: How long after its time an invoice that Bitsby still calls unpaid is given to a buyer at most.
+#: An invoice that Bitsby still calls unpaid is not replaced until this long after it expired.
 EXPIRY_GRACE = dt.timedelta(minutes=1)
-#: What is noted of an invoice that another one took the place of.
+#: The failure of an invoice that was replaced.
 REPLACED = gettext_noop("replaced by a newer invoice")
-#: What is noted of an attempt that got an id which another invoice has.
+#: The failure of an attempt that was answered with the id of another invoice.
 TAKEN = gettext_noop("Bitsby answered with the id of an earlier invoice")
-#: A NUL as JSON writes it; after an odd number of backslashes it is text.
+#: An escaped NUL in JSON. After an odd number of backslashes it is ordinary text.
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def start_payment(order: Any) -> BitsbyInvoice:
     """Return an invoice that the buyer of ``order`` can pay now.
 
-    The live invoice is given again while it asks for the order's total in its currency. Otherwise
-    an attempt is committed, and only then Bitsby is asked to create one: whatever happens in
-    between, the order never has two live invoices.
+    The live invoice is reused while it asks for the order's total in its currency. Otherwise an
+    attempt is committed before Bitsby is asked to create an invoice: even after a crash the order
+    never has two live invoices.
 
     Args:
-        order: an Oscar order, or its number: who has only that need not look the order up, since
-            it is read under a lock in any case.
+        order: an Oscar order or its number. It is read again under a lock, so callers that have
+            only the number need not look it up.
 
     Raises:
-        Order.DoesNotExist: there is no such order, or no more.
+        Order.DoesNotExist: there is no such order.
         NotPayable: the order is not waiting for a payment.
         PaymentInProgress: another request is creating its invoice at this moment.
         GatewayError: Bitsby could not be asked, or did not create one; the order is unharmed.
-        ConfigurationError: the settings do not allow to ask.
+        ConfigurationError: the settings are incomplete or wrong.
         RuntimeError: called inside a transaction.
     """
     settings = conf.get()
     for _ in range(2):
-        found = _find_or_begin(order, settings)
+        found = _reuse_or_begin(order, settings)
         if found.status != InvoiceStatus.CREATING:
             if found.fits(found.order) and not found.is_over(db_now()):
                 return found
-            # Its time is up, or the order has changed: Bitsby has the last word on it.
+            # It has expired or the order has changed: check it at Bitsby before replacing it.
             _replace_invoice(found)
             continue
         return _create(found, settings)
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
 
 
-def _find_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
+def _reuse_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
     """Return the live invoice, or a new attempt in status ``creating``."""
     by_number = isinstance(order_or_number, str)
-    which = {"number": order_or_number} if by_number else {"pk": order_or_number.pk}
+    key = {"number": order_or_number} if by_number else {"pk": order_or_number.pk}
     try:
         with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-            order = Order._default_manager.select_for_update().get(**which)
-            if order.status != settings.order_status_pending:
-                raise NotPayable(f"order {order.number} is not waiting for a payment")
-            # Where the lock is, and not where a router reads from: a replica may be behind it.
-            invoices = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
-            statuses = set(invoices.order_by().values_list("status", flat=True))
-            # Money in the inbox is an order's by its invoice: where there is none, none can wait.
-            has_money = ledger.has_money(order) or (statuses and has_unbooked_money(order))
-            if InvoiceStatus.PAID in statuses or has_money:
-                raise NotPayable(f"order {order.number} has a payment that is being looked at")
-            live: BitsbyInvoice | None = None
-            if statuses & set(BitsbyInvoice.LIVE):
-                live = invoices.live().select_for_update().first()
+            order = Order._default_manager.select_for_update().get(**key)
+            live = _live_invoice(order, settings)
             if live is not None and live.status == InvoiceStatus.CREATING:
                 if live.created_at >= stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
                 expire_attempt(live, NO_ANSWER)
                 live = None
-            if live is not None:
-                return live
-            attempt: BitsbyInvoice = BitsbyInvoice.objects.create(
-                order=order,
-                order_number=order.number,
-                amount=order.total_incl_tax,
-                currency=order.currency,
-                project_id=settings.project_id,
-                # Another machine may judge by it whether this attempt was given up.
-                created_at=db_now(),
-            )
-            return attempt
+            return live or _begin_attempt(order, settings)
     except IntegrityError:
-        # Without row locks (SQLite) the constraint is what lets one of two requests in.
+        # Without row locks (SQLite) the constraint stops the second of two requests.
         raise PaymentInProgress("another request has just begun") from None
 
 
+def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
+    """Return the locked order's live invoice, locked, or None.
+
+    Raises:
+        NotPayable: the order does not wait for a payment, or holds money already.
+    """
+    if order.status != settings.order_status_pending:
+        raise NotPayable(f"order {order.number} is not waiting for a payment")
+    # Read from the database that holds the lock: a replica may be behind it.
+    invoices = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
+    statuses = set(invoices.order_by().values_list("status", flat=True))
+    # Unbooked money belongs to an order by its invoice: without invoices there is none.
+    has_money = ledger.has_money(order) or (statuses and has_unbooked_money(order))
+    if InvoiceStatus.PAID in statuses or has_money:
+        raise NotPayable(f"order {order.number} has a payment under review")
+    if not statuses & set(BitsbyInvoice.LIVE):
+        return None
+    live: BitsbyInvoice | None = invoices.live().select_for_update().first()
+    return live
+
+
+def _begin_attempt(order: Any, settings: conf.Conf) -> BitsbyInvoice:
+    attempt: BitsbyInvoice = BitsbyInvoice.objects.create(
+        order=order,
+        order_number=order.number,
+        amount=order.total_incl_tax,
+        currency=order.currency,
+        project_id=settings.project_id,
+        # Other machines compare this to tell whether the attempt is stale.
+        created_at=db_now(),
+    )
+    return attempt
+
+
 def _replace_invoice(invoice: BitsbyInvoice) -> None:
-    """Ask a last time about an invoice that no longer fits, and end it so that a new one can be.
+    """Check an invoice that no longer fits at Bitsby, and cancel it here to make room for another.
 
     Raises:
         NotPayable: it is paid.
@@ -133,7 +145,7 @@ def _replace_invoice(invoice: BitsbyInvoice) -> None:
         now = db_now()
         if invoice.fits(invoice.order) and not invoice.is_over(now - EXPIRY_GRACE):
             raise PaymentInProgress("the invoice is about to expire; try again")
-        # Still payable at Bitsby, so it stays watched; money on it will be found.
+        # It can still be paid at Bitsby, so it stays watched and money on it will be found.
         rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=InvoiceStatus.UNPAID)
         if rows.update(status=InvoiceStatus.CANCELED, ended_at=now, failure=REPLACED):
             log_change("invoice replaced", invoice)
@@ -151,12 +163,12 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
             service_data=service_data(order),
         )
     except RateLimitTimeout:
-        # Nothing was sent, so there is nothing to remember.
+        # No request was sent, so no attempt remains.
         attempt.delete()
         raise
     except BitsbyError as error:
         expire_attempt(attempt, str(error))
-        logger.error(  # the traceback would add nothing to the message
+        logger.error(  # a traceback would add nothing
             "no invoice for order %s: %s", order.number, error
         )
         raise
@@ -164,15 +176,15 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
 
 
 def describe(settings: conf.Conf, order: Any) -> str:
-    """Return what the buyer reads on the payment page, from the shop's ``DESCRIPTION``.
+    """Return the description on the payment page, from the shop's ``DESCRIPTION``.
 
-    In the buyer's language, where a catalogue knows the text; ours know the default.
+    It is translated where a catalogue has the text; ours have the default.
     """
     return gettext(settings.description).replace("{number}", str(order.number))[:500]
 
 
 def service_data(order: Any) -> str:
-    """Return the compact JSON that Bitsby hands back in lists and deliveries."""
+    """Return the compact JSON that Bitsby returns in lists and deliveries."""
     data = {"orderId": str(order.number), "userId": order.user_id}
     return json.dumps(data, separators=(",", ":"), default=str)
 
@@ -184,8 +196,8 @@ def _store(
         try:
             invoice = _save_created(attempt, created, settings)
         except (InterfaceError, OperationalError):
-            # The connection went while Bitsby answered. Leaving its transaction has closed it, so
-            # that this opens another one: an answer in hand is not given up for it.
+            # The database connection was lost while Bitsby answered. Leaving the transaction has
+            # closed it, so this opens a new one and stores the answer after all.
             invoice = _save_created(attempt, created, settings)
     except IntegrityError:
         expire_attempt(attempt, TAKEN)
@@ -211,8 +223,8 @@ def _save_created(
     }
     rows = BitsbyInvoice.objects.filter(pk=attempt.pk)
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
-        # Compare and set: an attempt that was given up meanwhile, and perhaps replaced, keeps its
-        # status. The invoice is kept and watched, but nobody is sent there.
+        # Compare and set: an attempt that has expired meanwhile, and was perhaps replaced, keeps
+        # its status. Its invoice is stored and watched, but no buyer is redirected to it.
         is_ours = rows.filter(status=InvoiceStatus.CREATING).update(
             **values, status=InvoiceStatus.UNPAID
         )
@@ -233,7 +245,7 @@ def _save_created(
 
 
 def _storable(reply: Any) -> Any:
-    """Return an answer as every database's JSON column takes it."""
+    """Return an answer without what some database's JSON column refuses."""
     text = json.dumps(reply, default=str, ensure_ascii=False)
     return json.loads(ESCAPED_NUL.sub(r"\1", parsing.strip_unstorable(text)))
 
@@ -266,7 +278,7 @@ def payment_page(invoice: BitsbyInvoice) -> str:
     schemes = {"https", urlsplit(settings.api_url).scheme}
     host = (parts.hostname or "").lower()
     allowed = host in settings.payment_hosts or parts.netloc.lower() in settings.payment_hosts
-    # Browsers and parsers do not agree on what these mean.
+    # Browsers and URL parsers interpret these differently.
     strange = re.search(r"[\x00-\x20\x7f\\]", invoice.url) or "@" in parts.netloc
     if parts.scheme in schemes and allowed and not strange:
         return invoice.url

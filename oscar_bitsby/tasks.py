@@ -1,4 +1,4 @@
-"""What a shop's Celery workers do for it, in thin wrappers; imported only where Celery is used."""
+"""Celery tasks: thin wrappers, imported only when the shop uses Celery."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from oscar_bitsby.reconciliation import invoice_refresh, run
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: Seconds after which a look that no worker has come to is left to the next pass, so that what a
-#: flood has queued does not keep workers busy when it is over.
+#: Seconds after which a queued refresh expires and is left to the next run, so that a flood of
+#: deliveries does not keep workers busy after it is over.
 EXPIRY = 120
 
 
 @shared_task(name="oscar_bitsby.tasks.reconcile", ignore_result=True)
 def reconcile() -> str:
-    """Make one pass, as ``bitsby_reconcile`` does; while another one runs, stand back."""
+    """Reconcile once, as ``bitsby_reconcile`` does; skip if another run is in progress."""
     try:
         text = str(run.reconcile())
     except BitsbyError as error:
-        text = f"{error}. Nothing is lost: the next pass goes on."
-        logger.warning("the pass broke off: %s", text)
+        text = f"{error}. Nothing is lost: the next run continues."
+        logger.warning("the run stopped: %s", text)
         return text
-    logger.info("pass: %s", text)
+    logger.info("run: %s", text)
     return text
 
 
 @shared_task(name="oscar_bitsby.tasks.look_into_delivery", ignore_result=True)
 def look_into_delivery(invoice_pk: int) -> str:
-    """Look at an invoice whose delivery could not be settled when it came."""
+    """Refresh an invoice whose webhook delivery could not be settled when it arrived."""
     invoice = BitsbyInvoice.objects.filter(pk=invoice_pk).first()
     if invoice is None:
         return "no such invoice"
     try:
         asked = invoice_refresh.refresh_flagged(invoice)
     except BitsbyError as error:
-        logger.warning("no look at invoice %s: %s", invoice.bitsby_id, error)
+        logger.warning("invoice %s not refreshed: %s", invoice.bitsby_id, error)
         return str(error)
-    return "asked" if asked else "not asked: settled, asked just now, or no free slot"
+    return "asked" if asked else "not asked: settled, just fetched, or no free slot"
 
 
 def queue_refresh(invoice: BitsbyInvoice, delay: float) -> None:
-    """Queue ``look_into_delivery``; a broker that is away is logged and does not hold anybody up.
+    """Queue ``look_into_delivery``; if the broker is unavailable, log it and return at once.
 
     Args:
-        invoice: one with a delivery noted, which the next pass finds if no worker does.
-        delay: seconds until it may be asked about.
+        invoice: a flagged invoice; the next run refreshes it if no worker does.
+        delay: seconds until it may be fetched.
     """
     try:
-        # ``retry=False`` alone still lets the connection be tried for seconds, or for ever.
+        # ``retry=False`` alone does not limit how long connecting is tried.
         once = {"max_retries": 0}
         with current_app.connection_for_write(transport_options=once) as connection:
             look_into_delivery.apply_async(
@@ -63,9 +63,9 @@ def queue_refresh(invoice: BitsbyInvoice, delay: float) -> None:
                 retry=False,
             )
     except Exception as error:
-        # Its text may name the broker's address, and with that a password.
+        # Its text may contain the broker's address with a password.
         logger.warning(
-            "no worker was told of the delivery, the next pass looks: invoice=%s error=%s",
+            "refresh not queued, the next run will do it: invoice=%s error=%s",
             invoice.bitsby_id,
             type(error).__name__,
         )

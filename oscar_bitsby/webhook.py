@@ -1,5 +1,7 @@
-"""The webhook: checks what came, records it, has the API asked, and answers. What the delivery
-says beyond the invoice's id is never used."""
+"""The webhook: check a delivery, store it, refresh its invoice, and answer.
+
+Only the invoice's id is taken from a delivery; all facts come from the API.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,14 @@ from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: Bytes of a body that are read at most; a delivery has about one thousand.
+#: Larger bodies are refused; a delivery has about one thousand bytes.
 MAX_BODY_BYTES = 64 * 1024
-#: Headers that are not kept with a delivery, since they may hold somebody's secrets.
-NOT_KEPT = {"cookie", "authorization", "proxy-authorization"}
+#: Headers that are not stored, because they may contain secrets.
+UNSTORED_HEADERS = {"cookie", "authorization", "proxy-authorization"}
 
-# What staff read of a delivery.
+# The outcome of a delivery, for staff.
 ASKED = gettext_noop("asked")
-NOT_ASKED = gettext_noop("not asked: no free slot, or asked just now")
+NOT_ASKED = gettext_noop("not asked: no free slot, or just fetched")
 SETTLED = gettext_noop("settled")
 
 
@@ -43,13 +45,13 @@ SETTLED = gettext_noop("settled")
 def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
     """Answer a delivery.
 
-    200: the matter is settled, or there is nothing to do. 400: this is no delivery. 503: it could
-    not be checked now, or Bitsby does not call the invoice paid yet, so it shall come again.
+    200: the invoice is settled, or there is nothing to do. 400: the body is not a delivery. 503:
+    the invoice could not be checked now or is not paid yet, so Bitsby should send it again.
     """
     try:
         is_ours = conf.get().webhook_token.matches(token)
     except BitsbyError:
-        # Without usable settings nothing can be checked; the money waits at Bitsby.
+        # Without usable settings nothing can be checked; no money is lost.
         return _answer(503, "not configured")
     if not is_ours:
         raise Http404("no webhook here")
@@ -60,8 +62,8 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
     try:
         return _process(request, body, invoice_id)
     except Exception:
-        # Our own fault: Bitsby shall come again when it is mended.
-        logger.exception("delivery not dealt with: invoice=%s", invoice_id)
+        # A bug of ours: answer 503, so that Bitsby sends the delivery again.
+        logger.exception("delivery not processed: invoice=%s", invoice_id)
         return _answer(503, "try again")
 
 
@@ -86,7 +88,7 @@ def _invoice_id(body: bytes) -> UUID | None:
 
 def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpResponse:
     invoices = BitsbyInvoice.objects.filter(bitsby_id=invoice_id)
-    # Most deliveries are about one of these, and a whole row is much to read for them.
+    # Most deliveries end here, so do not read the whole row yet.
     status = invoices.values_list("status", flat=True).first()
     if status == InvoiceStatus.PAID:
         return _answer(200, "settled")
@@ -107,15 +109,15 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
     if delivery is not None:
         delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
-        # With the same claim as the row: of a flood one in a while is handed on.
+        # Only a stored delivery queues a task, so that a flood queues few.
         if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
     return _answer(answered, "settled" if is_paid else "try again")
 
 
 def _enqueue_task(invoice: BitsbyInvoice) -> None:
-    """Have a worker look soon at what could not be settled now."""
-    # Imported here, since only shops that say so have Celery.
+    """Queue a refresh for what could not be settled now."""
+    # Imported here, because only shops that configure it have Celery.
     from oscar_bitsby import tasks
 
     delay = invoice_refresh.refresh_delay(invoice).total_seconds()
@@ -125,9 +127,9 @@ def _enqueue_task(invoice: BitsbyInvoice) -> None:
 
 
 def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> WebhookDelivery | None:
-    """Keep the delivery, but of a flood only one in a while."""
+    """Store the delivery, at most one per invoice in ``REFRESH_INTERVAL``."""
     now = db_now()
-    # Taken by one UPDATE, so that of deliveries which overlap only one is kept.
+    # One UPDATE decides, so that only one of several concurrent deliveries is stored.
     due = BitsbyInvoice.objects.filter(
         pk=invoice.pk, last_delivery_stored_at__lte=now - invoice_refresh.REFRESH_INTERVAL
     )
@@ -136,23 +138,25 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
     delivery: WebhookDelivery = WebhookDelivery.objects.create(
         invoice=invoice,
         remote_address=str(request.META.get("REMOTE_ADDR", ""))[:64],
-        headers=_headers_to_keep(request.headers),
+        headers=_storable_headers(request.headers),
         # PostgreSQL refuses NUL in texts.
         body=body.decode("utf-8", "replace").replace("\x00", ""),
     )
     return delivery
 
 
-def _headers_to_keep(headers: Mapping[str, Any]) -> dict[str, str]:
-    kept = [(name, value) for name, value in headers.items() if name.lower() not in NOT_KEPT]
+def _storable_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    kept = [
+        (name, value) for name, value in headers.items() if name.lower() not in UNSTORED_HEADERS
+    ]
     return {name[:60]: str(value).replace("\x00", "")[:200] for name, value in kept[:40]}
 
 
 def _answer(status: int, text: str) -> HttpResponse:
     response = HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
     if status == 503:
-        # Django would log it as an error with the path, which holds the token, and mail the
-        # admins; here it is a word to Bitsby and nothing that is wrong.
+        # Django would log an error with the path, which contains the token, and mail the admins.
+        # This answer is an ordinary one.
         response._has_been_logged = True  # type: ignore[attr-defined]
         response["Retry-After"] = str(int(invoice_refresh.REFRESH_INTERVAL.total_seconds()))
     return response

@@ -158,8 +158,8 @@ def test_the_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_p
     log = tmp_path / "beat.log"
     with running(beat, log, env):
         until(lambda: log.read_text() + worker.read_text(), is_settled)
-        settled = worker.read_text().count("pass: ")
-        until(worker.read_text, lambda: worker.read_text().count("pass: ") > settled + 1)
+        settled = worker.read_text().count("run: ")
+        until(worker.read_text, lambda: worker.read_text().count("run: ") > settled + 1)
 
     assert Transaction.objects.count() == 1
     assert_spaced(simulator)

@@ -87,8 +87,8 @@ def test_one_pass_settles_and_reports(order, paid):
     out, err = run()
 
     assert out == (
-        "1 requests, 1 payments seen: 1 booked, 0 for the inbox, 0 invoices ended,"
-        " 0 orders cancelled, 0 failures, 1 mails sent\n"
+        "1 requests, 1 payments seen: 1 booked, 0 to review, 0 invoices expired or cancelled,"
+        " 0 orders cancelled, 0 failures, 1 e-mails sent\n"
     )
     assert err == ""
     order.refresh_from_db()
@@ -140,14 +140,14 @@ def test_standing_back_is_no_error(paid):
 
     out, _ = run()
 
-    assert out == "another pass is running; this one stood back\n"
+    assert out == "another run is in progress; this one was skipped\n"
 
 
 def test_progress_is_shown_where_somebody_watches(paid):
     """On a terminal one line says what is being done; it is gone when the pass is over."""
     out, _ = run(stream=Terminal)
 
-    assert "far look at payments" in out
+    assert "full sync of payments" in out
     assert "1 payments on 1 pages" in out
     cleared, _, report = out.rpartition("\r\033[K")
     assert cleared
@@ -182,7 +182,7 @@ def test_the_loop_outlives_bitsbys_errors(order, paid, fake, passes):
 
     out, err = run("--loop", "1")
 
-    assert "Account blocked. The next pass tries again." in err
+    assert "Account blocked. The next run tries again." in err
     assert "1 booked" in out
     assert Order.objects.get().status == "Being processed"
 

@@ -60,7 +60,7 @@ def test_money_in_the_inbox_is_said_to_be_looked_at(order, invoice_for):
     """Who would pay twice is told that there is a payment."""
     invoice_for(order, "paid")
 
-    said = f"order {order.number} has a payment that is being looked at"
+    said = f"order {order.number} has a payment under review"
     assert refusal(order, NotPayable) == said
 
 

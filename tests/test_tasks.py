@@ -196,7 +196,7 @@ def test_a_broker_that_is_away_breaks_and_delays_nothing(
     assert pauses == []
     ours = [one for one in caplog.records if one.name.startswith("oscar_bitsby")]
     assert [(one.levelname, one.exc_info) for one in ours] == [("WARNING", None)]
-    assert "no worker was told" in ours[0].getMessage()
+    assert "refresh not queued" in ours[0].getMessage()
     assert "the-password" not in caplog.text
     reconciliation.reconcile()
     assert status_of(order) == "Being processed"
@@ -327,7 +327,7 @@ def test_reconcile_makes_a_pass_and_tells_of_it(order, paid, caplog):
         text = tasks.reconcile()
 
     assert "1 booked" in text
-    assert f"pass: {text}" in caplog.text
+    assert f"run: {text}" in caplog.text
     assert status_of(order) == "Being processed"
 
 
@@ -336,7 +336,7 @@ def test_a_second_reconcile_stands_back(order, paid, fake):
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=db_now() + LEASE_DURATION, lease_token="another")
 
-    assert tasks.reconcile() == "another pass is running; this one stood back"
+    assert tasks.reconcile() == "another run is in progress; this one was skipped"
     assert fake.requests == []
 
 

@@ -84,7 +84,7 @@ def test_an_unknown_invoice_costs_nothing(invoice, deliver, fake):
     assert not WebhookDelivery.objects.exists()
 
 
-@pytest.mark.parametrize("reason", ["mismatch", "fiat_value"])
+@pytest.mark.parametrize("reason", ["mismatch", "unknown_value"])
 def test_paid_but_strange_is_settled_for_bitsby(order, invoice, deliver, fake, reason):
     """What only staff can decide is no reason for Bitsby to come again."""
     values = {"amountFiat": "1.00"} if reason == "mismatch" else {"wallet": bitsby.wallet(id="x")}

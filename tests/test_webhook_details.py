@@ -128,7 +128,7 @@ def test_our_own_failure_is_logged_with_its_invoice(unpaid, deliver, monkeypatch
 
     assert (response.status_code, response.content) == (503, b"try again")
     (record,) = [record for record in caplog.records if record.name == "oscar_bitsby"]
-    assert record.getMessage() == f"delivery not dealt with: invoice={unpaid.bitsby_id}"
+    assert record.getMessage() == f"delivery not processed: invoice={unpaid.bitsby_id}"
     assert record.exc_info[0] is ZeroDivisionError
 
 
@@ -184,7 +184,7 @@ def test_what_became_of_a_delivery_is_kept(unpaid, deliver, fake, clock, move_ti
     assert (asked.answered, asked.outcome) == (503, "asked")
     assert (refused.answered, refused.outcome) == (
         503,
-        "not asked: no free slot, or asked just now",
+        "not asked: no free slot, or just fetched",
     )
     assert failed.answered == 503
     assert failed.outcome.startswith("/invoices/list: no no no")

@@ -1,4 +1,4 @@
-"""Ask Bitsby what became of invoices, one or many, and have the answers settled."""
+"""Fetches invoices and payments from Bitsby and has them settled; what shops may call."""
 
 from oscar_bitsby.reconciliation.invoice_refresh import refresh
 from oscar_bitsby.reconciliation.run import reconcile

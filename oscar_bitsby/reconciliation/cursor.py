@@ -1,4 +1,4 @@
-"""How far the list of payments was read, in the shared row."""
+"""How far the list of payments was synced, stored in the shared row."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 
 def load() -> GatewayState:
-    """Return the shared row, created if need be."""
+    """Return the shared row; create it if it is missing."""
     GatewayState.ensure_exists()
     state: GatewayState = GatewayState.objects.get(pk=GatewayState.SINGLETON_PK)
     return state
 
 
 def advance(report: RunReport) -> None:
-    """Remember up to which transaction time the list was read without a gap.
+    """Move the cursor to the newest transaction time of a sync that was completed.
 
-    A look that broke off, or the one page that a delivery has read, does not count: what stands
-    below it was not seen.
+    An interrupted sync and the single page that a delivery causes do not count: payments below
+    them were not read.
     """
     rows = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK, sync_cursor__lt=report.newest)
     rows.update(sync_cursor=report.newest)
 
 
 def mark_full_sync(at: dt.datetime, report: RunReport) -> None:
-    """Remember that everything was looked at, and what order the list was in."""
+    """Record a full sync, and whether the list was newest first."""
     GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(
         last_full_sync_at=at,
         last_overlap_sync_at=at,
@@ -36,14 +36,14 @@ def mark_full_sync(at: dt.datetime, report: RunReport) -> None:
 
 
 def mark_overlap_sync(at: dt.datetime) -> None:
-    """Remember that a near look went below what was known."""
+    """Record an overlap sync."""
     GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(last_overlap_sync_at=at)
 
 
 def first_invoice_at() -> dt.datetime | None:
-    """Return when this shop first asked for an invoice: what is older is none of its business.
+    """Return when this shop first requested an invoice; earlier payments are ignored.
 
-    An attempt whose answer was lost counts: the invoice may be there, and money on it.
+    An attempt whose answer was lost counts: Bitsby may have created the invoice.
     """
     first = BitsbyInvoice.objects.order_by("pk").first()
     return first.created_at - CLOCK_SKEW if first else None

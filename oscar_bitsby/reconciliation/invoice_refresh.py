@@ -1,4 +1,4 @@
-"""One invoice: fetch it, settle it; who may ask for that, and how often."""
+"""One invoice: fetch it and settle the result; who may cause that, and how often."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import payment_sync
-from oscar_bitsby.reconciliation.payment_sync import _incremental_start
 from oscar_bitsby.settlement import service
 from oscar_bitsby.utils.clock import db_now
 
-#: The same invoice is asked about at most once in this time because of what somebody sent.
+#: Buyers and deliveries cause at most one fetch of an invoice in this time.
 REFRESH_INTERVAL = dt.timedelta(seconds=10)
-
-#: Seconds that a page waits for an answer which it can do without.
+#: Seconds that a page waits for an optional refresh.
 OPPORTUNISTIC_TIMEOUT = 3.0
 
 logger = logging.getLogger("oscar_bitsby")
 
 
 def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
-    """Return what Bitsby says of one invoice, or None when it does not know it."""
+    """Return the remote invoice, or None when Bitsby does not know it."""
     page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
-    # A server that does not heed the filter answers with others.
+    # A server that ignores the filter answers with other invoices, too.
     found = (
         (remote for remote in page.items if remote.id == invoice.bitsby_id) if page else iter(())
     )
@@ -36,22 +34,22 @@ def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoi
 
 
 def fetch_invoice_or_none(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
-    """Return the same, or None where Bitsby refuses to say.
+    """Return the remote invoice, or None when Bitsby does not know it or refuses to answer.
 
-    How it refuses an invoice that it does not know is not documented, and one such invoice must
-    not stop a whole pass.
+    How Bitsby refuses an unknown invoice is not documented, and one such invoice must not stop a
+    whole run.
     """
     try:
         return fetch_invoice(client, invoice)
     except Refused as error:
-        logger.warning("no word on invoice %s: %s", invoice.bitsby_id, error)
+        logger.warning("invoice %s not fetched: %s", invoice.bitsby_id, error)
         return None
 
 
 def settle_fetched(
     client: BitsbyClient, invoice: BitsbyInvoice, remote: schemas.Invoice, *, dry_run: bool = False
 ) -> service.Outcome:
-    """Settle what was told; where it is called paid without its payment, ask for that too."""
+    """Settle a remote invoice; if it is paid and its payment is missing, fetch that first."""
     payment = remote.payment
     if remote.status == schemas.PAID and (payment is None or payment.wallet is None):
         payment = _fetch_payment(client, remote) or payment
@@ -62,14 +60,14 @@ def _fetch_payment(client: BitsbyClient, remote: schemas.Invoice) -> schemas.Pay
     try:
         page = next(client.payment_pages(invoice_id=remote.id), None)
     except Refused as error:
-        logger.warning("no payments of invoice %s: %s", remote.id, error)
+        logger.warning("payments of invoice %s not fetched: %s", remote.id, error)
         return None
     items = page.items if page else ()
     return next((item for item in items if item.invoice and item.invoice.id == remote.id), None)
 
 
 def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> service.Outcome | None:
-    """Ask Bitsby about one invoice and settle what it says.
+    """Fetch one invoice and settle the result.
 
     Returns:
         what was done; None when Bitsby does not know the invoice or it has no id yet.
@@ -86,10 +84,10 @@ def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> servi
 
 
 def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
-    """Look at an invoice because its buyer does, if that costs nobody anything.
+    """Refresh an invoice because its buyer opened a page, if a slot is free at this moment.
 
-    Only a live invoice, at most once in ``ASK_AGAIN_AFTER``, and only when a slot is free at this
-    moment. Never raises for Bitsby's sake.
+    Only unpaid invoices are refreshed, at most once in ``REFRESH_INTERVAL``. Errors of the gateway
+    are logged and not raised.
 
     Returns:
         whether the invoice may have changed.
@@ -107,23 +105,23 @@ def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
     try:
         refresh(invoice, client)
     except BitsbyError as error:
-        logger.info("no look at invoice %s: %s", invoice.bitsby_id, error)
+        logger.info("invoice %s not refreshed: %s", invoice.bitsby_id, error)
         return False
     except Exception:
-        # A page that only wanted to look must not break over it.
-        logger.exception("no look at invoice %s", invoice.bitsby_id)
+        # An optional refresh must not break the page.
+        logger.exception("invoice %s not refreshed", invoice.bitsby_id)
         return False
     return True
 
 
 def refresh_for_delivery(invoice: BitsbyInvoice) -> bool:
-    """Look at an invoice because a delivery said so, and at all others that wait for a look.
+    """Flag an invoice because of a webhook delivery, and refresh it with the others flagged.
 
-    Sends at most one request, and none when no slot is free or the invoice was asked about just
-    now; the delivery then stays noted for the next look.
+    Sends at most one request, and none when no slot is free or the invoice was just fetched. The
+    invoice then stays flagged for the next run.
 
     Returns:
-        whether Bitsby was asked.
+        whether a request was sent.
 
     Raises:
         GatewayError: Bitsby gave no answer that could be used.
@@ -133,27 +131,26 @@ def refresh_for_delivery(invoice: BitsbyInvoice) -> bool:
 
 
 def refresh_flagged(invoice: BitsbyInvoice) -> bool:
-    """Look again at an invoice whose delivery is still noted, in line with other background work.
+    """Refresh an invoice that is still flagged, waiting for a slot like other background work.
 
-    For a worker that need not answer at once. Nothing is asked when the note is gone, nor when
-    the invoice was asked about just now. The note stays until a look decides the matter, so that
-    the next pass finds whatever is left.
+    Nothing is sent when the invoice is no longer flagged or was just fetched. It stays flagged
+    until a refresh settles it, so that the next run finds it.
 
     Returns:
-        whether Bitsby was asked.
+        whether a request was sent.
 
     Raises:
         GatewayError: Bitsby gave no answer that could be used.
         RuntimeError: called inside a transaction.
     """
-    is_noted = BitsbyInvoice.objects.filter(
+    is_flagged = BitsbyInvoice.objects.filter(
         pk=invoice.pk, webhook_pending_since__isnull=False
     ).exists()
-    return is_noted and _refresh_claimed(invoice, factory.for_background)
+    return is_flagged and _refresh_claimed(invoice, factory.for_background)
 
 
 def refresh_delay(invoice: BitsbyInvoice) -> dt.timedelta:
-    """Return how long it takes until somebody's word may have this invoice asked about again."""
+    """Return the time until buyers or deliveries may cause the next fetch of this invoice."""
     return max(invoice.last_refreshed_at + REFRESH_INTERVAL - db_now(), dt.timedelta())
 
 
@@ -163,18 +160,18 @@ def _flag(invoice: BitsbyInvoice) -> None:
 
 
 def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
-    """Ask about one invoice, or about all that wait for a look if there are others."""
+    """Refresh one invoice, or sync the latest payments if others are flagged, too."""
     claim = _claim(invoice)
     if claim is None:
         return False
-    # Those that are noted while Bitsby answers may have come too late for that answer.
+    # Invoices that are flagged while Bitsby answers may be too late for that answer.
     flagged = BitsbyInvoice.objects.filter(webhook_pending_since__lte=claim).exclude(pk=invoice.pk)
-    is_one_of_many = flagged.exists()
+    others_are_flagged = flagged.exists()
     client = None
     try:
         client = make_client()
-        if is_one_of_many:
-            payment_sync.sync_first_page(client, _incremental_start())
+        if others_are_flagged:
+            payment_sync.sync_first_page(client)
             flagged.update_unlocked(last_refreshed_at=db_now())
         else:
             refresh(invoice, client)
@@ -187,9 +184,9 @@ def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyCli
 
 
 def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
-    """Take the right to ask about an invoice, which is there once in ``ASK_AGAIN_AFTER``.
+    """Claim the one fetch of an invoice in ``REFRESH_INTERVAL``; None when it is taken.
 
-    Before the slot is taken, since writing may wait for a row's lock and a slot does not keep.
+    This comes before the slot: writing may wait for a row lock, and a slot does not last.
     """
     now = db_now()
     free = BitsbyInvoice.objects.filter(
@@ -199,6 +196,6 @@ def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
 
 
 def _unclaim(invoice: BitsbyInvoice, claim: dt.datetime) -> None:
-    """Give the right back, unused."""
+    """Release an unused claim."""
     mine = BitsbyInvoice.objects.filter(pk=invoice.pk, last_refreshed_at=claim)
     mine.update(last_refreshed_at=invoice.last_refreshed_at)

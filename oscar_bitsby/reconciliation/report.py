@@ -1,4 +1,4 @@
-"""What a run did."""
+"""One reconcile run: what its steps need, and the report that they fill in."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import EPOCH
-from oscar_bitsby.settlement import service
 from oscar_bitsby.settlement.rules import ActionType
+from oscar_bitsby.settlement.service import Outcome
 
 logger = logging.getLogger("oscar_bitsby")
 
 
 @dataclass
 class RunReport:
-    """What a pass did, or with ``dry_run`` would do."""
+    """What a run did, or with ``dry_run`` would do."""
 
     dry_run: bool = False
     skipped: bool = False
@@ -33,38 +35,61 @@ class RunReport:
     mails: int = 0
     failures: int = 0
     lists_newest_first: bool = True
-    #: Whether the list had different times at all; equal ones say nothing about its order.
+    #: Whether the list had different times at all; equal times say nothing about its order.
     is_descending: bool = False
     newest: dt.datetime = EPOCH
-    #: Says that the pass still runs; called between requests.
-    renew_lease: Callable[[], None] = field(default=lambda: None, repr=False)
 
-    def count(self, outcome: service.Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
+        """Add what settling one invoice did."""
         self.booked += outcome.did(ActionType.BOOK)
         self.flagged += outcome.did(ActionType.FLAG)
         self.ended += outcome.did(ActionType.EXPIRE) or outcome.did(ActionType.CANCEL)
 
-    @contextmanager
-    def isolate_errors(self, what: Any) -> Iterator[None]:
-        """Log and count what goes wrong with one thing, so that it does not stop the others.
+    def __str__(self) -> str:
+        if self.skipped:
+            return "another run is in progress; this one was skipped"
+        return (
+            f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"
+            f" {self.flagged} to review, {self.ended} invoices expired or cancelled,"
+            f" {self.cancelled} orders cancelled, {self.failures} failures"
+            + (f", {self.mails} e-mails sent" if self.mails else "")
+            + (f", {self.unreadable} unreadable items" if self.unreadable else "")
+        )
 
-        What Bitsby answered, or that it did not, concerns all of them and goes on its way.
+
+@dataclass
+class ReconcileRun:
+    """The context that all steps of a run share.
+
+    Attributes:
+        client: sends the requests.
+        settings: the shop's settings when the run began.
+        report: what was done so far.
+        progress: called with a short text before each step.
+        renew_lease: called between requests; raises ``LeaseLost`` when another run took over.
+    """
+
+    client: BitsbyClient
+    settings: conf.Conf = field(default_factory=conf.get)
+    report: RunReport = field(default_factory=RunReport)
+    progress: Callable[[str], None] = lambda text: None
+    renew_lease: Callable[[], None] = lambda: None
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether the run only reports what it would do."""
+        return self.report.dry_run
+
+    @contextmanager
+    def isolate_errors(self, subject: Any) -> Iterator[None]:
+        """Log and count an error that concerns one invoice, payment or order only.
+
+        Errors of the gateway concern all of them and are raised.
         """
         try:
             yield
         except BitsbyError:
             raise
         except Exception:
-            self.failures += 1
-            logger.exception("could not deal with %s", what)
-
-    def __str__(self) -> str:
-        if self.skipped:
-            return "another pass is running; this one stood back"
-        return (
-            f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"
-            f" {self.flagged} for the inbox, {self.ended} invoices ended,"
-            f" {self.cancelled} orders cancelled, {self.failures} failures"
-            + (f", {self.mails} mails sent" if self.mails else "")
-            + (f", {self.unreadable} items that could not be read" if self.unreadable else "")
-        )
+            self.report.failures += 1
+            logger.exception("could not process %s", subject)

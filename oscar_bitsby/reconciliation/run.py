@@ -1,11 +1,10 @@
-"""Ask Bitsby what became of invoices, one or many, and hand the answers to ``settlement``."""
+"""``reconcile``: the steps of a run, and their order."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
-from oscar_bitsby import conf
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mails import reminders, sender
@@ -13,12 +12,12 @@ from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import expiry, invoice_refresh
 from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
 from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
-from oscar_bitsby.reconciliation.report import RunReport
+from oscar_bitsby.reconciliation.report import ReconcileRun, RunReport
 from oscar_bitsby.settlement.attempts import expire_stale_attempts
 
 logger = logging.getLogger("oscar_bitsby")
 
-#: Deliveries that a near look did not explain are asked about one by one, so many in a pass.
+#: Flagged invoices that the payment sync did not settle are fetched one by one, up to this number.
 FLAGGED_PER_RUN = 3
 
 
@@ -28,82 +27,75 @@ def reconcile(
     progress: Callable[[str], None] = lambda text: None,
     client: BitsbyClient | None = None,
 ) -> RunReport:
-    """Make one pass over everything that is watched, in bulk.
+    """Sync, expire, cancel and send e-mails for everything that is due.
 
-    A near look at the payments of the last days; once a day a far one over ``WATCH_DAYS``; the
-    last word on invoices whose time is up; then orders that wait for no payment any more. Mails to
-    buyers come last, and also where Bitsby could not be asked.
+    The payments of the last days are synced in every run, those of ``WATCH_DAYS`` once a day. Then
+    follow a final check of overdue invoices and the cancelling of unpaid orders. E-mails come last,
+    and are also sent when the gateway failed.
 
     Args:
-        dry_run: ask, decide and report, but write nothing.
-        progress: is told in a few words what is being done.
-        client: another client than the one of the settings.
+        dry_run: fetch, decide and report, but write nothing.
+        progress: called with a short text before each step.
+        client: replaces the client that the settings describe.
 
     Returns:
-        what was found; ``skipped`` when another pass is running.
+        what was done; ``skipped`` is set when another run is in progress.
 
     Raises:
         GatewayError: Bitsby could not be asked. What was settled until then stays settled.
     """
-    settings = conf.get()
-    client = client or factory.for_background()
-    report = RunReport(dry_run=dry_run)
-    with acquire() as running:
-        if running is None:
-            report.skipped = True
-            logger.info("another pass is running; this one stands back")
-            return report
-        report.renew_lease = running.renew_lease
+    run = ReconcileRun(
+        client or factory.for_background(), report=RunReport(dry_run=dry_run), progress=progress
+    )
+    with acquire() as lease:
+        if lease is None:
+            run.report.skipped = True
+            logger.info("another run is in progress; this one is skipped")
+            return run.report
+        run.renew_lease = lease.renew
         try:
-            _run_steps(settings, client, report, progress)
+            _run_steps(run)
         except LeaseLost:
             raise
         except Exception:
-            # Whatever it was, buyers wait for what was noted before.
-            _send_mails(report, progress)
+            # E-mails in the outbox do not depend on what failed.
+            _send_mails(run)
             raise
         finally:
-            report.requests = client.requests
+            run.report.requests = run.client.requests
         if not dry_run:
-            running.mark_finished()
-        _send_mails(report, progress)
-    return report
+            lease.finish()
+        _send_mails(run)
+    return run.report
 
 
-def _run_steps(
-    settings: conf.Conf,
-    client: BitsbyClient,
-    report: RunReport,
-    progress: Callable[[str], None],
-) -> None:
-    if not report.dry_run:
-        expire_stale_attempts(settings)
-    sync_due_payments(settings, client, report, progress)
-    _refresh_flagged_invoices(client, report)
-    expiry.expire_overdue(settings, client, report, progress)
-    expiry.cancel_unpaid_orders(settings, client, report, progress)
-    if not report.dry_run:
-        # After the look: who has paid is not reminded.
+def _run_steps(run: ReconcileRun) -> None:
+    if not run.dry_run:
+        expire_stale_attempts(run.settings)
+    sync_due_payments(run)
+    _refresh_flagged_invoices(run)
+    expiry.expire_overdue(run)
+    expiry.cancel_unpaid_orders(run)
+    if not run.dry_run:
+        # After the sync: buyers who have paid get no reminder.
         reminders.enqueue_reminders()
 
 
-def _send_mails(report: RunReport, progress: Callable[[str], None]) -> None:
-    if not report.dry_run:
-        progress("mails")
-        report.mails = sender.send_pending_safely(report.renew_lease)
+def _send_mails(run: ReconcileRun) -> None:
+    if not run.dry_run:
+        run.progress("e-mails")
+        run.report.mails = sender.send_pending_safely(run.renew_lease)
 
 
-def _refresh_flagged_invoices(client: BitsbyClient, report: RunReport) -> None:
-    """Ask about deliveries that could not be looked into when they came, and did not turn up."""
-    if report.dry_run:
+def _refresh_flagged_invoices(run: ReconcileRun) -> None:
+    """Refresh invoices whose webhook delivery was not processed when it arrived."""
+    if run.dry_run:
         return
-    flagged = BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False).order_by(
-        "webhook_pending_since"
-    )
-    for invoice in flagged[:FLAGGED_PER_RUN]:
-        remote = invoice_refresh.fetch_invoice_or_none(client, invoice)
+    flagged = BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False)
+    for invoice in flagged.order_by("webhook_pending_since")[:FLAGGED_PER_RUN]:
+        remote = invoice_refresh.fetch_invoice_or_none(run.client, invoice)
         if remote is not None:
-            with report.isolate_errors(invoice.bitsby_id):
-                report.count(invoice_refresh.settle_fetched(client, invoice, remote))
-        # If Bitsby does not call it paid, whoever sent that delivery was wrong.
+            with run.isolate_errors(invoice.bitsby_id):
+                run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
+        # If Bitsby does not call it paid, the delivery was wrong.
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(webhook_pending_since=None)

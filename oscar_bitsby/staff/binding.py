@@ -19,7 +19,7 @@ from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import invoice_refresh, payment_sync
-from oscar_bitsby.reconciliation.report import RunReport
+from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils import i18n
@@ -53,27 +53,14 @@ def refresh_payments(order: Any) -> str:
     Raises:
         RuntimeError: called inside a transaction.
     """
-    report = RunReport()
     start = max(order.date_placed, timezone.now() - dt.timedelta(days=DAYS_BACK))
-
-    def enough(pages: int, payments: int) -> None:
-        if pages >= MAX_PAGES:
-            raise _Enough
-
     try:
-        payment_sync.sync_payments(
-            factory.for_staff(STAFF_MAX_WAIT), report, start, stop_before=None, note=enough
-        )
-    except _Enough:
-        return ""
+        run = ReconcileRun(factory.for_staff(STAFF_MAX_WAIT))
+        payment_sync.sync_payments(run, start, max_pages=MAX_PAGES)
     except BitsbyError as error:
         logger.info("payments not fetched for order %s: %s", order.number, error)
         return i18n.translate_stored(str(error))
     return ""
-
-
-class _Enough(Exception):
-    """The maximum number of pages was read."""
 
 
 def candidates(order: Any) -> list[Match]:

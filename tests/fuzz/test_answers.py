@@ -334,7 +334,7 @@ def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unex
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
     with meter.one("500 payments"):
-        payment_sync.sync_first_page(lists.api, timezone.now())
+        payment_sync.sync_first_page(lists.api)
     assert BitsbyPayment.objects.count() == 500
     meter.assert_bounded()
     assert unexpected_errors == []

@@ -21,7 +21,7 @@ from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.mails import outbox, sender
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.reconciliation import refresh, run
+from oscar_bitsby.reconciliation import refresh
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.support.concurrency import failures, run_together
@@ -296,7 +296,7 @@ def test_run_that_lost_its_lease_stops_sending(place):
     def renew_lease():
         calls.append(1)
         if len(calls) == 2:
-            raise run.PassLost("another pass has taken over")
+            raise lease.LeaseLost("another run has taken over")
 
     sender.send_pending_safely(renew_lease)
 

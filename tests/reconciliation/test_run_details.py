@@ -119,7 +119,7 @@ def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         assert invoice_refresh.refresh_if_idle(invoice) is False
 
-    assert caplog.messages == [f"no look at invoice {invoice.bitsby_id}: /invoices/list: no"]
+    assert caplog.messages == [f"invoice {invoice.bitsby_id} not refreshed: /invoices/list: no"]
 
 
 def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
     assert invoice_refresh.refresh_if_idle(invoice) is False
 
     (record,) = caplog.records
-    assert record.getMessage() == f"no look at invoice {invoice.bitsby_id}"
+    assert record.getMessage() == f"invoice {invoice.bitsby_id} not refreshed"
     assert record.exc_info[0] is ZeroDivisionError
 
 

@@ -55,7 +55,7 @@ def test_a_far_look_goes_back_over_all_that_is_watched(watched, fake):
     reconciliation.reconcile(progress=words.append)
 
     assert days_asked(fake) == [("2026-02-11", "2026-03-17")]
-    assert words[0] == "far look at payments"
+    assert words[0] == "full sync of payments"
 
 
 def test_a_far_look_ends_where_the_shop_began(at, order, invoice_for, fake):
@@ -76,7 +76,7 @@ def test_a_near_look_asks_for_the_last_day(watched, fake):
     reconciliation.reconcile(progress=words.append)
 
     assert days_asked(fake) == [("2026-03-12", "2026-03-17")]
-    assert words == ["near look at payments", "0 payments on 1 pages", "mails"]
+    assert words == ["incremental sync of payments", "0 payments on 1 pages", "e-mails"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_far_look_is_due_after_a_day(watched, fake, ago, is_far):
 
     reconciliation.reconcile(progress=words.append)
 
-    assert words[0].startswith("far" if is_far else "near")
+    assert words[0].startswith("full" if is_far else "incremental")
     noted = GatewayState.objects.get().last_full_sync_at
     assert noted == (NOON if is_far else NOON - ago)
 
@@ -209,7 +209,7 @@ def test_standing_back_is_logged(watched, fake, caplog):
         report = reconciliation.reconcile()
 
     assert report.skipped is True
-    assert caplog.messages == ["another pass is running; this one stands back"]
+    assert caplog.messages == ["another run is in progress; this one is skipped"]
 
 
 # Deliveries that were noted
@@ -270,7 +270,7 @@ def test_what_fails_with_a_delivery_is_logged_by_its_invoice(flagged, fake, capl
     report = reconciliation.reconcile()
 
     assert report.failures == 1
-    assert f"could not deal with {flagged[4].bitsby_id}" in caplog.messages
+    assert f"could not process {flagged[4].bitsby_id}" in caplog.messages
 
 
 def test_a_dry_run_asks_about_no_delivery(flagged, fake):

@@ -1,4 +1,4 @@
-"""``bitsby_reconcile``: one pass over everything that is watched, or one after another."""
+"""``bitsby_reconcile``: one run, or one after another."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from oscar_bitsby.reconciliation import run
 
 logger = logging.getLogger("oscar_bitsby")
 
-LONGEST_PAUSE = 24 * 3600
+MAX_PAUSE = 24 * 3600
 
 
 class Command(BaseCommand):
     help = (
-        "Asks Bitsby what became of all invoices that are watched: books payments, ends invoices"
-        " whose time is up, cancels orders that nobody pays. Run it every minute or two, by cron"
-        " or with --loop."
+        "Fetches from Bitsby what became of all watched invoices: books payments, expires invoices,"
+        " cancels unpaid orders and sends e-mails. Run it every minute or two, by cron or with"
+        " --loop."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,49 +31,49 @@ class Command(BaseCommand):
             "--loop",
             type=float,
             metavar="SECONDS",
-            help="go on for ever, with so many seconds between passes",
+            help="run until stopped, with this pause between two runs",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="ask and report, but change nothing"
+            "--dry-run", action="store_true", help="fetch and report, but change nothing"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         pause, dry_run = options["loop"], options["dry_run"]
         if pause is None:
             try:
-                self._one_pass(dry_run)
+                self._run_once(dry_run)
             except BitsbyError as error:
                 raise CommandError(f"{error}. Nothing is lost: run it again.") from None
             return
-        if not 0 < pause <= LONGEST_PAUSE:
+        if not 0 < pause <= MAX_PAUSE:
             raise CommandError("--loop needs a number of seconds above zero, at most a day")
         self._loop(pause, dry_run)
 
     def _loop(self, pause: float, dry_run: bool) -> None:
-        ended = threading.Event()
+        stopped = threading.Event()
         if threading.current_thread() is threading.main_thread():
-            # A pass that runs is finished first. One that is killed instead loses nothing.
+            # The current run is finished first. A run that is killed loses nothing, either.
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: ended.set())
-        while not ended.is_set():
+                signal.signal(number, lambda *_: stopped.set())
+        while not stopped.is_set():
             close_old_connections()
             try:
-                self._one_pass(dry_run)
+                self._run_once(dry_run)
             except BitsbyError as error:
-                self.stderr.write(f"{error}. The next pass tries again.")
+                self.stderr.write(f"{error}. The next run tries again.")
             except Exception:
-                # A database that restarts, say: the loop outlives it.
-                logger.exception("the pass failed; the next one tries again")
-            ended.wait(pause)
+                # The loop survives, for example, a restart of the database.
+                logger.exception("the run failed; the next one tries again")
+            stopped.wait(pause)
 
-    def _one_pass(self, dry_run: bool) -> None:
+    def _run_once(self, dry_run: bool) -> None:
         report = run.reconcile(dry_run=dry_run, progress=self._progress)
         self._progress("")
         prefix = "would do: " if dry_run else ""
         self.stdout.write(f"{prefix}{report}")
 
     def _progress(self, text: str) -> None:
-        """Show what is being done in one line, where somebody watches."""
+        """Show the current step in one line on a terminal."""
         if self.stdout.isatty():
             self.stdout.write(f"\r\033[K{text}", ending="")
             self.stdout.flush()
