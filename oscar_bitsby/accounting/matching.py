@@ -109,6 +109,8 @@ class ReservedAmounts:
             # Put into words only where it is shown.
             text = _("{percent} % more than asked")
             if deviation_percent < 0:
+                # Without the next line gettext takes "% l" for a placeholder.
+                # xgettext: no-python-format
                 text = _("{percent} % less than asked")
             reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
         return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))

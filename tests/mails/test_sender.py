@@ -21,7 +21,7 @@ from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.mails import outbox, sender
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.reconciliation import refresh
+from oscar_bitsby.reconciliation import lease, refresh
 from tests import bitsby
 from tests.checkout import mail_backends
 from tests.support.concurrency import failures, run_together
