@@ -10,7 +10,7 @@ from typing import Any
 from django.db import models, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_noop, pgettext_lazy
 
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models.gateway_state import EPOCH
@@ -77,21 +77,23 @@ class BitsbyInvoice(models.Model):
         null=True,
         on_delete=models.SET_NULL,
         related_name="bitsby_invoices",
-        verbose_name=_("Order"),
+        verbose_name=pgettext_lazy("bitsby", "Order"),
     )
-    order_number = models.CharField(_("Order number"), max_length=128, db_index=True)
+    order_number = models.CharField(
+        pgettext_lazy("bitsby", "Order number"), max_length=128, db_index=True
+    )
     status = models.CharField(
         _("Status"), max_length=16, choices=InvoiceStatus.choices, default=InvoiceStatus.CREATING
     )
-    amount = models.DecimalField(_("Amount"), max_digits=12, decimal_places=2)
-    currency = models.CharField(_("Currency"), max_length=12)
+    amount = models.DecimalField(pgettext_lazy("bitsby", "Amount"), max_digits=12, decimal_places=2)
+    currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12)
     project_id = models.CharField(_("Project"), max_length=36)
     bitsby_id = models.UUIDField(_("Bitsby id"), null=True, unique=True, editable=False)
     uid = models.CharField(_("Short id"), max_length=64, blank=True, db_index=True)
     url = models.URLField(_("Payment page"), max_length=2000, blank=True)
     wallets = models.JSONField(_("Wallets with reserved amounts"), default=list, blank=True)
     reply = models.JSONField(_("Bitsby's answer"), default=dict, blank=True)
-    created_at = models.DateTimeField(_("Created"), default=timezone.now)
+    created_at = models.DateTimeField(pgettext_lazy("bitsby", "Created"), default=timezone.now)
     expires_at = models.DateTimeField(_("Pay by"), null=True, blank=True)
     ended_at = models.DateTimeField(_("Expired or canceled"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("Last checked at Bitsby"), default=EPOCH)

@@ -37,9 +37,11 @@ class BuyerMail(models.Model):
         null=True,
         on_delete=models.SET_NULL,
         related_name="bitsby_mails",
-        verbose_name=_("Order"),
+        verbose_name=pgettext_lazy("bitsby", "Order"),
     )
-    order_number = models.CharField(_("Order number"), max_length=128, db_index=True)
+    order_number = models.CharField(
+        pgettext_lazy("bitsby", "Order number"), max_length=128, db_index=True
+    )
     invoice = models.ForeignKey(
         "oscar_bitsby.BitsbyInvoice",
         null=True,
@@ -62,7 +64,7 @@ class BuyerMail(models.Model):
     status = models.CharField(
         _("Status"), max_length=16, choices=MailStatus.choices, default=MailStatus.WAITING
     )
-    created_at = models.DateTimeField(_("Created"), default=timezone.now)
+    created_at = models.DateTimeField(pgettext_lazy("bitsby", "Created"), default=timezone.now)
     tries = models.PositiveSmallIntegerField(_("Tries"), default=0)
     try_after = models.DateTimeField(default=timezone.now, editable=False)
     sending_since = models.DateTimeField(_("Being sent since"), null=True, blank=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from oscar.core.compat import AUTH_USER_MODEL
 
 from oscar_bitsby.choices import Resolution, ReviewReason
@@ -47,7 +48,7 @@ class BitsbyPayment(models.Model):
     fiat_value = models.DecimalField(
         _("Fiat value"), max_digits=12, decimal_places=2, null=True, blank=True
     )
-    currency = models.CharField(_("Currency"), max_length=12, blank=True)
+    currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12, blank=True)
     #: Not for this shop, but for another project of the account.
     is_foreign = models.BooleanField(_("Belongs to another project"), default=False)
     review_reason = models.CharField(
