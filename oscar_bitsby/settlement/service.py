@@ -13,7 +13,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django.db import router, transaction
 from django.utils.translation import gettext_noop
@@ -70,6 +70,11 @@ class LockedRows:
     invoice: BitsbyInvoice
     payment: BitsbyPayment | None = None
     sources: list[Any] = field(default_factory=list)
+
+    @property
+    def known_payment(self) -> BitsbyPayment:
+        """The payment, for actions that ``decide`` returns only if there is one."""
+        return cast(BitsbyPayment, self.payment)
 
 
 def settle(
@@ -229,8 +234,7 @@ def _announce_expiry(rows: LockedRows, action: Action) -> None:
 
 
 def _book(rows: LockedRows, action: Action) -> None:
-    assert rows.payment is not None
-    payment, invoice = rows.payment, rows.invoice
+    payment, invoice = rows.known_payment, rows.invoice
     payment.review_reason = ""
     ledger.book_payment(rows.order, payment, rows.sources)
     log_change("payment booked", invoice, payment=payment.bitsby_id, fiat_value=payment.fiat_value)
@@ -240,22 +244,21 @@ def _book(rows: LockedRows, action: Action) -> None:
 
 
 def _pay_order(rows: LockedRows, action: Action) -> None:
-    assert rows.payment is not None
+    payment = rows.known_payment
     note = i18n.shop_text(
         gettext_noop("Bitsby payment %(id)s received: %(payment)s for invoice %(invoice)s."),
-        id=rows.payment.bitsby_id,
-        payment=rows.payment,
+        id=payment.bitsby_id,
+        payment=payment,
         invoice=rows.invoice.uid,
     )
     if transitions.change_order_status(rows.order, conf.get().order_status_paid, note):
         log_change("order paid", rows.invoice, status=rows.order.status)
     else:
-        flag_for_review(rows.payment, ReviewReason.STATUS, rows.order)
+        flag_for_review(payment, ReviewReason.STATUS, rows.order)
 
 
 def _flag(rows: LockedRows, action: Action) -> None:
-    assert rows.payment is not None
-    flag_for_review(rows.payment, action.reason, rows.order)
+    flag_for_review(rows.known_payment, action.reason, rows.order)
 
 
 #: Actions that do more than change the invoice's row.
