@@ -408,7 +408,7 @@ def test_a_difference_is_signed_in_the_readers_format(invoice):
     reasons = matching.match(payment, invoice).reasons
     assert "5.0 % more than asked" in [str(reason) for reason in reasons]
     with translation.override("de"):
-        assert "Betrag weicht um +5,0 % ab" in [str(reason) for reason in reasons]
+        assert "5,0 % mehr als gefordert" in [str(reason) for reason in reasons]
 
 
 # What is stored

@@ -223,7 +223,7 @@ def test_the_finder_ignores_what_is_not_shown():
         'status = forms.ChoiceField(choices=[("", "any")])',
         'ADVICE = {SHORT: "Accept it, or refund it."}',
         '@admin.display(description="What went wrong")\ndef f(): pass',
-        'entry = {"label": "Money inbox", "url_name": "inbox"}',
+        'entry = {"label": "Payments to review", "url_name": "inbox"}',
         'note = f"Payment {record} accepted"',
         'message += " It can be undone."',
         'expire_attempt(attempt, "no answer")',
@@ -279,12 +279,16 @@ def test_no_text_is_overridden_by_another_catalogue(language):
 
 @pytest.mark.parametrize(
     ("variant", "translated"),
-    [("de-at", "Geldeingang"), ("ru-ru", "Входящие платежи"), ("es-mx", "Bandeja de pagos")],
+    [
+        ("de-at", "Zu prüfende Zahlungen"),
+        ("ru-ru", "Платежи на проверке"),
+        ("es-mx", "Pagos por revisar"),
+    ],
 )
 def test_a_regional_variant_reads_its_language(variant, translated):
     """A regional variant gets the texts of its language."""
     with translation.override(variant):
-        assert translation.gettext("Money inbox") == translated
+        assert translation.gettext("Payments to review") == translated
 
 
 @pytest.fixture
@@ -309,9 +313,9 @@ def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, eng
     """Readers of English get English texts, whatever the shop's language."""
     set_shop_language("ru")
     with translation.override(english):
-        assert translation.gettext("Money inbox") == "Money inbox"
+        assert translation.gettext("Payments to review") == "Payments to review"
     with translation.override("ja"):
-        assert translation.gettext("Money inbox") == "Входящие платежи"
+        assert translation.gettext("Payments to review") == "Платежи на проверке"
 
 
 @pytest.mark.parametrize(
@@ -326,8 +330,8 @@ def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, eng
         ("de", 60, "in 60 Sekunden "),
         ("es", 1, "en 1 segundo;"),
         ("es", 3, "en 3 segundos;"),
-        ("en", 1, "in 1 second;"),
-        ("en", 3, "in 3 seconds;"),
+        ("en", 1, "in 1 second."),
+        ("en", 3, "in 3 seconds."),
     ],
 )
 def test_counts_have_their_plural(language, number, part):

@@ -88,7 +88,7 @@ def test_an_unknown_invoice_costs_nothing(invoice, deliver, fake):
 def test_paid_but_strange_is_settled_for_bitsby(order, invoice, deliver, fake, reason):
     """What only staff can decide is no reason for Bitsby to come again."""
     values = {"amountFiat": "1.00"} if reason == "mismatch" else {"wallet": bitsby.wallet(id="x")}
-    if reason == "fiat_value":
+    if reason == "unknown_value":
         values["wallet"]["cryptocurrency"] = "doge"
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), **values)]
 

@@ -185,7 +185,7 @@ def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, screensho
     """The list names the payment as late; two clicks reinstate its order."""
     page = keeper(MAY_BIND)
     inbox(page, shop)
-    expect(page.get_by_text("came after the order was cancelled")).to_be_visible()
+    expect(page.get_by_text("arrived after the order was cancelled")).to_be_visible()
     screenshot(page, "inbox-late", within=DASHBOARD)
 
     page.get_by_role("link", name="Reinstate").click()

@@ -218,8 +218,8 @@ def first_interrupted(function, interruption):
 @pytest.mark.django_db
 def test_deliveries_that_overlap_store_one_row(invoice, fake, deliver, monkeypatch):
     """Of two concurrent deliveries about an invoice, one is stored."""
-    kept = first_interrupted(webhook._headers_to_keep, deliver)
-    monkeypatch.setattr(webhook, "_headers_to_keep", kept)
+    kept = first_interrupted(webhook._storable_headers, deliver)
+    monkeypatch.setattr(webhook, "_storable_headers", kept)
     deliver()
     assert WebhookDelivery.objects.count() == 1
 

@@ -472,7 +472,7 @@ def test_mails_use_the_language_of_placing_the_order(buy_and_reconcile, guest, f
     assert set(order.bitsby_mails.values_list("language", flat=True)) == {"de"}
     for message in (first, mail.outbox[0]):
         assert "10,00\xa0$" in message.body
-        assert message.body.startswith("Hallo")
+        assert message.body.startswith("Guten Tag")
         assert "10,00\xa0$" in html_of(message)
 
 

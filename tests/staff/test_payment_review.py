@@ -55,7 +55,7 @@ def test_unmatched_payment_is_listed_with_the_order_it_may_be_for(fake, invoice,
 
     assert "9.9 usdt" in card.text
     assert "about $9.90" in card.text
-    assert "bound to no invoice" in card.text
+    assert "Unmatched payment" in card.text
     assert bitsby.wallet()["address"] in card.text
     assert "tron" in card.text
     assert f"https://tronscan.org/#/transaction/{payment.hash}" in card.links
@@ -162,7 +162,7 @@ def test_late_payment_offers_to_reinstate_its_order(fake, order, invoice_for, st
 
     card = payment_card(staff, payment)
 
-    assert "came after the order was cancelled" in card.text
+    assert "arrived after the order was cancelled" in card.text
     assert "(Cancelled)" in card.text
     for action in ("settle", "accept", "dismiss"):
         assert act_url(payment, action) in card.links
@@ -187,7 +187,7 @@ def test_payment_of_a_mismatched_invoice_is_listed(fake, invoice, staff):
 
     card = payment_card(staff, payment)
 
-    assert "not what was asked for" in card.text
+    assert "another amount, currency or project" in card.text
     assert "The payment is not booked." in card.text
     assert not re.search(r"(?<!not )\bbooked\b", card.text)
     assert act_url(payment, "accept") in card.links
@@ -203,7 +203,7 @@ def elsewhere(fake, place, invoice_for):
     fake.payments.append(item)
     receive_payment(fake, amount="1.00000000")
     payment = BitsbyPayment.objects.get(bitsby_id=item["id"])
-    assert payment.review_reason == "unknown"
+    assert payment.review_reason == "unknown_invoice"
     return payment
 
 
@@ -231,7 +231,7 @@ def test_payment_of_unknown_value_is_listed(fake, invoice, staff):
     card = payment_card(staff, payment)
 
     assert "0.005 eth" in card.text
-    assert "its worth is not known" in card.text
+    assert "unknown value" in card.text
     assert "difference" not in card.text
     assert act_url(payment, "accept") in card.links
 

@@ -165,7 +165,7 @@ def test_late_payment_of_a_cancelled_order_is_bound_and_reinstates_it(
     assert [reference for reference, _ in bookings_of(order)] == [payment_id]
     assert status_of(order) == "Cancelled"
     inbox = Page(staff.get(reverse(INBOX)))
-    assert "came after the order was cancelled" in inbox.text
+    assert "arrived after the order was cancelled" in inbox.text
     assert act_url(payment, "settle") in inbox.links
     text = perform(staff, payment, "settle", note="goods are here")
 

@@ -120,7 +120,7 @@ def test_reinstate_answers_logs_and_enqueues_an_email(make_late, user):
     assert result == ActionResult(
         True, f"Order {order.number} is reinstated: it is paid, and its stock is reserved."
     )
-    assert admin_log_of(user) == [f"Bitsby: {late}: settled its order again: shipped"]
+    assert admin_log_of(user) == [f"Bitsby: {late}: order reinstated: shipped"]
     assert any(f"Reinstated by late payment {late}." in text for text in notes(order))
     assert mails(order) == before + 1
 

@@ -17,8 +17,8 @@ from django.template.base import Lexer, TokenType
 
 #: Names and formats, the same in every language.
 SAME_EVERYWHERE = {"bitsby", "true false"}
-#: Texts that only machines or developers read: ``GatewayState`` has no page.
-NOT_SHOWN = {"no webhook here", "next request at"}
+#: Texts for developers and machines, and the two formats of an e-mail.
+NOT_SHOWN = {"no webhook here", "next request at", "html", "txt"}
 #: Names of tuples of choices, whose labels may be single words in small letters.
 CHOICES = {"STATUSES", "REASONS", "RESOLUTIONS", "CODES", "CHOICES"}
 #: Attributes that browsers show or read out.
