@@ -1,4 +1,4 @@
-"""A real Celery worker on a real Redis settles what was paid at the simulator."""
+"""Test that a Celery worker with Redis settles payments at the simulator."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PATIENCE = 90
 
 
 def until(what, found):
-    """Poll until ``found()`` is true, but not for ever."""
+    """Poll until ``found()`` is true, or fail after a timeout."""
     deadline = time.monotonic() + PATIENCE
     while not found():
         assert time.monotonic() < deadline, what()
@@ -55,7 +55,7 @@ def until(what, found):
 
 @contextmanager
 def running(command, log, env=None):
-    """Run a command until the end of the block, when it is ended by its own id."""
+    """Run a command, and terminate its process at the end of the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -73,7 +73,7 @@ def running(command, log, env=None):
 
 @pytest.fixture
 def broker(tmp_path):
-    """The address of a Redis of our own, which keeps nothing."""
+    """Return the address of a new Redis without persistence."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -107,7 +107,7 @@ def simulator(settings):
 
 @pytest.fixture
 def env(broker, simulator):
-    """The environment of the shop's other processes."""
+    """Return the environment of the shop's other processes."""
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "tests.celery_shop.settings",
         "SHOP_DATABASE": str(connection.settings_dict["NAME"]),
@@ -122,7 +122,7 @@ def shops_celery(*arguments):
 
 @pytest.fixture
 def worker(env, tmp_path):
-    """A worker that waits for tasks; returns the file that it writes its log to."""
+    """Start a worker, and return its log file."""
     log = tmp_path / "worker.log"
     with running(shops_celery("worker", "--pool=solo", "--loglevel=INFO"), log, env) as process:
 
@@ -136,7 +136,7 @@ def worker(env, tmp_path):
 
 @pytest.fixture
 def paid(order, simulator):
-    """The invoice of an order, paid at the simulator a moment ago; nobody has told the shop."""
+    """Return an invoice that is paid at the simulator and not yet settled."""
     invoice = start_payment(order)
     simulator.control("pay", {"invoiceId": str(invoice.bitsby_id)})
     return invoice
@@ -152,8 +152,8 @@ def assert_spaced(simulator):
     assert all(b["at"] - a["at"] >= 1.0 for a, b in pairwise(requests))
 
 
-def test_the_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_path):
-    """Celery's beat sends ``reconcile``, the worker makes passes, and the order is paid once."""
+def test_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_path):
+    """Celery's beat sends ``reconcile``, the worker runs it, and the order is paid once."""
     beat = shops_celery("beat", f"--schedule={tmp_path / 'beat'}", "--pidfile=", "--loglevel=INFO")
     log = tmp_path / "beat.log"
     with running(beat, log, env):
@@ -165,10 +165,8 @@ def test_the_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_p
     assert_spaced(simulator)
 
 
-def test_a_delivery_without_a_free_slot_is_settled_by_the_worker(
-    paid, worker, broker, simulator, client
-):
-    """The webhook answers 503 and asks nothing; the worker waits in line, asks, and settles."""
+def test_worker_settles_a_delivery_without_a_free_slot(paid, worker, broker, simulator, client):
+    """The webhook answers 503 and sends no request; the worker waits for a slot and settles."""
     before = celery.current_app._get_current_object()
     celery.Celery("web", broker=broker, set_as_current=True)
     GatewayState.objects.update(next_request_at=db_now() + dt.timedelta(seconds=3))

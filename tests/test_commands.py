@@ -1,4 +1,4 @@
-"""``bitsby_reconcile``: one pass or many, with words for people and for cron."""
+"""Test ``bitsby_reconcile``: one run or a loop, on a terminal and for cron."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = "oscar_bitsby.management.commands.bitsby_reconcile"
 
 
 class Terminal(io.StringIO):
-    """A stream that somebody watches."""
+    """A stream that is a terminal."""
 
     def isatty(self):
         return True
@@ -39,22 +39,22 @@ def run(*args, stream=io.StringIO):
 
 @pytest.fixture
 def paid(invoice, fake):
-    """An invoice that Bitsby calls paid."""
+    """Return an invoice that Bitsby calls paid."""
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
     return invoice
 
 
 @pytest.fixture
-def passes(monkeypatch):
-    """Let ``--loop`` make a number of passes without waiting; returns the pauses it made.
+def loop_runs(monkeypatch):
+    """Return a function that lets ``--loop`` run a number of times without waiting.
 
-    The handlers of signals are those of the tests again afterwards.
+    The function returns the pauses. The signal handlers are restored afterwards.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     pauses = []
 
     def allow(count, then=lambda number: None):
-        class Ended:
+        class Stopped:
             is_over = False
 
             def is_set(self):
@@ -70,7 +70,7 @@ def passes(monkeypatch):
                     self.set()
 
         stand_in = SimpleNamespace(
-            Event=Ended,
+            Event=Stopped,
             current_thread=threading.current_thread,
             main_thread=threading.main_thread,
         )
@@ -82,8 +82,8 @@ def passes(monkeypatch):
         signal.signal(number, handler)
 
 
-def test_one_pass_settles_and_reports(order, paid):
-    """Without options it makes one pass and says in one line what came of it."""
+def test_one_run_settles_and_prints_the_report(order, paid):
+    """Without options the command runs once and prints a report of one line."""
     out, err = run()
 
     assert out == (
@@ -95,8 +95,8 @@ def test_one_pass_settles_and_reports(order, paid):
     assert order.status == "Being processed"
 
 
-def test_a_dry_run_says_so_and_changes_nothing(order, paid):
-    """``--dry-run`` reports what it would do."""
+def test_dry_run_prints_a_report_and_changes_nothing(order, paid):
+    """``--dry-run`` reports what a run would do."""
     out, _ = run("--dry-run")
 
     assert out.startswith("would do: ")
@@ -106,8 +106,8 @@ def test_a_dry_run_says_so_and_changes_nothing(order, paid):
     assert order.status == "Pending"
 
 
-def test_an_error_ends_with_a_message_and_no_traceback(order, paid, fake):
-    """Cron gets a ``CommandError`` that says what failed, and that nothing is lost."""
+def test_api_error_is_a_command_error(order, paid, fake):
+    """Cron gets a ``CommandError`` that says what failed and that nothing is lost."""
     fake.on("/payments/list", bitsby.error("Account blocked"))
 
     with pytest.raises(CommandError, match=r"Account blocked\. Nothing is lost: run it again\."):
@@ -115,8 +115,8 @@ def test_an_error_ends_with_a_message_and_no_traceback(order, paid, fake):
 
 
 @pytest.mark.parametrize("value", [None, {"API_KEY": bitsby.KEY}])
-def test_wrong_settings_are_named(settings, value):
-    """A shop that is not configured is told what is missing, without the key."""
+def test_error_names_the_missing_settings(settings, value):
+    """The error for missing settings names ``OSCAR_BITSBY`` and does not contain the key."""
     settings.OSCAR_BITSBY = value
 
     with pytest.raises(CommandError, match="OSCAR_BITSBY") as raised:
@@ -124,8 +124,8 @@ def test_wrong_settings_are_named(settings, value):
     assert bitsby.KEY not in str(raised.value)
 
 
-def test_the_key_is_in_no_message(paid, fake):
-    """An answer that repeats the key does not bring it into cron's mail."""
+def test_error_does_not_contain_the_key(paid, fake):
+    """If an answer repeats the key, the error does not contain it."""
     fake.on("/payments/list", bitsby.error(f"Unknown key {bitsby.KEY}"))
 
     with pytest.raises(CommandError) as raised:
@@ -133,8 +133,8 @@ def test_the_key_is_in_no_message(paid, fake):
     assert bitsby.KEY not in str(raised.value)
 
 
-def test_standing_back_is_no_error(paid):
-    """Beside another pass it ends well and says why it did nothing."""
+def test_skipped_run_is_no_error(paid):
+    """While another run is in progress, the command says that it was skipped."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=db_now() + LEASE_DURATION, lease_token="another")
 
@@ -143,8 +143,8 @@ def test_standing_back_is_no_error(paid):
     assert out == "another run is in progress; this one was skipped\n"
 
 
-def test_progress_is_shown_where_somebody_watches(paid):
-    """On a terminal one line says what is being done; it is gone when the pass is over."""
+def test_terminal_shows_progress(paid):
+    """On a terminal one line shows the current step, and it is cleared after the run."""
     out, _ = run(stream=Terminal)
 
     assert "full sync of payments" in out
@@ -154,18 +154,18 @@ def test_progress_is_shown_where_somebody_watches(paid):
     assert "1 booked" in report
 
 
-def test_a_log_file_gets_no_progress(paid):
-    """What nobody watches gets plain lines."""
+def test_output_to_a_file_has_no_progress(paid):
+    """Output that is not a terminal gets plain lines."""
     out, _ = run()
 
     assert "\r" not in out
-    assert "far look" not in out
+    assert "full sync" not in out
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_loop_makes_pass_after_pass(order, paid, passes):
-    """``--loop`` goes on, with its pause between passes."""
-    pauses = passes(3)
+def test_loop_runs_with_a_pause_between_runs(order, paid, loop_runs):
+    """``--loop`` runs again and again, with its pause between runs."""
+    pauses = loop_runs(3)
 
     out, err = run("--loop", "7.5")
 
@@ -175,10 +175,10 @@ def test_the_loop_makes_pass_after_pass(order, paid, passes):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_loop_outlives_bitsbys_errors(order, paid, fake, passes):
-    """A pass that Bitsby fails is told on stderr; the next one settles."""
+def test_loop_continues_after_an_api_error(order, paid, fake, loop_runs):
+    """An API error is written to stderr, and the next run settles."""
     fake.on("/payments/list", bitsby.error("Account blocked"))
-    passes(2, lambda number: fake.on("/payments/list", fake.payments_list))
+    loop_runs(2, lambda number: fake.on("/payments/list", fake.payments_list))
 
     out, err = run("--loop", "1")
 
@@ -188,8 +188,8 @@ def test_the_loop_outlives_bitsbys_errors(order, paid, fake, passes):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_loop_outlives_our_own_errors(order, paid, passes, monkeypatch, caplog):
-    """A bug, or a database that restarts, is logged; the loop goes on."""
+def test_loop_continues_after_an_unexpected_error(order, paid, loop_runs, monkeypatch, caplog):
+    """A bug, or a restart of the database, is logged, and the loop continues."""
     failures = iter([RuntimeError("the database restarts")])
     create = GatewayState.ensure_exists
 
@@ -199,7 +199,7 @@ def test_the_loop_outlives_our_own_errors(order, paid, passes, monkeypatch, capl
         create()
 
     monkeypatch.setattr(GatewayState, "ensure_exists", fail_once)
-    passes(2)
+    loop_runs(2)
 
     out, _ = run("--loop", "1")
 
@@ -209,9 +209,9 @@ def test_the_loop_outlives_our_own_errors(order, paid, passes, monkeypatch, capl
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_loop_ends_by_a_signal(paid, passes, number):
-    """SIGTERM and Ctrl-C end the loop after its pass, without a traceback."""
-    pauses = passes(50, lambda count: signal.raise_signal(number) if count == 2 else None)
+def test_loop_stops_on_sigterm_and_sigint(paid, loop_runs, number):
+    """SIGTERM and Ctrl-C stop the loop after the current run, without a traceback."""
+    pauses = loop_runs(50, lambda count: signal.raise_signal(number) if count == 2 else None)
 
     out, err = run("--loop", "1")
 
@@ -221,9 +221,9 @@ def test_the_loop_ends_by_a_signal(paid, passes, number):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_loop_runs_beside_other_threads(paid, passes):
-    """Outside of the main thread, where signals cannot be caught, the loop works as well."""
-    passes(1)
+def test_loop_works_outside_the_main_thread(paid, loop_runs):
+    """Outside the main thread, where signals cannot be handled, the loop works too."""
+    loop_runs(1)
     before = signal.getsignal(signal.SIGTERM)
     stand_in = __import__(COMMAND, fromlist=["threading"]).threading
     stand_in.main_thread = lambda: None
@@ -235,15 +235,15 @@ def test_the_loop_runs_beside_other_threads(paid, passes):
 
 
 @pytest.mark.parametrize("pause", ["0", "-5"])
-def test_a_loop_without_a_pause_is_refused(paid, fake, pause):
-    """A loop that would ask without end is an error."""
+def test_loop_without_a_positive_pause_is_refused(paid, fake, pause):
+    """A pause of zero or less is an error."""
     with pytest.raises(CommandError, match="above zero"):
         run(f"--loop={pause}")
     assert fake.requests == []
 
 
-def test_a_shop_without_invoices_asks_nothing(fake, db):
-    """A fresh shop's cron job costs no request."""
+def test_shop_without_invoices_sends_no_request(fake, db):
+    """A run in a new shop sends no request."""
     out, _ = run()
 
     assert out.startswith("0 requests")

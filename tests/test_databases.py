@@ -78,30 +78,30 @@ def test_db_now_is_the_time_of_the_rows_database(opened, monkeypatch, real_time)
     assert asked == ["elsewhere"]
 
 
-def test_settling_locks_where_the_invoices_are(opened, order, invoice):
-    """Invoices are locked in the database that keeps them."""
+def test_settling_locks_the_database_of_invoices(opened, order, invoice):
+    """Invoices are locked in the database that stores them."""
     remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "expired"))
     settlement.settle(invoice, remote)
 
     assert set(opened) == {"elsewhere"}
 
 
-def test_cancelling_locks_where_the_invoices_are(opened, order):
-    """An unpaid order is cancelled in a transaction of the database that keeps the invoices."""
+def test_cancelling_locks_the_database_of_invoices(opened, order):
+    """An unpaid order is cancelled in a transaction of the database that stores the invoices."""
     cancellation.cancel_unpaid_order(order.pk, {})
 
     assert opened == ["elsewhere"]
 
 
-def test_unbound_payments_are_kept_where_payments_are(opened):
-    """A payment that fits nothing is written in one transaction of its database."""
+def test_unbound_payments_are_written_in_the_database_of_payments(opened):
+    """A payment without an invoice is written in one transaction of its database."""
     settlement.record_unbound(parsing.parse_payment(bitsby.payment_item()), reason="unmatched")
 
     assert set(opened) == {"elsewhere"}
 
 
-def test_an_invoice_is_begun_and_stored_where_invoices_are(opened, order, fake):
-    """Attempt and answer are each committed in the database that keeps the invoices."""
+def test_attempt_and_answer_are_committed_in_the_database_of_invoices(opened, order, fake):
+    """The attempt and the answer are each committed in the database that stores the invoices."""
     start_payment(order)
 
     assert set(opened) == {"elsewhere"}
@@ -162,7 +162,7 @@ def behind(settings):
 
 
 def test_payability_is_not_read_from_a_replica(order, fake, behind):
-    """Under the lock of an order only the database that has the lock knows of its invoices."""
+    """Whether an order is payable is read from the database that holds its lock."""
     behind()
 
     invoice = start_payment(order.number)
@@ -171,7 +171,7 @@ def test_payability_is_not_read_from_a_replica(order, fake, behind):
     assert start_payment(order.number) == invoice
 
 
-@pytest.mark.parametrize("known", ["a paid invoice", "money in the inbox", "booked money"])
+@pytest.mark.parametrize("known", ["a paid invoice", "a payment under review", "booked money"])
 def test_lagging_replica_does_not_cause_a_second_payment(order, invoice_for, fake, behind, known):
     """Even if a replica lags behind, the buyer of a paid order is not asked to pay again."""
     if known == "booked money":
@@ -180,7 +180,7 @@ def test_lagging_replica_does_not_cause_a_second_payment(order, invoice_for, fak
     else:
         status = InvoiceStatus.PAID if known == "a paid invoice" else InvoiceStatus.EXPIRED
         invoice = invoice_for(order, status)
-        if known == "money in the inbox":
+        if known == "a payment under review":
             BitsbyPayment.objects.create(
                 bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="mismatch"
             )

@@ -45,8 +45,10 @@ def statuses(order):
 # A new invoice
 
 
-def test_a_new_invoice_is_stored_whole(order, fake, django_capture_on_commit_callbacks):
-    """Id, page, times, wallets with reserved amounts and the whole answer are kept."""
+def test_new_invoice_is_stored_with_the_whole_answer(
+    order, fake, django_capture_on_commit_callbacks
+):
+    """The id, page, times, wallets with their amounts, and the whole answer are stored."""
     answer = bitsby.created("10.00")
     fake.on("/invoices/create", bitsby.success(answer))
 
@@ -62,8 +64,8 @@ def test_a_new_invoice_is_stored_whole(order, fake, django_capture_on_commit_cal
     assert invoice.reply == answer
 
 
-def test_who_has_only_the_number_pays_the_same_order(place, fake):
-    """By its number or by itself, an order has the same invoice."""
+def test_order_number_gives_the_invoice_of_the_order(place, fake):
+    """An order and its number lead to the same invoice."""
     order, other = place(), place()
 
     invoice = start_payment(order.number)
@@ -73,8 +75,8 @@ def test_who_has_only_the_number_pays_the_same_order(place, fake):
     assert len(created(fake)) == 1
 
 
-def test_an_order_that_is_gone_is_said_to_be(order, fake):
-    """Neither the number of a deleted order nor what is left of it in memory asks for anything."""
+def test_deleted_order_raises_does_not_exist(order, fake):
+    """A deleted order, or its number, raises ``Order.DoesNotExist`` and sends no request."""
     number, gone = order.number, Order.objects.get()
     order.delete()
 
@@ -86,8 +88,8 @@ def test_an_order_that_is_gone_is_said_to_be(order, fake):
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
-def test_an_answer_that_could_not_be_stored_is_stored_at_the_second_try(order, fake, error):
-    """A database that fails once while the answer is stored loses neither answer nor buyer."""
+def test_storing_the_answer_is_retried_after_a_database_error(order, fake, error):
+    """If the database fails once while the answer is stored, the answer is stored again."""
     failed = []
 
     def fail_once(execute, sql, *rest):
@@ -106,10 +108,8 @@ def test_an_answer_that_could_not_be_stored_is_stored_at_the_second_try(order, f
     assert len(created(fake)) == 1
 
 
-def test_an_answer_that_was_stored_after_all_is_not_spoiled_by_the_second_try(
-    order, fake, monkeypatch
-):
-    """Where only the database's word on its commit was lost, the invoice is given as it stands."""
+def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatch):
+    """If only the confirmation of a commit was lost, the second try keeps the stored invoice."""
     save, calls = facade._save_created, []
 
     def lose_the_word(attempt, *answer):
@@ -130,10 +130,8 @@ def test_an_answer_that_was_stored_after_all_is_not_spoiled_by_the_second_try(
     assert len(created(fake)) == 1
 
 
-def test_a_first_payment_asks_the_database_little(
-    order, fake, real_time, django_assert_max_num_queries
-):
-    """Six statements where the throttle has its row, and on PostgreSQL two more for the time."""
+def test_first_payment_needs_few_queries(order, fake, real_time, django_assert_max_num_queries):
+    """The first payment needs six queries, and two more for the time on PostgreSQL."""
     GatewayState.ensure_exists()
 
     with django_assert_max_num_queries(20) as many:
@@ -145,8 +143,8 @@ def test_a_first_payment_asks_the_database_little(
 
 @pytest.mark.parametrize("total", ["0.01", "10.00", "10.10", "1234567.89", "100.00"])
 @pytest.mark.parametrize("currency", ["USD", "EUR", "RUB"])
-def test_the_order_is_asked_for_to_the_cent(place, fake, total, currency):
-    """The six documented fields are sent, amounts as the order has them."""
+def test_request_has_the_exact_amount_of_the_order(place, fake, total, currency):
+    """The six documented fields are sent, with the exact total of the order."""
     order = place(total, currency)
 
     start_payment(order)
@@ -175,8 +173,8 @@ def test_the_order_is_asked_for_to_the_cent(place, fake, total, currency):
         (Decimal("10") / 10, "1"),
     ],
 )
-def test_the_time_to_pay_is_written_as_bitsby_takes_it(order, fake, settings, hours, sent):
-    """Half an hour is ``0.5`` and whole hours have no decimals."""
+def test_time_to_pay_is_sent_in_the_format_of_the_api(order, fake, settings, hours, sent):
+    """Half an hour is sent as ``0.5``, and whole hours without decimals."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "TIME_TO_PAY": hours}
 
     start_payment(order)
@@ -184,7 +182,7 @@ def test_the_time_to_pay_is_written_as_bitsby_takes_it(order, fake, settings, ho
     assert created(fake)[0]["timeToPay"] == sent
 
 
-def test_service_data_names_order_and_user(place, fake, django_user_model):
+def test_service_data_contains_order_number_and_user_key(place, fake, django_user_model):
     """``serviceData`` is compact JSON with the order's number as text and the user's key."""
     user = django_user_model.objects.create_user("ada", "ada@example.com", "secret")
     order = place(user=user)
@@ -196,8 +194,8 @@ def test_service_data_names_order_and_user(place, fake, django_user_model):
     assert " " not in text
 
 
-def test_the_description_is_the_shops(order, fake, settings):
-    """``DESCRIPTION`` is what the buyer reads, with the order's number in it."""
+def test_description_setting_is_sent_with_the_order_number(order, fake, settings):
+    """The text of ``DESCRIPTION`` is sent, with the order's number in it."""
     description = "Bestellung {number} – {shop} %s"
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": description}
 
@@ -209,7 +207,7 @@ def test_the_description_is_the_shops(order, fake, settings):
 # The same invoice again
 
 
-def test_a_live_invoice_is_given_again(order, fake):
+def test_live_invoice_is_reused(order, fake):
     """Ten clicks lead to one invoice and one request."""
     invoices = {start_payment(order).pk for _ in range(10)}
 
@@ -217,8 +215,8 @@ def test_a_live_invoice_is_given_again(order, fake):
     assert len(fake.requests) == 1
 
 
-def test_what_changed_since_the_order_was_read_is_noticed(order, fake):
-    """A caller's stale order does not bring back an invoice over the old total."""
+def test_total_is_read_again_from_the_database(order, fake):
+    """A stale order object does not reuse an invoice of the old total."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
@@ -230,8 +228,8 @@ def test_what_changed_since_the_order_was_read_is_noticed(order, fake):
 
 
 @pytest.mark.parametrize("change", [{"total_incl_tax": Decimal("9.00")}, {"currency": "EUR"}])
-def test_an_invoice_that_no_longer_fits_is_replaced(order, fake, change):
-    """After the last word on the old one, a new one is made; the old one stays watched."""
+def test_invoice_of_another_amount_or_currency_is_replaced(order, fake, change):
+    """The old invoice is fetched a last time and replaced, and reconciliation still watches it."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(**change)
@@ -248,8 +246,8 @@ def test_an_invoice_that_no_longer_fits_is_replaced(order, fake, change):
     }
 
 
-def test_money_on_a_replaced_invoice_is_still_booked(order, fake):
-    """Who pays the old page after all has paid: booked at its worth, and shown to staff."""
+def test_payment_of_a_replaced_invoice_is_booked_and_reviewed(order, fake):
+    """A payment of a replaced invoice is booked at its fiat value and shown to staff."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
@@ -263,8 +261,8 @@ def test_money_on_a_replaced_invoice_is_still_booked(order, fake):
     assert BitsbyPayment.objects.get().review_reason == "short"
 
 
-def test_an_expired_invoice_is_followed_by_a_new_one(order, fake, move_time):
-    """Pay again after the time was over: the old one is expired, the new one live."""
+def test_new_invoice_follows_an_expired_one(order, fake, move_time):
+    """Paying again after the time to pay expires the old invoice and creates a new one."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first, "expired")]
     move_time(minutes=61)
@@ -275,8 +273,8 @@ def test_an_expired_invoice_is_followed_by_a_new_one(order, fake, move_time):
     assert statuses(order) == ["expired", "unpaid"]
 
 
-def test_a_buyer_who_has_just_paid_is_not_asked_again(order, fake, move_time):
-    """The last word on the old invoice may be paid: then there is nothing to pay."""
+def test_overdue_invoice_that_is_paid_is_settled_and_not_replaced(order, fake, move_time):
+    """If the final check finds the old invoice paid, it is settled and no invoice is created."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
     move_time(minutes=61)
@@ -289,8 +287,8 @@ def test_a_buyer_who_has_just_paid_is_not_asked_again(order, fake, move_time):
     assert statuses(order) == ["paid"]
 
 
-def test_paid_without_a_known_payment_is_not_asked_for_again(order, fake, move_time):
-    """An invoice that Bitsby calls paid is never replaced by one to pay, whatever is missing."""
+def test_invoice_paid_without_a_known_payment_is_not_replaced(order, fake, move_time):
+    """An invoice that Bitsby calls paid is not replaced, even if its payment is unknown."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first, "paid")]
     move_time(minutes=61)
@@ -301,8 +299,8 @@ def test_paid_without_a_known_payment_is_not_asked_for_again(order, fake, move_t
     assert len(created(fake)) == 1
 
 
-def test_paid_for_another_project_is_not_asked_for_again(order, fake, move_time):
-    """Money that waits for staff is not asked for a second time."""
+def test_invoice_paid_to_another_project_is_not_replaced(order, fake, move_time):
+    """A payment to another project goes to review, and no new invoice is created."""
     first = start_payment(order)
     remote = {"payment": bitsby.transfer(), "projectId": str(bitsby.new_id())}
     fake.invoices = [bitsby.invoice_item(first, "paid", **remote)]
@@ -315,8 +313,8 @@ def test_paid_for_another_project_is_not_asked_for_again(order, fake, move_time)
     assert len(created(fake)) == 1
 
 
-def test_money_that_waits_for_staff_is_not_asked_for_again(order, fake, move_time):
-    """While a payment of the order stands in the inbox, its buyer cannot pay twice."""
+def test_order_with_a_reconciled_payment_under_review_is_not_payable(order, fake, move_time):
+    """While a payment of the order is under review, the buyer cannot pay again."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first, "expired", payment=bitsby.transfer())]
     move_time(minutes=61)
@@ -329,8 +327,8 @@ def test_money_that_waits_for_staff_is_not_asked_for_again(order, fake, move_tim
     assert len(created(fake)) == 1
 
 
-def test_an_invoice_that_bitsby_forgot_does_not_lock_the_buyer_out(order, fake, move_time):
-    """An overdue invoice that Bitsby no longer knows is replaced, and stays watched."""
+def test_overdue_invoice_unknown_to_bitsby_is_replaced(order, fake, move_time):
+    """An overdue invoice that Bitsby does not know is replaced, and is still watched."""
     first = start_payment(order)
     fake.invoices = []
     move_time(minutes=90)
@@ -342,8 +340,8 @@ def test_an_invoice_that_bitsby_forgot_does_not_lock_the_buyer_out(order, fake, 
     assert first in BitsbyInvoice.objects.watched(timezone.now() - dt.timedelta(days=1))
 
 
-def test_an_invoice_about_to_expire_is_neither_given_nor_replaced(order, fake, move_time):
-    """In the minute when the clocks may disagree, the buyer is told to try again."""
+def test_expiring_invoice_is_neither_reused_nor_replaced(order, fake, move_time):
+    """During the minute by which clocks may differ, the buyer is asked to try again."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first)]
     move_time(seconds=3610)
@@ -360,7 +358,7 @@ def test_an_invoice_about_to_expire_is_neither_given_nor_replaced(order, fake, m
 
 
 @pytest.mark.parametrize("status", ["Being processed", "Complete", "Cancelled"])
-def test_an_order_that_is_not_pending_is_not_payable(place, fake, status):
+def test_order_that_is_not_pending_is_not_payable(place, fake, status):
     """Only a pending order gets an invoice."""
     order = place(status=status)
 
@@ -370,8 +368,8 @@ def test_an_order_that_is_not_pending_is_not_payable(place, fake, status):
     assert statuses(order) == []
 
 
-def test_a_stale_order_object_does_not_make_it_payable(order, fake):
-    """The order is read again: what was cancelled meanwhile gets no invoice."""
+def test_status_is_read_again_from_the_database(order, fake):
+    """An order that was cancelled since it was read gets no invoice."""
     Order.objects.filter(pk=order.pk).update(status="Cancelled")
 
     with pytest.raises(NotPayable):
@@ -379,8 +377,8 @@ def test_a_stale_order_object_does_not_make_it_payable(order, fake):
     assert fake.requests == []
 
 
-def test_an_order_with_money_is_not_payable(order, fake):
-    """An order that a card has paid gets no invoice, pending or not."""
+def test_order_paid_by_card_is_not_payable(order, fake):
+    """A pending order that was paid by card gets no invoice."""
     card = SourceType.objects.create(name="Card", code="card")
     Source.objects.create(order=order, source_type=card, amount_debited=10)
 
@@ -389,8 +387,8 @@ def test_an_order_with_money_is_not_payable(order, fake):
     assert fake.requests == []
 
 
-def test_an_order_with_a_paid_invoice_is_not_payable(order, invoice_for, fake):
-    """A paid invoice whose money is not booked yet is not asked for a second time."""
+def test_order_with_a_paid_invoice_is_not_payable(order, invoice_for, fake):
+    """A paid invoice whose payment is not booked yet is not replaced."""
     invoice_for(order, "paid")
 
     with pytest.raises(NotPayable):
@@ -415,8 +413,8 @@ def test_an_order_with_a_paid_invoice_is_not_payable(order, invoice_for, fake):
     ],
     ids=repr,
 )
-def test_a_failed_attempt_is_given_up_and_the_next_click_works(order, fake, answer):
-    """The order is unharmed, the attempt kept as ended, and nothing is created twice blindly."""
+def test_failed_attempt_expires_and_the_next_click_creates_an_invoice(order, fake, answer):
+    """A failed attempt leaves the order pending, is stored as expired, and is not retried."""
     fake.on("/invoices/create", answer)
     with pytest.raises(BitsbyError):
         start_payment(order)
@@ -430,8 +428,8 @@ def test_a_failed_attempt_is_given_up_and_the_next_click_works(order, fake, answ
     assert statuses(order) == ["expired", "unpaid"]
 
 
-def test_without_a_slot_nothing_is_sent_and_nothing_remains(order, fake, clock):
-    """A buyer who could not be served leaves no attempt behind."""
+def test_rate_limit_timeout_sends_nothing_and_stores_no_attempt(order, fake, clock):
+    """A buyer who gets no slot leaves no attempt in the database."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=8))
     with pytest.raises(RateLimitTimeout):
@@ -442,8 +440,8 @@ def test_without_a_slot_nothing_is_sent_and_nothing_remains(order, fake, clock):
     assert start_payment(order).status == "unpaid"
 
 
-def test_wrong_settings_are_said_before_anything_is_written(order, fake, settings):
-    """Without a key there is no attempt."""
+def test_missing_api_key_stores_no_attempt(order, fake, settings):
+    """Without an API key, an error is raised and no attempt is stored."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
 
     with pytest.raises(ConfigurationError):
@@ -451,8 +449,8 @@ def test_wrong_settings_are_said_before_anything_is_written(order, fake, setting
     assert statuses(order) == []
 
 
-def test_a_crash_between_request_and_answer_is_replaced_by_a_later_click(order, fake, move_time):
-    """A process that died leaves an attempt that holds the order for seconds only."""
+def test_crashed_attempt_is_replaced_after_its_timeout(order, fake, move_time):
+    """An attempt whose process died blocks the order for seconds only."""
 
     def crash(fields):
         raise SystemExit
@@ -471,8 +469,8 @@ def test_a_crash_between_request_and_answer_is_replaced_by_a_later_click(order, 
     assert statuses(order) == ["expired", "unpaid"]
 
 
-def test_an_answer_that_comes_too_late_is_kept_but_not_given(order, fake, move_time):
-    """An attempt that was given up and replaced meanwhile does not make a second live invoice."""
+def test_late_answer_is_stored_and_not_reused(order, fake, move_time):
+    """An answer for an attempt that was replaced does not create a second live invoice."""
     late, replaced = bitsby.created(), bitsby.created()
 
     def slow(fields):
@@ -498,8 +496,8 @@ def test_an_answer_that_comes_too_late_is_kept_but_not_given(order, fake, move_t
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_id_of_an_earlier_invoice_is_refused(place, fake):
-    """Bitsby answering twice with one id must not give two orders the same page."""
+def test_invoice_id_of_another_order_is_refused(place, fake):
+    """If Bitsby answers twice with one id, the second order does not get the first order's page."""
     answer = bitsby.created()
     fake.on("/invoices/create", bitsby.success(answer))
     one, other = place(), place()
@@ -512,8 +510,8 @@ def test_the_id_of_an_earlier_invoice_is_refused(place, fake):
     assert statuses(one) == ["unpaid"]
 
 
-def test_texts_that_fit_no_column_do_not_lose_the_invoice(order, fake):
-    """NUL and overlong texts in the answer are cut; the invoice exists and can be paid."""
+def test_overlong_texts_and_nul_are_cut(order, fake):
+    """Overlong texts and NUL characters in the answer are cut, and the invoice is stored."""
     answer = bitsby.created(uid="u" * 300, note="a\u0000b")
     fake.on("/invoices/create", bitsby.success(answer))
 
@@ -522,8 +520,8 @@ def test_texts_that_fit_no_column_do_not_lose_the_invoice(order, fake):
     assert (invoice.status, invoice.uid) == ("unpaid", "u" * 64)
 
 
-def test_wallets_that_cannot_be_read_do_not_lose_the_invoice(order, fake):
-    """An invoice without readable wallets is stored; its money is valued by staff."""
+def test_unreadable_wallets_are_ignored(order, fake):
+    """An invoice without readable wallets is stored."""
     fake.on("/invoices/create", bitsby.success(bitsby.created(wallets=["?", {"id": 1}, None])))
 
     assert start_payment(order).status == "unpaid"
@@ -549,8 +547,8 @@ def test_wallets_that_cannot_be_read_do_not_lose_the_invoice(order, fake):
         ("", False),
     ],
 )
-def test_a_buyer_is_sent_to_allowed_hosts_only(invoice, url, is_allowed):
-    """A page elsewhere, or on an unsafe address, is refused."""
+def test_payment_page_on_an_allowed_host_only(invoice, url, is_allowed):
+    """An unsafe address, or a host that is not allowed, is refused."""
     invoice.url = url
     if is_allowed:
         assert payment_page(invoice) == url
@@ -561,8 +559,8 @@ def test_a_buyer_is_sent_to_allowed_hosts_only(invoice, url, is_allowed):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_starting_inside_a_transaction_is_refused(order, fake):
-    """An attempt that is not committed would be lost with the answer: nothing is sent."""
+def test_start_inside_a_transaction_is_refused(order, fake):
+    """Inside a transaction an attempt could be rolled back, so nothing is sent."""
     with transaction.atomic(), pytest.raises(RuntimeError):
         start_payment(order)
 

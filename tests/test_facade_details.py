@@ -49,23 +49,23 @@ def refusal(order, kind):
 # What is refused in which words
 
 
-def test_an_order_in_another_status_is_said_not_to_wait(place):
-    """The order's number is in the error, as in all errors of this module."""
+def test_error_of_a_cancelled_order_names_the_order(place):
+    """The error for an order that is not pending has the order's number."""
     order = place(status="Cancelled")
 
     assert refusal(order, NotPayable) == f"order {order.number} is not waiting for a payment"
 
 
-def test_money_in_the_inbox_is_said_to_be_looked_at(order, invoice_for):
-    """Who would pay twice is told that there is a payment."""
+def test_error_says_that_a_payment_is_under_review(order, invoice_for):
+    """The error for an order with a paid invoice says that its payment is under review."""
     invoice_for(order, "paid")
 
     said = f"order {order.number} has a payment under review"
     assert refusal(order, NotPayable) == said
 
 
-def test_a_young_attempt_is_said_to_be_in_the_making(order, invoice_for, fake):
-    """Of two clicks the second one is told that the first is being dealt with."""
+def test_second_click_is_refused_while_an_invoice_is_being_created(order, invoice_for, fake):
+    """The second of two clicks gets ``PaymentInProgress`` and sends no request."""
     invoice_for(order, "creating", bitsby_id=None)
 
     said = f"order {order.number}: an invoice is being created"
@@ -73,8 +73,8 @@ def test_a_young_attempt_is_said_to_be_in_the_making(order, invoice_for, fake):
     assert fake.requests == []
 
 
-def test_two_attempts_in_one_moment_are_kept_apart_by_the_database(order, fake, monkeypatch):
-    """Where rows cannot be locked, the one that comes second is told so and asks nothing."""
+def test_constraint_refuses_a_concurrent_attempt(order, fake, monkeypatch):
+    """Without row locks, the constraint refuses the second attempt, and no request is sent."""
 
     def refuse(**values):
         raise IntegrityError("bitsby_one_live_invoice")
@@ -88,8 +88,8 @@ def test_two_attempts_in_one_moment_are_kept_apart_by_the_database(order, fake, 
     assert fake.requests == []
 
 
-def test_what_turns_out_to_be_paid_is_said_to_be(order, fake, move_time):
-    """The last word on an old invoice is what the buyer hears."""
+def test_error_says_that_the_order_is_paid(order, fake, move_time):
+    """If the final check finds the old invoice paid, the error says that the order is paid."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
     move_time(minutes=61)
@@ -97,16 +97,16 @@ def test_what_turns_out_to_be_paid_is_said_to_be(order, fake, move_time):
     assert refusal(order, NotPayable) == f"order {order.number} is paid"
 
 
-def test_an_invoice_in_its_last_minute_is_said_to_expire(order, fake, move_time):
-    """Between the end by our clock and the end by Bitsby's the buyer is to try again."""
+def test_error_says_that_the_invoice_is_about_to_expire(order, fake, move_time):
+    """Between the expiry by our clock and by Bitsby's, the error asks the buyer to try again."""
     fake.invoices = [bitsby.invoice_item(start_payment(order))]
     move_time(seconds=3605)
 
     assert refusal(order, PaymentInProgress) == "the invoice is about to expire; try again"
 
 
-def test_an_invoice_that_is_replaced_again_and_again_ends(order, fake, monkeypatch):
-    """Whoever finds another invoice that does not fit each time is told to try again."""
+def test_second_replacement_in_one_call_is_not_followed_by_a_third(order, fake, monkeypatch):
+    """If each invoice that is found has to be replaced, the error asks the buyer to try again."""
     start_payment(order)
     monkeypatch.setattr(BitsbyInvoice, "fits", lambda invoice, order: False)
     retired = []
@@ -117,8 +117,8 @@ def test_an_invoice_that_is_replaced_again_and_again_ends(order, fake, monkeypat
     assert len(retired) == 2
 
 
-def test_an_answer_for_an_attempt_that_was_given_up_is_said_to_be_late(order, fake):
-    """The invoice is kept, and its buyer told that another attempt may have begun."""
+def test_error_says_that_the_answer_came_too_late(order, fake):
+    """The error says that another attempt may have begun."""
 
     def slow(fields):
         BitsbyInvoice.objects.update(status="expired", ended_at=timezone.now())
@@ -131,8 +131,8 @@ def test_an_answer_for_an_attempt_that_was_given_up_is_said_to_be_late(order, fa
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_id_that_is_known_is_refused_by_name(place, fake):
-    """Operators see which invoice Bitsby has given twice, and staff why there is none."""
+def test_error_names_an_invoice_id_that_exists_already(place, fake):
+    """The error names the repeated id, and the failure of the attempt tells staff the reason."""
     answer = bitsby.created()
     fake.on("/invoices/create", bitsby.success(answer))
     start_payment(place())
@@ -146,8 +146,8 @@ def test_an_id_that_is_known_is_refused_by_name(place, fake):
 # What is given again
 
 
-def test_an_invoice_is_given_until_its_last_moment(order, fake, stop_time):
-    """Up to the end of its time by our clock it is given, from then on it is asked about."""
+def test_invoice_is_reused_until_it_expires(order, fake, stop_time):
+    """An invoice is reused until it expires by our clock, and fetched again from then on."""
     invoice = start_payment(order)
     fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     end = BitsbyInvoice.objects.get().expires_at
@@ -157,10 +157,10 @@ def test_an_invoice_is_given_until_its_last_moment(order, fake, stop_time):
 
 
 @pytest.mark.parametrize(("seconds", "is_replaced"), [(59, False), (60, True)])
-def test_an_invoice_is_replaced_a_minute_after_its_time(
+def test_unpaid_invoice_is_replaced_a_minute_after_it_expired(
     order, fake, stop_time, seconds, is_replaced
 ):
-    """An invoice that Bitsby still calls unpaid is waited for during one minute."""
+    """An invoice that Bitsby still calls unpaid is replaced one minute after it expired."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first)]
     moment = BitsbyInvoice.objects.get().expires_at + dt.timedelta(seconds=seconds)
@@ -171,8 +171,8 @@ def test_an_invoice_is_replaced_a_minute_after_its_time(
         assert refusal(order, PaymentInProgress)
 
 
-def test_a_replaced_invoice_says_what_became_of_it(order, fake, caplog):
-    """Its row has the end, the reason and the log line by which staff find it."""
+def test_replaced_invoice_has_time_reason_and_log_line(order, fake, caplog):
+    """The row of a replaced invoice has an end and a reason, and a log line names it."""
     first = start_payment(order)
     fake.invoices = [bitsby.invoice_item(first)]
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
@@ -190,8 +190,8 @@ def test_a_replaced_invoice_says_what_became_of_it(order, fake, caplog):
     ]
 
 
-def test_an_invoice_that_was_paid_while_it_was_replaced_stays_paid(order, fake, monkeypatch):
-    """What another process has settled in the same moment is not taken back."""
+def test_invoice_paid_during_its_replacement_stays_paid(order, fake, monkeypatch):
+    """An invoice that another process settles at the same time is not replaced."""
     first = start_payment(order)
     Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
     fits = BitsbyInvoice.fits
@@ -208,8 +208,8 @@ def test_an_invoice_that_was_paid_while_it_was_replaced_stays_paid(order, fake, 
     assert (first.status, first.failure) == ("paid", "")
 
 
-def test_replacing_leaves_other_orders_alone(place, invoice_for, order, fake):
-    """The invoice of another order stays as live as it was."""
+def test_replacement_does_not_change_invoices_of_other_orders(place, invoice_for, order, fake):
+    """The invoice of another order stays live."""
     first = start_payment(order)
     other = invoice_for(place())
     fake.invoices = [bitsby.invoice_item(first)]
@@ -221,8 +221,8 @@ def test_replacing_leaves_other_orders_alone(place, invoice_for, order, fake):
     assert (other.status, other.ended_at) == ("unpaid", None)
 
 
-def test_a_dead_attempt_says_that_no_answer_came(order, invoice_for, fake, move_time):
-    """Staff see why there are two rows: the first one never had an answer."""
+def test_attempt_without_an_answer_has_a_failure_reason(order, invoice_for, fake, move_time):
+    """Staff see that the first of two attempts never had an answer."""
     dead = invoice_for(order, "creating", bitsby_id=None)
     move_time(seconds=16)
 
@@ -232,8 +232,8 @@ def test_a_dead_attempt_says_that_no_answer_came(order, invoice_for, fake, move_
     assert (dead.status, dead.failure) == ("expired", "no answer came")
 
 
-def test_an_attempt_is_waited_for_up_to_its_last_moment(order, invoice_for, fake, stop_time):
-    """``TIMEOUT`` and five seconds after it began its answer may still come."""
+def test_attempt_blocks_the_order_until_its_timeout(order, invoice_for, fake, stop_time):
+    """An attempt blocks the order for ``TIMEOUT`` and five more seconds."""
     now = timezone.now()
     invoice_for(order, "creating", bitsby_id=None, created_at=now - dt.timedelta(seconds=15))
     stop_time(now)
@@ -245,8 +245,8 @@ def test_an_attempt_is_waited_for_up_to_its_last_moment(order, invoice_for, fake
 # Attempts that fail
 
 
-def test_a_failed_attempt_is_logged_and_kept_with_its_reason(order, fake, caplog):
-    """The row says what Bitsby said, and the log has it with the order's number."""
+def test_failed_attempt_is_logged_and_stored_with_its_reason(order, fake, caplog):
+    """The row has the error of Bitsby, and the log line has it with the order's number."""
     fake.on("/invoices/create", bitsby.error("You have a debt"))
 
     said = refusal(order, Refused)
@@ -256,8 +256,8 @@ def test_a_failed_attempt_is_logged_and_kept_with_its_reason(order, fake, caplog
     assert lines == [f"no invoice for order {order.number}: {said}"]
 
 
-def test_a_buyer_without_a_slot_is_no_error_in_the_log(order, fake, caplog, monkeypatch):
-    """That others are being served is nothing that is wrong."""
+def test_rate_limit_timeout_is_not_logged(order, fake, caplog, monkeypatch):
+    """A buyer who gets no slot causes no log line."""
 
     def no_slot(*args, **options):
         raise RateLimitTimeout("none")
@@ -271,8 +271,8 @@ def test_a_buyer_without_a_slot_is_no_error_in_the_log(order, fake, caplog, monk
 # What is sent and stored
 
 
-def test_a_long_description_is_cut(order, fake, settings):
-    """Bitsby is sent 500 letters of it at most."""
+def test_long_description_is_cut(order, fake, settings):
+    """At most 500 characters of the description are sent."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": "{number} " + "x" * 600}
 
     start_payment(order)
@@ -280,8 +280,8 @@ def test_a_long_description_is_cut(order, fake, settings):
     assert created(fake)[0]["description"] == f"{order.number} {'x' * 600}"[:500]
 
 
-def test_service_data_takes_any_key_of_a_user():
-    """Shops whose users or orders are not numbered by integers and texts get their keys as text."""
+def test_service_data_accepts_any_type_of_user_key():
+    """Keys that are neither integers nor texts are sent as text."""
     user_id = uuid.UUID(int=7)
 
     text = service_data(SimpleNamespace(number=100001, user_id=user_id))
@@ -289,8 +289,8 @@ def test_service_data_takes_any_key_of_a_user():
     assert text == f'{{"orderId":"100001","userId":"{user_id}"}}'
 
 
-def test_the_attempt_is_kept_with_the_shops_project(order, fake):
-    """What is asked for is kept before the answer comes, so that the answer can be compared."""
+def test_attempt_is_stored_before_the_request(order, fake):
+    """Amount, currency and project are stored before the answer comes."""
     seen = []
 
     def answer(fields):
@@ -303,8 +303,8 @@ def test_the_attempt_is_kept_with_the_shops_project(order, fake):
     assert seen == [{"status": "creating", "amount": Decimal("10.00"), "currency": "USD"}]
 
 
-def test_wallets_are_stored_whole(order, fake):
-    """Each reserved wallet is kept with its names, address and amount, in plain digits."""
+def test_wallets_are_stored_with_all_fields(order, fake):
+    """Each wallet is stored with its names, address and amount, in plain digits."""
     tiny = bitsby.wallet(amountCrypto="0.00000001")
     unknown = bitsby.wallet(id="other", amountCrypto=None)
     fake.on("/invoices/create", bitsby.success(bitsby.created(wallets=[tiny, unknown])))
@@ -318,8 +318,8 @@ def test_wallets_are_stored_whole(order, fake):
     ]
 
 
-def test_the_answer_is_stored_as_it_came(order, fake):
-    """Letters of all scripts and numbers are kept; NUL, which no database takes, is not."""
+def test_answer_is_stored_without_nul(order, fake):
+    """Characters of all scripts and numbers are stored, without NUL, which no database accepts."""
     note = {"note": 'Größe a\u0000b \\ "日本"', "rate": 1.5}
     fake.on("/invoices/create", bitsby.success(bitsby.created(**note)))
 
@@ -330,8 +330,8 @@ def test_the_answer_is_stored_as_it_came(order, fake):
     assert invoice.reply["rate"] == "1.5"
 
 
-def test_half_a_letter_in_an_answer_does_not_lose_the_invoice(order, fake):
-    """One half of a pair that makes up a letter, which no database takes, becomes a mark."""
+def test_lone_surrogate_in_an_answer_is_replaced(order, fake):
+    """A lone surrogate, which no database accepts, becomes a question mark."""
     fake.on("/invoices/create", bitsby.success(bitsby.created(note="a\ud800b")))
 
     invoice = start_payment(order)
@@ -341,8 +341,8 @@ def test_half_a_letter_in_an_answer_does_not_lose_the_invoice(order, fake):
 
 
 @pytest.mark.parametrize("hours", [0.5, 6])
-def test_an_answer_without_times_counts_from_now(order, fake, settings, hours):
-    """Where Bitsby names no times, the invoice began now and ends after ``TIME_TO_PAY``."""
+def test_answer_without_times_starts_now(order, fake, settings, hours):
+    """If the answer has no times, the invoice starts now and expires after ``TIME_TO_PAY``."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "TIME_TO_PAY": hours}
     answer = bitsby.created(createDatetime=None, timeToPayDatetime=None)
     fake.on("/invoices/create", bitsby.success(answer))
@@ -355,8 +355,8 @@ def test_an_answer_without_times_counts_from_now(order, fake, settings, hours):
     assert invoice.expires_at - invoice.created_at == dt.timedelta(hours=hours)
 
 
-def test_the_times_of_the_answer_are_kept(order, fake):
-    """Bitsby's clock counts, and not when its answer came."""
+def test_times_of_the_answer_are_stored(order, fake):
+    """The times come from the answer, not from our clock."""
     times = {"createDatetime": "2024-02-29 11:59:58", "timeToPayDatetime": "2030-02-28 12:59:58"}
     fake.on("/invoices/create", bitsby.success(bitsby.created(**times)))
 
@@ -366,10 +366,10 @@ def test_the_times_of_the_answer_are_kept(order, fake):
     assert kept == tuple(times.values())
 
 
-def test_a_new_invoice_is_announced_once_with_its_order(
+def test_new_invoice_sends_one_signal_with_its_order(
     order, fake, django_capture_on_commit_callbacks
 ):
-    """A shop that listens for new invoices hears of each, and not of one that is given again."""
+    """``invoice_created`` is sent once for a new invoice, and not when it is reused."""
     heard = []
 
     def listen(sender, **payload):
@@ -394,8 +394,8 @@ def allow(settings, **values):
 
 
 @pytest.mark.parametrize("url", ["https://[bad/pay", "https://[::1/pay"])
-def test_a_page_that_is_no_address_is_said_to_be_none(invoice, url):
-    """What cannot be read as an address is refused like a foreign one."""
+def test_page_that_is_not_an_address_is_refused(invoice, url):
+    """A text that cannot be parsed as an address is refused."""
     invoice.url = url
 
     with pytest.raises(PaymentPageRefused) as caught:
@@ -405,8 +405,8 @@ def test_a_page_that_is_no_address_is_said_to_be_none(invoice, url):
     assert caught.value.__suppress_context__
 
 
-def test_a_foreign_page_is_refused_with_its_host_and_the_remedy(invoice):
-    """Operators see which host it is and which setting would allow it."""
+def test_error_names_the_refused_host_and_the_setting(invoice):
+    """The error names the host, and the setting that would allow it."""
     invoice.url = f"https://{'a' * 120}.Example/pay"
 
     with pytest.raises(PaymentPageRefused) as caught:
@@ -427,8 +427,8 @@ def test_a_foreign_page_is_refused_with_its_host_and_the_remedy(invoice):
         (["pay.example:8443"], "https://pay.example/i", False),
     ],
 )
-def test_a_host_may_be_allowed_with_or_without_its_port(invoice, settings, hosts, url, is_allowed):
-    """A host alone allows all its ports, a host with a port that one."""
+def test_allowed_host_with_and_without_a_port(invoice, settings, hosts, url, is_allowed):
+    """A host without a port allows all its ports, and a host with a port allows only that port."""
     allow(settings, PAYMENT_HOSTS=hosts)
     invoice.url = url
     if is_allowed:
@@ -438,8 +438,8 @@ def test_a_host_may_be_allowed_with_or_without_its_port(invoice, settings, hosts
             payment_page(invoice)
 
 
-def test_a_page_may_be_as_plain_as_the_api(invoice, settings):
-    """With a simulator on plain HTTP the pages may be so too, and still on HTTPS."""
+def test_http_page_is_allowed_if_the_api_uses_http(invoice, settings):
+    """With an API on plain HTTP, pages on HTTP and HTTPS are allowed."""
     allow(settings, API_URL="http://localhost:8100", PAYMENT_HOSTS=["localhost:8100"])
     for url in ("http://localhost:8100/pay", "https://localhost:8100/pay"):
         invoice.url = url
@@ -450,8 +450,8 @@ def test_a_page_may_be_as_plain_as_the_api(invoice, settings):
 
 
 @pytest.mark.parametrize("letter", ["\x00", "\x01", "\x1f", " ", "\x7f", "\\", "\t", "\n"])
-def test_a_page_with_letters_that_browsers_read_otherwise_is_refused(invoice, letter):
-    """Control letters, spaces and backslashes are in no honest address."""
+def test_page_with_control_characters_spaces_or_backslashes_is_refused(invoice, letter):
+    """Control characters, spaces and backslashes, which browsers read differently, are refused."""
     invoice.url = f"https://dash.bitsby.app/pay{letter}x"
 
     with pytest.raises(PaymentPageRefused):
@@ -459,15 +459,15 @@ def test_a_page_with_letters_that_browsers_read_otherwise_is_refused(invoice, le
 
 
 @pytest.mark.parametrize("path", ["!", "~", "a@b", "X", "ä"])
-def test_other_letters_are_in_no_ones_way(invoice, path):
-    """The letters beside those, and an at sign behind the host, are harmless."""
+def test_page_with_other_special_characters_is_allowed(invoice, path):
+    """Other special characters, and an at sign after the host, are allowed."""
     invoice.url = f"https://dash.bitsby.app/pay/{path}"
 
     assert payment_page(invoice) == invoice.url
 
 
-def test_money_that_waits_for_staff_is_not_paid_again(order, invoice_for, fake):
-    """A payment in the inbox is reason enough, even on an invoice that has ended."""
+def test_payment_under_review_of_an_expired_invoice_blocks_the_order(order, invoice_for, fake):
+    """A payment under review makes the order not payable, even if its invoice expired."""
     invoice = invoice_for(order, "expired")
     BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="not_paid"
@@ -477,8 +477,8 @@ def test_money_that_waits_for_staff_is_not_paid_again(order, invoice_for, fake):
     assert fake.requests == []
 
 
-def test_the_last_question_about_an_invoice_is_a_buyers(order, fake, move_time):
-    """Who waits before the page is not kept waiting by tries: it is asked once, first in line."""
+def test_final_check_is_not_retried(order, fake, move_time):
+    """The buyer waits for the final check, so a failed request is not retried."""
     start_payment(order)
     fake.on("/invoices/list", ConnectionError("down"))
     move_time(minutes=61)
@@ -487,8 +487,8 @@ def test_the_last_question_about_an_invoice_is_a_buyers(order, fake, move_time):
     assert len(fake.asked("/invoices/list")) == 1
 
 
-def test_an_answer_that_writes_about_nul_is_stored(order, fake):
-    """The six characters that stand for a NUL are kept as text, and NULs themselves go."""
+def test_escaped_nul_as_text_is_stored(order, fake):
+    """The six characters of an escaped NUL are stored as text, and NUL itself is removed."""
     fake.on(
         "/invoices/create",
         lambda fields: bitsby.success(bitsby.created(note="a\\u0000b", other="c\x00\x00d\\\x00e")),
@@ -500,10 +500,10 @@ def test_an_answer_that_writes_about_nul_is_stored(order, fake):
     assert (invoice.reply["note"], invoice.reply["other"]) == ("a\\u0000b", "cd\\e")
 
 
-def test_a_receiver_for_our_invoices_alone_hears_of_a_new_one(
+def test_invoice_created_reaches_receivers_of_its_sender(
     order, fake, django_capture_on_commit_callbacks
 ):
-    """A shop may connect to ``invoice_created`` with the sender that the signal has."""
+    """A receiver can connect to ``invoice_created`` with ``BitsbyInvoice`` as the sender."""
     heard = []
 
     def hear(sender, invoice, **kwargs):

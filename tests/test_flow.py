@@ -1,4 +1,4 @@
-"""The buyer's way through a stock shop, against a fake Bitsby in its own process."""
+"""Test a buyer's steps from the basket to the paid order, with the simulator."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def shop(settings, simulator):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, product):
-    """A guest is led to the payment page; paying exactly settles the order with one transaction."""
+def test_exact_payment_of_a_guest_is_booked_once(shop, guest, product):
+    """A guest is redirected to the payment page, and an exact payment is booked once."""
     response = buy(guest, product)
 
     assert response.status_code == 303
@@ -76,10 +76,8 @@ def test_a_guest_buys_pays_exactly_and_the_order_is_paid_once(shop, guest, produ
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
-    shop, guest, product, move_time
-):
-    """After the invoice expired and ``CANCEL_AFTER`` passed, the order is cancelled."""
+def test_unpaid_order_is_cancelled_and_its_stock_released(shop, guest, product, move_time):
+    """When ``CANCEL_AFTER`` has passed since the invoice expired, the order is cancelled."""
     stock = product.stockrecords.get()
     before = stock.net_stock_level
     buy(guest, product)
@@ -104,8 +102,8 @@ def test_an_order_that_nobody_pays_is_cancelled_and_its_stock_released(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_delivery_settles_the_order(shop, guest, product, live_server, clock):
-    """Bitsby's delivery sets off the look that settles the order, and is answered with 200."""
+def test_delivery_settles_the_order(shop, guest, product, live_server, clock):
+    """Bitsby's delivery causes the refresh that settles the order, and is answered 200."""
     shop.control("webhooks", {"enabled": False, "url": f"{live_server.url}/bitsby/webhook/"})
     buy(guest, product)
     order = Order.objects.get()
@@ -122,8 +120,8 @@ def test_a_delivery_settles_the_order(shop, guest, product, live_server, clock):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_second_invoice_is_made_only_when_the_first_is_over(shop, guest, product, move_time):
-    """Pay again leads to the same page while it is valid, and to a new one after."""
+def test_second_invoice_is_created_only_after_the_first_expired(shop, guest, product, move_time):
+    """Pay again leads to the same page while it is valid, and to a new one afterwards."""
     first = buy(guest, product)["Location"]
     order = Order.objects.get()
     assert guest.post(signed_urls.pay_url(order))["Location"] == first

@@ -1,4 +1,4 @@
-"""The key is shown nowhere, links open what they are for, and nobody does what he may not."""
+"""Test secrets and permissions: the key is never shown, and pages open only for their users."""
 
 from __future__ import annotations
 
@@ -186,8 +186,8 @@ ALL_ECHOES = {
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_no_page_and_no_log_line_shows_the_key(everything, fake, lines, boss, echo, clock):
-    """Whatever Bitsby echoes: no page of buyers or staff, no message and no line has the key."""
+def test_pages_and_logs_do_not_contain_the_key(everything, fake, lines, boss, echo, clock):
+    """If Bitsby echoes the key, no page, message or log line contains it."""
     paths = ("/invoices/list", "/payments/list", "/invoices/create", "/invoices/cancel")
     for path in (*paths, "/invoices/bindPayment"):
         fake.on(path, ECHOES[echo])
@@ -213,8 +213,8 @@ def test_no_page_and_no_log_line_shows_the_key(everything, fake, lines, boss, ec
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_no_command_prints_the_key(everything, fake, lines, echo, clock):
-    """What the management commands and the system checks write has no key in it."""
+def test_commands_do_not_print_the_key(everything, fake, lines, echo, clock):
+    """The output of management commands and system checks does not contain the key."""
     for path in ("/invoices/list", "/payments/list"):
         fake.on(path, ECHOES[echo])
     names = [name for name, app in get_commands().items() if app == "oscar_bitsby"]
@@ -228,8 +228,8 @@ def test_no_command_prints_the_key(everything, fake, lines, echo, clock):
     assert finding([out.getvalue(), *lines]) == []
 
 
-def test_no_row_that_is_stored_holds_the_key(everything, fake, clock, boss):
-    """Errors are stored with attempts and deliveries: cleaned."""
+def test_stored_rows_do_not_contain_the_key(everything, fake, clock, boss):
+    """The key is redacted in stored errors of attempts and deliveries."""
     for path in ("/invoices/list", "/payments/list", "/invoices/create"):
         fake.on(path, ECHOES["refusal"])
     for url, fields in own_forms():
@@ -242,8 +242,8 @@ def test_no_row_that_is_stored_holds_the_key(everything, fake, clock, boss):
     assert finding(rows) == []
 
 
-def test_a_success_that_repeats_the_key_is_cleaned(order, fake, clock, boss):
-    """Not even a successful answer brings the key into the database or onto a page."""
+def test_key_in_a_successful_answer_is_redacted(order, fake, clock, boss):
+    """A successful answer that repeats the key does not bring it into the database or a page."""
     fake.on("/invoices/create", lambda fields: bitsby.success(bitsby.created(token=KEY)))
     facade.start_payment(order)
     row = BitsbyInvoice.objects.get()
@@ -251,8 +251,8 @@ def test_a_success_that_repeats_the_key_is_cleaned(order, fake, clock, boss):
     assert finding([repr(row.reply), page.content.decode()]) == []
 
 
-def test_an_escaped_echo_is_cleaned(fake, clock):
-    """A key with a slash, echoed as PHP writes it, is not in the error's body."""
+def test_key_with_escaped_slashes_is_redacted(fake, clock):
+    """A key with a slash that is escaped as in PHP is redacted in the body of an error."""
     fake.on("/billing/balances", (200, {}, '{"result": "error", "data": "wrong: ab\\/cd\\/ef"}'))
     with pytest.raises(Refused) as caught:
         BitsbyClient("ab/cd/ef", tries=1).balances()
@@ -339,7 +339,7 @@ WAYS = {
     "not configured": (ConfigurationError, no_settings),
     "a value that cannot be used": (ConfigurationError, bad_settings),
     "a key that cannot be sent": (ConfigurationError, key_with_a_line_end),
-    "nobody there": (ConnectionFailed, unreachable),
+    "unreachable": (ConnectionFailed, unreachable),
     "broken off": (ConnectionFailed, answered("no answer")),
     "502": (ConnectionFailed, answered("502")),
     "too frequent": (RateLimited, answered("too frequent")),
@@ -355,17 +355,16 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_error_report_shows_the_key(way, settings, fake, order, clock):
-    """Django's error pages and collectors of local variables find the key in none of our errors,
-    nor in their causes."""
+def test_error_reports_do_not_contain_the_key(way, settings, fake, order, clock):
+    """Error reports with local variables of our errors and causes do not contain the key."""
     kind, go = WAYS[way]
     error = raised(go, settings, fake, order)
     assert type(error) is kind
     assert finding(reports(error)) == []
 
 
-def test_every_error_has_a_way_here():
-    """An error that is added to the package is added above as well."""
+def test_every_error_of_the_package_is_tested():
+    """An error that is added to the package is added to the test above."""
     left, leaves = [BitsbyError], set()
     while left:
         one = left.pop()
@@ -376,7 +375,7 @@ def test_every_error_has_a_way_here():
 
 
 class Bug(Exception):
-    """An error that nobody thought of."""
+    """An error that the package does not expect."""
 
 
 def crash(*args, **kwargs):
@@ -394,8 +393,8 @@ def crash(*args, **kwargs):
         "oscar_bitsby.conf.Conf",
     ],
 )
-def test_a_bug_of_ours_does_not_show_the_key(place_of_bug, fake, order, monkeypatch, clock):
-    """An error that nobody thought of passes our frames without the key in their variables."""
+def test_unexpected_error_does_not_show_the_key(place_of_bug, fake, order, monkeypatch, clock):
+    """Local variables of our frames in the traceback of an unexpected error have no key."""
     monkeypatch.setattr(place_of_bug, crash)
     error = raised(facade.start_payment, order)
     assert isinstance(error, Bug)
@@ -403,8 +402,8 @@ def test_a_bug_of_ours_does_not_show_the_key(place_of_bug, fake, order, monkeypa
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
-def test_a_worker_that_is_told_to_stop_does_not_show_the_key(settings, order, clock):
-    """A web server that ends a slow worker by SystemExit makes it report no key."""
+def test_system_exit_does_not_show_the_key(settings, order, clock):
+    """The report of a worker that is stopped by ``SystemExit`` does not contain the key."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -428,8 +427,8 @@ def exit_now():
 # repr
 
 
-def test_no_repr_shows_the_key(settings):
-    """Objects that hold the key, and what they are made of, do not print it."""
+def test_repr_does_not_contain_the_key(settings):
+    """Objects that hold the key, and their parts, do not print it."""
     api = factory.for_buyer()
     transport = api._transport
     session = transport._session
@@ -445,8 +444,8 @@ def test_no_repr_shows_the_key(settings):
 # Links
 
 
-def test_a_link_opens_its_own_order_on_every_page(place, invoice_for, fake, clock):
-    """No page of one order's link shows or changes anything of another order."""
+def test_signed_url_opens_only_its_own_order(place, invoice_for, fake, clock):
+    """No page of one order's signed URL shows or changes another order."""
     mine, other = place("10.00"), place("77.77")
     theirs = invoice_for(other, uid="their-uid", url="https://dash.bitsby.app/invoices/pay/theirs")
     client = Client()
@@ -470,8 +469,8 @@ def test_a_link_opens_its_own_order_on_every_page(place, invoice_for, fake, cloc
         assert client.get(reverse(f"oscar_bitsby:{name}", args=[mixed])).status_code == 404
 
 
-def test_the_pages_of_a_link_hold_no_secret_of_the_buyer(place, invoice_for, fake, clock):
-    """Who finds a link sees what was ordered and what to pay: no address, no mail, no key."""
+def test_pages_of_a_signed_url_contain_no_personal_data(place, invoice_for, fake, clock):
+    """The pages show the order and the amount, but no address, e-mail address or key."""
     order = place()
     Order.objects.filter(pk=order.pk).update(guest_email="ada@secret.example.com")
     address = get_model("order", "ShippingAddress").objects.create(
@@ -498,8 +497,8 @@ def _country():
     )
 
 
-def test_the_pages_of_a_link_tell_browsers_and_robots_to_keep_it(order, invoice, fake, clock):
-    """The address is the permission: it is not stored, not indexed, not sent to other sites."""
+def test_pages_of_a_signed_url_are_not_cached_or_indexed(order, invoice, fake, clock):
+    """A signed URL is not stored, not indexed and not sent to other sites."""
     for url in (
         signed_urls.order_url(order),
         signed_urls.order_url(order) + "state/",
@@ -512,8 +511,8 @@ def test_the_pages_of_a_link_tell_browsers_and_robots_to_keep_it(order, invoice,
         assert headers["X-Robots-Tag"] == "noindex"
 
 
-def test_the_webhook_answers_plainly(invoice, fake, clock):
-    """Its answers set no cookies, and repeat nothing of what was sent."""
+def test_webhook_response_sets_no_cookie_and_repeats_nothing(invoice, fake, clock):
+    """The responses set no cookies and repeat nothing of the request."""
     body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}, "x": "<script>"})
     for text in (body, "<script>"):
         response = Client().post("/bitsby/webhook/", text, "application/json")
@@ -526,8 +525,8 @@ def test_the_webhook_answers_plainly(invoice, fake, clock):
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_buyer_is_sent_to_allowed_hosts_only(order, fake, clock, url):
-    """Wherever an answer wants to lead the buyer: to an allowed host, or nowhere."""
+def test_buyer_is_redirected_to_allowed_hosts_only(order, fake, clock, url):
+    """If the address in an answer is not on an allowed host, the buyer is not redirected."""
     fake.on("/invoices/create", lambda fields: bitsby.success(bitsby.created(url=url)))
     response = Client().post(signed_urls.pay_url(order))
     assert response.status_code in (200, 303)
@@ -542,15 +541,15 @@ def test_a_buyer_is_sent_to_allowed_hosts_only(order, fake, clock, url):
     ["\x01", "\x0b", "\x1f", "\u00a0", "\ufeff"],
     ids=ascii,
 )
-def test_a_page_that_begins_with_something_unseen_is_refused(order, fake, clock, start):
-    """What Python's reader takes off the front, browsers would take for a path of the shop."""
+def test_payment_page_with_leading_whitespace_is_refused(order, fake, clock, start):
+    """Python strips such characters, but browsers would read a path of the shop."""
     url = f"{start}https://dash.bitsby.app/invoices/pay/abc"
     fake.on("/invoices/create", lambda fields: bitsby.success(bitsby.created(url=url)))
     assert Client().post(signed_urls.pay_url(order)).status_code == 200
 
 
-def test_the_next_page_cannot_be_named_by_the_request(order, invoice, fake, clock):
-    """No parameter of a request leads anybody elsewhere."""
+def test_request_parameters_cannot_change_the_redirect(order, invoice, fake, clock):
+    """No parameter of a request redirects to another site."""
     evil = "https://evil.example.com/"
     fields = dict.fromkeys(("next", "url", "return", "redirect", "return_url"), evil)
     for url in (signed_urls.pay_url(order), signed_urls.order_url(order)):
@@ -559,8 +558,8 @@ def test_the_next_page_cannot_be_named_by_the_request(order, invoice, fake, cloc
             assert f'href="{evil}' not in response.content.decode()
 
 
-def test_a_buyer_of_the_shop_never_leaves_but_to_bitsby(guest, product, fake, clock):
-    """From the basket on, the only address outside of the shop is the payment page."""
+def test_checkout_redirects_outside_the_shop_only_to_bitsby(guest, product, fake, clock):
+    """From the basket on, the only address outside the shop is the payment page."""
     location = buy(guest, product)["Location"]
     assert urlsplit(location).hostname == "dash.bitsby.app"
 
@@ -568,8 +567,8 @@ def test_a_buyer_of_the_shop_never_leaves_but_to_bitsby(guest, product, fake, cl
 # The webhook's token
 
 
-def test_the_token_is_compared_in_constant_time(settings, invoice, monkeypatch, fake, clock):
-    """What arrives is compared by ``constant_time_compare``, and by nothing else."""
+def test_token_is_compared_in_constant_time(settings, invoice, monkeypatch, fake, clock):
+    """The token of a request is compared with ``constant_time_compare`` only."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WEBHOOK_TOKEN": "right-token"}
     compared = []
     monkeypatch.setattr(
@@ -588,16 +587,16 @@ def sources():
     return found
 
 
-def test_no_secret_is_compared_by_its_letters():
-    """Nowhere in the package does ``==``, ``in`` or their like touch a revealed secret."""
+def test_revealed_secrets_are_not_compared_with_operators():
+    """The package does not use ``==``, ``in`` or similar operators on a revealed secret."""
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):
                 assert "reveal" not in ast.dump(node), (path, node.lineno)
 
 
-def test_secrets_are_revealed_in_a_few_places_only():
-    """Whoever adds a place that reveals a secret has to look at this test, and at its frames."""
+def test_secrets_are_revealed_only_in_known_places():
+    """A new place that reveals a secret must be added here after a check of its frames."""
     found = {}
     for path in sources():
         number = len(re.findall(r"\.reveal\(\)", path.read_text()))
@@ -646,15 +645,17 @@ def own_names():
     return {pattern.name for pattern in own.url_patterns}
 
 
-def test_the_table_of_permissions_has_every_page():
+def test_table_of_permissions_has_every_page():
     """A page that is added to the package is added to the table as well."""
     assert own_names() == set(TABLE)
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("name", TABLE)
-def test_pages_open_for_whom_they_are(persons, order, invoice, fake, clock, name, method):
-    """Each page and each action answers the persons of the table, and refuses all others."""
+def test_pages_open_only_with_the_listed_permissions(
+    persons, order, invoice, fake, clock, name, method
+):
+    """Each page and action accepts the users of the table and refuses all others."""
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(),
         amount=1,
@@ -689,8 +690,8 @@ def test_pages_open_for_whom_they_are(persons, order, invoice, fake, clock, name
             assert payment.resolved_at is None
 
 
-def test_what_the_admin_shows_cannot_be_changed(boss, everything):
-    """Nobody, not even a superuser, adds, changes or deletes what Bitsby said."""
+def test_admin_is_read_only(boss, everything):
+    """Even a superuser cannot add, change or delete rows in the admin."""
     for model in (BitsbyInvoice, BitsbyPayment, WebhookDelivery):
         name = f"admin:oscar_bitsby_{model._meta.model_name}"
         row = model.objects.first()
@@ -710,8 +711,8 @@ def test_what_the_admin_shows_cannot_be_changed(boss, everything):
 SECURITY = Path(__file__).parent.parent / "docs" / "security.rst"
 
 
-def test_every_test_that_the_documentation_names_exists():
-    """The table of docs/security.rst names tests; each of them stands where it says."""
+def test_every_test_named_in_the_documentation_exists():
+    """Each test that docs/security.rst names exists in the named file."""
     named = re.findall(r"`tests/([\w/]+\.py)::(\w+)`", SECURITY.read_text())
     assert len(named) > 25
     trees = {}
@@ -724,7 +725,7 @@ def test_every_test_that_the_documentation_names_exists():
 
 
 def test_every_row_of_the_table_of_threats_is_complete():
-    """Each threat stands with its measure and with a test of it."""
+    """Each threat has a measure and a test."""
     table = SECURITY.read_text().split(".. list-table::")[1].split("\n\n", 2)[1]
     rows = table.split("* - ")[2:]
     assert len(rows) > 15

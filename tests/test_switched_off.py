@@ -67,7 +67,7 @@ def browser_of(user):
     return client
 
 
-def test_the_basket_works(off, guest, product):
+def test_basket_works(off, guest, product):
     """A basket can be filled and shown."""
     off()
     fill_basket(guest, product)
@@ -91,7 +91,7 @@ def test_order_is_placed_with_another_payment_method(off, guest, product):
 
 
 def test_earlier_orders_are_in_the_buyers_account(off, waiting, buyer):
-    """The history lists them, and each one opens."""
+    """The order history lists earlier orders, and each one opens."""
     off()
     browser = browser_of(buyer)
     history = browser.get(reverse("customer:order-list"))
@@ -101,8 +101,8 @@ def test_earlier_orders_are_in_the_buyers_account(off, waiting, buyer):
     assert waiting.number in page.content.decode()
 
 
-def test_the_link_of_an_earlier_order_says_what_to_do(off, waiting, guest):
-    """The page of its payment opens, or says that the order is safe and what to do."""
+def test_link_of_an_earlier_order_explains_what_to_do(off, waiting, guest):
+    """The payment page opens, or says that the order is safe and what to do."""
     way = off()
     page = guest.get(signed_urls.order_url(waiting))
     if way in NEEDS_NO_SETTINGS:
@@ -114,7 +114,7 @@ def test_the_link_of_an_earlier_order_says_what_to_do(off, waiting, guest):
 
 
 def test_staff_can_open_earlier_orders(off, waiting, admin_client):
-    """Oscar's dashboard and the Django admin list and show them."""
+    """Oscar's dashboard and the Django admin list and show earlier orders."""
     off()
     for address in (
         reverse("dashboard:order-list"),
@@ -127,8 +127,8 @@ def test_staff_can_open_earlier_orders(off, waiting, admin_client):
         assert waiting.number in page.content.decode(), address
 
 
-def test_payment_meanwhile_is_settled_afterwards(off, waiting, settings, fake):
-    """A run meanwhile changes nothing; the first run afterwards books the payment."""
+def test_payment_while_switched_off_is_settled_afterwards(off, waiting, settings, fake):
+    """A run while the app is off changes nothing, and the first run afterwards books it."""
     before = settings.OSCAR_BITSBY
     way = off()
     if way in ("for no amount", "for no currency"):

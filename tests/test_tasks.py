@@ -1,5 +1,5 @@
-"""Celery: a delivery that cannot be settled at once is handed to a worker, and nothing hangs on
-it: without Celery, broker or worker the next pass does the same."""
+"""Test Celery: a worker settles a delivery that cannot be settled at once. Without Celery, broker
+or worker the next run does the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def app():
-    """A Celery app without a broker; the one that tests before had is back afterwards."""
+    """Set a Celery app without a broker, and restore the earlier app afterwards."""
     before = celery.current_app._get_current_object()
     app = celery.Celery("shop", broker="memory://", set_as_current=True)
     yield app
@@ -52,7 +52,7 @@ def is_on(settings):
 
 @pytest.fixture
 def queued(monkeypatch):
-    """What was queued: the arguments of each call."""
+    """Return the arguments of each task that was queued."""
     calls = []
     monkeypatch.setattr(
         celery.Task, "apply_async", lambda task, args, **options: calls.append((args, options))
@@ -74,7 +74,7 @@ def deliver(client):
 
 @pytest.fixture
 def paid(invoice, fake):
-    """An invoice that Bitsby calls paid."""
+    """Return an invoice that Bitsby calls paid."""
     payment = bitsby.transfer()
     remote = bitsby.invoice_item(invoice, "paid", payment=payment)
     fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
@@ -82,7 +82,7 @@ def paid(invoice, fake):
 
 
 def take_slot():
-    """Let another process send a request right now."""
+    """Take the current slot, as another process would."""
     GatewayState.ensure_exists()
     acquire(0)
 
@@ -94,8 +94,8 @@ def status_of(order):
 # The webhook
 
 
-def test_a_delivery_that_finds_no_slot_is_handed_to_a_worker(order, paid, deliver, queued, clock):
-    """It is answered 503 at once, one task is queued to begin at once, and that task settles."""
+def test_delivery_without_a_slot_queues_a_task(order, paid, deliver, queued, clock):
+    """It is answered 503 without waiting, and a task that starts at once settles the payment."""
     take_slot()
 
     assert deliver(paid).status_code == 503
@@ -108,10 +108,10 @@ def test_a_delivery_that_finds_no_slot_is_handed_to_a_worker(order, paid, delive
     assert BitsbyInvoice.objects.get().webhook_pending_since is None
 
 
-def test_a_delivery_before_bitsby_calls_it_paid_is_looked_into_ten_seconds_later(
+def test_delivery_of_an_unpaid_invoice_queues_a_task_ten_seconds_later(
     order, invoice, deliver, queued, fake, clock, move_time
 ):
-    """The worker asks when it may be asked about again, and settles it then."""
+    """The task starts when the invoice may be fetched again, and settles it."""
     fake.invoices = [bitsby.invoice_item(invoice)]
 
     assert deliver(invoice).status_code == 503
@@ -124,22 +124,24 @@ def test_a_delivery_before_bitsby_calls_it_paid_is_looked_into_ten_seconds_later
     assert status_of(order) == "Being processed"
 
 
-def test_a_delivery_whose_look_failed_is_handed_on(invoice, deliver, queued, fake):
-    """Bitsby's failure is a 503 as ever, and a worker tries again."""
+def test_delivery_whose_refresh_failed_queues_a_task(invoice, deliver, queued, fake):
+    """An error of Bitsby is answered 503, and a worker tries again."""
     fake.on("/invoices/list", ConnectionError("down"))
 
     assert deliver(invoice).status_code == 503
     assert [args for args, _ in queued] == [(invoice.pk,)]
 
 
-def test_what_is_settled_at_once_is_not_queued(paid, deliver, queued):
-    """A delivery that settles, and each that comes after it, needs no worker."""
+def test_delivery_that_settles_queues_no_task(paid, deliver, queued):
+    """A delivery that settles, and each later one, queues no task."""
     assert {deliver(paid).status_code for _ in range(3)} == {200}
     assert queued == []
 
 
-def test_a_flood_queues_one_task_in_ten_seconds(invoice, deliver, queued, fake, clock, move_time):
-    """Deliveries about one invoice, however many, keep workers busy once in ten seconds."""
+def test_many_deliveries_queue_one_task_in_ten_seconds(
+    invoice, deliver, queued, fake, clock, move_time
+):
+    """Any number of deliveries for one invoice queue one task in ten seconds."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     for _ in range(19):
         assert deliver(invoice).status_code == 503
@@ -152,8 +154,8 @@ def test_a_flood_queues_one_task_in_ten_seconds(invoice, deliver, queued, fake, 
     assert len(queued) == 2
 
 
-def test_with_the_setting_off_nothing_is_queued(invoice, deliver, queued, fake, settings):
-    """Without ``CELERY`` the delivery waits for Bitsby to come again, or for the next pass."""
+def test_without_the_celery_setting_no_task_is_queued(invoice, deliver, queued, fake, settings):
+    """Without ``CELERY`` the next delivery or the next run settles the payment."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CELERY": False}
     fake.invoices = [bitsby.invoice_item(invoice)]
 
@@ -162,33 +164,33 @@ def test_with_the_setting_off_nothing_is_queued(invoice, deliver, queued, fake, 
 
 
 @pytest.mark.parametrize("is_atomic", [False, True])
-def test_it_is_queued_after_commit(invoice, deliver, fake, monkeypatch, is_atomic):
-    """When a worker is told, no transaction is open that could hide the note from it."""
+def test_task_is_queued_after_commit(invoice, deliver, fake, monkeypatch, is_atomic):
+    """When a task is queued, the mark on the invoice is committed."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", is_atomic)
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", is_atomic)
     fake.invoices = [bitsby.invoice_item(invoice)]
     seen = []
 
-    def note(task, args, **options):
+    def record(task, args, **options):
         flagged = BitsbyInvoice.objects.get().webhook_pending_since is not None
         seen.append((connections["default"].in_atomic_block, flagged))
 
-    monkeypatch.setattr(celery.Task, "apply_async", note)
+    monkeypatch.setattr(celery.Task, "apply_async", record)
     deliver(invoice)
 
     assert seen == [(False, True)]
 
 
-def test_a_broker_that_is_away_breaks_and_delays_nothing(
+def test_unreachable_broker_is_a_warning_without_a_delay(
     order, paid, deliver, app, caplog, monkeypatch, real_time
 ):
-    """A refused connection: 503 without retries, one warning, and the next pass settles."""
+    """If the broker refuses the connection, one warning is logged and the next run settles."""
     pytest.importorskip("redis", reason="the package redis is not installed")
     pauses = []
     monkeypatch.setattr("kombu.utils.functional.sleep", pauses.append)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        app.conf.broker_url = f"redis://:the-password@127.0.0.1:{nobody.getsockname()[1]}/0"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        app.conf.broker_url = f"redis://:the-password@127.0.0.1:{unused.getsockname()[1]}/0"
         take_slot()
         with caplog.at_level(logging.WARNING):
             assert deliver(paid).status_code == 503
@@ -202,8 +204,8 @@ def test_a_broker_that_is_away_breaks_and_delays_nothing(
     assert status_of(order) == "Being processed"
 
 
-def test_a_task_that_is_lost_costs_nothing(order, paid, deliver, queued, clock):
-    """No worker ever comes: the note is still there, and the next pass settles it."""
+def test_lost_task_is_covered_by_the_next_run(order, paid, deliver, queued, clock):
+    """If no worker runs the task, the next run settles the payment."""
     take_slot()
     deliver(paid)
     assert len(queued) == 1
@@ -215,8 +217,8 @@ def test_a_task_that_is_lost_costs_nothing(order, paid, deliver, queued, clock):
 # The task of a delivery
 
 
-def test_a_worker_waits_in_line_for_a_slot(order, paid, deliver, queued, clock):
-    """Where the webhook gives up at once, the worker waits, and is behind no later slot."""
+def test_worker_waits_for_a_slot(order, paid, deliver, queued, clock):
+    """A worker waits in the queue for a slot, unlike the webhook."""
     take_slot()
     deliver(paid)
 
@@ -226,8 +228,8 @@ def test_a_worker_waits_in_line_for_a_slot(order, paid, deliver, queued, clock):
     assert status_of(order) == "Being processed"
 
 
-def test_a_task_for_what_is_settled_asks_nothing(paid, deliver, queued, fake, clock):
-    """A pass was quicker: the task that comes after it costs no request."""
+def test_task_of_a_settled_invoice_sends_no_request(paid, deliver, queued, fake, clock):
+    """If a run settled the invoice first, the task sends no request."""
     take_slot()
     deliver(paid)
     reconciliation.reconcile()
@@ -237,8 +239,8 @@ def test_a_task_for_what_is_settled_asks_nothing(paid, deliver, queued, fake, cl
     assert fake.requests == []
 
 
-def test_a_task_given_twice_asks_once(invoice, deliver, queued, fake, clock):
-    """A broker that delivers a task twice costs one request, as long as Bitsby says "unpaid"."""
+def test_task_that_is_delivered_twice_sends_one_request(invoice, deliver, queued, fake, clock):
+    """A task that the broker delivers twice sends one request while the invoice is unpaid."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     take_slot()
     deliver(invoice)
@@ -249,8 +251,10 @@ def test_a_task_given_twice_asks_once(invoice, deliver, queued, fake, clock):
     assert len(fake.requests) == 1
 
 
-def test_the_note_stays_until_a_look_decides(order, invoice, deliver, queued, fake, clock):
-    """A worker that hears "unpaid" leaves the note, and the next pass asks a last time."""
+def test_pending_mark_remains_while_the_invoice_is_unpaid(
+    order, invoice, deliver, queued, fake, clock
+):
+    """A worker that finds the invoice unpaid keeps its mark, and the next run fetches it again."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     take_slot()
     deliver(invoice)
@@ -262,7 +266,7 @@ def test_the_note_stays_until_a_look_decides(order, invoice, deliver, queued, fa
     assert status_of(order) == "Being processed"
 
 
-def test_tasks_of_a_burst_share_a_look(place, invoice_for, deliver, queued, fake, clock):
+def test_tasks_of_a_burst_share_a_request(place, invoice_for, deliver, queued, fake, clock):
     """Thirty invoices paid at once cost one request of the webhook and one of the workers."""
     invoices = [invoice_for(place()) for _ in range(30)]
     for row in invoices:
@@ -280,10 +284,10 @@ def test_tasks_of_a_burst_share_a_look(place, invoice_for, deliver, queued, fake
     assert Transaction.objects.count() == 30
 
 
-def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
+def test_rate_limit_timeout_does_not_delay_the_next_task(
     invoice, deliver, queued, fake, monkeypatch, clock
 ):
-    """A worker that waited in vain has used up nothing: the next one may ask."""
+    """After a worker got no slot, the next one may fetch the invoice at once."""
     take_slot()
     deliver(invoice)
 
@@ -299,8 +303,8 @@ def test_without_a_slot_in_time_the_invoice_may_be_asked_about_at_once(
     assert BitsbyInvoice.objects.get().status == "paid"
 
 
-def test_bitsbys_failure_is_a_line_in_the_log(invoice, deliver, queued, fake, clock, caplog):
-    """The task ends well: a failing API fills no worker's log with traces, and the note stays."""
+def test_api_error_is_one_warning_in_the_log(invoice, deliver, queued, fake, clock, caplog):
+    """The task logs an API error without a traceback and keeps the mark on the invoice."""
     take_slot()
     deliver(invoice)
     fake.on("/invoices/list", bitsby.error("Account blocked"))
@@ -312,8 +316,8 @@ def test_bitsbys_failure_is_a_line_in_the_log(invoice, deliver, queued, fake, cl
     assert BitsbyInvoice.objects.get().webhook_pending_since is not None
 
 
-def test_a_task_for_an_invoice_that_is_gone_ends_well(fake):
-    """A key without a row is no error."""
+def test_task_of_a_deleted_invoice_is_no_error(fake):
+    """A key without a row sends no request."""
     assert tasks.look_into_delivery(0) == "no such invoice"
     assert fake.requests == []
 
@@ -321,8 +325,8 @@ def test_a_task_for_an_invoice_that_is_gone_ends_well(fake):
 # The periodic task
 
 
-def test_reconcile_makes_a_pass_and_tells_of_it(order, paid, caplog):
-    """The task settles as the command does, and its line is in the log."""
+def test_reconcile_runs_once_and_logs_the_report(order, paid, caplog):
+    """The task settles as the command does, and logs its report."""
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         text = tasks.reconcile()
 
@@ -331,8 +335,8 @@ def test_reconcile_makes_a_pass_and_tells_of_it(order, paid, caplog):
     assert status_of(order) == "Being processed"
 
 
-def test_a_second_reconcile_stands_back(order, paid, fake):
-    """While a pass runs elsewhere, the task says so and asks nothing."""
+def test_reconcile_is_skipped_while_another_run_is_in_progress(order, paid, fake):
+    """While another run holds the lease, the task sends no request and says so."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=db_now() + LEASE_DURATION, lease_token="another")
 
@@ -340,8 +344,8 @@ def test_a_second_reconcile_stands_back(order, paid, fake):
     assert fake.requests == []
 
 
-def test_a_pass_that_breaks_off_is_a_line_in_the_log(order, paid, fake, caplog):
-    """Bitsby's failure ends the task with words, not with a trace."""
+def test_failed_run_is_one_warning_in_the_log(order, paid, fake, caplog):
+    """An API error is logged and returned, without a traceback."""
     fake.on("/payments/list", bitsby.error("Account blocked"))
 
     with caplog.at_level(logging.WARNING, "oscar_bitsby"):
@@ -351,8 +355,8 @@ def test_a_pass_that_breaks_off_is_a_line_in_the_log(order, paid, fake, caplog):
     assert [(one.levelname, one.exc_info) for one in caplog.records] == [("WARNING", None)]
 
 
-def test_the_tasks_have_their_documented_names(app):
-    """Schedules name tasks by text, so the names are promises; results are kept nowhere."""
+def test_tasks_have_their_documented_names(app):
+    """Schedules use the names of the tasks, and results are not stored."""
     assert tasks.reconcile.name == "oscar_bitsby.tasks.reconcile"
     assert tasks.look_into_delivery.name == "oscar_bitsby.tasks.look_into_delivery"
     assert tasks.reconcile.ignore_result
@@ -376,8 +380,8 @@ print("oscar_bitsby.tasks" in sys.modules)
 """
 
 
-def test_without_the_setting_celery_is_never_imported():
-    """All modules but the tasks, and the URLs, work where Celery cannot be imported."""
+def test_celery_is_not_imported_without_the_setting():
+    """All modules except the tasks, and the URLs, work where Celery cannot be imported."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_CELERY],
         env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},

@@ -85,13 +85,13 @@ def speaking(client, language):
 
 @pytest.fixture
 def keeper(db):
-    """Staff who may bind and look at records."""
-    looks = [f"oscar_bitsby.view_{name}" for name in ("bitsbyinvoice", "bitsbypayment")]
-    return log_in("keeper", *MAY_BIND, *looks)
+    """Log in a user who may bind, and view invoices and payments."""
+    views = [f"oscar_bitsby.view_{name}" for name in ("bitsbyinvoice", "bitsbypayment")]
+    return log_in("keeper", *MAY_BIND, *views)
 
 
 @each_language
-def test_the_search_for_english_finds_it(language):
+def test_search_for_english_texts_finds_them(language):
     """The search knows many English texts, and finds one on a page."""
     assert len(ENGLISH[language]) > 150
     with pytest.raises(AssertionError):
@@ -177,7 +177,7 @@ def test_amounts_and_times_are_in_the_buyers_format(
     assert flat(page).count("&lt;") == 0
 
 
-def test_a_time_is_escaped_whatever_the_format(settings):
+def test_time_is_escaped_in_any_format(settings):
     """HTML in a shop's date format is escaped; no time gives an empty string."""
     settings.DATETIME_FORMAT = r"\<\b\>Y"
     formats.reset_format_cache()
@@ -262,7 +262,7 @@ def test_mails_are_translated(place, invoice_for, language, code, reason, source
 
 
 @each_language
-def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper, language):
+def test_payments_to_review_are_translated(fake, invoice, place, keeper, language):
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
     type(invoice).objects.filter(pk=invoice.pk).update(created_at=earlier)
@@ -290,8 +290,8 @@ def test_the_money_inbox_and_what_can_be_done_there(fake, invoice, place, keeper
 
 @each_language
 @pytest.mark.parametrize("way", ["dashboard", "admin"])
-def test_binding(fake, invoice, keeper, language, way):
-    """Each step of the binding is in the reader's language, and so is what the log says of it."""
+def test_bind_pages_and_log_entry_are_translated(fake, invoice, keeper, language, way):
+    """Each step of the binding, and its log entry, is in the reader's language."""
     payment = receive_payment(fake, amount="9.90000000")
     accept_bindings(fake, invoice)
     speaking(keeper, language)
@@ -311,8 +311,8 @@ def test_binding(fake, invoice, keeper, language, way):
 
 
 @each_language
-def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, language):
-    """What the app has noted of an invoice is stored in English and shown in the reader's words."""
+def test_remarks_are_shown_in_the_readers_language(order, invoice_for, keeper, language):
+    """A remark on an invoice is stored in English and shown in the reader's language."""
     invoice = invoice_for(order, "canceled", failure="replaced by a newer invoice")
     speaking(keeper, language)
     detail = reverse("admin:oscar_bitsby_bitsbyinvoice_change", args=[invoice.pk])
@@ -328,8 +328,8 @@ def test_remarks_are_read_in_the_readers_language(order, invoice_for, keeper, la
 
 
 @each_language
-def test_coins_are_not_localised_in_the_admin(invoice, keeper, language, settings):
-    """Amounts of coins can be copied as they stand, in the list and on the page of a payment."""
+def test_crypto_amounts_are_not_localised_in_the_admin(invoice, keeper, language, settings):
+    """Amounts in coins have no separators in the list and on the page of a payment."""
     settings.USE_THOUSAND_SEPARATOR = True
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(), amount=Decimal("1234.56780001"), cryptocurrency="usdt"
@@ -364,7 +364,7 @@ def payment_without_rate(fake, invoice):
         ("1234", "1234.00"),
     ],
 )
-def test_fiat_value_is_typed_with_a_comma_or_a_point(
+def test_fiat_value_accepts_a_comma_or_a_point(
     settings, payment_without_rate, keeper, language, grouping, typed, fiat_value
 ):
     """A fiat value may be typed with a comma or a point, whatever the language of the page."""
@@ -392,7 +392,7 @@ def test_ambiguous_fiat_value_is_refused(
     assert (payment_without_rate.fiat_value, payment_without_rate.booked_at) == (None, None)
 
 
-def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
+def test_grouped_numbers_do_not_break_the_bind_form(settings, fake, order, invoice_for, keeper):
     """With grouped numbers, the hidden key in the binding form has no separator."""
     settings.USE_THOUSAND_SEPARATOR = True
     invoice = invoice_for(order, pk=12345)
@@ -402,7 +402,7 @@ def test_grouping_breaks_no_form(settings, fake, order, invoice_for, keeper):
     assert invoice.pk == 12345
 
 
-def test_a_difference_is_signed_in_the_readers_format(invoice):
+def test_deviation_is_signed_in_the_readers_format(invoice):
     """A deviation has a sign and the language's decimal separator."""
     payment = BitsbyPayment(amount=Decimal("10.5"), cryptocurrency="usdt")
     reasons = matching.match(payment, invoice).reasons
@@ -415,9 +415,7 @@ def test_a_difference_is_signed_in_the_readers_format(invoice):
 
 
 @pytest.mark.parametrize("reader", ["en", "de"])
-def test_a_note_on_an_order_is_in_the_shops_language(
-    settings, fake, order, invoice_for, move_time, reader
-):
+def test_order_note_is_in_the_shops_language(settings, fake, order, invoice_for, move_time, reader):
     """A note on an order is in the shop's language, whatever the language of the request."""
     settings.LANGUAGE_CODE = "ru"
     invoice = invoice_for(order, "expired", ended_at=timezone.now())
@@ -439,7 +437,7 @@ def test_translation_with_a_wrong_placeholder_falls_back_to_english(settings, mo
         assert note == "Payment 9 usdt accepted by staff."
 
 
-def test_stored_text_of_bitsby_is_shown_unchanged():
+def test_stored_error_of_bitsby_is_shown_unchanged():
     """A stored error of Bitsby is shown unchanged, a stored text of ours translated."""
     with translation.override("de"):
         assert i18n.translate_stored("Invoice 100% not found") == "Invoice 100% not found"

@@ -76,7 +76,7 @@ def update_catalogues(tmp_path_factory):
     return update
 
 
-def test_the_complete_languages_are_there():
+def test_complete_languages_have_catalogues():
     """The folders of ``locale/`` are the languages that the tests know."""
     assert tuple(sorted(path.name for path in (PACKAGE / "locale").iterdir())) == LANGUAGES
 
@@ -84,7 +84,7 @@ def test_the_complete_languages_are_there():
 # The catalogues and the code
 
 
-def test_the_catalogues_hold_the_texts_of_the_code(update_catalogues):
+def test_catalogues_have_exactly_the_texts_of_the_code(update_catalogues):
     """The catalogues have every text of the code and none of removed code."""
     copy = update_catalogues()
     for language in LANGUAGES:
@@ -92,12 +92,12 @@ def test_the_catalogues_hold_the_texts_of_the_code(update_catalogues):
 
 
 @each_language
-def test_no_obsolete_text_is_kept(language):
+def test_catalogues_have_no_obsolete_texts(language):
     """The catalogues keep no obsolete texts."""
     assert "#~" not in path_of(language).read_text(encoding="utf-8"), RUN
 
 
-def test_a_missing_text_is_noticed(update_catalogues):
+def test_new_texts_get_into_the_catalogues(update_catalogues):
     """Texts of modules and of templates get into the catalogues, with plurals and contexts."""
     python = (
         'from django.utils.translation import gettext_lazy as _, ngettext\n_("one!")\n'
@@ -140,7 +140,7 @@ def test_compiled_catalogues_are_current(language):
 
 
 @each_language
-def test_placeholders_survive_translation(language):
+def test_translations_have_the_placeholders_of_the_text(language):
     """Each plural form has the placeholders of the English text, and no others."""
     for message in entries(language):
         sources = [message.id] if isinstance(message.id, str) else message.id
@@ -152,7 +152,7 @@ def test_placeholders_survive_translation(language):
 
 
 @each_language
-def test_translations_begin_and_end_like_the_text(language):
+def test_translations_have_the_punctuation_of_the_text(language):
     """A translation has the colon or full stop of the English text."""
     for message in entries(language):
         source = message.id if isinstance(message.id, str) else message.id[-1]
@@ -166,7 +166,7 @@ def test_translations_begin_and_end_like_the_text(language):
 # Texts that are not marked
 
 
-def test_every_text_is_marked():
+def test_every_text_is_marked_for_translation():
     """Every text for people in templates and modules is marked for translation."""
     assert untranslated.in_package(PACKAGE) == {}
 
@@ -188,12 +188,12 @@ def test_every_text_is_marked():
         "<p>{% blocktrans %}Pay{% endblocktrans %} now</p>",
     ],
 )
-def test_the_finder_sees_a_planted_text_in_a_template(template):
+def test_finder_finds_unmarked_texts_in_templates(template):
     """The finder finds texts, visible attributes and arguments of included templates."""
     assert untranslated.in_template("page.html", template)
 
 
-def test_the_finder_ignores_what_is_not_shown():
+def test_finder_ignores_template_code_and_marked_texts():
     """The finder ignores marked texts, values, comments, names, classes and scripts."""
     template = """
         {% load i18n %}{# A comment #}{% comment %}Another{% endcomment %}
@@ -236,12 +236,12 @@ def test_the_finder_ignores_what_is_not_shown():
         "from django.utils.translation import gettext as _\ndef f(a):\n    return _('%s is' % a)",
     ],
 )
-def test_the_finder_sees_a_planted_text_in_python(line):
+def test_finder_finds_unmarked_texts_in_python(line):
     """The finder finds messages, errors, labels, choices and notes, and marks that cannot work."""
     assert untranslated.in_python(line)
 
 
-def test_the_finder_ignores_what_machines_read():
+def test_finder_ignores_codes_logs_and_keys_in_python():
     """The finder ignores marked texts, codes, log messages and keys."""
     source = """
 from django.utils.translation import gettext as _, gettext_lazy
@@ -258,7 +258,7 @@ def f(request):
     assert untranslated.in_python(source) == []
 
 
-def test_names_that_the_finder_knows_exist():
+def test_names_in_the_finder_exist():
     """Functions and modules that the finder knows by name are in the package or in Django."""
     sources = {path.name: path.read_text() for path in PACKAGE.rglob("*.py")}
     called = set(re.findall(r"(\w+)\(", "".join(sources.values())))
@@ -285,7 +285,7 @@ def test_no_text_is_overridden_by_another_catalogue(language):
         ("es-mx", "Pagos por revisar"),
     ],
 )
-def test_a_regional_variant_reads_its_language(variant, translated):
+def test_regional_variant_uses_its_language(variant, translated):
     """A regional variant gets the texts of its language."""
     with translation.override(variant):
         assert translation.gettext("Payments to review") == translated
@@ -309,7 +309,7 @@ def set_shop_language(settings):
 
 
 @pytest.mark.parametrize("english", ["en", "en-gb"])
-def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, english):
+def test_english_reader_gets_english_in_a_russian_shop(set_shop_language, english):
     """Readers of English get English texts, whatever the shop's language."""
     set_shop_language("ru")
     with translation.override(english):
@@ -334,8 +334,8 @@ def test_an_english_reader_gets_english_in_a_russian_shop(set_shop_language, eng
         ("en", 3, "in 3 seconds."),
     ],
 )
-def test_counts_have_their_plural(language, number, part):
-    """Each language counts by its own rules."""
+def test_plural_forms_follow_the_language(language, number, part):
+    """Each language uses its own plural forms."""
     one = "We'll try again in %(seconds)s second. You don't need to do anything."
     many = "We'll try again in %(seconds)s seconds. You don't need to do anything."
     with translation.override(language):
@@ -344,7 +344,7 @@ def test_counts_have_their_plural(language, number, part):
 
 
 @each_language
-def test_a_catalogue_counts_as_django_does(language):
+def test_catalogue_has_the_plural_formula_of_django(language):
     """A catalogue has the same plural formula as Django's."""
     path = Path(django.__file__).parent / f"conf/locale/{language}/LC_MESSAGES/django.mo"
     with path.open("rb") as file:
@@ -354,6 +354,6 @@ def test_a_catalogue_counts_as_django_does(language):
     assert catalogue.plural_expr.replace(" ", "") in header.replace(" ", "")
 
 
-def test_the_languages_are_offered_by_django():
+def test_languages_are_known_to_django():
     """Django knows each of our languages."""
     assert set(LANGUAGES) <= {code for code, _ in django_settings.LANGUAGES}
