@@ -1,30 +1,30 @@
-"""``start_payment``: the live invoice again, or a new one; never two that a buyer could pay."""
+"""Test ``start_payment``: it reuses the live invoice or creates one, and never leaves two."""
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import json
+import logging
+import uuid
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby import facade, reconciliation
+from oscar_bitsby import facade, reconciliation, signals
 from oscar_bitsby.exceptions import (
     BitsbyError,
-    ConfigurationError,
+    ConnectionFailed,
     NotPayable,
     PaymentInProgress,
-    PaymentPageRefused,
-    RateLimitTimeout,
-    ReplyNotUnderstood,
 )
-from oscar_bitsby.facade import payment_page, start_payment
+from oscar_bitsby.facade import service_data, start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from tests import bitsby
+from tests.support.starting import create_requests, refusal, statuses
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -32,14 +32,6 @@ SourceType = get_model("payment", "SourceType")
 Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db
-
-
-def created(fake):
-    return fake.asked("/invoices/create")
-
-
-def statuses(order):
-    return list(order.bitsby_invoices.order_by("pk").values_list("status", flat=True))
 
 
 # A new invoice
@@ -72,7 +64,7 @@ def test_order_number_gives_the_invoice_of_the_order(place, fake):
 
     assert (invoice.order, start_payment(order)) == (order, invoice)
     assert statuses(other) == []
-    assert len(created(fake)) == 1
+    assert len(create_requests(fake)) == 1
 
 
 def test_deleted_order_raises_does_not_exist(order, fake):
@@ -84,50 +76,7 @@ def test_deleted_order_raises_does_not_exist(order, fake):
         with pytest.raises(Order.DoesNotExist):
             start_payment(either)
 
-    assert created(fake) == []
-
-
-@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
-def test_storing_the_answer_is_retried_after_a_database_error(order, fake, error):
-    """If the database fails once while the answer is stored, the answer is stored again."""
-    failed = []
-
-    def fail_once(execute, sql, *rest):
-        if "UPDATE" in sql and "oscar_bitsby_bitsbyinvoice" in sql and not failed:
-            failed.append(sql)
-            raise error("the server closed the connection unexpectedly")
-        return execute(sql, *rest)
-
-    with connection.execute_wrapper(fail_once):
-        invoice = start_payment(order)
-
-    assert failed
-    stored = order.bitsby_invoices.get()
-    assert (stored.status, stored.url) == ("unpaid", invoice.url)
-    assert stored.expires_at == invoice.expires_at
-    assert len(created(fake)) == 1
-
-
-def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatch):
-    """If only the confirmation of a commit was lost, the second try keeps the stored invoice."""
-    save, calls = facade._save_created, []
-
-    def lose_the_word(attempt, *answer):
-        calls.append(attempt)
-        if len(calls) == 1:
-            # The row is written, and what the process holds of it is as it was.
-            save(copy.copy(attempt), *answer)
-            raise OperationalError("the server closed the connection unexpectedly")
-        return save(attempt, *answer)
-
-    monkeypatch.setattr(facade, "_save_created", lose_the_word)
-
-    invoice = start_payment(order)
-
-    assert len(calls) == 2
-    assert order.bitsby_invoices.get() == invoice
-    assert (invoice.status, start_payment(order)) == ("unpaid", invoice)
-    assert len(created(fake)) == 1
+    assert create_requests(fake) == []
 
 
 def test_first_payment_needs_few_queries(order, fake, real_time, django_assert_max_num_queries):
@@ -149,7 +98,7 @@ def test_request_has_the_exact_amount_of_the_order(place, fake, total, currency)
 
     start_payment(order)
 
-    assert created(fake) == [
+    assert create_requests(fake) == [
         {
             "projectId": bitsby.PROJECT,
             "amountFiat": total,
@@ -179,7 +128,7 @@ def test_time_to_pay_is_sent_in_the_format_of_the_api(order, fake, settings, hou
 
     start_payment(order)
 
-    assert created(fake)[0]["timeToPay"] == sent
+    assert create_requests(fake)[0]["timeToPay"] == sent
 
 
 def test_service_data_contains_order_number_and_user_key(place, fake, django_user_model):
@@ -189,9 +138,18 @@ def test_service_data_contains_order_number_and_user_key(place, fake, django_use
 
     start_payment(order)
 
-    text = created(fake)[0]["serviceData"]
+    text = create_requests(fake)[0]["serviceData"]
     assert json.loads(text) == {"orderId": order.number, "userId": user.pk}
     assert " " not in text
+
+
+def test_service_data_accepts_any_type_of_user_key():
+    """Keys that are neither integers nor texts are sent as text."""
+    user_id = uuid.UUID(int=7)
+
+    text = service_data(SimpleNamespace(number=100001, user_id=user_id))
+
+    assert text == f'{{"orderId":"100001","userId":"{user_id}"}}'
 
 
 def test_description_setting_is_sent_with_the_order_number(order, fake, settings):
@@ -201,10 +159,56 @@ def test_description_setting_is_sent_with_the_order_number(order, fake, settings
 
     start_payment(order)
 
-    assert created(fake)[0]["description"] == f"Bestellung {order.number} – {{shop}} %s"
+    assert create_requests(fake)[0]["description"] == f"Bestellung {order.number} – {{shop}} %s"
 
 
-# The same invoice again
+def test_long_description_is_cut(order, fake, settings):
+    """At most 500 characters of the description are sent."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": "{number} " + "x" * 600}
+
+    start_payment(order)
+
+    assert create_requests(fake)[0]["description"] == f"{order.number} {'x' * 600}"[:500]
+
+
+def test_new_invoice_sends_one_signal_with_its_order(
+    order, fake, django_capture_on_commit_callbacks
+):
+    """``invoice_created`` is sent once for a new invoice, and not when it is reused."""
+    heard = []
+
+    def listen(sender, **payload):
+        heard.append((sender, payload["invoice"], payload["order"]))
+
+    signals.invoice_created.connect(listen)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            invoice = start_payment(order)
+            start_payment(order)
+    finally:
+        signals.invoice_created.disconnect(listen)
+
+    assert heard == [(BitsbyInvoice, invoice, order)]
+
+
+def test_invoice_created_reaches_receivers_of_its_sender(
+    order, fake, django_capture_on_commit_callbacks
+):
+    """A receiver can connect to ``invoice_created`` with ``BitsbyInvoice`` as the sender."""
+    heard = []
+
+    def hear(sender, invoice, **kwargs):
+        heard.append(invoice)
+
+    signals.invoice_created.connect(hear, sender=BitsbyInvoice)
+    with django_capture_on_commit_callbacks(execute=True):
+        invoice = start_payment(order)
+    signals.invoice_created.disconnect(hear, sender=BitsbyInvoice)
+
+    assert heard == [invoice]
+
+
+# The live invoice is reused
 
 
 def test_live_invoice_is_reused(order, fake):
@@ -215,6 +219,16 @@ def test_live_invoice_is_reused(order, fake):
     assert len(fake.requests) == 1
 
 
+def test_invoice_is_reused_until_it_expires(order, fake, stop_time):
+    """An invoice is reused until it expires by our clock, and fetched again from then on."""
+    invoice = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+    end = BitsbyInvoice.objects.get().expires_at
+    for moment, is_same in ((end - dt.timedelta(seconds=1), True), (end, False)):
+        stop_time(moment)
+        assert (start_payment(order) == invoice) is is_same
+
+
 def test_total_is_read_again_from_the_database(order, fake):
     """A stale order object does not reuse an invoice of the old total."""
     first = start_payment(order)
@@ -223,8 +237,33 @@ def test_total_is_read_again_from_the_database(order, fake):
 
     second = start_payment(order)
 
-    assert (second.amount, created(fake)[1]["amountFiat"]) == (Decimal("12.00"), "12.00")
+    assert (second.amount, create_requests(fake)[1]["amountFiat"]) == (Decimal("12.00"), "12.00")
     assert statuses(order) == ["canceled", "unpaid"]
+
+
+def test_expiring_invoice_is_neither_reused_nor_replaced(order, fake, move_time):
+    """During the minute by which clocks may differ, the buyer is asked to try again."""
+    first = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(first)]
+    move_time(seconds=3610)
+    with pytest.raises(PaymentInProgress):
+        start_payment(order)
+    assert statuses(order) == ["unpaid"]
+
+    move_time(seconds=60)
+    assert start_payment(order).pk != first.pk
+    assert statuses(order) == ["canceled", "unpaid"]
+
+
+def test_error_says_that_the_invoice_is_about_to_expire(order, fake, move_time):
+    """Between the expiry by our clock and by Bitsby's, the error asks the buyer to try again."""
+    fake.invoices = [bitsby.invoice_item(start_payment(order))]
+    move_time(seconds=3605)
+
+    assert refusal(order, PaymentInProgress) == "the invoice is about to expire; try again"
+
+
+# An invoice is replaced
 
 
 @pytest.mark.parametrize("change", [{"total_incl_tax": Decimal("9.00")}, {"currency": "EUR"}])
@@ -244,6 +283,38 @@ def test_invoice_of_another_amount_or_currency_is_replaced(order, fake, change):
         BitsbyInvoice.objects.get(pk=first.pk),
         second,
     }
+
+
+def test_replaced_invoice_has_time_reason_and_log_line(order, fake, caplog):
+    """The row of a replaced invoice has an end and a reason, and a log line names it."""
+    first = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(first)]
+    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
+    before = timezone.now()
+    with caplog.at_level(logging.INFO, "oscar_bitsby"):
+        second = start_payment(order)
+
+    first.refresh_from_db()
+    assert (first.status, first.failure) == ("canceled", "replaced by a newer invoice")
+    assert before <= first.ended_at <= timezone.now()
+    assert caplog.messages == [
+        f"invoice replaced: order={order.number} invoice={first.bitsby_id}",
+        f"invoice created: order={order.number} invoice={second.bitsby_id}"
+        " amount=12.00 currency=USD",
+    ]
+
+
+def test_replacement_does_not_change_invoices_of_other_orders(place, invoice_for, order, fake):
+    """The invoice of another order stays live."""
+    first = start_payment(order)
+    other = invoice_for(place())
+    fake.invoices = [bitsby.invoice_item(first)]
+    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
+
+    start_payment(order)
+
+    other.refresh_from_db()
+    assert (other.status, other.ended_at) == ("unpaid", None)
 
 
 def test_payment_of_a_replaced_invoice_is_booked_and_reviewed(order, fake):
@@ -273,58 +344,19 @@ def test_new_invoice_follows_an_expired_one(order, fake, move_time):
     assert statuses(order) == ["expired", "unpaid"]
 
 
-def test_overdue_invoice_that_is_paid_is_settled_and_not_replaced(order, fake, move_time):
-    """If the final check finds the old invoice paid, it is settled and no invoice is created."""
+@pytest.mark.parametrize(("seconds", "is_replaced"), [(59, False), (60, True)])
+def test_unpaid_invoice_is_replaced_a_minute_after_it_expired(
+    order, fake, stop_time, seconds, is_replaced
+):
+    """An invoice that Bitsby still calls unpaid is replaced one minute after it expired."""
     first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
-    move_time(minutes=61)
-
-    with pytest.raises(NotPayable):
-        start_payment(order)
-
-    assert len(created(fake)) == 1
-    assert Transaction.objects.count() == 1
-    assert statuses(order) == ["paid"]
-
-
-def test_invoice_paid_without_a_known_payment_is_not_replaced(order, fake, move_time):
-    """An invoice that Bitsby calls paid is not replaced, even if its payment is unknown."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "paid")]
-    move_time(minutes=61)
-
-    with pytest.raises(BitsbyError):
-        start_payment(order)
-
-    assert len(created(fake)) == 1
-
-
-def test_invoice_paid_to_another_project_is_not_replaced(order, fake, move_time):
-    """A payment to another project goes to review, and no new invoice is created."""
-    first = start_payment(order)
-    remote = {"payment": bitsby.transfer(), "projectId": str(bitsby.new_id())}
-    fake.invoices = [bitsby.invoice_item(first, "paid", **remote)]
-    move_time(minutes=61)
-
-    with pytest.raises(BitsbyError):
-        start_payment(order)
-
-    assert BitsbyPayment.objects.get().review_reason == "mismatch"
-    assert len(created(fake)) == 1
-
-
-def test_order_with_a_reconciled_payment_under_review_is_not_payable(order, fake, move_time):
-    """While a payment of the order is under review, the buyer cannot pay again."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "expired", payment=bitsby.transfer())]
-    move_time(minutes=61)
-    reconciliation.reconcile()
-    assert BitsbyPayment.objects.get().review_reason == "not_paid"
-
-    with pytest.raises(NotPayable):
-        start_payment(order)
-
-    assert len(created(fake)) == 1
+    fake.invoices = [bitsby.invoice_item(first)]
+    moment = BitsbyInvoice.objects.get().expires_at + dt.timedelta(seconds=seconds)
+    stop_time(moment)
+    if is_replaced:
+        assert start_payment(order) != first
+    else:
+        assert refusal(order, PaymentInProgress)
 
 
 def test_overdue_invoice_unknown_to_bitsby_is_replaced(order, fake, move_time):
@@ -340,21 +372,96 @@ def test_overdue_invoice_unknown_to_bitsby_is_replaced(order, fake, move_time):
     assert first in BitsbyInvoice.objects.watched(timezone.now() - dt.timedelta(days=1))
 
 
-def test_expiring_invoice_is_neither_reused_nor_replaced(order, fake, move_time):
-    """During the minute by which clocks may differ, the buyer is asked to try again."""
+def test_second_replacement_in_one_call_is_not_followed_by_a_third(order, fake, monkeypatch):
+    """If each invoice that is found has to be replaced, the error asks the buyer to try again."""
+    start_payment(order)
+    monkeypatch.setattr(BitsbyInvoice, "fits", lambda invoice, order: False)
+    retired = []
+    monkeypatch.setattr(facade, "_replace_invoice", retired.append)
+
+    said = "the order's invoice was replaced meanwhile; try again"
+    assert refusal(order, PaymentInProgress) == said
+    assert len(retired) == 2
+
+
+def test_final_check_is_not_retried(order, fake, move_time):
+    """The buyer waits for the final check, so a failed request is not retried."""
+    start_payment(order)
+    fake.on("/invoices/list", ConnectionError("down"))
+    move_time(minutes=61)
+
+    assert refusal(order, ConnectionFailed)
+    assert len(fake.asked("/invoices/list")) == 1
+
+
+def test_overdue_invoice_that_is_paid_is_settled_and_not_replaced(order, fake, move_time):
+    """If the final check finds the old invoice paid, it is settled and no invoice is created."""
     first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
-    move_time(seconds=3610)
-    with pytest.raises(PaymentInProgress):
+    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
+    move_time(minutes=61)
+
+    with pytest.raises(NotPayable):
         start_payment(order)
-    assert statuses(order) == ["unpaid"]
 
-    move_time(seconds=60)
-    assert start_payment(order).pk != first.pk
-    assert statuses(order) == ["canceled", "unpaid"]
+    assert len(create_requests(fake)) == 1
+    assert Transaction.objects.count() == 1
+    assert statuses(order) == ["paid"]
 
 
-# Orders that need no payment
+def test_error_says_that_the_order_is_paid(order, fake, move_time):
+    """If the final check finds the old invoice paid, the error says that the order is paid."""
+    first = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
+    move_time(minutes=61)
+
+    assert refusal(order, NotPayable) == f"order {order.number} is paid"
+
+
+def test_invoice_paid_during_its_replacement_stays_paid(order, fake, monkeypatch):
+    """An invoice that another process settles at the same time is not replaced."""
+    first = start_payment(order)
+    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
+    fits = BitsbyInvoice.fits
+
+    def settled_meanwhile(invoice, order):
+        if fake.asked("/invoices/list"):
+            BitsbyInvoice.objects.filter(pk=first.pk).update(status="paid")
+        return fits(invoice, order)
+
+    monkeypatch.setattr(BitsbyInvoice, "fits", settled_meanwhile)
+
+    assert refusal(order, NotPayable)
+    first.refresh_from_db()
+    assert (first.status, first.failure) == ("paid", "")
+
+
+def test_invoice_paid_without_a_known_payment_is_not_replaced(order, fake, move_time):
+    """An invoice that Bitsby calls paid is not replaced, even if its payment is unknown."""
+    first = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(first, "paid")]
+    move_time(minutes=61)
+
+    with pytest.raises(BitsbyError):
+        start_payment(order)
+
+    assert len(create_requests(fake)) == 1
+
+
+def test_invoice_paid_to_another_project_is_not_replaced(order, fake, move_time):
+    """A payment to another project goes to review, and no new invoice is created."""
+    first = start_payment(order)
+    remote = {"payment": bitsby.transfer(), "projectId": str(bitsby.new_id())}
+    fake.invoices = [bitsby.invoice_item(first, "paid", **remote)]
+    move_time(minutes=61)
+
+    with pytest.raises(BitsbyError):
+        start_payment(order)
+
+    assert BitsbyPayment.objects.get().review_reason == "mismatch"
+    assert len(create_requests(fake)) == 1
+
+
+# Orders that are not payable
 
 
 @pytest.mark.parametrize("status", ["Being processed", "Complete", "Cancelled"])
@@ -366,6 +473,13 @@ def test_order_that_is_not_pending_is_not_payable(place, fake, status):
         start_payment(order)
     assert fake.requests == []
     assert statuses(order) == []
+
+
+def test_error_of_a_cancelled_order_names_the_order(place):
+    """The error for an order that is not pending has the order's number."""
+    order = place(status="Cancelled")
+
+    assert refusal(order, NotPayable) == f"order {order.number} is not waiting for a payment"
 
 
 def test_status_is_read_again_from_the_database(order, fake):
@@ -396,173 +510,34 @@ def test_order_with_a_paid_invoice_is_not_payable(order, invoice_for, fake):
     assert fake.requests == []
 
 
-# Attempts that fail
+def test_error_says_that_a_payment_is_under_review(order, invoice_for):
+    """The error for an order with a paid invoice says that its payment is under review."""
+    invoice_for(order, "paid")
+
+    said = f"order {order.number} has a payment under review"
+    assert refusal(order, NotPayable) == said
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        ConnectionError("down"),
-        bitsby.error("You have a debt"),
-        (500, {}, "oops"),
-        (200, {}, "no json"),
-        bitsby.success(None),
-        bitsby.success([]),
-        bitsby.success({"id": "x", "url": "https://dash.bitsby.app/invoices/pay/x"}),
-        bitsby.success({"id": str(bitsby.new_id())}),
-    ],
-    ids=repr,
-)
-def test_failed_attempt_expires_and_the_next_click_creates_an_invoice(order, fake, answer):
-    """A failed attempt leaves the order pending, is stored as expired, and is not retried."""
-    fake.on("/invoices/create", answer)
-    with pytest.raises(BitsbyError):
-        start_payment(order)
-    assert len(created(fake)) == 1
-    assert statuses(order) == ["expired"]
-    assert order.bitsby_invoices.get().failure
-    assert Order.objects.get().status == "Pending"
-
-    fake.on("/invoices/create", bitsby.success(bitsby.created()))
-    assert start_payment(order).status == "unpaid"
-    assert statuses(order) == ["expired", "unpaid"]
-
-
-def test_rate_limit_timeout_sends_nothing_and_stores_no_attempt(order, fake, clock):
-    """A buyer who gets no slot leaves no attempt in the database."""
-    GatewayState.ensure_exists()
-    GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=8))
-    with pytest.raises(RateLimitTimeout):
-        start_payment(order)
-
-    assert (fake.requests, statuses(order)) == ([], [])
-    clock.sleep(10)
-    assert start_payment(order).status == "unpaid"
-
-
-def test_missing_api_key_stores_no_attempt(order, fake, settings):
-    """Without an API key, an error is raised and no attempt is stored."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
-
-    with pytest.raises(ConfigurationError):
-        start_payment(order)
-    assert statuses(order) == []
-
-
-def test_crashed_attempt_is_replaced_after_its_timeout(order, fake, move_time):
-    """An attempt whose process died blocks the order for seconds only."""
-
-    def crash(fields):
-        raise SystemExit
-
-    fake.on("/invoices/create", crash)
-    with pytest.raises(SystemExit):
-        start_payment(order)
-    assert statuses(order) == ["creating"]
-    fake.on("/invoices/create", fake.invoices_create)
-    with pytest.raises(PaymentInProgress):
-        start_payment(order)
-    assert len(created(fake)) == 1
-
-    move_time(seconds=16)
-    assert start_payment(order).status == "unpaid"
-    assert statuses(order) == ["expired", "unpaid"]
-
-
-def test_late_answer_is_stored_and_not_reused(order, fake, move_time):
-    """An answer for an attempt that was replaced does not create a second live invoice."""
-    late, replaced = bitsby.created(), bitsby.created()
-
-    def slow(fields):
-        move_time(seconds=20)
-        fake.on("/invoices/create", bitsby.success(replaced))
-        start_payment(order)
-        return bitsby.success(late)
-
-    fake.on("/invoices/create", slow)
-
-    with pytest.raises(PaymentInProgress):
-        start_payment(order)
-
-    assert statuses(order) == ["expired", "unpaid"]
-    first, second = order.bitsby_invoices.order_by("pk")
-    assert (str(first.bitsby_id), str(second.bitsby_id)) == (late["id"], replaced["id"])
-    assert start_payment(order) == second
-    since = timezone.now() - dt.timedelta(days=1)
-    assert first in BitsbyInvoice.objects.watched(since)
-    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(first, "paid"))]
+def test_order_with_a_reconciled_payment_under_review_is_not_payable(order, fake, move_time):
+    """While a payment of the order is under review, the buyer cannot pay again."""
+    first = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(first, "expired", payment=bitsby.transfer())]
+    move_time(minutes=61)
     reconciliation.reconcile()
-    assert Transaction.objects.count() == 1
+    assert BitsbyPayment.objects.get().review_reason == "not_paid"
 
-
-@pytest.mark.django_db(transaction=True)
-def test_invoice_id_of_another_order_is_refused(place, fake):
-    """If Bitsby answers twice with one id, the second order does not get the first order's page."""
-    answer = bitsby.created()
-    fake.on("/invoices/create", bitsby.success(answer))
-    one, other = place(), place()
-    start_payment(one)
-
-    with pytest.raises(ReplyNotUnderstood):
-        start_payment(other)
-
-    assert statuses(other) == ["expired"]
-    assert statuses(one) == ["unpaid"]
-
-
-def test_overlong_texts_and_nul_are_cut(order, fake):
-    """Overlong texts and NUL characters in the answer are cut, and the invoice is stored."""
-    answer = bitsby.created(uid="u" * 300, note="a\u0000b")
-    fake.on("/invoices/create", bitsby.success(answer))
-
-    invoice = start_payment(order)
-
-    assert (invoice.status, invoice.uid) == ("unpaid", "u" * 64)
-
-
-def test_unreadable_wallets_are_ignored(order, fake):
-    """An invoice without readable wallets is stored."""
-    fake.on("/invoices/create", bitsby.success(bitsby.created(wallets=["?", {"id": 1}, None])))
-
-    assert start_payment(order).status == "unpaid"
-
-
-# The payment page
-
-
-@pytest.mark.parametrize(
-    ("url", "is_allowed"),
-    [
-        ("https://dash.bitsby.app/invoices/pay/abc", True),
-        ("https://DASH.bitsby.app/invoices/pay/abc", True),
-        ("http://dash.bitsby.app/invoices/pay/abc", False),
-        ("https://dash.bitsby.app.evil.example/pay", False),
-        ("https://evil.example/https://dash.bitsby.app/", False),
-        ("https://dash.bitsby.app@evil.example/pay", False),
-        ("https://evil.example\\@dash.bitsby.app/pay", False),
-        ("https://x@dash.bitsby.app/pay", False),
-        ("//dash.bitsby.app/pay", False),
-        ("javascript:alert(1)", False),
-        ("https://dash.bitsby.app/pay\r\nSet-Cookie: a=b", False),
-        ("", False),
-    ],
-)
-def test_payment_page_on_an_allowed_host_only(invoice, url, is_allowed):
-    """An unsafe address, or a host that is not allowed, is refused."""
-    invoice.url = url
-    if is_allowed:
-        assert payment_page(invoice) == url
-        return
-
-    with pytest.raises(PaymentPageRefused):
-        payment_page(invoice)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_start_inside_a_transaction_is_refused(order, fake):
-    """Inside a transaction an attempt could be rolled back, so nothing is sent."""
-    with transaction.atomic(), pytest.raises(RuntimeError):
+    with pytest.raises(NotPayable):
         start_payment(order)
 
+    assert len(create_requests(fake)) == 1
+
+
+def test_payment_under_review_of_an_expired_invoice_blocks_the_order(order, invoice_for, fake):
+    """A payment under review makes the order not payable, even if its invoice expired."""
+    invoice = invoice_for(order, "expired")
+    BitsbyPayment.objects.create(
+        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="not_paid"
+    )
+
+    assert refusal(order, NotPayable)
     assert fake.requests == []
-    assert statuses(order) == []

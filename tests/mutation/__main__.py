@@ -44,7 +44,13 @@ MODULES = {
         "test_databases",
         "mails/test_mails",
     ],
-    "facade": ["test_facade", "test_facade_details", "test_databases"],
+    "facade": [
+        "test_facade",
+        "test_facade_answers",
+        "test_facade_attempts",
+        "test_payment_page",
+        "test_databases",
+    ],
     "gateway/client": ["gateway/test_client"],
     "webhook": ["test_webhook", "test_webhook_details", "test_tasks"],
     "gateway/rate_limit": [

@@ -1,0 +1,265 @@
+"""Test attempts of ``start_payment``: only one at a time, and what a failed one leaves."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import reconciliation
+from oscar_bitsby.exceptions import (
+    BitsbyError,
+    ConfigurationError,
+    PaymentInProgress,
+    RateLimitTimeout,
+    Refused,
+    ReplyNotUnderstood,
+)
+from oscar_bitsby.facade import start_payment
+from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from tests import bitsby
+from tests.support.starting import create_requests, refusal, statuses
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db
+
+
+# One attempt at a time
+
+
+def test_second_click_is_refused_while_an_invoice_is_being_created(order, invoice_for, fake):
+    """The second of two clicks gets ``PaymentInProgress`` and sends no request."""
+    invoice_for(order, "creating", bitsby_id=None)
+
+    said = f"order {order.number}: an invoice is being created"
+    assert refusal(order, PaymentInProgress) == said
+    assert fake.requests == []
+
+
+def test_constraint_refuses_a_concurrent_attempt(order, fake, monkeypatch):
+    """Without row locks, the constraint refuses the second attempt, and no request is sent."""
+
+    def refuse(**values):
+        raise IntegrityError("bitsby_one_live_invoice")
+
+    monkeypatch.setattr(BitsbyInvoice.objects, "create", refuse)
+
+    with pytest.raises(PaymentInProgress, match=r"^another request has just begun$") as caught:
+        start_payment(order)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert fake.requests == []
+
+
+def test_attempt_is_stored_before_the_request(order, fake):
+    """Amount, currency and project are stored before the answer comes."""
+    seen = []
+
+    def answer(fields):
+        seen.append(BitsbyInvoice.objects.values("status", "amount", "currency").get())
+        return bitsby.success(bitsby.created())
+
+    fake.on("/invoices/create", answer)
+
+    assert start_payment(order).project_id == bitsby.PROJECT
+    assert seen == [{"status": "creating", "amount": Decimal("10.00"), "currency": "USD"}]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_start_inside_a_transaction_is_refused(order, fake):
+    """Inside a transaction an attempt could be rolled back, so nothing is sent."""
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        start_payment(order)
+
+    assert fake.requests == []
+    assert statuses(order) == []
+
+
+def test_attempt_blocks_the_order_until_its_timeout(order, invoice_for, fake, stop_time):
+    """An attempt blocks the order for ``TIMEOUT`` and five more seconds."""
+    now = timezone.now()
+    invoice_for(order, "creating", bitsby_id=None, created_at=now - dt.timedelta(seconds=15))
+    stop_time(now)
+
+    assert refusal(order, PaymentInProgress)
+    assert fake.requests == []
+
+
+def test_crashed_attempt_is_replaced_after_its_timeout(order, fake, move_time):
+    """An attempt whose process died blocks the order for seconds only."""
+
+    def crash(fields):
+        raise SystemExit
+
+    fake.on("/invoices/create", crash)
+    with pytest.raises(SystemExit):
+        start_payment(order)
+    assert statuses(order) == ["creating"]
+    fake.on("/invoices/create", fake.invoices_create)
+    with pytest.raises(PaymentInProgress):
+        start_payment(order)
+    assert len(create_requests(fake)) == 1
+
+    move_time(seconds=16)
+    assert start_payment(order).status == "unpaid"
+    assert statuses(order) == ["expired", "unpaid"]
+
+
+def test_attempt_without_an_answer_has_a_failure_reason(order, invoice_for, fake, move_time):
+    """Staff see that the first of two attempts never had an answer."""
+    dead = invoice_for(order, "creating", bitsby_id=None)
+    move_time(seconds=16)
+
+    assert start_payment(order).status == "unpaid"
+
+    dead.refresh_from_db()
+    assert (dead.status, dead.failure) == ("expired", "no answer came")
+
+
+def test_late_answer_is_stored_and_not_reused(order, fake, move_time):
+    """An answer for an attempt that was replaced does not create a second live invoice."""
+    late, replaced = bitsby.created(), bitsby.created()
+
+    def slow(fields):
+        move_time(seconds=20)
+        fake.on("/invoices/create", bitsby.success(replaced))
+        start_payment(order)
+        return bitsby.success(late)
+
+    fake.on("/invoices/create", slow)
+
+    with pytest.raises(PaymentInProgress):
+        start_payment(order)
+
+    assert statuses(order) == ["expired", "unpaid"]
+    first, second = order.bitsby_invoices.order_by("pk")
+    assert (str(first.bitsby_id), str(second.bitsby_id)) == (late["id"], replaced["id"])
+    assert start_payment(order) == second
+    since = timezone.now() - dt.timedelta(days=1)
+    assert first in BitsbyInvoice.objects.watched(since)
+    fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(first, "paid"))]
+    reconciliation.reconcile()
+    assert Transaction.objects.count() == 1
+
+
+def test_error_says_that_the_answer_came_too_late(order, fake):
+    """The error says that another attempt may have begun."""
+
+    def slow(fields):
+        BitsbyInvoice.objects.update(status="expired", ended_at=timezone.now())
+        return bitsby.success(bitsby.created())
+
+    fake.on("/invoices/create", slow)
+
+    said = "the answer came too late; another attempt may have begun"
+    assert refusal(order, PaymentInProgress) == said
+
+
+# Attempts that fail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ConnectionError("down"),
+        bitsby.error("You have a debt"),
+        (500, {}, "oops"),
+        (200, {}, "no json"),
+        bitsby.success(None),
+        bitsby.success([]),
+        bitsby.success({"id": "x", "url": "https://dash.bitsby.app/invoices/pay/x"}),
+        bitsby.success({"id": str(bitsby.new_id())}),
+    ],
+    ids=repr,
+)
+def test_failed_attempt_expires_and_the_next_click_creates_an_invoice(order, fake, answer):
+    """A failed attempt leaves the order pending, is stored as expired, and is not retried."""
+    fake.on("/invoices/create", answer)
+    with pytest.raises(BitsbyError):
+        start_payment(order)
+    assert len(create_requests(fake)) == 1
+    assert statuses(order) == ["expired"]
+    assert order.bitsby_invoices.get().failure
+    assert Order.objects.get().status == "Pending"
+
+    fake.on("/invoices/create", bitsby.success(bitsby.created()))
+    assert start_payment(order).status == "unpaid"
+    assert statuses(order) == ["expired", "unpaid"]
+
+
+def test_failed_attempt_is_logged_and_stored_with_its_reason(order, fake, caplog):
+    """The row has the error of Bitsby, and the log line has it with the order's number."""
+    fake.on("/invoices/create", bitsby.error("You have a debt"))
+
+    said = refusal(order, Refused)
+
+    assert order.bitsby_invoices.get().failure == said == "/invoices/create: You have a debt"
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert lines == [f"no invoice for order {order.number}: {said}"]
+
+
+def test_rate_limit_timeout_sends_nothing_and_stores_no_attempt(order, fake, clock):
+    """A buyer who gets no slot leaves no attempt in the database."""
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=8))
+    with pytest.raises(RateLimitTimeout):
+        start_payment(order)
+
+    assert (fake.requests, statuses(order)) == ([], [])
+    clock.sleep(10)
+    assert start_payment(order).status == "unpaid"
+
+
+def test_rate_limit_timeout_is_not_logged(order, fake, caplog, monkeypatch):
+    """A buyer who gets no slot causes no log line."""
+
+    def no_slot(*args, **options):
+        raise RateLimitTimeout("none")
+
+    monkeypatch.setattr("oscar_bitsby.gateway.factory.acquire", no_slot)
+
+    assert refusal(order, RateLimitTimeout) == "none"
+    assert (caplog.messages, BitsbyInvoice.objects.count()) == ([], 0)
+
+
+def test_missing_api_key_stores_no_attempt(order, fake, settings):
+    """Without an API key, an error is raised and no attempt is stored."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
+
+    with pytest.raises(ConfigurationError):
+        start_payment(order)
+    assert statuses(order) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_invoice_id_of_another_order_is_refused(place, fake):
+    """If Bitsby answers twice with one id, the second order does not get the first order's page."""
+    answer = bitsby.created()
+    fake.on("/invoices/create", bitsby.success(answer))
+    one, other = place(), place()
+    start_payment(one)
+
+    with pytest.raises(ReplyNotUnderstood):
+        start_payment(other)
+
+    assert statuses(other) == ["expired"]
+    assert statuses(one) == ["unpaid"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_error_names_an_invoice_id_that_exists_already(place, fake):
+    """The error names the repeated id, and the failure of the attempt tells staff the reason."""
+    answer = bitsby.created()
+    fake.on("/invoices/create", bitsby.success(answer))
+    start_payment(place())
+    other = place()
+
+    assert refusal(other, ReplyNotUnderstood) == f"invoice {answer['id']} exists already"
+    error = other.bitsby_invoices.get().failure
+    assert error == "Bitsby answered with the id of an earlier invoice"
