@@ -175,37 +175,37 @@ def test_new_invoice_sends_one_signal_with_its_order(
     order, fake, django_capture_on_commit_callbacks
 ):
     """``invoice_created`` is sent once for a new invoice, and not when it is reused."""
-    heard = []
+    received = []
 
-    def listen(sender, **payload):
-        heard.append((sender, payload["invoice"], payload["order"]))
+    def receiver(sender, **payload):
+        received.append((sender, payload["invoice"], payload["order"]))
 
-    signals.invoice_created.connect(listen)
+    signals.invoice_created.connect(receiver)
     try:
         with django_capture_on_commit_callbacks(execute=True):
             invoice = start_payment(order)
             start_payment(order)
     finally:
-        signals.invoice_created.disconnect(listen)
+        signals.invoice_created.disconnect(receiver)
 
-    assert heard == [(BitsbyInvoice, invoice, order)]
+    assert received == [(BitsbyInvoice, invoice, order)]
 
 
 def test_invoice_created_reaches_receivers_of_its_sender(
     order, fake, django_capture_on_commit_callbacks
 ):
     """A receiver can connect to ``invoice_created`` with ``BitsbyInvoice`` as the sender."""
-    heard = []
+    received = []
 
-    def hear(sender, invoice, **kwargs):
-        heard.append(invoice)
+    def receiver(sender, invoice, **kwargs):
+        received.append(invoice)
 
-    signals.invoice_created.connect(hear, sender=BitsbyInvoice)
+    signals.invoice_created.connect(receiver, sender=BitsbyInvoice)
     with django_capture_on_commit_callbacks(execute=True):
         invoice = start_payment(order)
-    signals.invoice_created.disconnect(hear, sender=BitsbyInvoice)
+    signals.invoice_created.disconnect(receiver, sender=BitsbyInvoice)
 
-    assert heard == [invoice]
+    assert received == [invoice]
 
 
 # The live invoice is reused
@@ -379,8 +379,8 @@ def test_second_replacement_in_one_call_is_not_followed_by_a_third(order, fake, 
     retired = []
     monkeypatch.setattr(facade, "_replace_invoice", retired.append)
 
-    said = "the order's invoice was replaced meanwhile; try again"
-    assert refusal(order, PaymentInProgress) == said
+    message = "the order's invoice was replaced meanwhile; try again"
+    assert refusal(order, PaymentInProgress) == message
     assert len(retired) == 2
 
 
@@ -514,8 +514,8 @@ def test_error_says_that_a_payment_is_under_review(order, invoice_for):
     """The error for an order with a paid invoice says that its payment is under review."""
     invoice_for(order, "paid")
 
-    said = f"order {order.number} has a payment under review"
-    assert refusal(order, NotPayable) == said
+    message = f"order {order.number} has a payment under review"
+    assert refusal(order, NotPayable) == message
 
 
 def test_order_with_a_reconciled_payment_under_review_is_not_payable(order, fake, move_time):

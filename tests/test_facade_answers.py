@@ -43,7 +43,7 @@ def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatc
     """If only the confirmation of a commit was lost, the second try keeps the stored invoice."""
     save, calls = facade._save_created, []
 
-    def lose_the_word(attempt, *answer):
+    def lose_confirmation(attempt, *answer):
         calls.append(attempt)
         if len(calls) == 1:
             # The row is written, and what the process holds of it is as it was.
@@ -51,7 +51,7 @@ def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatc
             raise OperationalError("the server closed the connection unexpectedly")
         return save(attempt, *answer)
 
-    monkeypatch.setattr(facade, "_save_created", lose_the_word)
+    monkeypatch.setattr(facade, "_save_created", lose_confirmation)
 
     invoice = start_payment(order)
 

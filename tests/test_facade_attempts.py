@@ -37,8 +37,8 @@ def test_second_click_is_refused_while_an_invoice_is_being_created(order, invoic
     """The second of two clicks gets ``PaymentInProgress`` and sends no request."""
     invoice_for(order, "creating", bitsby_id=None)
 
-    said = f"order {order.number}: an invoice is being created"
-    assert refusal(order, PaymentInProgress) == said
+    message = f"order {order.number}: an invoice is being created"
+    assert refusal(order, PaymentInProgress) == message
     assert fake.requests == []
 
 
@@ -157,8 +157,8 @@ def test_error_says_that_the_answer_came_too_late(order, fake):
 
     fake.on("/invoices/create", slow)
 
-    said = "the answer came too late; another attempt may have begun"
-    assert refusal(order, PaymentInProgress) == said
+    message = "the answer came too late; another attempt may have begun"
+    assert refusal(order, PaymentInProgress) == message
 
 
 # Attempts that fail
@@ -197,11 +197,11 @@ def test_failed_attempt_is_logged_and_stored_with_its_reason(order, fake, caplog
     """The row has the error of Bitsby, and the log line has it with the order's number."""
     fake.on("/invoices/create", bitsby.error("You have a debt"))
 
-    said = refusal(order, Refused)
+    message = refusal(order, Refused)
 
-    assert order.bitsby_invoices.get().failure == said == "/invoices/create: You have a debt"
+    assert order.bitsby_invoices.get().failure == message == "/invoices/create: You have a debt"
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert lines == [f"no invoice for order {order.number}: {said}"]
+    assert lines == [f"no invoice for order {order.number}: {message}"]
 
 
 def test_rate_limit_timeout_sends_nothing_and_stores_no_attempt(order, fake, clock):

@@ -51,8 +51,8 @@ def test_page_that_is_not_an_address_is_refused(invoice, url):
 
     with pytest.raises(PaymentPageRefused) as caught:
         payment_page(invoice)
-    said = f"invoice {invoice.bitsby_id}: its payment page is not an address"
-    assert str(caught.value) == said
+    message = f"invoice {invoice.bitsby_id}: its payment page is not an address"
+    assert str(caught.value) == message
     assert caught.value.__suppress_context__
 
 
