@@ -41,13 +41,13 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds for what takes a few; a machine that is busy with other things is slow.
-PATIENCE = 90
+#: Seconds to wait for a condition. It takes a few, but a busy machine is slow.
+WAIT_TIMEOUT = 90
 
 
 def until(what, found):
     """Poll until ``found()`` is true, or fail after a timeout."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_TIMEOUT
     while not found():
         assert time.monotonic() < deadline, what()
         time.sleep(0.1)  # noqa: TID251  # other processes keep their own time
@@ -65,7 +65,7 @@ def running(command, log, env=None):
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(WAIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""Shops with several databases: transactions are opened where our tables are kept."""
+"""Test shops with several databases: transactions use the database of the app's tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Router:
-    """Keeps the app's tables in another database than Oscar's."""
+    """Route the app's tables to another database than Oscar's."""
 
     def db_for_write(self, model, **hints):
         return "elsewhere" if model._meta.app_label == "oscar_bitsby" else None
@@ -38,20 +38,20 @@ class Router:
 
 @pytest.fixture
 def opened(settings, monkeypatch):
-    """Where durable transactions are opened, as long as a router keeps our tables elsewhere.
+    """Return the databases of durable transactions, with the app's tables in another database.
 
-    The other database is the same one by another name, since tests have no second.
+    Both aliases are the same database, because the tests have only one.
     """
     names = []
     atomic = transaction.atomic
 
-    def noted(using=None, savepoint=True, durable=False):
+    def record(using=None, savepoint=True, durable=False):
         if durable:
             names.append(using)
         return atomic(using, savepoint, durable)
 
     connections["elsewhere"] = connections["default"]
-    monkeypatch.setattr(transaction, "atomic", noted)
+    monkeypatch.setattr(transaction, "atomic", record)
     settings.DATABASE_ROUTERS = [Router()]
     yield names
     del connections["elsewhere"]
@@ -109,7 +109,7 @@ def test_attempt_and_answer_are_committed_in_the_database_of_invoices(opened, or
 
 
 class Replicas(Router):
-    """Reads from a copy of the database that it writes to."""
+    """Route reads of the app's tables to a replica."""
 
     def db_for_read(self, model, **hints):
         return "copy" if model._meta.app_label == "oscar_bitsby" else None
@@ -132,8 +132,8 @@ def test_bulk_updates_lock_invoices_in_the_database_for_writes(
     assert BitsbyInvoice.objects.using("default").get().last_refreshed_at == now
 
 
-class Behind:
-    """Sends every read to a replica, as the router in Django's documentation does."""
+class LaggingReplica:
+    """Route every read to a replica, as the router in Django's documentation does."""
 
     def db_for_read(self, model, **hints):
         return "replica"
@@ -154,7 +154,7 @@ def behind(settings):
     connections["replica"] = handler["replica"]
 
     def fall_behind():
-        settings.DATABASE_ROUTERS = [Behind()]
+        settings.DATABASE_ROUTERS = [LaggingReplica()]
 
     yield fall_behind
     handler["replica"].close()

@@ -46,7 +46,7 @@ def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatc
     def lose_confirmation(attempt, *answer):
         calls.append(attempt)
         if len(calls) == 1:
-            # The row is written, and what the process holds of it is as it was.
+            # The row is saved, but the object in memory is unchanged.
             save(copy.copy(attempt), *answer)
             raise OperationalError("the server closed the connection unexpectedly")
         return save(attempt, *answer)

@@ -57,7 +57,7 @@ KEY = bitsby.KEY
 
 
 class Lines(logging.Handler):
-    """Every line that anything logs, with all that its record carries."""
+    """Collect every log record with all its attributes."""
 
     def __init__(self):
         super().__init__(logging.DEBUG)
@@ -74,7 +74,7 @@ class Lines(logging.Handler):
 
 @pytest.fixture
 def lines():
-    """Everything that is logged at any level, by the package and by what it uses."""
+    """Return all that the package and its dependencies log, at any level."""
     handler, root = Lines(), logging.getLogger()
     level = root.level
     names = ("oscar_bitsby", "urllib3", "requests", "django.request")
@@ -92,7 +92,7 @@ def lines():
 
 @pytest.fixture
 def boss(db):
-    """A superuser, who sees every page."""
+    """Return a client of a superuser, who may open every page."""
     client = log_in("boss")
     client.user.is_superuser = True
     client.user.save()
@@ -108,7 +108,7 @@ def finding(texts, key=KEY):
 
 @pytest.fixture
 def everything(place, invoice_for):
-    """Orders in the states in which pages ask Bitsby, with payments, deliveries and errors."""
+    """Create orders whose pages send requests, with payments, deliveries and errors."""
     now = timezone.now()
     orders = []
     for status in ("unpaid", "expired", "creating"):
@@ -129,7 +129,7 @@ def everything(place, invoice_for):
 
 
 def own_pages():
-    """Return the addresses of all of the package's pages that a GET may open, for every row."""
+    """Return the addresses of all pages of the package that accept GET, for every row."""
     pages = [reverse("oscar_bitsby:dashboard-inbox"), reverse("oscar_bitsby:dashboard-invoices")]
     pages += [f"{pages[0]}?show=done", f"{pages[1]}?attention=on", "/bitsby/webhook/"]
     for order in Order.objects.all():
@@ -153,7 +153,7 @@ def own_pages():
 
 
 def own_forms():
-    """Return what can be posted, with fields that lead as far as possible."""
+    """Return the address and fields of each POST, with valid fields where possible."""
     forms = [("/bitsby/webhook/", {})]
     for order in Order.objects.all():
         forms.append((signed_urls.pay_url(order), {}))
@@ -202,13 +202,13 @@ def test_pages_and_logs_do_not_contain_the_key(everything, fake, lines, boss, ec
     for row in BitsbyInvoice.objects.exclude(bitsby_id=None):
         body = json.dumps({"invoice": {"id": str(row.bitsby_id)}})
         texts.append(repr(boss.post("/bitsby/webhook/", body, "application/json").content))
-    # Once more, now that errors are stored.
+    # Open the pages again, because errors are stored now.
     texts += [boss.get(url).content.decode() for url in own_pages() if "admin/oscar_" in url]
     assert len(texts) > 100
     assert fake.requests
     assert lines
     assert finding(texts) == []
-    # responses itself, which is no part of a shop, logs nothing; urllib3 and requests might.
+    # The package responses is used only in tests. urllib3 and requests might log.
     assert finding(lines) == []
 
 
@@ -263,7 +263,7 @@ def test_key_with_escaped_slashes_is_redacted(fake, clock):
 
 
 def reports(error):
-    """Return the error pages that Django makes of an error, and all that others may collect."""
+    """Return Django's error pages for an error, and all that error trackers may collect."""
     request = RequestFactory().get("/checkout/", HTTP_COOKIE="a=b")
     texts = []
     for one in (None, request):
@@ -290,7 +290,7 @@ def unreachable(settings, *_):
 
 
 def answered(name):
-    """Return a way that meets an answer; by its name, since the answer's text has the key."""
+    """Return a way that gets an answer, chosen by name because its text contains the key."""
 
     def ask(settings, fake, order):
         fake.on("/invoices/create", ALL_ECHOES[name])
@@ -334,7 +334,7 @@ def bad_settings(settings, fake, order):
     conf.get()
 
 
-#: Every error that the package raises, by a way that leads to it.
+#: A way to cause each error that the package raises.
 WAYS = {
     "not configured": (ConfigurationError, no_settings),
     "a value that cannot be used": (ConfigurationError, bad_settings),
@@ -364,7 +364,7 @@ def test_error_reports_do_not_contain_the_key(way, settings, fake, order, clock)
 
 
 def test_every_error_of_the_package_is_tested():
-    """An error that is added to the package is added to the test above."""
+    """An error that is added to the package is added to ``WAYS``."""
     left, leaves = [BitsbyError], set()
     while left:
         one = left.pop()
@@ -459,7 +459,7 @@ def test_signed_url_opens_only_its_own_order(place, invoice_for, fake, clock):
             for secret in (other.number, "their-uid", "pay/theirs", str(theirs.bitsby_id), "77.77"):
                 assert secret not in text
     assert other.bitsby_invoices.count() == 1
-    # What belongs to the one cannot be opened with the token of the other.
+    # The token of one order does not open the objects of the other.
     token, other_token = (
         signed_urls.sign_order_number(mine.number),
         signed_urls.sign_order_number(other.number),
@@ -607,12 +607,11 @@ def test_secrets_are_revealed_only_in_known_places():
 
 # Permissions
 
-#: Who gets what from each page: the statuses of a GET and of a POST. Refused is a redirect to the
-#: login, 403, 404 or 405.
+#: Statuses of a page that accepts the user. A refusal is a redirect to the login, 403, 404 or 405.
 OPEN = {200, 302, 303, 400, 503}
-PERSONS = ("nobody", "customer", "partner", "clerk", "keeper")
+PERSONS = ("anonymous", "customer", "partner", "clerk", "keeper")
 TABLE = {
-    # the URL's name: (who may GET, who may POST)
+    # name of the URL: (users who may GET, users who may POST)
     "webhook": ((), PERSONS),
     "order": (PERSONS, ()),
     "pay": (PERSONS, PERSONS),
@@ -629,9 +628,9 @@ TABLE = {
 
 @pytest.fixture
 def persons(db):
-    """A browser of each kind of person that comes to a shop."""
+    """Return a client for each kind of user."""
     return {
-        "nobody": Client(),
+        "anonymous": Client(),
         "customer": log_in("customer", is_staff=False),
         "partner": log_in("partner", PARTNER, is_staff=False),
         "clerk": log_in("clerk"),

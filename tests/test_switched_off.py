@@ -1,4 +1,4 @@
-"""Oscar around it: the shop goes on with Bitsby switched off for a time, and nothing is lost."""
+"""Test that the shop works while Bitsby is switched off, and that no payment is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Transaction = get_model("payment", "Transaction")
 pytestmark = pytest.mark.django_db
 
 OTHER = {"OTHER_METHODS": [("transfer", "Bank transfer")]}
-#: What a shop may do, or what may happen to it; the last ones keep Bitsby's own pages alive.
+#: Ways in which Bitsby becomes unavailable. With the last three, the app's own pages still work.
 WAYS = {
     "without settings": None,
     "without a key": {"API_KEY": "", **OTHER},
@@ -34,7 +34,7 @@ NEEDS_NO_SETTINGS = ("for no amount", "for no currency", "gateway unreachable")
 
 @pytest.fixture(params=WAYS)
 def off(request, settings):
-    """Return a function that switches Bitsby off, in one way after another."""
+    """Return a function that makes Bitsby unavailable in one of the ways."""
 
     def switch():
         values = WAYS[request.param]
@@ -49,13 +49,13 @@ def off(request, settings):
 
 @pytest.fixture
 def buyer():
-    """Somebody with an account."""
+    """Return a user."""
     return get_user_model().objects.create_user("ada", "ada@example.com", "secret")
 
 
 @pytest.fixture
 def waiting(place, invoice_for, buyer):
-    """An order of theirs whose invoice waits for its payment."""
+    """Return an order of the buyer with an unpaid invoice."""
     order = place(user=buyer)
     invoice_for(order)
     return order
@@ -132,7 +132,7 @@ def test_payment_while_switched_off_is_settled_afterwards(off, waiting, settings
     before = settings.OSCAR_BITSBY
     way = off()
     if way in ("for no amount", "for no currency"):
-        # That way passes go on: nothing is missed at all.
+        # Only new invoices are switched off, so reconciliation continues.
         call_command("bitsby_reconcile")
     else:
         with pytest.raises(CommandError):

@@ -95,7 +95,7 @@ def status_of(order):
 
 
 def test_delivery_without_a_slot_queues_a_task(order, paid, deliver, queued, clock):
-    """It is answered 503 without waiting, and a task that starts at once settles the payment."""
+    """The delivery is answered 503 without waiting, and a task without a delay settles it."""
     take_slot()
 
     assert deliver(paid).status_code == 503

@@ -1,4 +1,4 @@
-"""Pages and e-mails are translated throughout, with amounts and times in the reader's format."""
+"""Test that pages and e-mails are translated, with amounts and times in the reader's format."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def test_crypto_amounts_are_not_localised_in_the_admin(invoice, keeper, language
 
 @pytest.fixture
 def payment_without_rate(fake, invoice):
-    """A payment in a coin for which no rate was locked."""
+    """Return a payment in a coin without a locked rate."""
     ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
     return receive_payment(fake, invoice, "0.00500000", wallet=ether)
 

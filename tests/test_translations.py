@@ -1,4 +1,4 @@
-"""The catalogues have every text of the code and no other, and each text is marked."""
+"""Test that the catalogues have exactly the texts of the code, and that each is marked."""
 
 from __future__ import annotations
 
