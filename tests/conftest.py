@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import signal
+import threading
 from decimal import Decimal
 from pathlib import Path
 
@@ -40,11 +41,16 @@ class MovedClock:
     def __init__(self):
         self.start = timezone.now()
         self.slept = 0.0
+        self.read = threading.local()
 
     def sleep(self, seconds):
-        self.slept += seconds
+        # From the moment that this thread has read last: threads that sleep at the same time move
+        # the clock once.
+        since = getattr(self.read, "at", self.slept)
+        self.slept = self.read.at = max(self.slept, since + seconds)
 
     def now(self):
+        self.read.at = self.slept
         return self.start + dt.timedelta(seconds=round(moved_by().total_seconds()) + self.slept)
 
     def monotonic(self):
