@@ -31,8 +31,8 @@ COPIES = ROOT / "build" / "mutation"
 MODULES = {
     "reconciliation/run": [
         "reconciliation/test_run",
-        "reconciliation/test_run_details",
-        "reconciliation/test_sync_details",
+        "reconciliation/test_invoice_refresh",
+        "reconciliation/test_payment_sync",
         "test_webhook",
         "test_tasks",
         "mails/test_mails",
@@ -46,7 +46,7 @@ MODULES = {
     ],
     "facade": ["test_facade", "test_facade_details", "test_databases"],
     "gateway/client": ["gateway/test_client"],
-    "webhook": ["test_webhook", "test_webhook_details", "test_tasks"],
+    "webhook": ["test_webhook", "test_webhook_delivery", "test_tasks"],
     "gateway/rate_limit": [
         "gateway/test_rate_limit",
         "utils/test_clock",
