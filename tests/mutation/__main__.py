@@ -73,7 +73,7 @@ MODULES = {
 #: Each of these tests takes seconds, and faster ones notice the same changes.
 SLOW = [
     "tests/gateway/test_rate_limit.py::test_four_processes_at_once_keep_the_limit_together",
-    "tests/reconciliation/test_run.py::test_a_near_look_in_which_nothing_happened_costs_two_requests",
+    "tests/reconciliation/test_run.py::test_incremental_sync_without_news_makes_two_requests",
     "tests/reconciliation/test_run.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
     "tests/reconciliation/test_run.py::test_many_overdue_invoices_are_asked_about_in_bulk",
     "tests/reconciliation/test_run.py::test_nothing_is_lost_whatever_the_order_and_page_size",
