@@ -1,4 +1,4 @@
-"""The webhook's smaller promises: what is answered in words, what is kept of a delivery and how."""
+"""Webhook deliveries: response texts, size limits and stored requests."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_body_longer_than_its_content_length_is_not_read_to_its_end(paid, fake):
 
 
 def test_body_with_too_large_content_length_is_not_read(paid):
-    """The told length is enough to refuse a delivery."""
+    """A too large Content-Length is enough to refuse a delivery."""
     stream = Stream(body_of(paid).encode())
 
     assert deliver_stream(stream, CONTENT_LENGTH=str(MAX_BODY_BYTES + 1)).status_code == 400

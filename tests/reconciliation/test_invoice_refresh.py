@@ -1,4 +1,4 @@
-"""Single looks in detail: what a glance may cost, what it leaves behind, and what is logged."""
+"""Refreshes of one invoice: their requests, claims, flags and log messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def last_refreshed_at(invoice):
 
 
 def test_opportunistic_refresh_never_waits(invoice, fake, clock):
-    """The one request of a glance is sent in the slot that was free."""
+    """An opportunistic refresh sends its request only in a free slot."""
     fake.invoices = [bitsby.invoice_item(invoice)]
 
     assert invoice_refresh.refresh_if_idle(invoice) is True
@@ -83,7 +83,7 @@ def test_refresh_without_a_slot_keeps_a_concurrent_claim(
 def test_refresh_without_a_slot_leaves_other_invoices_alone(
     invoice_for, place, fake, look, monkeypatch
 ):
-    """Two invoices that are looked at in the same moment do not lose each other's claims."""
+    """Concurrent refreshes of two invoices keep each other's claims."""
     now = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
     invoice, other = invoice_for(place()), invoice_for(place(), last_refreshed_at=now)
@@ -95,7 +95,7 @@ def test_refresh_without_a_slot_leaves_other_invoices_alone(
 
 @pytest.mark.parametrize("seconds", [9.999, 10])
 def test_invoice_can_be_refreshed_again_after_ten_seconds(invoice, fake, clock, stop_time, seconds):
-    """Ten seconds after the last look the next one is due, and not a moment before."""
+    """The next refresh is allowed ten seconds after the last one, not earlier."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     now = timezone.now()
     BitsbyInvoice.objects.update(last_refreshed_at=now - dt.timedelta(seconds=seconds))
@@ -104,7 +104,7 @@ def test_invoice_can_be_refreshed_again_after_ten_seconds(invoice, fake, clock, 
 
 
 def test_opportunistic_refresh_without_settings_changes_nothing(invoice, fake, settings):
-    """A page goes on without a word when the settings cannot be used."""
+    """A page works without a message when the settings are invalid."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
 
     assert invoice_refresh.refresh_if_idle(invoice) is False
@@ -112,7 +112,7 @@ def test_opportunistic_refresh_without_settings_changes_nothing(invoice, fake, s
 
 
 def test_failed_opportunistic_refresh_is_logged_with_its_reason(invoice, fake, caplog):
-    """Operators find which invoice was not looked at, and why; it is no error."""
+    """The log names the invoice and the reason, and does not call it an error."""
     fake.on("/invoices/list", bitsby.error("no"))
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         assert invoice_refresh.refresh_if_idle(invoice) is False

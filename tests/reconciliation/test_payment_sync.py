@@ -1,4 +1,4 @@
-"""Passes in detail: which days are asked for and when, whose client is used, which hints first."""
+"""Payment syncs: requested days, progress, lease, client and flagged invoices."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_invoice_that_expired_long_ago_is_not_watched(at, order, invoice_for, fa
 
 @pytest.mark.parametrize(("last_full_sync_at", "pages"), [(NOON - HOUR, 1), (NOON - 25 * HOUR, 2)])
 def test_only_incremental_sync_stops_at_known_payments(watched, fake, last_full_sync_at, pages):
-    """A far look reads the list to its end, although all that is new stands at its beginning."""
+    """A full sync reads the whole list, even if only its beginning is new."""
     fake.payments = [
         bitsby.payment_item(
             bitsby.transfer(transactionDatetime=bitsby.written(NOON - HOUR - number * SECOND))
@@ -136,7 +136,7 @@ def test_only_incremental_sync_stops_at_known_payments(watched, fake, last_full_
 
 
 def test_sync_stores_its_progress(watched, fake):
-    """The next near look may stop where this one began."""
+    """The next incremental sync may stop where this one began."""
     seen = NOON - 3 * HOUR
     fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(seen)))]
     look_at(NOON - HOUR)
@@ -147,7 +147,7 @@ def test_sync_stores_its_progress(watched, fake):
 
 
 def test_dry_run_stores_no_sync_progress(watched, fake):
-    """Neither how far was read nor that a far look was taken."""
+    """A dry run stores neither the progress nor the time of a full sync."""
     look_at(NOON - 25 * HOUR)
     fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(NOON)))]
     before = GatewayState.objects.values(
@@ -163,7 +163,7 @@ def test_dry_run_stores_no_sync_progress(watched, fake):
 
 
 def test_run_renews_its_lease_with_each_page(watched, fake, at):
-    """A pass that reads many pages is not taken for a dead one."""
+    """A run that reads many pages keeps its lease."""
     leases = []
     items = [bitsby.payment_item() for _ in range(120)]
 
@@ -183,7 +183,7 @@ def test_run_renews_its_lease_with_each_page(watched, fake, at):
 
 
 def test_run_uses_the_given_client(watched, fake, clock):
-    """The requests of a pass go through the client that it was given."""
+    """A run sends its requests through the given client."""
     client = BitsbyClient(bitsby.KEY)
 
     report = reconciliation.reconcile(client=client)
@@ -202,7 +202,7 @@ def test_refresh_uses_the_given_client(invoice, fake):
 
 
 def test_skipped_run_is_logged(watched, fake, caplog):
-    """Operators see that a pass did nothing because another one was running."""
+    """The log says that a run was skipped because another one was running."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=NOON + LEASE_DURATION, lease_token="another")
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
@@ -229,7 +229,7 @@ def waiting():
 
 
 def test_three_oldest_flagged_invoices_are_refreshed_first(flagged, fake):
-    """Three of them in a pass, and the others stay noted for the next."""
+    """A run refreshes three flagged invoices and leaves the others for the next run."""
     fake.invoices = [bitsby.invoice_item(invoice) for invoice in flagged]
 
     reconciliation.reconcile()
@@ -276,7 +276,7 @@ def test_failure_of_a_flagged_invoice_is_logged_with_its_invoice(
 
 
 def test_dry_run_refreshes_no_flagged_invoice(flagged, fake):
-    """Noted deliveries stay for a pass that may answer them."""
+    """Flags stay set for a run that is not a dry run."""
     reconciliation.reconcile(dry_run=True)
 
     assert fake.asked("/invoices/list") == []
