@@ -64,7 +64,7 @@ def test_a_delivery_settles_its_order(order, paid, deliver, fake):
     assert paid.webhook_pending_since is None
 
 
-def test_a_delivery_that_comes_again_is_told_that_all_is_settled(order, paid, deliver, fake):
+def test_repeated_delivery_is_answered_as_settled(order, paid, deliver, fake):
     """Deliveries of a settled invoice cost neither a request nor a row."""
     deliver(paid)
     answers = {deliver(paid).status_code for _ in range(5)}
@@ -74,7 +74,7 @@ def test_a_delivery_that_comes_again_is_told_that_all_is_settled(order, paid, de
     assert Transaction.objects.count() == 1
 
 
-def test_an_unknown_invoice_costs_nothing(invoice, deliver, fake):
+def test_delivery_for_an_unknown_invoice_makes_no_request(invoice, deliver, fake):
     """A delivery about somebody else's invoice: 200, no request and no row."""
     invoice.bitsby_id = bitsby.new_id()
 
@@ -85,7 +85,7 @@ def test_an_unknown_invoice_costs_nothing(invoice, deliver, fake):
 
 
 @pytest.mark.parametrize("reason", ["mismatch", "unknown_value"])
-def test_paid_but_strange_is_settled_for_bitsby(order, invoice, deliver, fake, reason):
+def test_paid_invoice_under_review_is_answered_as_settled(order, invoice, deliver, fake, reason):
     """What only staff can decide is no reason for Bitsby to come again."""
     values = {"amountFiat": "1.00"} if reason == "mismatch" else {"wallet": bitsby.wallet(id="x")}
     if reason == "unknown_value":
@@ -98,9 +98,7 @@ def test_paid_but_strange_is_settled_for_bitsby(order, invoice, deliver, fake, r
 
 
 @pytest.mark.parametrize("status", ["expired", "canceled"])
-def test_a_delivery_about_an_ended_invoice_is_looked_into(
-    order, invoice_for, deliver, fake, status
-):
+def test_delivery_for_a_closed_invoice_is_checked(order, invoice_for, deliver, fake, status):
     """An ended invoice is looked into as well, whatever our own records call it."""
     invoice = invoice_for(order, status)
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
@@ -127,7 +125,7 @@ def test_only_the_id_of_a_delivery_is_used(order, invoice, deliver, fake):
 
 
 @pytest.mark.parametrize("word", ["unpaid", "expired", "canceled", "confirming"])
-def test_a_delivery_that_lies_is_asked_to_come_again(order, invoice, deliver, fake, word):
+def test_delivery_for_an_unpaid_invoice_must_be_retried(order, invoice, deliver, fake, word):
     """What the API does not call paid: 503, nothing booked, and a reconcile clears it up."""
     fake.invoices = [bitsby.invoice_item(invoice, word)]
 
@@ -142,7 +140,7 @@ def test_a_delivery_that_lies_is_asked_to_come_again(order, invoice, deliver, fa
     assert invoice.webhook_pending_since is None
 
 
-def test_a_delivery_that_was_too_early_is_settled_by_the_next_pass(order, invoice, deliver, fake):
+def test_premature_delivery_is_settled_by_the_next_run(order, invoice, deliver, fake):
     """Bitsby's own list lagging behind its delivery loses nothing."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     assert deliver(invoice).status_code == 503
@@ -202,7 +200,7 @@ def test_an_invoice_is_asked_about_at_most_once_in_ten_seconds(
     assert (len(fake.requests), WebhookDelivery.objects.count()) == (2, 2)
 
 
-def test_our_own_failure_is_a_503(invoice, deliver, fake, monkeypatch):
+def test_unexpected_error_is_a_503(invoice, deliver, fake, monkeypatch):
     """A bug of ours does not tell Bitsby that the delivery was dealt with."""
 
     def fail(*args):
@@ -270,7 +268,7 @@ def test_a_body_over_64_kib_is_refused(paid, deliver, fake):
     assert deliver(body=fitting).status_code == 200
 
 
-def test_a_lying_length_does_not_make_it_read_more(paid, deliver, fake):
+def test_wrong_content_length_does_not_bypass_the_size_limit(paid, deliver, fake):
     """A content length that is not a number is refused, not an error page."""
     body = json.dumps({"invoice": {"id": str(paid.bitsby_id)}})
 
@@ -349,7 +347,7 @@ def test_a_delivery_is_kept_with_its_headers_but_without_secrets(paid, deliver):
     assert "\x00" not in kept
 
 
-def test_strange_texts_can_be_kept(invoice, deliver, fake):
+def test_unusual_text_can_be_stored(invoice, deliver, fake):
     """NUL and broken UTF-8 in a delivery are no reason to fail, on PostgreSQL neither."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}, "x": "a\\u0000b\u0000"})
@@ -358,7 +356,7 @@ def test_strange_texts_can_be_kept(invoice, deliver, fake):
     assert WebhookDelivery.objects.count() == 1
 
 
-def test_many_long_headers_are_cut(paid, deliver):
+def test_many_long_headers_are_truncated(paid, deliver):
     """Whoever sends a hundred long headers does not fill the database."""
     deliver(paid, **{f"HTTP_X_{number}": "y" * 5000 for number in range(100)})
 

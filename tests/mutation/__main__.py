@@ -31,8 +31,8 @@ COPIES = ROOT / "build" / "mutation"
 MODULES = {
     "reconciliation/run": [
         "reconciliation/test_run",
-        "reconciliation/test_run_details",
-        "reconciliation/test_sync_details",
+        "reconciliation/test_invoice_refresh",
+        "reconciliation/test_payment_sync",
         "test_webhook",
         "test_tasks",
         "mails/test_mails",
@@ -52,7 +52,7 @@ MODULES = {
         "test_databases",
     ],
     "gateway/client": ["gateway/test_client"],
-    "webhook": ["test_webhook", "test_webhook_details", "test_tasks"],
+    "webhook": ["test_webhook", "test_webhook_delivery", "test_tasks"],
     "gateway/rate_limit": [
         "gateway/test_rate_limit",
         "utils/test_clock",
@@ -79,7 +79,7 @@ MODULES = {
 #: Each of these tests takes seconds, and faster ones notice the same changes.
 SLOW = [
     "tests/gateway/test_rate_limit.py::test_four_processes_at_once_keep_the_limit_together",
-    "tests/reconciliation/test_run.py::test_a_near_look_in_which_nothing_happened_costs_two_requests",
+    "tests/reconciliation/test_run.py::test_incremental_sync_without_news_makes_two_requests",
     "tests/reconciliation/test_run.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
     "tests/reconciliation/test_run.py::test_many_overdue_invoices_are_asked_about_in_bulk",
     "tests/reconciliation/test_run.py::test_nothing_is_lost_whatever_the_order_and_page_size",

@@ -121,7 +121,7 @@ def ended_ago(**delta):
 # What a pass finds
 
 
-def test_a_pass_settles_a_paid_invoice(order, watched, books):
+def test_run_settles_a_paid_invoice(order, watched, books):
     """The near look sees a payment of one of our invoices, and its order is paid."""
     payment = books.add(invoice=bitsby.invoice_item(watched, "paid"))
 
@@ -161,7 +161,7 @@ def test_an_unbound_payment_is_shown_and_then_settled_when_bound(order, watched,
         ({"projectId": "0b7c4a0e-64b0-4ad6-8d1f-6f0d1b7a9001"}, "", True),
     ],
 )
-def test_money_that_is_bound_to_nothing_of_ours(watched, books, invoice, reason, is_foreign):
+def test_payment_bound_to_no_invoice_of_the_shop(watched, books, invoice, reason, is_foreign):
     """Unbound and unknown is for staff; what belongs to another project is only remembered."""
     remote = None
     if invoice is not None:
@@ -279,7 +279,7 @@ def thousand(place):
 
 
 @pytest.mark.parametrize("known", [0, 1, 49, 50, 51, 240])
-def test_a_near_look_in_which_nothing_happened_costs_two_requests(thousand, books, known):
+def test_incremental_sync_without_news_makes_two_requests(thousand, books, known):
     """However many invoices are watched and payments known, at most two requests are sent."""
     for number in range(known):
         remote = bitsby.invoice_item(thousand[number], "paid")
@@ -293,7 +293,7 @@ def test_a_near_look_in_which_nothing_happened_costs_two_requests(thousand, book
     assert Transaction.objects.count() == known
 
 
-def test_nothing_is_asked_when_nothing_is_watched(place, invoice_for, books):
+def test_no_request_without_watched_invoices(place, invoice_for, books):
     """A shop whose invoices are all paid, or ended long ago, sends no request."""
     long_ago = timezone.now() - dt.timedelta(days=3)
     invoice_for(place(status="Being processed"), "paid", expires_at=long_ago)
@@ -344,7 +344,7 @@ def test_many_overdue_invoices_are_asked_about_in_bulk(place, invoice_for, books
     assert not BitsbyInvoice.objects.live().exists()
 
 
-def test_what_the_bulk_look_does_not_show_is_asked_about_singly(place, invoice_for, books):
+def test_overdue_invoice_missing_from_the_bulk_list_is_requested_singly(place, invoice_for, books):
     """Paid and canceled ones among many overdue invoices are found, a few in each pass."""
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(12)]
     words = ["expired"] * 6 + ["canceled"] * 3 + ["paid"] * 3
@@ -380,7 +380,7 @@ def test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more(
 # Near and far looks
 
 
-def test_a_far_look_finds_an_old_payment_that_was_bound_by_hand(order, invoice_for, books, clock):
+def test_full_sync_finds_an_old_payment_bound_by_hand(order, invoice_for, books, clock):
     """What a near look cannot see is found within a day, though its webhook was lost."""
     invoice = invoice_for(
         order, created_at=timezone.now() - 12 * DAY, expires_at=timezone.now() + HOUR
@@ -401,7 +401,7 @@ def test_a_far_look_finds_an_old_payment_that_was_bound_by_hand(order, invoice_f
     assert far["startDate"] < near["startDate"]
 
 
-def test_a_far_look_is_taken_once_a_day(watched, books, move_time):
+def test_full_sync_happens_once_a_day(watched, books, move_time):
     """Of a day's passes, one goes back over all that is watched."""
     BitsbyInvoice.objects.update(
         created_at=timezone.now() - 20 * DAY, expires_at=timezone.now() + 20 * DAY
@@ -425,7 +425,7 @@ def test_dates_are_asked_for_with_two_days_more_on_both_sides(watched, books):
     assert fields["endDate"] >= (timezone.now() + 2 * DAY).date().isoformat()
 
 
-def test_a_far_look_that_broke_off_is_taken_again(watched, books):
+def test_interrupted_full_sync_is_repeated(watched, books):
     """Only a far look that read everything counts as the day's."""
     books.add_strangers(60)
     books.failing = {50}
@@ -438,7 +438,7 @@ def test_a_far_look_that_broke_off_is_taken_again(watched, books):
     assert BitsbyPayment.objects.count() == 60
 
 
-def test_a_clock_that_was_put_back_does_not_stop_far_looks(watched, books):
+def test_clock_set_back_does_not_stop_full_syncs(watched, books):
     """A far look noted in the future is not believed."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(last_full_sync_at=timezone.now() + 100 * DAY)
@@ -574,7 +574,7 @@ def test_a_strange_item_does_not_hide_the_others(order, watched, books):
 
 
 @pytest.mark.parametrize("page_size", [10, 50])
-def test_a_pass_that_broke_off_is_completed_by_the_next(watched, fake, page_size):
+def test_interrupted_run_is_completed_by_the_next(watched, fake, page_size):
     """What stood on the pages that were not read is found by the next pass, not by tomorrow's."""
     books = Books(fake, page_size)
     books.add_strangers(3, newest=timezone.now() - HOUR)
@@ -590,7 +590,7 @@ def test_a_pass_that_broke_off_is_completed_by_the_next(watched, fake, page_size
     assert BitsbyPayment.objects.count() == 73
 
 
-def test_what_a_burst_of_deliveries_left_unread_is_found_by_the_next_pass(
+def test_next_run_finds_payments_that_a_burst_of_deliveries_left_unread(
     place, invoice_for, fake, watched, clock
 ):
     """The first page that deliveries had read is no reason to stop before the second."""
@@ -629,7 +629,7 @@ def test_what_was_settled_before_a_failure_stays_settled(order, watched, books, 
     assert Transaction.objects.count() == 1
 
 
-def test_a_broken_connection_is_tried_again_within_the_pass(order, watched, books, clock):
+def test_broken_connection_is_retried_within_the_run(order, watched, books, clock):
     """One lost answer does not fail a pass."""
     books.add(invoice=bitsby.invoice_item(watched, "paid"))
     answers = iter([ConnectionError("broken pipe")])
@@ -668,7 +668,7 @@ def test_one_failing_payment_does_not_stop_the_others(place, invoice_for, books,
     assert Transaction.objects.count() == 3
 
 
-def test_one_failing_invoice_does_not_stop_the_others_last_word(
+def test_one_failing_invoice_does_not_stop_the_final_check_of_others(
     place, invoice_for, books, failing_save
 ):
     """An invoice that cannot be ended does not keep others from ending."""
@@ -698,7 +698,7 @@ def test_one_failing_order_does_not_stop_the_others_cancelling(
     assert [status_of(order) for order in orders] == ["Cancelled", "Pending", "Cancelled"]
 
 
-def test_a_failing_delivery_does_not_stop_the_pass(place, invoice_for, books, failing_save):
+def test_failing_flagged_invoice_does_not_stop_the_run(place, invoice_for, books, failing_save):
     """A noted delivery whose invoice fails does not keep others from their last word."""
     flagged = invoice_for(place(), webhook_pending_since=timezone.now())
     overdue = invoice_for(place(), expires_at=timezone.now() - HOUR / 6)
@@ -718,7 +718,7 @@ def test_a_failing_delivery_does_not_stop_the_pass(place, invoice_for, books, fa
 # Noted deliveries
 
 
-def test_a_noted_delivery_is_looked_into(order, invoice, books):
+def test_flagged_invoice_is_refreshed(order, invoice, books):
     """A delivery that found no free slot is dealt with by the next pass."""
     BitsbyInvoice.objects.update(webhook_pending_since=timezone.now())
     books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
@@ -730,7 +730,7 @@ def test_a_noted_delivery_is_looked_into(order, invoice, books):
     assert invoice.webhook_pending_since is None
 
 
-def test_a_delivery_that_was_wrong_is_asked_about_once(order, invoice, books):
+def test_wrong_delivery_causes_one_request(order, invoice, books):
     """An invoice that Bitsby calls unpaid is not asked about in every further pass."""
     BitsbyInvoice.objects.update(webhook_pending_since=timezone.now())
     books.fake.invoices = [bitsby.invoice_item(invoice)]
@@ -741,7 +741,7 @@ def test_a_delivery_that_was_wrong_is_asked_about_once(order, invoice, books):
     assert status_of(order) == "Pending"
 
 
-def test_a_flood_of_wrong_deliveries_costs_a_pass_little(place, invoice_for, books):
+def test_flood_of_wrong_deliveries_causes_few_requests_in_a_run(place, invoice_for, books):
     """Noted deliveries are asked about a few at a time."""
     for _ in range(30):
         invoice_for(place(), webhook_pending_since=timezone.now())
@@ -755,7 +755,7 @@ def test_a_flood_of_wrong_deliveries_costs_a_pass_little(place, invoice_for, boo
 # The end of invoices and orders
 
 
-def test_the_last_word_may_be_paid(order, invoice_for, books):
+def test_final_check_can_find_the_invoice_paid(order, invoice_for, books):
     """An overdue invoice that Bitsby calls paid is settled instead of expired."""
     invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
     books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
@@ -767,7 +767,7 @@ def test_the_last_word_may_be_paid(order, invoice_for, books):
 
 
 @pytest.mark.parametrize("word", ["unpaid", "confirming"])
-def test_an_overdue_invoice_that_bitsby_does_not_end_stays(order, invoice_for, books, word):
+def test_overdue_invoice_that_bitsby_keeps_open_stays_open(order, invoice_for, books, word):
     """Our clock ends nothing: what Bitsby does not call ended stays live."""
     invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
     books.fake.invoices = [bitsby.invoice_item(invoice, word)]
@@ -778,7 +778,7 @@ def test_an_overdue_invoice_that_bitsby_does_not_end_stays(order, invoice_for, b
     assert (invoice.status, status_of(order)) == ("unpaid", "Pending")
 
 
-def test_paid_found_by_the_last_look_before_cancelling_is_settled(order, invoice_for, books):
+def test_payment_found_by_the_final_check_before_cancelling_is_settled(order, invoice_for, books):
     """An order about to be cancelled whose expired invoice turns out paid is paid instead."""
     invoice = invoice_for(order, **ended_ago(hours=2))
     books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
@@ -804,7 +804,7 @@ def test_an_unpaid_order_is_cancelled_after_its_time_only(order, invoice_for, bo
     assert reconciliation.reconcile().cancelled == 0
 
 
-def test_with_cancel_after_zero_one_pass_does_both(order, invoice_for, books, settings):
+def test_with_cancel_after_zero_one_run_expires_and_cancels(order, invoice_for, books, settings):
     """``timedelta(0)``: expired and cancelled by the same pass, after a last look each."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": dt.timedelta(0)}
     invoice = invoice_for(order, expires_at=timezone.now() - dt.timedelta(seconds=1))
@@ -855,7 +855,7 @@ def test_an_order_of_another_method_is_never_touched(order, books, move_time):
     assert status_of(order) == "Pending"
 
 
-def test_an_attempt_that_died_does_not_hold_its_order_for_ever(
+def test_abandoned_attempt_does_not_block_cancellation_for_ever(
     order, invoice_for, books, move_time
 ):
     """A ``creating`` row of a process that crashed is given up, and its order cancelled later."""
@@ -962,7 +962,7 @@ def test_a_dry_run_reports_and_writes_nothing(place, invoice_for, books):
     assert GatewayState.objects.get().last_run_at > looks["last_run_at"]
 
 
-def test_a_pass_stands_back_while_another_runs(watched, books):
+def test_run_is_skipped_while_another_holds_the_lease(watched, books):
     """The second pass asks nothing and says that it stood back."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=timezone.now() + LEASE_DURATION, lease_token="another")
@@ -975,7 +975,7 @@ def test_a_pass_stands_back_while_another_runs(watched, books):
     assert GatewayState.objects.get().lease_token == "another"
 
 
-def test_the_lease_of_a_dead_pass_ends(order, watched, books):
+def test_lease_of_a_dead_run_expires(order, watched, books):
     """A pass that died stops the next ones for minutes only: its lease is short, and ends."""
     leases = []
 
@@ -995,7 +995,7 @@ def test_the_lease_of_a_dead_pass_ends(order, watched, books):
     assert status_of(order) == "Being processed"
 
 
-def test_a_lease_from_a_wrong_clock_ends(order, watched, books):
+def test_lease_from_a_wrong_clock_expires(order, watched, books):
     """A lease that ends in a year was given by a clock that has been put back."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=timezone.now() + 365 * DAY, lease_token="wrong")
@@ -1003,7 +1003,7 @@ def test_a_lease_from_a_wrong_clock_ends(order, watched, books):
     assert not reconciliation.reconcile().skipped
 
 
-def test_a_pass_that_was_overtaken_ends(watched, books):
+def test_run_that_lost_its_lease_stops(watched, books):
     """A pass whose lease another one has taken stops, and leaves the other's lease alone."""
     books.add_strangers(70)
 
@@ -1018,13 +1018,13 @@ def test_a_pass_that_was_overtaken_ends(watched, books):
     assert GatewayState.objects.get().lease_token == "another"
 
 
-def test_a_finished_pass_frees_the_lease(watched, books):
+def test_finished_run_releases_the_lease(watched, books):
     """One pass after the other runs at once."""
     assert not reconciliation.reconcile().skipped
     assert not reconciliation.reconcile().skipped
 
 
-def test_progress_is_told_in_words(watched, books):
+def test_progress_is_reported_as_text(watched, books):
     """Whoever watches a pass is told what is being done."""
     books.add_strangers(60)
     words = []
@@ -1058,7 +1058,7 @@ def test_refresh_of_an_invoice_that_bitsby_does_not_know_does_nothing(order, inv
     assert status_of(order) == "Pending"
 
 
-def test_refresh_of_an_attempt_asks_nothing(order, invoice_for, fake):
+def test_refresh_of_an_attempt_makes_no_request(order, invoice_for, fake):
     """An attempt that has no id at Bitsby cannot be asked about."""
     assert refresh(invoice_for(order, "creating", bitsby_id=None)) is None
     assert fake.requests == []
@@ -1100,7 +1100,7 @@ def test_refresh_raises_ours_and_changes_nothing(order, invoice, fake, answer):
     assert status_of(order) == "Pending"
 
 
-def test_a_glance_is_taken_at_most_once_in_ten_seconds(invoice, fake, clock, move_time):
+def test_opportunistic_refresh_happens_at_most_once_in_ten_seconds(invoice, fake, clock, move_time):
     """A buyer who reloads the page does not cost a request each time."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     looked = []
@@ -1114,7 +1114,7 @@ def test_a_glance_is_taken_at_most_once_in_ten_seconds(invoice, fake, clock, mov
     assert looked.count(True) == 2
 
 
-def test_a_glance_does_not_wait_and_never_raises(invoice, fake, clock):
+def test_opportunistic_refresh_does_not_wait_and_never_raises(invoice, fake, clock):
     """Without a free slot, or without Bitsby, the buyer's page goes on at once."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     refresh(invoice)
@@ -1128,13 +1128,13 @@ def test_a_glance_does_not_wait_and_never_raises(invoice, fake, clock):
 
 
 @pytest.mark.parametrize("status", ["creating", "paid", "expired", "canceled"])
-def test_a_glance_is_for_live_invoices_only(order, invoice_for, fake, status):
+def test_opportunistic_refresh_is_for_open_invoices_only(order, invoice_for, fake, status):
     """What is settled or over costs no request."""
     assert invoice_refresh.refresh_if_idle(invoice_for(order, status)) is False
     assert fake.requests == []
 
 
-def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fake, clock):
+def test_refresh_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fake, clock):
     """A look whose answer lacks the payment does not send a second request at once."""
     payment, remote = bitsby.transfer(), bitsby.invoice_item(invoice, "paid")
     fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
@@ -1153,7 +1153,7 @@ def test_a_look_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fak
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("call", [refresh, invoice_refresh.refresh_for_delivery])
-def test_asking_inside_a_transaction_is_refused(invoice, fake, call):
+def test_refresh_inside_a_transaction_is_refused(invoice, fake, call):
     """A lock held while Bitsby answers would stop the shop: nothing is sent, it raises."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
@@ -1165,7 +1165,7 @@ def test_asking_inside_a_transaction_is_refused(invoice, fake, call):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_pass_inside_a_transaction_is_refused(watched, fake):
+def test_run_inside_a_transaction_is_refused(watched, fake):
     """A whole pass inside somebody's transaction raises before anything is sent."""
     with transaction.atomic(), pytest.raises(RuntimeError):
         reconciliation.reconcile()
@@ -1173,9 +1173,7 @@ def test_a_pass_inside_a_transaction_is_refused(watched, fake):
     assert fake.requests == []
 
 
-def test_an_order_that_is_long_overdue_is_cancelled_in_the_pass_that_ends_its_invoice(
-    order, watched, books
-):
+def test_long_overdue_order_is_cancelled_in_the_run_that_expires_its_invoice(order, watched, books):
     """After a night without passes, one is enough: nothing that was answered is held up."""
     BitsbyInvoice.objects.update(expires_at=timezone.now() - 24 * HOUR)
     watched.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Single looks in detail: what a glance may cost, what it leaves behind, and what is logged."""
+"""Refreshes of one invoice: their requests, claims, flags and log messages."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def last_refreshed_at(invoice):
 # Glances
 
 
-def test_a_glance_that_asks_waits_for_nothing(invoice, fake, clock):
-    """The one request of a glance is sent in the slot that was free."""
+def test_opportunistic_refresh_never_waits(invoice, fake, clock):
+    """An opportunistic refresh sends its request only in a free slot."""
     fake.invoices = [bitsby.invoice_item(invoice)]
 
     assert invoice_refresh.refresh_if_idle(invoice) is True
     assert (len(fake.requests), clock.slept) == (1, 0)
 
 
-def test_a_glance_waits_three_seconds_for_an_answer(invoice, fake, responses):
+def test_opportunistic_refresh_times_out_after_three_seconds(invoice, fake, responses):
     """A page that can do without the answer does not wait for it as long as others."""
     invoice_refresh.refresh_if_idle(invoice)
 
@@ -41,7 +41,7 @@ def test_a_glance_waits_three_seconds_for_an_answer(invoice, fake, responses):
 @pytest.mark.parametrize(
     "look", [invoice_refresh.refresh_if_idle, invoice_refresh.refresh_for_delivery]
 )
-def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, fake, look):
+def test_refresh_without_a_slot_does_not_delay_the_next_refresh(invoice_for, place, fake, look):
     """The right to ask is given back unused, to this invoice alone, as it was before."""
     now = timezone.now()
     before = now - dt.timedelta(minutes=1)
@@ -59,7 +59,7 @@ def test_a_look_without_a_slot_takes_nothing_from_the_next(invoice_for, place, f
 @pytest.mark.parametrize(
     "look", [invoice_refresh.refresh_if_idle, invoice_refresh.refresh_for_delivery]
 )
-def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
+def test_refresh_without_a_slot_keeps_a_concurrent_claim(
     invoice_for, place, fake, look, monkeypatch, move_time
 ):
     """Who finds no slot does not give back what another process has claimed since."""
@@ -80,10 +80,10 @@ def test_a_right_that_somebody_else_has_taken_meanwhile_stays_theirs(
 @pytest.mark.parametrize(
     "look", [invoice_refresh.refresh_if_idle, invoice_refresh.refresh_for_delivery]
 )
-def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
+def test_refresh_without_a_slot_leaves_other_invoices_alone(
     invoice_for, place, fake, look, monkeypatch
 ):
-    """Two invoices that are looked at in the same moment do not lose each other's claims."""
+    """Concurrent refreshes of two invoices keep each other's claims."""
     now = timezone.now()
     monkeypatch.setattr("django.utils.timezone.now", lambda: now)
     invoice, other = invoice_for(place()), invoice_for(place(), last_refreshed_at=now)
@@ -94,10 +94,8 @@ def test_looks_without_a_slot_leave_looks_of_other_invoices_alone(
 
 
 @pytest.mark.parametrize("seconds", [9.999, 10])
-def test_an_invoice_may_be_asked_about_again_after_ten_seconds(
-    invoice, fake, clock, stop_time, seconds
-):
-    """Ten seconds after the last look the next one is due, and not a moment before."""
+def test_invoice_can_be_refreshed_again_after_ten_seconds(invoice, fake, clock, stop_time, seconds):
+    """The next refresh is allowed ten seconds after the last one, not earlier."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     now = timezone.now()
     BitsbyInvoice.objects.update(last_refreshed_at=now - dt.timedelta(seconds=seconds))
@@ -105,16 +103,16 @@ def test_an_invoice_may_be_asked_about_again_after_ten_seconds(
     assert invoice_refresh.refresh_if_idle(invoice) is (seconds == 10)
 
 
-def test_a_glance_of_a_shop_without_settings_changes_nothing(invoice, fake, settings):
-    """A page goes on without a word when the settings cannot be used."""
+def test_opportunistic_refresh_without_settings_changes_nothing(invoice, fake, settings):
+    """A page works without a message when the settings are invalid."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
 
     assert invoice_refresh.refresh_if_idle(invoice) is False
     assert fake.requests == []
 
 
-def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
-    """Operators find which invoice was not looked at, and why; it is no error."""
+def test_failed_opportunistic_refresh_is_logged_with_its_reason(invoice, fake, caplog):
+    """The log names the invoice and the reason, and does not call it an error."""
     fake.on("/invoices/list", bitsby.error("no"))
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         assert invoice_refresh.refresh_if_idle(invoice) is False
@@ -122,7 +120,9 @@ def test_a_glance_in_vain_is_logged_with_its_reason(invoice, fake, caplog):
     assert caplog.messages == [f"invoice {invoice.bitsby_id} not refreshed: /invoices/list: no"]
 
 
-def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog, monkeypatch):
+def test_unexpected_error_in_opportunistic_refresh_does_not_break_the_page(
+    invoice, fake, caplog, monkeypatch
+):
     """Whatever is wrong, the page goes on, and the log has the traceback and the invoice."""
     fake.invoices = [bitsby.invoice_item(invoice)]
 
@@ -141,7 +141,7 @@ def test_a_bug_of_ours_does_not_break_the_page_that_looks(invoice, fake, caplog,
 # Deliveries
 
 
-def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
+def test_delivery_flags_only_its_own_invoice(invoice_for, place, fake):
     """A delivery that cannot be looked into is noted once, at its first time, and nowhere else."""
     first = timezone.now() - dt.timedelta(minutes=5)
     noted = invoice_for(place(), webhook_pending_since=first)
@@ -156,7 +156,7 @@ def test_a_delivery_is_noted_for_its_own_invoice(invoice_for, place, fake):
     assert hints[other.pk] is None
 
 
-def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
+def test_second_delivery_within_ten_seconds_sends_no_request(invoice, fake):
     """The second look of a moment is none, and says so."""
     fake.invoices = [bitsby.invoice_item(invoice)]
 
@@ -166,7 +166,7 @@ def test_a_delivery_just_after_another_is_not_looked_into(invoice, fake):
     assert len(fake.requests) == 1
 
 
-def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, fake):
+def test_single_delivery_requests_its_invoice(invoice_for, place, fake):
     """Other invoices for which no delivery came are no reason to read the list of payments."""
     invoice, _ = invoice_for(place()), invoice_for(place())
 
@@ -176,7 +176,7 @@ def test_a_single_delivery_is_a_question_about_its_invoice(invoice_for, place, f
     assert (question[0], question[1]["invoiceId"]) == ("/invoices/list", str(invoice.bitsby_id))
 
 
-def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fake):
+def test_one_of_many_deliveries_syncs_all_flagged_invoices(invoice_for, place, fake):
     """The payments of the last day are asked for, and all that wait count as looked at now."""
     now = timezone.now()
     waiting = invoice_for(place(), webhook_pending_since=now)
@@ -194,7 +194,7 @@ def test_one_of_many_deliveries_is_a_look_for_all_of_them(invoice_for, place, fa
     assert last_refreshed_at(other) == EPOCH
 
 
-def test_a_worker_asks_about_the_delivery_it_was_told_of_and_no_other(invoice_for, place, fake):
+def test_worker_refreshes_only_the_invoice_of_its_delivery(invoice_for, place, fake):
     """When somebody has dealt with it already, another delivery that waits is not its business."""
     done, _waiting = (
         invoice_for(place()),

@@ -1,4 +1,4 @@
-"""The webhook's smaller promises: what is answered in words, what is kept of a delivery and how."""
+"""Webhook deliveries: response texts, size limits and stored requests."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def deliver_stream(stream, **extra):
 # What is answered
 
 
-def test_each_answer_says_in_a_word_what_became_of_the_delivery(
+def test_response_body_names_the_result_of_the_delivery(
     paid, invoice_for, place, deliver, fake, settings, clock
 ):
     """Whoever reads Bitsby's log of deliveries sees what this shop made of them."""
@@ -89,12 +89,12 @@ def test_each_answer_says_in_a_word_what_became_of_the_delivery(
     assert deliver(late).content == b"not configured"
 
 
-def test_answers_are_plain_text(paid, deliver):
+def test_responses_are_plain_text(paid, deliver):
     """No browser takes an answer for a page."""
     assert deliver(paid)["Content-Type"] == "text/plain; charset=utf-8"
 
 
-def test_only_who_shall_come_again_is_told_when(paid, invoice_for, place, deliver, clock):
+def test_only_retryable_responses_have_retry_after(paid, invoice_for, place, deliver, clock):
     """An answer that is final names no time to try again, any other one ten seconds."""
     assert "Retry-After" not in deliver(paid)
     assert "Retry-After" not in deliver(paid, body="junk")
@@ -102,21 +102,21 @@ def test_only_who_shall_come_again_is_told_when(paid, invoice_for, place, delive
     assert deliver(invoice_for(place()))["Retry-After"] == "10"
 
 
-def test_asking_to_come_again_is_no_error_in_djangos_log(unpaid, deliver, caplog):
+def test_retryable_response_is_not_logged_by_django(unpaid, deliver, caplog):
     """A 503 to Bitsby mails no admin, and does not log the address with its token."""
     assert deliver(unpaid).status_code == 503
 
     assert [record for record in caplog.records if record.name == "django.request"] == []
 
 
-def test_other_refusals_are_in_djangos_log(unpaid, deliver, caplog):
+def test_other_refusals_are_logged_by_django(unpaid, deliver, caplog):
     """What is no delivery is logged as any bad request is."""
     assert deliver(unpaid, body="junk").status_code == 400
 
     assert [record.name for record in caplog.records] == ["django.request"]
 
 
-def test_our_own_failure_is_logged_with_its_invoice(unpaid, deliver, monkeypatch, caplog):
+def test_unexpected_error_is_logged_with_its_invoice(unpaid, deliver, monkeypatch, caplog):
     """Operators find a bug of ours with its traceback and the invoice that it concerns."""
 
     def fail(*args):
@@ -135,7 +135,7 @@ def test_our_own_failure_is_logged_with_its_invoice(unpaid, deliver, monkeypatch
 # What is read
 
 
-def test_more_than_the_told_length_is_not_read_to_its_end(paid, fake):
+def test_body_longer_than_its_content_length_is_not_read_to_its_end(paid, fake):
     """A body is read up to the limit and one byte, whatever length was told, and refused then."""
     stream = Stream(b" " * MAX_BODY_BYTES + body_of(paid).encode())
 
@@ -143,8 +143,8 @@ def test_more_than_the_told_length_is_not_read_to_its_end(paid, fake):
     assert stream.asked == [MAX_BODY_BYTES + 1]
 
 
-def test_a_body_that_is_told_to_be_too_long_is_not_read(paid):
-    """The told length is enough to refuse a delivery."""
+def test_body_with_too_large_content_length_is_not_read(paid):
+    """A too large Content-Length is enough to refuse a delivery."""
     stream = Stream(body_of(paid).encode())
 
     assert deliver_stream(stream, CONTENT_LENGTH=str(MAX_BODY_BYTES + 1)).status_code == 400
@@ -152,14 +152,14 @@ def test_a_body_that_is_told_to_be_too_long_is_not_read(paid):
 
 
 @pytest.mark.parametrize("length", ["", None])
-def test_a_delivery_without_a_length_is_read(paid, fake, length):
+def test_delivery_without_content_length_is_read(paid, fake, length):
     """Servers that take bodies in pieces tell no length."""
     response = deliver_stream(Stream(body_of(paid).encode()), CONTENT_LENGTH=length)
 
     assert response.status_code == 200
 
 
-def test_a_body_that_breaks_off_is_no_delivery(paid, fake):
+def test_incomplete_body_is_not_accepted(paid, fake):
     """A connection that ends in the middle is a 400 that nobody reads, and no error of ours."""
     response = deliver_stream(Stream(b"", OSError("gone")))
 
@@ -169,7 +169,7 @@ def test_a_body_that_breaks_off_is_no_delivery(paid, fake):
 # What is kept
 
 
-def test_what_became_of_a_delivery_is_kept(unpaid, deliver, fake, clock, move_time):
+def test_result_of_a_delivery_is_stored(unpaid, deliver, fake, clock, move_time):
     """Staff see why a delivery settled nothing: asked in vain, not asked, or without an answer."""
     deliver(unpaid)
     move_time(seconds=11)
@@ -191,13 +191,13 @@ def test_what_became_of_a_delivery_is_kept(unpaid, deliver, fake, clock, move_ti
     assert len(failed.outcome) == 300
 
 
-def test_a_strange_address_is_cut(paid, deliver):
+def test_overlong_remote_address_is_truncated(paid, deliver):
     """An address that fits no column loses its end and not the delivery."""
     assert deliver(paid, REMOTE_ADDR="a" * 99).status_code == 200
     assert WebhookDelivery.objects.get().remote_address == "a" * 64
 
 
-def test_a_delivery_from_nowhere_is_kept(paid, fake):
+def test_delivery_without_remote_address_is_stored(paid, fake):
     """Behind some servers there is no address."""
     request = RequestFactory().post("/", body_of(paid), content_type="application/json")
     del request.META["REMOTE_ADDR"]
@@ -206,7 +206,7 @@ def test_a_delivery_from_nowhere_is_kept(paid, fake):
     assert WebhookDelivery.objects.get().remote_address == ""
 
 
-def test_headers_are_kept_up_to_their_limits(paid, deliver):
+def test_headers_are_stored_up_to_their_limits(paid, deliver):
     """Forty headers, each with 60 letters of its name and 200 of its value, are kept."""
     long = {f"HTTP_X_{number:02}_{'N' * 70}": "v" * 201 for number in range(60)}
     deliver(paid, HTTP_X_SHORT="v", **long)
@@ -217,14 +217,14 @@ def test_headers_are_kept_up_to_their_limits(paid, deliver):
     assert max(len(value) for value in headers.values()) == 200
 
 
-def test_nul_is_left_out_and_nothing_put_in_its_place(paid, deliver):
+def test_nul_characters_are_removed(paid, deliver):
     """What no database keeps is dropped from headers, and the rest stays as it came."""
     deliver(paid, HTTP_X_ODD="nul\x00nul")
 
     assert WebhookDelivery.objects.get().headers["X-Odd"] == "nulnul"
 
 
-def test_a_body_in_another_encoding_is_a_delivery(paid, deliver):
+def test_body_in_another_encoding_is_accepted(paid, deliver):
     """JSON in UTF-16 is read, and kept as far as a text column takes it."""
     body = body_of(paid, note="ä").encode("utf-16")
 
@@ -236,7 +236,7 @@ def test_a_body_in_another_encoding_is_a_delivery(paid, deliver):
     assert "\x00" not in kept
 
 
-def test_a_delivery_that_was_not_kept_is_dealt_with_all_the_same(unpaid, deliver, fake, clock):
+def test_delivery_that_cannot_be_stored_is_still_processed(unpaid, deliver, fake, clock):
     """The second delivery of a moment leaves no row, and is settled when Bitsby now says so."""
     deliver(unpaid)
     BitsbyInvoice.objects.update(last_refreshed_at=EPOCH)
@@ -247,7 +247,7 @@ def test_a_delivery_that_was_not_kept_is_dealt_with_all_the_same(unpaid, deliver
     assert WebhookDelivery.objects.count() == 1
 
 
-def test_a_delivery_about_a_settled_invoice_costs_one_question_to_the_database(
+def test_delivery_for_a_settled_invoice_makes_one_query(
     invoice, deliver, fake, django_assert_num_queries
 ):
     """It is answered at once: Bitsby is not asked, and no row is kept."""
@@ -261,7 +261,7 @@ def test_a_delivery_about_a_settled_invoice_costs_one_question_to_the_database(
     assert not WebhookDelivery.objects.exists()
 
 
-def test_a_delivery_about_an_unknown_invoice_costs_one_question_to_the_database(
+def test_delivery_for_an_unknown_invoice_makes_one_query(
     invoice, deliver, fake, django_assert_num_queries
 ):
     """Whoever floods the shop with invented ids gets as little as that."""

@@ -1,4 +1,4 @@
-"""Passes in detail: which days are asked for and when, whose client is used, which hints first."""
+"""Payment syncs: requested days, progress, lease, client and flagged invoices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def look_at(last_full_sync_at, **values):
 # Near and far
 
 
-def test_a_far_look_goes_back_over_all_that_is_watched(watched, fake):
+def test_full_sync_covers_all_watched_invoices(watched, fake):
     """``WATCH_DAYS`` and two days more are asked for, up to two days beyond today."""
     words = []
 
@@ -58,7 +58,7 @@ def test_a_far_look_goes_back_over_all_that_is_watched(watched, fake):
     assert words[0] == "full sync of payments"
 
 
-def test_a_far_look_ends_where_the_shop_began(at, order, invoice_for, fake):
+def test_full_sync_starts_at_the_first_invoice_of_the_shop(at, order, invoice_for, fake):
     """What was before the first invoice, less five minutes, is not asked for, but two days more."""
     midnight = NOON.replace(hour=0) - 5 * DAY
     invoice_for(order, created_at=midnight + dt.timedelta(minutes=4), expires_at=NOON + DAY)
@@ -68,7 +68,7 @@ def test_a_far_look_ends_where_the_shop_began(at, order, invoice_for, fake):
     assert days_asked(fake) == [("2026-03-07", "2026-03-17")]
 
 
-def test_a_near_look_asks_for_the_last_day(watched, fake):
+def test_incremental_sync_requests_the_last_day(watched, fake):
     """A day, and two more on both sides."""
     look_at(NOON - HOUR)
     words = []
@@ -88,7 +88,7 @@ def test_a_near_look_asks_for_the_last_day(watched, fake):
         (-dt.timedelta(seconds=1), True),
     ],
 )
-def test_a_far_look_is_due_after_a_day(watched, fake, ago, is_far):
+def test_full_sync_is_due_after_a_day(watched, fake, ago, is_far):
     """A day after the last one, or when that was noted by a clock that was ahead."""
     look_at(NOON - ago)
     words = []
@@ -100,7 +100,7 @@ def test_a_far_look_is_due_after_a_day(watched, fake, ago, is_far):
     assert noted == (NOON if is_far else NOON - ago)
 
 
-def test_an_invoice_that_ended_long_ago_is_not_looked_for(at, order, invoice_for, fake, settings):
+def test_invoice_that_expired_long_ago_is_not_watched(at, order, invoice_for, fake, settings):
     """``WATCH_DAYS`` after its end an invoice costs no request, until then it does."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WATCH_DAYS": 3}
     end = NOON - 3 * DAY
@@ -116,8 +116,8 @@ def test_an_invoice_that_ended_long_ago_is_not_looked_for(at, order, invoice_for
 
 
 @pytest.mark.parametrize(("last_full_sync_at", "pages"), [(NOON - HOUR, 1), (NOON - 25 * HOUR, 2)])
-def test_only_a_near_look_stops_at_what_is_known(watched, fake, last_full_sync_at, pages):
-    """A far look reads the list to its end, although all that is new stands at its beginning."""
+def test_only_incremental_sync_stops_at_known_payments(watched, fake, last_full_sync_at, pages):
+    """A full sync reads the whole list, even if only its beginning is new."""
     fake.payments = [
         bitsby.payment_item(
             bitsby.transfer(transactionDatetime=bitsby.written(NOON - HOUR - number * SECOND))
@@ -135,8 +135,8 @@ def test_only_a_near_look_stops_at_what_is_known(watched, fake, last_full_sync_a
     assert (len(days_asked(fake)) == 1) is (pages == 1)
 
 
-def test_how_far_the_list_was_read_is_noted(watched, fake):
-    """The next near look may stop where this one began."""
+def test_sync_stores_its_progress(watched, fake):
+    """The next incremental sync may stop where this one began."""
     seen = NOON - 3 * HOUR
     fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(seen)))]
     look_at(NOON - HOUR)
@@ -146,8 +146,8 @@ def test_how_far_the_list_was_read_is_noted(watched, fake):
     assert GatewayState.objects.get().sync_cursor == seen
 
 
-def test_a_dry_run_notes_no_look(watched, fake):
-    """Neither how far was read nor that a far look was taken."""
+def test_dry_run_stores_no_sync_progress(watched, fake):
+    """A dry run stores neither the progress nor the time of a full sync."""
     look_at(NOON - 25 * HOUR)
     fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(NOON)))]
     before = GatewayState.objects.values(
@@ -162,8 +162,8 @@ def test_a_dry_run_notes_no_look(watched, fake):
     )
 
 
-def test_a_pass_renews_its_lease_with_each_page(watched, fake, at):
-    """A pass that reads many pages is not taken for a dead one."""
+def test_run_renews_its_lease_with_each_page(watched, fake, at):
+    """A run that reads many pages keeps its lease."""
     leases = []
     items = [bitsby.payment_item() for _ in range(120)]
 
@@ -182,8 +182,8 @@ def test_a_pass_renews_its_lease_with_each_page(watched, fake, at):
 # Whose client
 
 
-def test_another_client_may_make_a_pass(watched, fake, clock):
-    """The requests of a pass go through the client that it was given."""
+def test_run_uses_the_given_client(watched, fake, clock):
+    """A run sends its requests through the given client."""
     client = BitsbyClient(bitsby.KEY)
 
     report = reconciliation.reconcile(client=client)
@@ -191,7 +191,7 @@ def test_another_client_may_make_a_pass(watched, fake, clock):
     assert report.requests == client.requests == len(fake.requests) == 1
 
 
-def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
+def test_refresh_uses_the_given_client(invoice, fake):
     """``refresh`` asks with another client than the shop's own where there is one."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     client = BitsbyClient(bitsby.KEY)
@@ -201,8 +201,8 @@ def test_a_question_goes_through_the_client_that_was_given(invoice, fake):
     assert client.requests == len(fake.requests) == 1
 
 
-def test_standing_back_is_logged(watched, fake, caplog):
-    """Operators see that a pass did nothing because another one was running."""
+def test_skipped_run_is_logged(watched, fake, caplog):
+    """The log says that a run was skipped because another one was running."""
     GatewayState.ensure_exists()
     GatewayState.objects.update(lease_until=NOON + LEASE_DURATION, lease_token="another")
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
@@ -228,8 +228,8 @@ def waiting():
     return set(BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False))
 
 
-def test_the_oldest_three_deliveries_are_asked_about_first(flagged, fake):
-    """Three of them in a pass, and the others stay noted for the next."""
+def test_three_oldest_flagged_invoices_are_refreshed_first(flagged, fake):
+    """A run refreshes three flagged invoices and leaves the others for the next run."""
     fake.invoices = [bitsby.invoice_item(invoice) for invoice in flagged]
 
     reconciliation.reconcile()
@@ -239,7 +239,7 @@ def test_the_oldest_three_deliveries_are_asked_about_first(flagged, fake):
     assert waiting() == set(flagged[:2])
 
 
-def test_a_delivery_about_what_bitsby_does_not_know_is_forgotten(flagged, fake):
+def test_flag_of_an_invoice_unknown_to_bitsby_is_cleared(flagged, fake):
     """An invoice without a word is not asked about in each further pass."""
     for _ in range(3):
         reconciliation.reconcile()
@@ -248,7 +248,7 @@ def test_a_delivery_about_what_bitsby_does_not_know_is_forgotten(flagged, fake):
     assert waiting() == set()
 
 
-def test_what_a_delivery_led_to_is_counted(flagged, fake):
+def test_results_of_flagged_invoices_are_counted(flagged, fake):
     """What is booked because a delivery was noted stands in the report."""
     paid = flagged[4]
     fake.invoices = [bitsby.invoice_item(paid, "paid", payment=bitsby.transfer())]
@@ -258,7 +258,9 @@ def test_what_a_delivery_led_to_is_counted(flagged, fake):
     assert (report.booked, report.failures) == (1, 0)
 
 
-def test_what_fails_with_a_delivery_is_logged_by_its_invoice(flagged, fake, caplog, monkeypatch):
+def test_failure_of_a_flagged_invoice_is_logged_with_its_invoice(
+    flagged, fake, caplog, monkeypatch
+):
     """Operators find the invoice, and the others are dealt with."""
     fake.invoices = [bitsby.invoice_item(flagged[4], "paid", payment=bitsby.transfer())]
 
@@ -273,15 +275,15 @@ def test_what_fails_with_a_delivery_is_logged_by_its_invoice(flagged, fake, capl
     assert f"could not process {flagged[4].bitsby_id}" in caplog.messages
 
 
-def test_a_dry_run_asks_about_no_delivery(flagged, fake):
-    """Noted deliveries stay for a pass that may answer them."""
+def test_dry_run_refreshes_no_flagged_invoice(flagged, fake):
+    """Flags stay set for a run that is not a dry run."""
     reconciliation.reconcile(dry_run=True)
 
     assert fake.asked("/invoices/list") == []
     assert waiting() == set(flagged)
 
 
-def test_a_delivery_about_an_invoice_told_without_its_payment_is_settled(flagged, fake):
+def test_flagged_invoice_reported_without_its_payment_is_settled(flagged, fake):
     """The list of payments is asked for the payment that Bitsby's word on the invoice lacks."""
     remote, payment = bitsby.invoice_item(flagged[4], "paid"), bitsby.transfer()
     fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
