@@ -35,14 +35,14 @@ MODULES = {
         "reconciliation/test_payment_sync",
         "test_webhook",
         "test_tasks",
-        "mails/test_mails",
+        "mails/test_sender",
     ],
     "settlement/service": [
         "settlement/test_service",
         "settlement/test_invoice_updates",
         "settlement/test_review_reasons",
         "test_databases",
-        "mails/test_mails",
+        "mails/test_sender",
     ],
     "facade": [
         "test_facade",
@@ -78,7 +78,7 @@ MODULES = {
 }
 #: Each of these tests takes seconds, and faster ones notice the same changes.
 SLOW = [
-    "tests/gateway/test_rate_limit.py::test_four_processes_at_once_keep_the_limit_together",
+    "tests/gateway/test_rate_limit.py::test_four_processes_share_the_rate_limit",
     "tests/reconciliation/test_run.py::test_incremental_sync_without_news_makes_two_requests",
     "tests/reconciliation/test_run.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
     "tests/reconciliation/test_run.py::test_many_overdue_invoices_are_asked_about_in_bulk",
