@@ -1,7 +1,7 @@
 """Decisions by staff about payments to review: accept, reinstate, dismiss, undo.
 
 Each is written under the locks of settlement and logged in Django's admin log. Decisions are
-idempotent and safe under concurrency: whoever comes second reads what the first person did.
+idempotent and safe under concurrency: the second person sees what the first decided.
 """
 
 from __future__ import annotations
