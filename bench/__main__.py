@@ -5,8 +5,6 @@ that ``.ci/postgresql run`` starts; ``make bench`` does both. Each benchmark run
 its own, on a fresh copy of one prepared database.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import json

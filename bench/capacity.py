@@ -1,7 +1,5 @@
 """Simulate what a shop can do with one request a second. No machine is measured here."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterator
 

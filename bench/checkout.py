@@ -1,7 +1,5 @@
 """P1: "Place order" with Bitsby, compared to the same click in a shop without the app."""
 
-from __future__ import annotations
-
 import statistics
 from typing import Any
 
@@ -16,7 +14,7 @@ from oscar.core.loading import get_class, get_model
 from bench import load
 from bench.report import Row, spread
 from bench.servers import Server, gunicorn
-from tests import shopping
+from tests.support import shopping
 
 Basket = get_model("basket", "Basket")
 Order = get_model("order", "Order")

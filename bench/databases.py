@@ -1,7 +1,5 @@
 """The databases: a prepared template, a fresh copy for each benchmark, rows in bulk."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator

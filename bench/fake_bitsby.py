@@ -1,7 +1,5 @@
 """A fake Bitsby in this process, which answers at once and records the paths of requests."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +8,7 @@ from typing import Any
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.gateway.transport import Answer, Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from tests.bitsby import KEY, invoice_item, payment_item, transfer, written
+from tests.support.bitsby import KEY, invoice_item, payment_item, transfer, written
 
 #: The largest page, as in the example of Bitsby's documentation.
 MAX_PAGE_SIZE = 50

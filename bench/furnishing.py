@@ -1,7 +1,5 @@
 """The database of a shop for P7: a year of orders, invoices, payments and deliveries."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 from typing import Any

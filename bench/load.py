@@ -1,7 +1,5 @@
 """A cheap HTTP client: prepared bytes over raw sockets, one request for each connection."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

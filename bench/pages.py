@@ -1,7 +1,5 @@
 """The pages that staff use, and their URLs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """P2: the pay click, without the time that the gateway takes to answer."""
 
-from __future__ import annotations
-
 import statistics
 import uuid
 
@@ -15,7 +13,7 @@ from bench.servers import Server, gunicorn
 from oscar_bitsby.models import EPOCH, GatewayState
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import RunningSimulator, running_simulator
-from tests.bitsby import KEY, PROJECT
+from tests.support.bitsby import KEY, PROJECT
 
 Order = rows.Order
 #: Measured once with timers in each part.

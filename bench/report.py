@@ -1,7 +1,5 @@
 """The rows of the table, statistics over many runs, and the output."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime as dt
 import os

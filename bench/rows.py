@@ -1,7 +1,5 @@
 """Insert orders, invoices and payments by the thousand; the database generates them."""
 
-from __future__ import annotations
-
 import json
 
 from oscar.core.loading import get_model
@@ -9,7 +7,7 @@ from oscar.core.loading import get_model
 from bench.databases import fill
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
-from tests.bitsby import PROJECT, reserved
+from tests.support.bitsby import PROJECT, reserved
 
 Order = get_model("order", "Order")
 Line = get_model("order", "Line")

@@ -1,7 +1,5 @@
 """P4, P5, P5b and P8: the requests that a reconcile run sends, and its memory."""
 
-from __future__ import annotations
-
 import datetime as dt
 import resource
 import time
@@ -176,7 +174,7 @@ class ExpiredInvoices:
     """The list of expired invoices, newest first; each page is built on request to save memory."""
 
     def __getitem__(self, part: slice) -> list[dict[str, object]]:
-        from tests.bitsby import invoice_item
+        from tests.support.bitsby import invoice_item
 
         found = BitsbyInvoice.objects.order_by("-pk").defer("wallets", "reply")[part]
         return [invoice_item(invoice, "expired") for invoice in found]

@@ -1,7 +1,5 @@
 """Serve shops over HTTP: gunicorn on loopback, as a real shop would use it."""
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import sys

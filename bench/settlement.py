@@ -1,7 +1,5 @@
 """P6: settling payments, compared to plain ORM calls that write the same rows."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections import Counter
@@ -18,7 +16,7 @@ from oscar_bitsby import conf, settlement
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.gateway import parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
-from tests.bitsby import invoice_item, payment_item, transfer
+from tests.support.bitsby import invoice_item, payment_item, transfer
 
 EventHandler = get_class("order.processing", "EventHandler")
 OrderNote = get_model("order", "OrderNote")

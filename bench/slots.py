@@ -1,7 +1,5 @@
 """Simulate how buyers and background work share the slots of the rate limit."""
 
-from __future__ import annotations
-
 import heapq
 import random
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """P7: the pages that staff use, with a million invoices and with a thousand."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """P3: the webhook, compared to a bare view and to webhooks of other projects, in one server."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """Sphinx's settings for the documentation: ``python -m sphinx -W -b html docs build/docs``."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

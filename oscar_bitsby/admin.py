@@ -1,7 +1,5 @@
 """Read-only admin of our models, with a bounded search."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib import admin

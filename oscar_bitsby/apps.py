@@ -1,7 +1,5 @@
 """The app's configuration, which registers the checks and extends the shop at startup."""
 
-from __future__ import annotations
-
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _

@@ -1,7 +1,5 @@
 """The enumerations of the app's models. They are below the models, so that rules can use them."""
 
-from __future__ import annotations
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 

@@ -1,7 +1,5 @@
 """The keys, defaults and types of ``settings.OSCAR_BITSBY``; nothing else reads that setting."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

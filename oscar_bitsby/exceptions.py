@@ -18,8 +18,6 @@
 texts of answers.
 """
 
-from __future__ import annotations
-
 from oscar.apps.payment import exceptions as oscar_exceptions
 
 

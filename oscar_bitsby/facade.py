@@ -1,7 +1,5 @@
 """``start_payment`` returns the live invoice of an order, or creates one. Nothing else does."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import logging

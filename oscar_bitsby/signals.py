@@ -6,8 +6,6 @@
 known. For changes of an order's status use Oscar's ``order_status_changed``.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

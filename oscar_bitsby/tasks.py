@@ -1,7 +1,5 @@
 """Celery tasks: thin wrappers, imported only when the shop uses Celery."""
 
-from __future__ import annotations
-
 import logging
 
 from celery import current_app, shared_task

@@ -1,7 +1,5 @@
 """The app's URLs, which the shop includes under a prefix such as ``bitsby/``."""
 
-from __future__ import annotations
-
 from django.urls import path
 
 from oscar_bitsby import webhook

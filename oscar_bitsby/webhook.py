@@ -3,8 +3,6 @@
 Only the invoice's id is taken from a delivery; all facts come from the API.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

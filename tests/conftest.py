@@ -1,7 +1,5 @@
 """Fixtures for all tests: products, orders, invoices, clocks, and a fake of Bitsby's API."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import signal
@@ -20,7 +18,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.utils import clock as db_clock
-from tests import bitsby
+from tests.support import bitsby
 
 Country = get_model("address", "Country")
 Order = get_model("order", "Order")

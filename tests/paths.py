@@ -1,7 +1,5 @@
 """The project's folders, for tests that read files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent

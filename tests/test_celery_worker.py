@@ -1,7 +1,5 @@
 """Test that a Celery worker with Redis settles payments at the simulator."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import os
@@ -23,7 +21,7 @@ from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils.clock import db_now
-from tests.bitsby import KEY
+from tests.support.bitsby import KEY
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")
 pytest.importorskip("redis", reason="the package redis is not installed")

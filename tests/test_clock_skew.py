@@ -3,8 +3,6 @@
 Each machine is a process of its own, whose clock is moved before Django is loaded.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import os
@@ -29,7 +27,7 @@ from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils import clock as db_clock
 from oscar_bitsby.utils.clock import db_now
-from tests import bitsby
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

@@ -1,7 +1,5 @@
 """Test ``bitsby_reconcile``: one run or a loop, on a terminal and for cron."""
 
-from __future__ import annotations
-
 import io
 import signal
 import threading
@@ -14,7 +12,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.utils.clock import db_now
-from tests import bitsby
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

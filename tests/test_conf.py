@@ -1,7 +1,5 @@
 """The settings: their defaults, what they take, and that a wrong one is named but never shown."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle
@@ -14,7 +12,7 @@ import pytest
 from oscar_bitsby import conf
 from oscar_bitsby.conf import Conf, Secret
 from oscar_bitsby.exceptions import ConfigurationError
-from tests.bitsby import KEY, PROJECT
+from tests.support.bitsby import KEY, PROJECT
 from tests.support.http import assert_hidden
 
 #: As the design names them, and what ``conf.get()`` makes of them.

@@ -1,7 +1,5 @@
 """Test shops with several databases: transactions use the database of the app's tables."""
 
-from __future__ import annotations
-
 import pytest
 from django.db import ConnectionHandler, connections, transaction
 from django.utils import timezone
@@ -16,7 +14,7 @@ from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.utils.clock import db_now
-from tests import bitsby
+from tests.support import bitsby
 
 Source = get_model("payment", "Source")
 SourceType = get_model("payment", "SourceType")

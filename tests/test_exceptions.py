@@ -1,7 +1,5 @@
 """The tree of errors: who catches what, and what each error says of itself."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

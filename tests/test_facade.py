@@ -1,7 +1,5 @@
 """Test ``start_payment``: it reuses the live invoice or creates one, and never leaves two."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import logging
@@ -23,7 +21,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.facade import service_data, start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.starting import create_requests, refusal, statuses
 
 Order = get_model("order", "Order")

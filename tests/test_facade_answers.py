@@ -1,7 +1,5 @@
 """Test what ``start_payment`` stores of the API's answer."""
 
-from __future__ import annotations
-
 import copy
 import datetime as dt
 
@@ -12,7 +10,7 @@ from django.utils import timezone
 from oscar_bitsby import facade
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.facade import start_payment
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.starting import create_requests
 
 pytestmark = pytest.mark.django_db

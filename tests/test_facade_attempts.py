@@ -1,7 +1,5 @@
 """Test attempts of ``start_payment``: only one at a time, and what a failed one leaves."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 
@@ -21,7 +19,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.starting import create_requests, refusal, statuses
 
 Order = get_model("order", "Order")

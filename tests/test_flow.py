@@ -1,7 +1,5 @@
 """Test a buyer's steps from the basket to the paid order, with the simulator."""
 
-from __future__ import annotations
-
 import pytest
 from django.core import mail
 from django.core.management import call_command
@@ -11,7 +9,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
-from tests.shopping import buy
+from tests.support.shopping import buy
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

@@ -3,8 +3,6 @@
 ``docs/gateway.rst`` lists these questions, with these tests and those in other modules.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import re
@@ -21,7 +19,7 @@ from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.exceptions import Refused
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
-from tests import bitsby
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

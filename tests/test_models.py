@@ -1,7 +1,5 @@
 """Models: the constraints and sets that payments depend on."""
 
-from __future__ import annotations
-
 import datetime as dt
 import uuid
 from decimal import Decimal
@@ -13,7 +11,7 @@ from django.utils import timezone
 
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import EPOCH, BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
-from tests import bitsby
+from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
 

@@ -1,7 +1,5 @@
 """Test ``payment_page``: which addresses a buyer is redirected to."""
 
-from __future__ import annotations
-
 import pytest
 
 from oscar_bitsby.exceptions import (

@@ -4,8 +4,6 @@ Each thread has a connection of its own. PostgreSQL locks rows and SQLite the wh
 the same result.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 
@@ -22,7 +20,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import cancellation
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.concurrency import failures, run_together
 
 Order = get_model("order", "Order")

@@ -1,7 +1,5 @@
 """Test secrets and permissions: the key is never shown, and pages open only for their users."""
 
-from __future__ import annotations
-
 import ast
 import io
 import json
@@ -42,10 +40,10 @@ from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
 from tests.fuzz.answers import URLS
-from tests.shopping import buy
+from tests.support import bitsby
 from tests.support.http import shown
+from tests.support.shopping import buy
 from tests.support.staff import MAY_BIND, PARTNER, log_in
 
 Order = get_model("order", "Order")
@@ -609,7 +607,7 @@ def test_secrets_are_revealed_only_in_known_places():
 
 #: Statuses of a page that accepts the user. A refusal is a redirect to the login, 403, 404 or 405.
 OPEN = {200, 302, 303, 400, 503}
-PERSONS = ("anonymous", "customer", "partner", "clerk", "keeper")
+PERSONS = ("anonymous", "customer", "partner", "clerk", "staff_client")
 TABLE = {
     # name of the URL: (users who may GET, users who may POST)
     "webhook": ((), PERSONS),
@@ -617,12 +615,12 @@ TABLE = {
     "pay": (PERSONS, PERSONS),
     "state": (PERSONS, ()),
     "again": ((), PERSONS),
-    "dashboard-inbox": (("partner", "clerk", "keeper"), ()),
-    "dashboard-invoices": (("partner", "clerk", "keeper"), ()),
-    "dashboard-invoice-refresh": ((), ("keeper",)),
-    "dashboard-invoice-cancel": ((), ("keeper",)),
-    "dashboard-bind": (("keeper",), ("keeper",)),
-    "dashboard-payment": (("keeper",), ("keeper",)),
+    "dashboard-inbox": (("partner", "clerk", "staff_client"), ()),
+    "dashboard-invoices": (("partner", "clerk", "staff_client"), ()),
+    "dashboard-invoice-refresh": ((), ("staff_client",)),
+    "dashboard-invoice-cancel": ((), ("staff_client",)),
+    "dashboard-bind": (("staff_client",), ("staff_client",)),
+    "dashboard-payment": (("staff_client",), ("staff_client",)),
 }
 
 
@@ -634,7 +632,7 @@ def persons(db):
         "customer": log_in("customer", is_staff=False),
         "partner": log_in("partner", PARTNER, is_staff=False),
         "clerk": log_in("clerk"),
-        "keeper": log_in("keeper", *MAY_BIND),
+        "staff_client": log_in("staff_client", *MAY_BIND),
     }
 
 

@@ -1,7 +1,5 @@
 """Signals: sent after commit with their arguments; a raising receiver affects nothing else."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 
@@ -14,7 +12,7 @@ from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
-from tests import bitsby
+from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

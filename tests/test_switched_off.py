@@ -1,7 +1,5 @@
 """Test that the shop works while Bitsby is switched off, and that no payment is lost."""
 
-from __future__ import annotations
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.core import mail
@@ -12,8 +10,8 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
-from tests.shopping import fill_basket, go_to_preview, place_order
+from tests.support import bitsby
+from tests.support.shopping import fill_basket, go_to_preview, place_order
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

@@ -1,8 +1,6 @@
 """Test Celery: a worker settles a delivery that cannot be settled at once. Without Celery, broker
 or worker the next run does the same."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -22,7 +20,7 @@ from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.utils.clock import db_now
-from tests import bitsby
+from tests.support import bitsby
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")
 

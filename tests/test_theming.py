@@ -1,7 +1,5 @@
 """A theme can replace each template and block, and ``docs/theming.rst`` names all of them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

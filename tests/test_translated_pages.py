@@ -1,7 +1,5 @@
 """Test that pages and e-mails are translated, with amounts and times in the reader's format."""
 
-from __future__ import annotations
-
 import datetime as dt
 import html
 import re
@@ -24,9 +22,9 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.templatetags.bitsby_times import time_tag
 from oscar_bitsby.utils import i18n
-from tests import bitsby
-from tests.shopping import go_to_payment, go_to_preview
+from tests.support import bitsby
 from tests.support.catalogues import LANGUAGES, each_language, entries, translations
+from tests.support.shopping import go_to_payment, go_to_preview
 from tests.support.staff import (
     MAY_BIND,
     accept_bindings,
@@ -84,10 +82,10 @@ def speaking(client, language):
 
 
 @pytest.fixture
-def keeper(db):
+def staff_client(db):
     """Log in a user who may bind, and view invoices and payments."""
     views = [f"oscar_bitsby.view_{name}" for name in ("bitsbyinvoice", "bitsbypayment")]
-    return log_in("keeper", *MAY_BIND, *views)
+    return log_in("staff_client", *MAY_BIND, *views)
 
 
 @each_language
@@ -262,13 +260,13 @@ def test_mails_are_translated(place, invoice_for, language, code, reason, source
 
 
 @each_language
-def test_payments_to_review_are_translated(fake, invoice, place, keeper, language):
+def test_payments_to_review_are_translated(fake, invoice, place, staff_client, language):
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
     type(invoice).objects.filter(pk=invoice.pk).update(created_at=earlier)
     payment = receive_payment(fake, amount="9.90000000")
-    speaking(keeper, language)
-    page = keeper.get(reverse("oscar_bitsby:dashboard-inbox")).content.decode()
+    speaking(staff_client, language)
+    page = staff_client.get(reverse("oscar_bitsby:dashboard-inbox")).content.decode()
     assert_translated(
         language,
         page,
@@ -279,42 +277,44 @@ def test_payments_to_review_are_translated(fake, invoice, place, keeper, languag
     )
     assert "1,0 %" in flat(page)
     assert "9.9 usdt" in flat(page)
-    page = keeper.get(act_url(payment, "dismiss")).content.decode()
+    page = staff_client.get(act_url(payment, "dismiss")).content.decode()
     assert_translated(language, page, "Dismiss", "Reason", "Back to payments to review")
-    page = keeper.post(act_url(payment, "dismiss"), {"note": ""}).content.decode()
+    page = staff_client.post(act_url(payment, "dismiss"), {"note": ""}).content.decode()
     assert_translated(language, page, "Enter a reason: others may need it later.")
-    page = keeper.post(act_url(payment, "dismiss"), {"note": "x"}, follow=True).content.decode()
+    page = staff_client.post(
+        act_url(payment, "dismiss"), {"note": "x"}, follow=True
+    ).content.decode()
     done = "Dismissed. You can undo this under “Resolved”."
     assert_translated(language, page, done)
 
 
 @each_language
 @pytest.mark.parametrize("way", ["dashboard", "admin"])
-def test_bind_pages_and_log_entry_are_translated(fake, invoice, keeper, language, way):
+def test_bind_pages_and_log_entry_are_translated(fake, invoice, staff_client, language, way):
     """Each step of the binding, and its log entry, is in the reader's language."""
     payment = receive_payment(fake, amount="9.90000000")
     accept_bindings(fake, invoice)
-    speaking(keeper, language)
+    speaking(staff_client, language)
     url = bind_url(way, invoice.order)
-    page = keeper.get(url).content.decode()
+    page = staff_client.get(url).content.decode()
     assert_translated(language, page, "Why it may match", "Unmatched payments", "Payment ID")
-    page = keeper.post(url, {"payment_id": "x"}).content.decode()
+    page = staff_client.post(url, {"payment_id": "x"}).content.decode()
     assert_translated(language, page)
-    page = keeper.post(url, {"payment": payment.bitsby_id}).content.decode()
+    page = staff_client.post(url, {"payment": payment.bitsby_id}).content.decode()
     assert_translated(language, page, "What will happen", "Bind this payment")
     form = {"payment_id": payment.bitsby_id, "invoice": invoice.pk, "confirm": "1", "note": "x"}
-    page = keeper.post(url, form, follow=True).content.decode()
+    page = staff_client.post(url, form, follow=True).content.decode()
     assert_translated(language, page)
     assert re.search(r"9,90 USD", flat(page))
-    (entry,) = admin_log_of(keeper.user)
+    (entry,) = admin_log_of(staff_client.user)
     assert_translated(language, entry)
 
 
 @each_language
-def test_remarks_are_shown_in_the_readers_language(order, invoice_for, keeper, language):
+def test_remarks_are_shown_in_the_readers_language(order, invoice_for, staff_client, language):
     """A remark on an invoice is stored in English and shown in the reader's language."""
     invoice = invoice_for(order, "canceled", failure="replaced by a newer invoice")
-    speaking(keeper, language)
+    speaking(staff_client, language)
     detail = reverse("admin:oscar_bitsby_bitsbyinvoice_change", args=[invoice.pk])
     for url in (
         reverse("oscar_bitsby:dashboard-invoices"),
@@ -322,25 +322,25 @@ def test_remarks_are_shown_in_the_readers_language(order, invoice_for, keeper, l
         reverse("admin:oscar_bitsby_bitsbyinvoice_changelist"),
         detail,
     ):
-        page = keeper.get(url).content.decode()
+        page = staff_client.get(url).content.decode()
         assert_translated(language, page, "replaced by a newer invoice")
-    assert flat(keeper.get(detail).content.decode()).count("replaced") == 0
+    assert flat(staff_client.get(detail).content.decode()).count("replaced") == 0
 
 
 @each_language
-def test_crypto_amounts_are_not_localised_in_the_admin(invoice, keeper, language, settings):
+def test_crypto_amounts_are_not_localised_in_the_admin(invoice, staff_client, language, settings):
     """Amounts in coins have no separators in the list and on the page of a payment."""
     settings.USE_THOUSAND_SEPARATOR = True
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(), amount=Decimal("1234.56780001"), cryptocurrency="usdt"
     )
-    speaking(keeper, language)
+    speaking(staff_client, language)
     name = "admin:oscar_bitsby_bitsbypayment"
     for url in (
         reverse(f"{name}_changelist"),
         reverse(f"{name}_change", args=[payment.pk]),
     ):
-        text = flat(keeper.get(url).content.decode())
+        text = flat(staff_client.get(url).content.decode())
         assert "1234.56780001" in text
         assert "1.234,5678" not in text
 
@@ -365,12 +365,12 @@ def payment_without_rate(fake, invoice):
     ],
 )
 def test_fiat_value_accepts_a_comma_or_a_point(
-    settings, payment_without_rate, keeper, language, grouping, typed, fiat_value
+    settings, payment_without_rate, staff_client, language, grouping, typed, fiat_value
 ):
     """A fiat value may be typed with a comma or a point, whatever the language of the page."""
     settings.USE_THOUSAND_SEPARATOR = grouping
-    speaking(keeper, language)
-    keeper.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
+    speaking(staff_client, language)
+    staff_client.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
     payment_without_rate.refresh_from_db()
     assert payment_without_rate.fiat_value == Decimal(fiat_value)
 
@@ -381,23 +381,27 @@ def test_fiat_value_accepts_a_comma_or_a_point(
     "typed", ["1.234", "1,234", "1.234,50", "1,234.50", "1'234", "10.505", "-5"]
 )
 def test_ambiguous_fiat_value_is_refused(
-    settings, payment_without_rate, keeper, language, grouping, typed
+    settings, payment_without_rate, staff_client, language, grouping, typed
 ):
     """An ambiguous fiat value is refused, and nothing is booked."""
     settings.USE_THOUSAND_SEPARATOR = grouping
-    speaking(keeper, language)
-    page = keeper.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
+    speaking(staff_client, language)
+    page = staff_client.post(
+        act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed}
+    )
     assert page.status_code == 200
     payment_without_rate.refresh_from_db()
     assert (payment_without_rate.fiat_value, payment_without_rate.booked_at) == (None, None)
 
 
-def test_grouped_numbers_do_not_break_the_bind_form(settings, fake, order, invoice_for, keeper):
+def test_grouped_numbers_do_not_break_the_bind_form(
+    settings, fake, order, invoice_for, staff_client
+):
     """With grouped numbers, the hidden key in the binding form has no separator."""
     settings.USE_THOUSAND_SEPARATOR = True
     invoice = invoice_for(order, pk=12345)
     payment = receive_payment(fake, amount="9.90000000")
-    page = keeper.post(bind_url("dashboard", order), {"payment": payment.bitsby_id})
+    page = staff_client.post(bind_url("dashboard", order), {"payment": payment.bitsby_id})
     assert 'name="invoice" value="12345"' in page.content.decode()
     assert invoice.pk == 12345
 

@@ -1,7 +1,5 @@
 """Test that the catalogues have exactly the texts of the code, and that each is marked."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

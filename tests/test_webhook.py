@@ -1,7 +1,5 @@
 """The webhook: what comes is checked, recorded, looked into, and answered as design.md says."""
 
-from __future__ import annotations
-
 import json
 import logging
 
@@ -13,7 +11,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.reconciliation import refresh
-from tests import bitsby
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

@@ -1,7 +1,5 @@
 """Webhook deliveries: response texts, size limits and stored requests."""
 
-from __future__ import annotations
-
 import io
 import json
 
@@ -13,7 +11,7 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.webhook import MAX_BODY_BYTES, webhook
-from tests import bitsby
+from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
 

@@ -4,8 +4,6 @@ Only ``settlement`` and ``staff.review`` call the functions that write, inside t
 and with the order's row locked.
 """
 
-from __future__ import annotations
-
 import logging
 from decimal import Decimal
 from typing import Any

@@ -1,7 +1,5 @@
 """The invoice that an unbound payment is probably meant for, with the reasons."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass

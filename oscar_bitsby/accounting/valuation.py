@@ -4,8 +4,6 @@ When Bitsby creates an invoice, it reserves an amount of a coin in each wallet. 
 against that reserved amount is the locked rate.
 """
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 from oscar_bitsby.gateway import schemas

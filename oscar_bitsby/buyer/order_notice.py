@@ -1,8 +1,6 @@
 """Show the payment status, and the link to its page, on Oscar's own pages of an order: in the
 account, for guests, and on the thank-you page."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

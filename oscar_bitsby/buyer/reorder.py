@@ -1,7 +1,5 @@
 """Order again what a cancelled order contained: its lines go into the buyer's basket."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib import messages

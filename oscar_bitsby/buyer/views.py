@@ -3,8 +3,6 @@
 API requests are sent outside of any transaction. A failure of Bitsby never leads to an error page.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The choice of a payment method."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django import forms

@@ -1,7 +1,5 @@
 """The payment methods that a basket is offered: Bitsby and the shop's own."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from decimal import Decimal

@@ -4,8 +4,6 @@
 False uses them in its own views itself.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

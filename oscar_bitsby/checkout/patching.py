@@ -5,8 +5,6 @@ so replacing the attributes extends the shop without a fork. This has to happen 
 config's own ``ready()``, which is why the app must come after it in ``INSTALLED_APPS``.
 """
 
-from __future__ import annotations
-
 from oscar_bitsby.checkout.mixins import PaymentDetailsMixin, PaymentMethodMixin
 from oscar_bitsby.utils.patching import extend_view
 

@@ -1,8 +1,6 @@
 """Place an order that is paid by Bitsby later: one order for one basket, whatever clicks, mail
 servers and signal receivers do."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """A time limit for a whole request: its connections are shut down when the time is over."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import weakref

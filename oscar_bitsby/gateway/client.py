@@ -1,7 +1,5 @@
 """``BitsbyClient``: one method for each endpoint of the API, which returns frozen dataclasses."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 import random

@@ -1,7 +1,5 @@
 """Clients with the shop's settings, which respect the account's rate limit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -4,8 +4,6 @@ Every function raises ``ValueError`` for a value that is not as documented. Its 
 repeat the value, which may be anything. Unknown fields are ignored.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import uuid
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 A row in the shop's database holds the time of the next free slot.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 import time

@@ -1,7 +1,5 @@
 """One HTTP request to Bitsby: sent with the API key, limited in time and size."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

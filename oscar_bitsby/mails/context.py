@@ -7,8 +7,6 @@ money in the order's currency; ``coins``, the amount of the transfer in its coin
 cancelled, or None; ``time_zone`` of all times; ``invoice`` and ``payment``.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import Any
 

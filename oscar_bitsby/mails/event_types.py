@@ -5,8 +5,6 @@ them. The rows are created after each ``migrate`` and not by a migration: a shop
 communication app has its own migrations, which ours could not depend on.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.conf import settings as django_settings

@@ -4,8 +4,6 @@ Nothing is sent here, and no failure here affects that transaction. Reconcile ru
 (``sender``), so that no buyer, webhook delivery or worker waits for a mail server.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

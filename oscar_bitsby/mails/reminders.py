@@ -1,7 +1,5 @@
 """Remind buyers that their invoice is about to expire."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django.db.models import F

@@ -5,8 +5,6 @@ dies, the next one sends the rows that were not claimed. The row that was being 
 again, since the e-mail may have left. Nothing is sent inside a transaction.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 import time

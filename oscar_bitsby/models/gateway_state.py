@@ -1,7 +1,5 @@
 """State of the gateway that all processes of a shop share."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django.db import models

@@ -1,7 +1,5 @@
 """System checks: what is wrong with the shop's settings, and how to fix it."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import uuid

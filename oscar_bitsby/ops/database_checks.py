@@ -1,7 +1,5 @@
 """System checks of the database: decisions under a lock must see what others have committed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The checks of ``bitsby_doctor``: is this shop set up correctly, and are payments settled?"""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass

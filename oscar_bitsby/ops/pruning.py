@@ -4,8 +4,6 @@ Rows that accounting needs are never deleted: invoices, and payments that are bo
 waiting for review.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any

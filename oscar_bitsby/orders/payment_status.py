@@ -1,7 +1,5 @@
 """The payment status of an order that its buyer sees, from the database only."""
 
-from __future__ import annotations
-
 import datetime as dt
 from dataclasses import dataclass
 from typing import Any

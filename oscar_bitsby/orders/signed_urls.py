@@ -1,7 +1,5 @@
 """Signed URLs of an order's pages. Anyone who has one can see and pay that order only."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core import signing

@@ -1,7 +1,5 @@
 """Changes of an order's status, with its stock and vouchers."""
 
-from __future__ import annotations
-
 import logging
 from decimal import Decimal
 from typing import Any

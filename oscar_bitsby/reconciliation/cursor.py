@@ -1,7 +1,5 @@
 """How far the list of payments was synced, stored in the shared row."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState

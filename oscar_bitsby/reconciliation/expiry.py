@@ -1,7 +1,5 @@
 """Expires overdue invoices after a final check, and cancels unpaid orders."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One invoice: fetch it and settle the result; who may cause that, and how often."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Looks many invoices up in the list, and settles what the API answers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """One reconcile run at a time over all machines, held by a lease in the shared row."""
 
-from __future__ import annotations
-
 import datetime as dt
 import uuid
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Syncs the list of payments: new payments are settled, or recorded for staff."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from itertools import islice

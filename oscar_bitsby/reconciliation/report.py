@@ -1,7 +1,5 @@
 """One reconcile run: what its steps need, and the report that they fill in."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator

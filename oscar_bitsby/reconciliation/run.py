@@ -1,7 +1,5 @@
 """``reconcile``: the steps of a run, and their order."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Attempts: rows in status ``creating``, committed before the API request, and how they expire."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django.utils.translation import gettext_noop

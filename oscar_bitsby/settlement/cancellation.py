@@ -1,7 +1,5 @@
 """Cancelling an unpaid order, under the same locks as settling."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from typing import Any

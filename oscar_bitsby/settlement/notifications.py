@@ -1,7 +1,5 @@
 """Which e-mail follows from the actions of settling."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from oscar_bitsby.choices import MailCode, ReviewReason

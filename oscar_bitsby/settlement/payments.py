@@ -1,7 +1,5 @@
 """Rows of payments: one for each payment that Bitsby reports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """The rules of settling: which actions an answer leads to. Pure, without database or HTTP."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum

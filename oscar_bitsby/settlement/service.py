@@ -7,8 +7,6 @@ many invoices at once skip locked rows: see ``update_unlocked``. Nothing here se
 Bitsby: callers fetch before, outside of any transaction.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from collections.abc import Callable

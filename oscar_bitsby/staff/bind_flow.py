@@ -3,8 +3,6 @@
 The Django admin and Oscar's dashboard show the same steps in their own frames.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import UUID
 

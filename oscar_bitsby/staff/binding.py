@@ -1,7 +1,5 @@
 """Bind payments by hand: find those that may be for an order, and attach one to its invoice."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from typing import Any

@@ -1,7 +1,5 @@
 """Bind payments from the admin page of an order."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib import admin, messages

@@ -1,7 +1,5 @@
 """Paginate a million rows at the cost of a thousand."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

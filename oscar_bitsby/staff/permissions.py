@@ -1,7 +1,5 @@
 """Check who may move money."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core.exceptions import PermissionDenied

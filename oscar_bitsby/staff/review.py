@@ -4,8 +4,6 @@ Each is written under the locks of settlement and logged in Django's admin log. 
 idempotent and safe under concurrency: the second person sees what the first decided.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

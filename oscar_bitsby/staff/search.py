@@ -4,8 +4,6 @@ Only whole values match, since only they can use an index. Each table is queried
 query with an OR over both would read every row.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Times on the buyer's pages, which JavaScript converts to the buyer's time zone."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django import template

@@ -1,7 +1,5 @@
 """The database server's clock, for moments that several machines of a shop compare."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django.db import connections, router

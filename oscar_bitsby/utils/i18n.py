@@ -8,8 +8,6 @@
 * Texts of Bitsby, of a mail server or of the network are not translated.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.conf import settings

@@ -1,7 +1,5 @@
 """Parse and round amounts of money."""
 
-from __future__ import annotations
-
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 

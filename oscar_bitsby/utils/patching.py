@@ -1,7 +1,5 @@
 """Extend classes that the shop already uses, stock or forked, so that it needs no fork for us."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.apps import apps

@@ -1,7 +1,5 @@
 """The ledger: sources, transactions and payment events."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest
@@ -12,7 +10,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import BitsbyPayment
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.ordering import create_plate, place_order
 
 PaymentEventType = get_model("order", "PaymentEventType")

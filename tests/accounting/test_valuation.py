@@ -1,7 +1,5 @@
 """Fiat values: at the rate that the invoice locked, in cents, or unknown."""
 
-from __future__ import annotations
-
 import uuid
 from decimal import Decimal
 

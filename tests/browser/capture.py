@@ -1,7 +1,5 @@
 """Screenshots of a page on a desktop and a phone, and checks of its width and accessibility."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Start Chromium with Playwright, or say what is missing for that."""
 
-from __future__ import annotations
-
 import os
 import shutil
 

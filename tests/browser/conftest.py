@@ -1,7 +1,5 @@
 """A running shop, the simulator, and visitors with browser profiles of their own."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 from pathlib import Path
@@ -22,7 +20,7 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests.browser import chromium
 from tests.browser.capture import take_screenshot
-from tests.shopping import buy
+from tests.support.shopping import buy
 
 Order = get_model("order", "Order")
 
@@ -163,12 +161,12 @@ def page(visitor):
 
 
 @pytest.fixture
-def keeper(visitor, shop):
+def staff_client(visitor, shop):
     """Return a function that logs staff in, with permissions, and returns their page."""
 
     def enter(*permissions, **options):
         user = get_user_model().objects.create_user(
-            "keeper", "keeper@example.com", "secret", is_staff=True
+            "staff_client", "staff_client@example.com", "secret", is_staff=True
         )
         for permission in permissions:
             app, code = permission.split(".")

@@ -1,7 +1,5 @@
 """Steps through the shop in a browser."""
 
-from __future__ import annotations
-
 import re
 
 from tests.browser.chromium import expect

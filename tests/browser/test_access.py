@@ -1,7 +1,5 @@
 """Accessibility and security in a browser: keyboard, high contrast, Content-Security-Policy."""
 
-from __future__ import annotations
-
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
@@ -143,12 +141,12 @@ def test_order_page_works_under_strict_csp(strict, shop, product):
     assert is_clean(page)
 
 
-def test_staff_pages_work_under_strict_csp(strict, shop, product, keeper):
+def test_staff_pages_work_under_strict_csp(strict, shop, product, staff_client):
     """The staff pages have no inline script or style."""
     order = shop.sold(product)
     shop.pays(amount="8.50000000")
     call_command("bitsby_reconcile")
-    other = keeper("oscar_bitsby.bind_payment")
+    other = staff_client("oscar_bitsby.bind_payment")
     strict.context.add_cookies(other.context.cookies())
     paths = [
         reverse("oscar_bitsby:dashboard-inbox"),

@@ -1,7 +1,5 @@
 """Buyers in a browser: through the checkout, to Bitsby and back."""
 
-from __future__ import annotations
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command

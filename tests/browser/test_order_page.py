@@ -1,7 +1,5 @@
 """The order's page updates itself; the tests control its clock, so nothing waits."""
 
-from __future__ import annotations
-
 import itertools
 import re
 

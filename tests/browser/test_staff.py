@@ -1,7 +1,5 @@
 """Staff review and bind payments in Oscar's dashboard and in the Django admin."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -74,12 +72,12 @@ def is_paid_once(order):
     return order.status == "Being processed" and Transaction.objects.count() == 1
 
 
-def test_binding_from_the_payments_to_review(order, shop, keeper, screenshot):
+def test_binding_from_the_payments_to_review(order, shop, staff_client, screenshot):
     """The list names the order that the payment may be for; three clicks pay it.
 
     The permission to bind is enough: staff who may not see orders get the message on the list.
     """
-    page = keeper(MAY_BIND)
+    page = staff_client(MAY_BIND)
     page.goto(shop.address(reverse("dashboard:index")))
     page.get_by_role("button", name="Bitsby (1)").click()
     page.get_by_role("link", name="Payments to review").click()
@@ -95,9 +93,9 @@ def test_binding_from_the_payments_to_review(order, shop, keeper, screenshot):
     screenshot(page, "inbox-empty", within=DASHBOARD)
 
 
-def test_binding_from_the_orders_tab(order, shop, keeper, screenshot):
+def test_binding_from_the_orders_tab(order, shop, staff_client, screenshot):
     """The link to the order opens its Bitsby tab, which leads to binding and shows the result."""
-    page = keeper(MAY_BIND, MAY_SEE)
+    page = staff_client(MAY_BIND, MAY_SEE)
     inbox(page, shop)
     page.get_by_role("link", name=f"order {order.number}").click()
     expect(page.get_by_role("link", name="Bind a payment")).to_be_visible()
@@ -114,9 +112,9 @@ def test_binding_from_the_orders_tab(order, shop, keeper, screenshot):
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_button(order, shop, keeper, screenshot):
+def test_binding_from_the_admins_button(order, shop, staff_client, screenshot):
     """The order's screen in the Django admin has the button; three clicks, and it is paid."""
-    page = keeper(MAY_BIND, MAY_SEE, MAY_CHANGE)
+    page = staff_client(MAY_BIND, MAY_SEE, MAY_CHANGE)
     page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
     page.get_by_role("link", name="Bind a Bitsby payment").click()
 
@@ -125,9 +123,9 @@ def test_binding_from_the_admins_button(order, shop, keeper, screenshot):
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_list(order, shop, keeper, screenshot):
+def test_binding_from_the_admins_list(order, shop, staff_client, screenshot):
     """The list of orders has the action; it leads to the page of the one that was ticked."""
-    page = keeper(MAY_BIND, MAY_SEE, MAY_CHANGE)
+    page = staff_client(MAY_BIND, MAY_SEE, MAY_CHANGE)
     page.goto(shop.address(reverse("admin:order_order_changelist")))
     page.locator("input.action-select").check()
     page.get_by_label("Action:").select_option(label="Bind a Bitsby payment")
@@ -141,9 +139,9 @@ def test_binding_from_the_admins_list(order, shop, keeper, screenshot):
     assert is_paid_once(order)
 
 
-def test_dismissal_can_be_undone(order, shop, keeper, screenshot):
+def test_dismissal_can_be_undone(order, shop, staff_client, screenshot):
     """Dismissing asks why, is listed under Resolved, and can be undone there."""
-    page = keeper(MAY_BIND)
+    page = staff_client(MAY_BIND)
     inbox(page, shop)
     page.get_by_role("link", name="Dismiss").click()
     screenshot(page, "dismiss", within=DASHBOARD)
@@ -162,13 +160,13 @@ def test_dismissal_can_be_undone(order, shop, keeper, screenshot):
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
 
-def test_booked_payment_is_accepted(order, shop, keeper, screenshot):
+def test_booked_payment_is_accepted(order, shop, staff_client, screenshot):
     """A bound payment of another amount stays to review until staff accept it."""
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
     shop.time_passes(seconds=60)
     call_command("bitsby_reconcile")
-    page = keeper(MAY_BIND)
+    page = staff_client(MAY_BIND)
     inbox(page, shop)
     screenshot(page, "inbox-short", within=DASHBOARD)
 
@@ -181,9 +179,9 @@ def test_booked_payment_is_accepted(order, shop, keeper, screenshot):
     assert is_paid_once(order)
 
 
-def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, screenshot):
+def test_late_payment_reinstates_a_cancelled_order(late, shop, staff_client, screenshot):
     """The list names the payment as late; two clicks reinstate its order."""
-    page = keeper(MAY_BIND)
+    page = staff_client(MAY_BIND)
     inbox(page, shop)
     expect(page.get_by_text("arrived after the order was cancelled")).to_be_visible()
     screenshot(page, "inbox-late", within=DASHBOARD)
@@ -197,9 +195,9 @@ def test_late_payment_reinstates_a_cancelled_order(late, shop, keeper, screensho
     assert is_paid_once(late)
 
 
-def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, screenshot):
+def test_staff_without_the_permission_see_and_cannot(order, shop, staff_client, screenshot):
     """They see the payment and its order but no action; the URLs of actions are refused."""
-    page = keeper(MAY_SEE, MAY_CHANGE)
+    page = staff_client(MAY_SEE, MAY_CHANGE)
     inbox(page, shop)
     expect(page.get_by_text("you need the permission")).to_be_visible()
     expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
@@ -220,9 +218,9 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, keeper, screen
         assert page.goto(shop.address(reverse(name, args=[order.pk]))).status == 403
 
 
-def test_the_list_of_invoices(order, shop, keeper, screenshot):
+def test_the_list_of_invoices(order, shop, staff_client, screenshot):
     """The invoices can be searched by order, and lead to it."""
-    page = keeper(MAY_SEE)
+    page = staff_client(MAY_SEE)
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-invoices")))
     screenshot(page, "invoices", within=DASHBOARD)
     page.get_by_label("Order number, ID or hash").fill("nothing")

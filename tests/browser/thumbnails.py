@@ -1,7 +1,5 @@
 """A thumbnailer that needs no images: the tests' products have none."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from oscar.core.thumbnails import AbstractThumbnailer

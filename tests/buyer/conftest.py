@@ -1,11 +1,9 @@
 """Buyers who have just placed an order."""
 
-from __future__ import annotations
-
 import pytest
 from oscar.core.loading import get_model
 
-from tests.shopping import go_to_preview, place_order
+from tests.support.shopping import go_to_preview, place_order
 
 Order = get_model("order", "Order")
 

@@ -1,7 +1,5 @@
 """The payment's state on Oscar's own pages of an order."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -13,7 +11,7 @@ from django.urls import reverse
 from oscar_bitsby.buyer import order_notice
 from oscar_bitsby.orders import signed_urls
 from tests.paths import PACKAGE
-from tests.shopping import buy
+from tests.support.shopping import buy
 
 TEMPLATES = sorted((PACKAGE / "templates" / "oscar_bitsby").rglob("*.html"))
 

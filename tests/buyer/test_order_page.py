@@ -1,7 +1,5 @@
 """The order's page and its payment status as JSON."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 import pytest
@@ -14,8 +12,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.choices import Resolution
 from oscar_bitsby.models import BitsbyPayment, GatewayState
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
-from tests.support import states
+from tests.support import bitsby, states
 from tests.support.gateway_failures import failing_response
 from tests.support.states import STATES, state_url
 

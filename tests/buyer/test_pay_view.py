@@ -1,7 +1,5 @@
 """The pay view: it creates an invoice, or lets the buyer wait, and redirects to Bitsby."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 from decimal import Decimal
@@ -15,10 +13,9 @@ from oscar.core.loading import get_model
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
-from tests.shopping import go_to_preview, place_order
-from tests.support import states
+from tests.support import bitsby, states
 from tests.support.gateway_failures import failing_response
+from tests.support.shopping import go_to_preview, place_order
 from tests.support.states import state_url
 
 Order = get_model("order", "Order")

@@ -1,7 +1,5 @@
 """Ordering again what a cancelled order held."""
 
-from __future__ import annotations
-
 import pytest
 from django.contrib.messages import get_messages
 from django.test import Client
@@ -9,7 +7,7 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby.orders import signed_urls
-from tests.shopping import fill_basket
+from tests.support.shopping import fill_basket
 
 Line = get_model("basket", "Line")
 StockRecord = get_model("partner", "StockRecord")

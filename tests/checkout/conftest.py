@@ -1,7 +1,5 @@
 """Settings and goods for walks through the checkout."""
 
-from __future__ import annotations
-
 import pytest
 from django.db import connections
 from oscar.core.loading import get_model

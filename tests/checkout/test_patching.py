@@ -1,7 +1,5 @@
 """The app in shops whose checkout or order app is forked, each in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What the payment step offers, and how the choice goes on to the preview."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -10,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from tests.shopping import ADDRESS, fill_basket, go_to_payment, go_to_preview, place_order
+from tests.support.shopping import ADDRESS, fill_basket, go_to_payment, go_to_preview, place_order
 
 Order = get_model("order", "Order")
 

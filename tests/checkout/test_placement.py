@@ -1,7 +1,5 @@
 """Place an order: one order for one basket, whatever clicks, mail servers and receivers do."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest
@@ -17,7 +15,7 @@ from oscar.test import factories
 from oscar_bitsby.choices import MailCode
 from oscar_bitsby.orders import signed_urls
 from tests.checkout import mail_backends
-from tests.shopping import fill_basket, go_to_preview, place_order
+from tests.support.shopping import fill_basket, go_to_preview, place_order
 
 Basket = get_model("basket", "Basket")
 Order = get_model("order", "Order")

@@ -1,7 +1,5 @@
 """The command ``python -m tests.crash``: prints how many points were run and what broke."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

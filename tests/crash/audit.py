@@ -1,7 +1,5 @@
 """Compares the rows of a shop at rest with Bitsby's data and with what the shop promises."""
 
-from __future__ import annotations
-
 from collections import Counter
 from decimal import Decimal
 

@@ -4,8 +4,6 @@ So each round contains what is rare otherwise: a process writes values that it r
 one changed them, or holds a lock that all the others wait for.
 """
 
-from __future__ import annotations
-
 import mmap
 import random
 import re

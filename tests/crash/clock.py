@@ -1,7 +1,5 @@
 """The shop's clock: real time plus an offset, which operations move instead of sleeping."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django.utils import timezone

@@ -1,7 +1,5 @@
 """Runs the harness for tests in a process of its own, since it forks."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

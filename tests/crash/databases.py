@@ -1,7 +1,5 @@
 """Snapshots of the shop's database, taken once and restored before every point."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import contextmanager, suppress

@@ -3,8 +3,6 @@
 One order for all transactions rules out deadlocks.
 """
 
-from __future__ import annotations
-
 import re
 
 from django.apps import apps

@@ -5,8 +5,6 @@ about its situation, ``act`` is killed, ``after`` is what happens when the shop 
 ``expect`` returns the problems that the audit does not know.
 """
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 from django.db import connections

@@ -3,8 +3,6 @@
 The parent must hold no database connection and run no thread when it forks.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import select

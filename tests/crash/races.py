@@ -1,7 +1,5 @@
 """Races: processes that start at the same moment and work on the same orders."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, field, replace
 from functools import partial

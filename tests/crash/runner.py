@@ -1,7 +1,5 @@
 """Runs an operation with a crash at each of its points, each time in a restored shop."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import random

@@ -1,7 +1,5 @@
 """The shop of the harness: its contents, and what buyers and staff can do in it."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import logging
@@ -20,8 +18,8 @@ from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.utils import clock as db_clock
-from tests import shopping
 from tests.crash import clock
+from tests.support import shopping
 
 Basket = get_model("basket", "Basket")
 ConditionalOffer = get_model("offer", "ConditionalOffer")

@@ -1,7 +1,5 @@
 """A sample of the crash points: ``make crash-test`` tries all of them."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.crash.command import described, results_of

@@ -1,7 +1,5 @@
 """Races between processes, on a database with row locks."""
 
-from __future__ import annotations
-
 import pytest
 from django.db import connection
 

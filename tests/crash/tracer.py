@@ -1,7 +1,5 @@
 """Counts the effects of an operation, and kills the process after the n-th of them."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from unittest import mock
 

@@ -101,16 +101,18 @@ def prove_staff_pages():
     from django.test import Client
     from django.urls import reverse
 
-    keeper = get_user_model().objects.create_superuser("keeper", "keeper@example.com", "secret")
+    staff_client = get_user_model().objects.create_superuser(
+        "staff_client", "staff_client@example.com", "secret"
+    )
     client = Client()
-    client.force_login(keeper)
+    client.force_login(staff_client)
     for name in (
         "admin:order_order_add",
         "oscar_bitsby:dashboard-inbox",
         "oscar_bitsby:dashboard-invoices",
     ):
         assert client.get(reverse(name)).status_code == 200, name
-    keeper.delete()
+    staff_client.delete()
 
 
 def main():

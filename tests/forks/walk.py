@@ -21,7 +21,7 @@ def buy(method, product):
     from django.test import Client
     from django.urls import reverse
 
-    from tests.shopping import go_to_payment, place_order
+    from tests.support.shopping import go_to_payment, place_order
 
     client = Client()
     go_to_payment(client, product)
@@ -50,7 +50,7 @@ def main():
     from oscar.test import factories
     from responses import RequestsMock
 
-    from tests.bitsby import FakeBitsby
+    from tests.support.bitsby import FakeBitsby
 
     call_command("migrate", run_syncdb=True, verbosity=0)
     get_model("address", "Country").objects.create(

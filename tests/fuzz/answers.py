@@ -1,13 +1,11 @@
 """Corrupted API answers: documented bodies with random changes."""
 
-from __future__ import annotations
-
 import copy
 import json
 import random
 import re
 
-from tests import bitsby
+from tests.support import bitsby
 
 OTHER_PROJECT = "11111111-2222-4333-8444-555555555555"
 #: Values that the JSON encoder cannot write. A placeholder is replaced by them in the text.

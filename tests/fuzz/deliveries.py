@@ -3,8 +3,6 @@
 # ruff: noqa: UP031
 # The other kinds of formatting would need every brace of the JSON doubled.
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -3,8 +3,6 @@
 Arguments: the webhook's URL, ids separated by commas, seconds, requests a second.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Invalid API answers cause only documented errors, change no order, and cost little."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import io
@@ -26,10 +24,10 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import payment_sync, refresh
 from oscar_bitsby.staff import binding
-from tests import bitsby
 from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery
 from tests.fuzz.tools import ANSWERS, SEED, Gateway, Meter, open_shop, undone
+from tests.support import bitsby
 from tests.support.http import FarSide, assert_hidden, reply, serve
 
 Order = get_model("order", "Order")

@@ -1,7 +1,5 @@
 """Invalid webhook requests get only promised answers, store no unneeded row, and cost little."""
 
-from __future__ import annotations
-
 import datetime as dt
 import itertools
 import json
@@ -16,9 +14,9 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment, WebhookDelivery
-from tests import bitsby
 from tests.fuzz.deliveries import Deliveries
 from tests.fuzz.tools import REQUESTS, SEED, Gateway, Meter, open_shop
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

@@ -1,7 +1,5 @@
 """A flood of forged deliveries about real invoices hardly affects the API, buyers and pages."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import queue
@@ -30,8 +28,8 @@ from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.process import running_simulator
-from tests import bitsby
 from tests.fuzz.tools import FLOOD_SECONDS
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

@@ -1,7 +1,5 @@
 """Shared by the fuzz tests: sizes, a meter, the shop's WSGI handler, a fake of the API."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """The client: each endpoint, which requests are repeated, lists of any length."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import logging
@@ -25,7 +23,7 @@ from oscar_bitsby.gateway import client as client_module
 from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.simulator.process import running_simulator
-from tests.bitsby import KEY, PROJECT, error, fields_of, new_id, success
+from tests.support.bitsby import KEY, PROJECT, error, fields_of, new_id, success
 from tests.support.http import assert_hidden
 
 INVOICE = uuid.UUID("f31c61f6-407f-4999-95cf-56477eff06d4")

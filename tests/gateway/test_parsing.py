@@ -1,7 +1,5 @@
 """Parsing: documented bodies become dataclasses, and other shapes are errors."""
 
-from __future__ import annotations
-
 import datetime as dt
 import uuid
 from dataclasses import FrozenInstanceError

@@ -1,7 +1,5 @@
 """The account's rate limit: who gets a slot, and when."""
 
-from __future__ import annotations
-
 import datetime as dt
 import os
 import subprocess
@@ -16,8 +14,8 @@ from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import GatewayState
 from oscar_bitsby.simulator.process import running_simulator
-from tests.bitsby import KEY
 from tests.paths import ROOT
+from tests.support.bitsby import KEY
 
 START = dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone.utc)
 SPACING = 1.1

@@ -1,7 +1,5 @@
 """One request over HTTP: what is sent, how answers are read, and that the key is not shown."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import logging
@@ -22,7 +20,7 @@ from oscar_bitsby.exceptions import (
     ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway.transport import MAX_ANSWER_BYTES, Transport
-from tests.bitsby import KEY, fields_of
+from tests.support.bitsby import KEY, fields_of
 from tests.support.http import PATIENCE, assert_hidden, refuse, reply, serve
 
 __all__ = ["serve"]

@@ -1,7 +1,5 @@
 """What buyers do: order, click "pay", pay right or wrong amounts, open pages, pay by card."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 from hypothesis import strategies as st

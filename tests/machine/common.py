@@ -1,7 +1,5 @@
 """What the parts of the machine share: models, constants, strategies and preconditions."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from oscar.core.loading import get_class, get_model
 
 from oscar_bitsby.simulator.wallets import WALLETS
-from tests import bitsby
+from tests.support import bitsby
 
 EventHandler = get_class("order.processing", "EventHandler")
 Order = get_model("order", "Order")

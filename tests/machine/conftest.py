@@ -1,7 +1,5 @@
 """The machine's product, staff, clock and gateway."""
 
-from __future__ import annotations
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.utils import timezone

@@ -1,7 +1,5 @@
 """The other side of the machine: a clock, a Bitsby with the simulator's rules, a bad network."""
 
-from __future__ import annotations
-
 import copy
 import datetime as dt
 import json

@@ -1,7 +1,5 @@
 """What happens at Bitsby, on the network and at the webhook, and how time passes."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from decimal import Decimal
@@ -14,7 +12,6 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.simulator.state import UNPAID, Refused
 from oscar_bitsby.webhook import webhook
-from tests import bitsby
 from tests.machine.common import (
     BITCOIN,
     DAY,
@@ -29,6 +26,7 @@ from tests.machine.common import (
     one,
     pick,
 )
+from tests.support import bitsby
 
 #: Short ones are drawn more often: after a long one little is left to happen.
 WAITS = (

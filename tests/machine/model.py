@@ -4,8 +4,6 @@ Each violated promise raises an ``AssertionError`` that begins with one of the c
 ``tests.support.invariants``.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 
 from django.db.models import Q

@@ -1,7 +1,5 @@
 """Bugs to be planted in the app; the machine must notice each of them by its invariant."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Runs histories of the machine, with the numbers of each profile."""
 
-from __future__ import annotations
-
 import os
 
 from hypothesis import HealthCheck, seed, settings

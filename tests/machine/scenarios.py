@@ -1,7 +1,5 @@
 """Frequent sequences of steps as one rule each, so that much happens in a short history."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 from hypothesis import strategies as st

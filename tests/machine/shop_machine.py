@@ -1,7 +1,5 @@
 """The state machine: a shop, the rules that act on it, and what must hold after each step."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from contextlib import suppress
@@ -15,7 +13,6 @@ from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
-from tests import bitsby
 from tests.machine import model
 from tests.machine.buyer_rules import BuyerRules
 from tests.machine.common import HOUR, Errors, Order, Source, StockRecord, counts, one, totals
@@ -23,7 +20,7 @@ from tests.machine.fake_gateway import Clock, Quirks, open_account
 from tests.machine.gateway_rules import GatewayRules
 from tests.machine.scenarios import Scenarios
 from tests.machine.staff_rules import StaffRules
-from tests.support import invariants
+from tests.support import bitsby, invariants
 
 DRY_RUN_WRITES = "a dry run wrote something"
 RUN_FAILED = "a run failed"

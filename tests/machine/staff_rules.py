@@ -1,7 +1,5 @@
 """What staff do: bind, decide on payments, cancel, change orders by hand, and refresh."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from decimal import Decimal
 

@@ -3,8 +3,6 @@
 ``HYPOTHESIS_PROFILE=nightly`` runs tens of thousands of steps.
 """
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 from oscar_bitsby.choices import ReviewReason

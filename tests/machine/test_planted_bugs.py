@@ -3,8 +3,6 @@
 The quick ones are tested in every run, all of them with ``HYPOTHESIS_PROFILE=nightly``.
 """
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import Phase
 

@@ -1,7 +1,5 @@
 """Mail servers, and orders with invoices that e-mails are about."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 import pytest
@@ -13,8 +11,8 @@ from oscar.core.loading import get_model
 from oscar.test import factories
 
 from oscar_bitsby import reconciliation
-from tests.shopping import go_to_preview, place_order
 from tests.support.mails import expiring_in
+from tests.support.shopping import go_to_preview, place_order
 
 Order = get_model("order", "Order")
 

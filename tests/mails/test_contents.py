@@ -1,7 +1,5 @@
 """Which e-mails buyers get, and what they say."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 import pytest
@@ -19,7 +17,7 @@ from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh
 from oscar_bitsby.staff import review
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.mails import (
     assert_one_mail,
     expiring_in,

@@ -1,7 +1,5 @@
 """Send the outbox: each e-mail once, and no failure stops an order or a run."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 
@@ -22,8 +20,8 @@ from oscar_bitsby.mails import outbox, sender
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import lease, refresh
-from tests import bitsby
 from tests.checkout import mail_backends
+from tests.support import bitsby
 from tests.support.concurrency import failures, run_together
 from tests.support.mails import (
     assert_one_mail,

@@ -8,8 +8,6 @@ lacks: it runs each module with its own test files only, lets mutmut change deco
 and requires a minimum score for each module.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import configparser

@@ -1,7 +1,5 @@
 """A pytest plugin that runs the fastest tests first, so that most changes are noticed soon."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

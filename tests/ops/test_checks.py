@@ -1,7 +1,5 @@
 """System checks: each finds its mistake and names the remedy; a correct shop gets no message."""
 
-from __future__ import annotations
-
 import importlib.machinery
 import sys
 import types
@@ -20,7 +18,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from tests import urls as stock
-from tests.bitsby import KEY
+from tests.support.bitsby import KEY
 
 Order = get_model("order", "Order")
 

@@ -1,7 +1,5 @@
 """``bitsby_doctor``: what is wrong with a shop's payments, and what to do."""
 
-from __future__ import annotations
-
 import datetime as dt
 import io
 
@@ -17,7 +15,7 @@ from django.utils import timezone
 from oscar_bitsby import models, reconciliation
 from oscar_bitsby.choices import MailCode, MailStatus, ReviewReason
 from oscar_bitsby.models import BitsbyPayment, BuyerMail, GatewayState, WebhookDelivery
-from tests import bitsby
+from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
 

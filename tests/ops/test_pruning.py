@@ -1,7 +1,5 @@
 """``bitsby_prune``: old rows are deleted, and those that accounting needs are kept."""
 
-from __future__ import annotations
-
 import datetime as dt
 import io
 import threading
@@ -20,7 +18,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.ops import pruning
 from oscar_bitsby.staff import binding
-from tests import bitsby
+from tests.support import bitsby
 
 Transaction = get_model("payment", "Transaction")
 

@@ -1,7 +1,5 @@
 """Signed URLs: anyone who has one can see and pay that order only."""
 
-from __future__ import annotations
-
 import pytest
 from django.core import signing
 from django.test import Client

@@ -1,7 +1,5 @@
 """The stage of an order, and the time at which it is cancelled."""
 
-from __future__ import annotations
-
 import datetime as dt
 from types import SimpleNamespace
 

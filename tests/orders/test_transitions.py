@@ -1,7 +1,5 @@
 """Stock, vouchers and status of an order that is cancelled, reopened or paid."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from decimal import Decimal
@@ -18,7 +16,7 @@ from oscar.test import factories
 from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.orders import transitions
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.ordering import create_plate, place_order
 
 ConditionalOffer = get_model("offer", "ConditionalOffer")

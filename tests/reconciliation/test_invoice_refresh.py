@@ -1,7 +1,5 @@
 """Refreshes of one invoice: their requests, claims, flags and log messages."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 
@@ -11,7 +9,7 @@ from django.utils import timezone
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice
 from oscar_bitsby.reconciliation import invoice_refresh
-from tests import bitsby
+from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
 

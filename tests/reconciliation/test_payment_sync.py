@@ -1,7 +1,5 @@
 """Payment syncs: requested days, progress, lease, client and flagged invoices."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 
@@ -12,7 +10,7 @@ from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation import refresh
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
-from tests import bitsby
+from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
 

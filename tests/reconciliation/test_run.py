@@ -1,7 +1,5 @@
 """Passes and single looks: everything is found, in bulk, whatever order Bitsby lists it in."""
 
-from __future__ import annotations
-
 import datetime as dt
 import random
 from decimal import Decimal
@@ -19,7 +17,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import invoice_refresh, refresh
 from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.staff import review
-from tests import bitsby
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")

@@ -1,7 +1,5 @@
 """Fixtures of the tests of settling and cancelling."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 import pytest
@@ -11,7 +9,7 @@ from oscar_bitsby import settlement
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.settlement import cancellation
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.settling import OUR_SIGNALS, Sent
 
 

@@ -1,7 +1,5 @@
 """Cancelling orders that are not paid."""
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from decimal import Decimal
@@ -17,7 +15,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.staff import review
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.settling import reload, status_of
 
 Source = get_model("payment", "Source")

@@ -1,7 +1,5 @@
 """What an answer changes on the invoice itself: status, end, page views, failure, webhook."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 
@@ -11,7 +9,7 @@ from django.utils import timezone
 from oscar_bitsby import settlement
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.settling import booked, reload, status_of
 
 pytestmark = pytest.mark.django_db

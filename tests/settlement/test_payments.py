@@ -1,7 +1,5 @@
 """Rows of payments: created once, updated when there is news, never when booked."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime as dt
 import uuid
@@ -15,7 +13,7 @@ from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing, schemas
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.settlement.payments import record_payment, retry_on_conflict
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.settling import reload
 
 pytestmark = pytest.mark.django_db

@@ -1,7 +1,5 @@
 """Payments that staff have to review, and the reasons."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 
@@ -15,7 +13,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import Action, ActionType, service
 from oscar_bitsby.staff import review
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.settling import booked, reasons, reload, status_of
 
 Order = get_model("order", "Order")

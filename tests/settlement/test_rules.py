@@ -1,7 +1,5 @@
 """``decide``: facts and actions, as a table."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from itertools import product
 

@@ -1,7 +1,5 @@
 """Settling: an answer of Bitsby becomes money and order statuses in Oscar, once."""
 
-from __future__ import annotations
-
 import json
 import logging
 from decimal import Decimal
@@ -18,7 +16,7 @@ from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import refresh
 from oscar_bitsby.settlement import Action, ActionType, Outcome
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.settling import OUR_SIGNALS, booked, reasons, status_of
 
 PaymentEvent = get_model("order", "PaymentEvent")

@@ -1,11 +1,9 @@
 """Fixtures for the tests of staff: who acts, and the payments that need a decision."""
 
-from __future__ import annotations
-
 import pytest
 from oscar.core.loading import get_model
 
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import MAY_BIND, cancel_unpaid_order, log_in, receive_payment
 
 Order = get_model("order", "Order")

@@ -1,7 +1,5 @@
 """Bind from the order admin, and read our rows in the admin."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -15,7 +13,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import MAY_BIND, Page, bind_url, log_in, message_after, receive_payment
 
 Order = get_model("order", "Order")

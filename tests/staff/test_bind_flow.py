@@ -1,7 +1,5 @@
 """Who may do what: every action, for every kind of user."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -12,7 +10,7 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import (
     BIND,
     CANCEL,

@@ -1,7 +1,5 @@
 """Binding by staff, step by step, in the admin's frame and in the dashboard's."""
 
-from __future__ import annotations
-
 import datetime as dt
 import threading
 
@@ -15,7 +13,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import binding
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import (
     BIND,
     MAY_BIND,

@@ -1,7 +1,5 @@
 """The entry in the dashboard's navigation, and what all pages have in common."""
 
-from __future__ import annotations
-
 import pytest
 from django.urls import reverse
 from django.utils import timezone

@@ -1,7 +1,5 @@
 """The list of invoices and its filters."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 
@@ -12,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import (
     EVIL,
     INBOX,

@@ -1,7 +1,5 @@
 """The Bitsby tab on the dashboard's page of an order."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -13,7 +11,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.models import WebhookDelivery
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import (
     CANCEL,
     EVIL,

@@ -1,7 +1,5 @@
 """The list of payments to review, open and resolved."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 
@@ -15,7 +13,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.accounting import matching
 from oscar_bitsby.accounting.matching import best_match
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from tests import bitsby
+from tests.support import bitsby
 from tests.support.staff import (
     INBOX,
     INVOICES,

@@ -1,7 +1,5 @@
 """Decisions by staff about payments to review: accept, reinstate, dismiss, undo."""
 
-from __future__ import annotations
-
 import threading
 from decimal import Decimal
 

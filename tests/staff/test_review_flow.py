@@ -1,7 +1,5 @@
 """Staff review and bind payments against the simulator in its own process."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 from django.core.management import call_command
@@ -11,7 +9,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.simulator.process import running_simulator
-from tests.shopping import buy
+from tests.support.shopping import buy
 from tests.support.staff import (
     INBOX,
     Page,

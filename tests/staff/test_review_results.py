@@ -1,7 +1,5 @@
 """What each decision by staff answers, stores, logs and sends, called without its page."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

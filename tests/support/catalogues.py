@@ -1,7 +1,5 @@
 """Reads the catalogues of translations: ours, Django's and those of the installed apps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import django

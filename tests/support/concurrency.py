@@ -1,7 +1,5 @@
 """Runs functions at the same time, in threads with database connections of their own."""
 
-from __future__ import annotations
-
 import threading
 
 from django.db import connections

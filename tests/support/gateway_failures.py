@@ -1,10 +1,8 @@
 """Responses of Bitsby that fail."""
 
-from __future__ import annotations
-
 import requests
 
-from tests import bitsby
+from tests.support import bitsby
 
 
 def failing_response(kind):

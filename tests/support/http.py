@@ -1,8 +1,6 @@
 """A web server on this machine that misbehaves as a test wants it, and a search of errors for the
 API key."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import socket
@@ -14,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.bitsby import KEY
 from tests.paths import TESTS
+from tests.support.bitsby import KEY
 
 HERE = str(TESTS)
 #: Far more than any answer of a local server takes.

@@ -5,8 +5,6 @@ two transactions; what holds only for a shop at rest is checked by ``tests.crash
 needs a history by ``tests.machine.model``.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """E-mails to buyers: what was sent, and what tests compare it with."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 
@@ -10,7 +8,7 @@ from django.utils import formats, timezone, translation
 
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
+from tests.support import bitsby
 
 
 def expiring_in(minutes, hours_in_total):

@@ -1,7 +1,5 @@
 """Orders of several products, with vouchers."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 from django.contrib.auth.models import AnonymousUser

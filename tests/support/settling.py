@@ -1,7 +1,5 @@
 """What tests of settling read from the database and from signals."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from oscar.core.loading import get_model

@@ -1,7 +1,5 @@
 """Staff in tests: log in, open pages, act on payments, and read what came of it."""
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 import threading
@@ -18,7 +16,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
-from tests import bitsby
+from tests.support import bitsby
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")

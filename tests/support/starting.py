@@ -1,7 +1,5 @@
 """Start payments, and inspect the requests, attempts and errors."""
 
-from __future__ import annotations
-
 import pytest
 
 from oscar_bitsby.exceptions import BitsbyError

@@ -1,7 +1,5 @@
 """Orders in each payment status, with what their page shows."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 
@@ -11,7 +9,7 @@ from django.utils import timezone
 from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.orders import signed_urls
-from tests import bitsby
+from tests.support import bitsby
 
 
 def state_url(order):

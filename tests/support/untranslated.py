@@ -5,8 +5,6 @@ package has texts for people. Texts for developers (checks, settings, errors of 
 out.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The database's clock, which all machines of a shop share."""
 
-from __future__ import annotations
-
 import datetime as dt
 from contextlib import contextmanager
 

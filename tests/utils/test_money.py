@@ -1,7 +1,5 @@
 """Amounts and times of the API: which are valid, and that they are parsed exactly."""
 
-from __future__ import annotations
-
 import datetime as dt
 import random
 from decimal import ROUND_HALF_UP, Decimal

@@ -1,7 +1,5 @@
 """Extend the shop's classes by a mixin."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

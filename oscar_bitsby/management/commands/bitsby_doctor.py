@@ -1,7 +1,5 @@
 """``bitsby_doctor``: is this shop set up correctly, and are payments settled?"""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``bitsby_prune``: delete old rows that a shop no longer needs."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser
 from typing import Any
 

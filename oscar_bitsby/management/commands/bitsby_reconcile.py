@@ -1,7 +1,5 @@
 """``bitsby_reconcile``: one run, or one after another."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Check who may see which payments in the dashboard: staff all, partners their own."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import urlencode
 

@@ -3,8 +3,6 @@
 Every action is a POST, checks the permission, and runs outside any transaction.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

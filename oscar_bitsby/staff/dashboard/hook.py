@@ -1,7 +1,5 @@
 """Add a Bitsby entry to the dashboard's navigation, and a Bitsby tab to the order's page."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.conf import settings

@@ -1,7 +1,5 @@
 """The dashboard's pages: payments to review, invoices, binding."""
 
-from __future__ import annotations
-
 import datetime as dt
 from typing import Any
 

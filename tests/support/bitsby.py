@@ -1,7 +1,5 @@
 """Builders of the API's documented bodies, and a fake of the API for unit tests."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import re

@@ -1,7 +1,5 @@
 """The steps of a buyer through Oscar's checkout, with Django's test client."""
 
-from __future__ import annotations
-
 from django.urls import reverse
 
 ADDRESS = {
