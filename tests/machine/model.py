@@ -11,7 +11,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.reconciliation import cursor
+from oscar_bitsby.reconciliation import cursor, payment_sync
 from tests.support.invariants import is_shown
 
 Line = get_model("order", "Line")
@@ -118,6 +118,14 @@ def first_covered_moment(is_full, now):
     if first is None or not BitsbyInvoice.objects.watched(now - 30 * DAY).exists():
         return None
     return max(now - (30 * DAY if is_full else DAY), first)
+
+
+def early_stop(state, now):
+    """Return the moment before which an incremental or overlap sync may stop; None when never."""
+    if not state.lists_newest_first:
+        return None
+    is_overlap = now - state.last_overlap_sync_at >= payment_sync.OVERLAP_SYNC_INTERVAL
+    return state.sync_cursor - (payment_sync.CONFIRMATION_LAG if is_overlap else dt.timedelta())
 
 
 def is_settled_as_unpaid(invoice, rows, before):

@@ -71,3 +71,23 @@ def test_payments_of_one_moment_do_not_hide_a_later_one(shop):
     shop.reconcile_undisturbed()
 
     assert BitsbyPayment.objects.filter(booked_at__isnull=False).exists()
+
+
+def test_payment_that_is_bound_late_is_booked_by_the_next_overlap_sync(shop):
+    """An incremental sync may stop above a payment that was bound late, an overlap sync not."""
+    shop.open(Quirks(page_size=10))
+    shop.order_and_click("10.00", opens=True)
+    payment = shop.pay_newest("short", TRON)
+    for _ in range(12):
+        shop.receive_foreign_payments(1)
+        shop.wait(1)
+    shop.reconcile_undisturbed()
+    shop.bind_newest(payment, "merchant")
+    shop.wait(6 * MINUTE)
+    shop.reconcile_undisturbed()
+    assert BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at is None
+
+    shop.wait(56 * MINUTE)
+    shop.reconcile_undisturbed()
+
+    assert BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at is not None
