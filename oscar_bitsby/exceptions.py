@@ -10,6 +10,7 @@
         ├── ConnectionFailed      no complete answer: refused, timed out, connection lost
         ├── RateLimited           Bitsby's rate limit refused the request
         │   └── RateLimitTimeout      our own rate limit had no slot in time; nothing was sent
+        │       └── Queued                it is not this buyer's turn yet
         ├── Refused               Bitsby refused the request
         └── ReplyNotUnderstood    the answer is not as documented
             └── PaymentPageRefused    the invoice's page is on a host that is not allowed
@@ -68,6 +69,22 @@ class RateLimited(GatewayError):
 
 class RateLimitTimeout(RateLimited):
     """No slot of our own rate limit came free within the caller's time. Nothing was sent."""
+
+
+class Queued(RateLimitTimeout):
+    """It is not this buyer's turn yet. Nothing was sent, and the buyer has a place in the queue.
+
+    Attributes:
+        ahead: how many buyers come before.
+        seconds: when the buyer's page should return.
+        wait: the estimated seconds until the buyer's turn.
+    """
+
+    def __init__(self, ahead: int, seconds: float, wait: float) -> None:
+        super().__init__(f"{ahead} buyers come first; about {wait:.0f} seconds to wait")
+        self.ahead = ahead
+        self.seconds = seconds
+        self.wait = wait
 
 
 class Refused(GatewayError):

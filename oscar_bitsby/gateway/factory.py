@@ -4,22 +4,21 @@ from collections.abc import Callable
 from functools import partial
 
 from oscar_bitsby import conf
+from oscar_bitsby.gateway.buyer_queue import Turn
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.gateway.rate_limit import acquire
 
-#: Seconds that a buyer's request waits for a slot before the page says that it will try again.
-BUYER_MAX_WAIT = 4.0
 #: Seconds that background work waits for a slot; buyers go first, so it may take a while.
 BACKGROUND_MAX_WAIT = 60.0
 
 
-def for_buyer(max_wait: float = BUYER_MAX_WAIT) -> BitsbyClient:
-    """Return a client for a buyer's request: it goes before background work and is sent once.
+def for_buyer(turn: Turn) -> BitsbyClient:
+    """Return a client for a buyer's requests, which are sent once.
 
     Args:
-        max_wait: the seconds that each request waits for a slot at most.
+        turn: the buyer's turn. Where it has not come, each request raises ``Queued``.
     """
-    return _client(partial(acquire, max_wait, buyer=True), tries=1)
+    return _client(turn.take, tries=1)
 
 
 def for_background() -> BitsbyClient:

@@ -1,7 +1,7 @@
 """The app's models; import them from here."""
 
 from oscar_bitsby.models.delivery import WebhookDelivery
-from oscar_bitsby.models.gateway_state import EPOCH, GatewayState
+from oscar_bitsby.models.gateway_state import EPOCH, GatewayState, QueuedBuyer
 from oscar_bitsby.models.invoice import (
     PAID_WITHOUT_PAYMENT,
     BitsbyInvoice,
@@ -21,6 +21,7 @@ __all__ = [
     "GatewayState",
     "InvoiceQuerySet",
     "PaymentQuerySet",
+    "QueuedBuyer",
     "WebhookDelivery",
     "log_change",
 ]

@@ -16,7 +16,11 @@ class GatewayState(models.Model):
     SINGLETON_PK = 1
 
     next_request_at = models.DateTimeField(default=EPOCH)
-    buyer_waits_until = models.DateTimeField(default=EPOCH)
+    #: Slots that buyers took since background work had one, up to ``BUYERS_IN_A_ROW``.
+    buyer_streak = models.PositiveSmallIntegerField(default=0)
+    background_waits_until = models.DateTimeField(default=EPOCH)
+    #: Until when no invoice is requested, because Bitsby refused several orders in a row.
+    creating_paused_until = models.DateTimeField(default=EPOCH)
     lease_until = models.DateTimeField(default=EPOCH)
     lease_token = models.CharField(max_length=32, blank=True, default="")
     #: When a run was last completed.
@@ -39,3 +43,37 @@ class GatewayState(models.Model):
     def ensure_exists(cls) -> None:
         """Create the row if it does not exist; safe under concurrency."""
         GatewayState.objects.bulk_create([GatewayState(pk=cls.SINGLETON_PK)], ignore_conflicts=True)
+
+
+class QueuedBuyerQuerySet(models.QuerySet["QueuedBuyer"]):
+    """Named sets of waiting buyers."""
+
+    #: How late a page may return and keep its place. Without JavaScript it waits whole seconds.
+    LATENESS = dt.timedelta(seconds=2)
+
+    def present(self, now: dt.datetime) -> "QueuedBuyerQuerySet":
+        """Return those whose pages are expected to return, or were a moment ago.
+
+        A time far ahead does not count: the clock has been set back since.
+        """
+        expected = (now - self.LATENESS, now + dt.timedelta(hours=1))
+        found: QueuedBuyerQuerySet = self.filter(returns_at__range=expected)
+        return found
+
+
+class QueuedBuyer(models.Model):
+    """A buyer who waits for a slot. The primary keys are the order of the queue."""
+
+    #: Whose turn it is; the facade uses the order's number.
+    key = models.CharField(max_length=128, unique=True)
+    #: When the buyer's page comes back. One that is late for long has been closed.
+    returns_at = models.DateTimeField(db_index=True)
+
+    objects = QueuedBuyerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("Buyer who waits for a slot")
+        verbose_name_plural = _("Buyers who wait for a slot")
+
+    def __str__(self) -> str:
+        return self.key

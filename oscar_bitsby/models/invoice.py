@@ -47,6 +47,11 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
         found: InvoiceQuerySet = self.filter(status__in=BitsbyInvoice.LIVE)
         return found
 
+    def failed_attempts(self) -> InvoiceQuerySet:
+        """Return those without an id from Bitsby that have expired: no buyer has seen them."""
+        found: InvoiceQuerySet = self.filter(status=InvoiceStatus.EXPIRED, bitsby_id=None)
+        return found
+
     def watched(self, since: dt.datetime) -> InvoiceQuerySet:
         """Return those whose payments are synced: unpaid ones, and others for some time.
 

@@ -1,12 +1,15 @@
 """Attempts: rows in status ``creating``, committed before the API request, and how they expire."""
 
 import datetime as dt
+from collections.abc import Iterable
+from itertools import takewhile
+from uuid import UUID
 
 from django.utils.translation import gettext_noop
 
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import Conf
-from oscar_bitsby.models import BitsbyInvoice, log_change
+from oscar_bitsby.models import BitsbyInvoice, GatewayState, log_change
 from oscar_bitsby.utils.clock import db_now
 
 #: Seconds beyond ``TIMEOUT`` after which an attempt without an answer expires. A buyer's request
@@ -14,6 +17,13 @@ from oscar_bitsby.utils.clock import db_now
 GRACE = 5
 #: The failure of an attempt whose process must have died.
 NO_ANSWER = gettext_noop("no answer came")
+#: The pause of an order after its first failed attempt. Each further failure doubles it.
+FIRST_PAUSE = dt.timedelta(seconds=10)
+LONGEST_PAUSE = dt.timedelta(minutes=10)
+#: The longest pause of all orders, when those of several orders fail in a row.
+LONGEST_SHARED_PAUSE = dt.timedelta(minutes=1)
+#: Failed attempts of an order that are kept. Fewer would shorten its pause.
+KEPT_FAILURES = 8
 
 
 def stale_before(settings: Conf) -> dt.datetime:
@@ -28,6 +38,9 @@ def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
     )
     if changed:
         log_change("attempt expired", attempt, reason=reason)
+        failed = BitsbyInvoice.objects.failed_attempts().filter(order=attempt.order_id)
+        kept = failed.order_by("-pk").values("pk")[:KEPT_FAILURES]
+        failed.exclude(pk__in=list(kept)).delete()
 
 
 def expire_stale_attempts(settings: Conf) -> int:
@@ -39,3 +52,39 @@ def expire_stale_attempts(settings: Conf) -> int:
     for attempt in attempts:
         expire_attempt(attempt, NO_ANSWER)
     return len(attempts)
+
+
+def pause_end(history: Iterable[tuple[str, UUID | None, dt.datetime | None]]) -> dt.datetime | None:
+    """Return when the next attempt of an order may begin; None if the last one did not fail.
+
+    Args:
+        history: status, Bitsby id and end of the order's invoices, newest first.
+    """
+    failed = [
+        ended_at
+        for status, bitsby_id, ended_at in takewhile(_has_failed, history)
+        if ended_at is not None
+    ]
+    if not failed:
+        return None
+    return failed[0] + min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)
+
+
+def _has_failed(row: tuple[str, UUID | None, dt.datetime | None]) -> bool:
+    status, bitsby_id, _ = row
+    return status == InvoiceStatus.EXPIRED and bitsby_id is None
+
+
+def pause_all_orders() -> None:
+    """After failed attempts of several orders in a row, let all orders wait for a short time.
+
+    The reason is then the account or Bitsby, and each further attempt would take a slot in vain.
+    """
+    newest = BitsbyInvoice.objects.exclude(status=InvoiceStatus.CREATING).order_by("-pk")
+    rows = newest.values_list("order_id", "status", "bitsby_id", "ended_at")[:20]
+    orders = {row[0] for row in takewhile(lambda row: _has_failed(row[1:]), rows)}
+    if len(orders) > 1:
+        pause = min(FIRST_PAUSE * 2 ** (len(orders) - 2), LONGEST_SHARED_PAUSE)
+        GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(
+            creating_paused_until=db_now() + pause
+        )
