@@ -29,6 +29,7 @@ BENCHMARKS = {
     "P6": "settlement",
     "P7": "staff_pages",
     "P8": "runs",
+    "P9": "rush",
     "limit": "capacity",
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

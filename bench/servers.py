@@ -19,17 +19,18 @@ class Server:
 
 
 @contextmanager
-def gunicorn(database: str, apps: str = "shop", **more: str) -> Iterator[Server]:
-    """Serve a shop with one sync worker until the end of the block.
-
-    It has one worker so that the client and the database have cores left.
+def gunicorn(
+    database: str, apps: str = "shop", *, workers: int = 1, **more: str
+) -> Iterator[Server]:
+    """Serve a shop with sync workers until the end of the block.
 
     Args:
+        workers: by default one, so that the client and the database have cores left.
         more: further environment variables for ``bench.settings``.
     """
     port = _free_port()
     command = [sys.executable, "-m", "gunicorn", "bench.wsgi:application"]
-    command += ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "sync"]
+    command += ["--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", "sync"]
     command += ["--log-level", "warning", "--timeout", "120", "--no-control-socket"]
     process = subprocess.Popen(command, env=databases.environment(database, apps, **more))
     try:

@@ -4,7 +4,10 @@ from django.apps import apps
 from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("i18n/", include("django.conf.urls.i18n")),
+]
 if apps.is_installed("oscar_bitsby"):
     urlpatterns.append(path("bitsby/", include("oscar_bitsby.urls")))
 if apps.is_installed("bench.peers"):

@@ -6,6 +6,7 @@
     ├── ConfigurationError        the settings are missing or invalid
     ├── NotPayable                the order is not waiting for a payment
     ├── PaymentInProgress         another request is creating this order's invoice right now
+    ├── PaymentPaused             the order's last attempt failed a short while ago
     └── GatewayError              a request to Bitsby failed
         ├── ConnectionFailed      no complete answer: refused, timed out, connection lost
         ├── RateLimited           Bitsby's rate limit refused the request
@@ -18,6 +19,8 @@
 ``except BitsbyError`` catches all of them. No error contains the API key: it is redacted from the
 texts of answers.
 """
+
+import datetime as dt
 
 from oscar.apps.payment import exceptions as oscar_exceptions
 
@@ -36,6 +39,18 @@ class NotPayable(BitsbyError):
 
 class PaymentInProgress(BitsbyError):
     """Another request is creating this order's invoice right now."""
+
+
+class PaymentPaused(BitsbyError):
+    """The order's last attempt to get an invoice failed a short while ago.
+
+    Attributes:
+        until: when the next attempt may begin.
+    """
+
+    def __init__(self, message: str, until: dt.datetime) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class GatewayError(BitsbyError):

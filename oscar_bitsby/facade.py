@@ -6,6 +6,7 @@ import logging
 import re
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.db import IntegrityError, InterfaceError, OperationalError, router, transaction
 from django.utils import timezone
@@ -21,13 +22,16 @@ from oscar_bitsby.exceptions import (
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
-    RateLimitTimeout,
+    PaymentPaused,
+    RateLimited,
     ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway import factory, parsing, schemas
+from oscar_bitsby.gateway.buyer_queue import Turn
+from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, log_change
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.settlement.attempts import NO_ANSWER, expire_attempt, stale_before
+from oscar_bitsby.settlement import attempts
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
@@ -36,6 +40,8 @@ Order = get_model("order", "Order")
 
 #: An invoice that Bitsby still calls unpaid is not replaced until this long after it expired.
 EXPIRY_GRACE = dt.timedelta(minutes=1)
+#: After a failure the buyer's page waits at least this long.
+MIN_RETRY_SECONDS = 5.0
 #: The failure of an invoice that was replaced.
 REPLACED = gettext_noop("replaced by a newer invoice")
 #: The failure of an attempt that was answered with the id of another invoice.
@@ -59,10 +65,26 @@ def start_payment(order: Any) -> BitsbyInvoice:
         Order.DoesNotExist: there is no such order.
         NotPayable: the order is not waiting for a payment.
         PaymentInProgress: another request is creating its invoice at this moment.
+        PaymentPaused: its last attempt failed a short while ago.
+        Queued: other buyers come first. The page should return at its turn.
         GatewayError: Bitsby could not be asked, or did not create one; the order is unharmed.
         ConfigurationError: the settings are incomplete or wrong.
         RuntimeError: called inside a transaction.
     """
+    turn = Turn(order if isinstance(order, str) else order.number)
+    try:
+        invoice = _start_payment(order, factory.for_buyer(turn))
+    except RateLimited:
+        # The buyer keeps the place in the queue.
+        raise
+    except BaseException:
+        turn.leave()
+        raise
+    turn.leave()
+    return invoice
+
+
+def _start_payment(order: Any, client: BitsbyClient) -> BitsbyInvoice:
     settings = conf.get()
     for _ in range(2):
         found = _reuse_or_begin(order, settings)
@@ -70,10 +92,26 @@ def start_payment(order: Any) -> BitsbyInvoice:
             if found.fits(found.order) and not found.is_over(db_now()):
                 return found
             # It has expired or the order has changed: check it at Bitsby before replacing it.
-            _replace_invoice(found)
+            _replace_invoice(found, client)
             continue
-        return _create(found, settings)
+        return _create(found, client, settings)
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
+
+
+def seconds_until_retry(order: Any) -> float:
+    """Return after how many seconds the buyer's page should try again after a failure."""
+    end = attempts.pause_end(_history(order))
+    now = db_now()
+    return max((end - now).total_seconds() if end else 0.0, MIN_RETRY_SECONDS)
+
+
+def _history(order: Any) -> list[tuple[str, UUID | None, dt.datetime | None]]:
+    """Return status, Bitsby id and end of an order's invoices, newest first.
+
+    They are read from the database that holds the lock: a replica may be behind it.
+    """
+    rows = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice)).order_by("-pk")
+    return list(rows.values_list("status", "bitsby_id", "ended_at"))
 
 
 def _reuse_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
@@ -85,9 +123,9 @@ def _reuse_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
             order = Order._default_manager.select_for_update().get(**key)
             live = _live_invoice(order, settings)
             if live is not None and live.status == InvoiceStatus.CREATING:
-                if live.created_at >= stale_before(settings):
+                if live.created_at >= attempts.stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
-                expire_attempt(live, NO_ANSWER)
+                attempts.expire_attempt(live, attempts.NO_ANSWER)
                 live = None
             return live or _begin_attempt(order, settings)
     except IntegrityError:
@@ -100,19 +138,23 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
 
     Raises:
         NotPayable: the order does not wait for a payment, or holds money already.
+        PaymentPaused: its last attempt failed.
     """
     if order.status != settings.order_status_pending:
         raise NotPayable(f"order {order.number} is not waiting for a payment")
-    # Read from the database that holds the lock: a replica may be behind it.
-    invoices = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
-    statuses = set(invoices.order_by().values_list("status", flat=True))
+    history = _history(order)
+    statuses = {row[0] for row in history}
     # Unbooked money belongs to an order by its invoice: without invoices there is none.
     has_money = ledger.has_money(order) or (statuses and has_unbooked_money(order))
     if InvoiceStatus.PAID in statuses or has_money:
         raise NotPayable(f"order {order.number} has a payment under review")
     if not statuses & set(BitsbyInvoice.LIVE):
+        paused_until = attempts.pause_end(history)
+        if paused_until is not None and db_now() < paused_until:
+            raise PaymentPaused(f"order {order.number}: its last attempt failed", paused_until)
         return None
-    live: BitsbyInvoice | None = invoices.live().select_for_update().first()
+    rows = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
+    live: BitsbyInvoice | None = rows.live().select_for_update().first()
     return live
 
 
@@ -129,13 +171,14 @@ def _begin_attempt(order: Any, settings: conf.Conf) -> BitsbyInvoice:
     return attempt
 
 
-def _replace_invoice(invoice: BitsbyInvoice) -> None:
+def _replace_invoice(invoice: BitsbyInvoice, client: BitsbyClient) -> None:
     """Check an invoice that no longer fits at Bitsby, and cancel it here to make room for another.
 
     Raises:
         NotPayable: it is paid.
+        PaymentInProgress: it was checked a moment ago.
     """
-    outcome = invoice_refresh.refresh(invoice, factory.for_buyer())
+    outcome = invoice_refresh.refresh_before_replacing(invoice, client)
     invoice.refresh_from_db()
     if invoice.status == InvoiceStatus.PAID or (outcome and outcome.remote_status == schemas.PAID):
         raise NotPayable(f"order {invoice.order_number} is paid")
@@ -149,10 +192,10 @@ def _replace_invoice(invoice: BitsbyInvoice) -> None:
             log_change("invoice replaced", invoice)
 
 
-def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
+def _create(attempt: BitsbyInvoice, client: BitsbyClient, settings: conf.Conf) -> BitsbyInvoice:
     order: Any = attempt.order
     try:
-        created = factory.for_buyer().create_invoice(
+        created = client.create_invoice(
             project_id=attempt.project_id,
             amount=attempt.amount,
             currency=attempt.currency,
@@ -160,12 +203,13 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
             description=describe(settings, order),
             service_data=service_data(order),
         )
-    except RateLimitTimeout:
-        # No request was sent, so no attempt remains.
+    except RateLimited:
+        # No request was processed, so no attempt remains.
         attempt.delete()
         raise
     except BitsbyError as error:
-        expire_attempt(attempt, str(error))
+        attempts.expire_attempt(attempt, str(error))
+        attempts.pause_all_orders()
         logger.error(  # a traceback would add nothing
             "no invoice for order %s: %s", order.number, error
         )
@@ -198,7 +242,7 @@ def _store(
             # closed it, so this opens a new one and stores the answer after all.
             invoice = _save_created(attempt, created, settings)
     except IntegrityError:
-        expire_attempt(attempt, TAKEN)
+        attempts.expire_attempt(attempt, TAKEN)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
     if invoice.status != InvoiceStatus.UNPAID:
         raise PaymentInProgress("the answer came too late; another attempt may have begun")

@@ -64,8 +64,9 @@ def clock(request, monkeypatch):
     server_time = db_clock._server_time
     # Who moves Django's clock moves PostgreSQL's with it.
     monkeypatch.setattr(db_clock, "_server_time", lambda alias: server_time(alias) + moved_by())
-    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.db_now", clock.now)
-    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", clock)
+    for module in ("rate_limit", "buyer_queue"):
+        monkeypatch.setattr(f"oscar_bitsby.gateway.{module}.db_now", clock.now)
+        monkeypatch.setattr(f"oscar_bitsby.gateway.{module}.time", clock)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", clock)
     return clock
 

@@ -4,6 +4,7 @@ API requests are sent outside of any transaction. A failure of Bitsby never lead
 """
 
 import logging
+import math
 from typing import Any
 
 from django.db import transaction
@@ -21,20 +22,24 @@ from oscar_bitsby.exceptions import (
     GatewayError,
     NotPayable,
     PaymentInProgress,
+    PaymentPaused,
+    Queued,
     RateLimited,
 )
-from oscar_bitsby.facade import payment_page, start_payment
+from oscar_bitsby.facade import payment_page, seconds_until_retry, start_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import WAITING, get_payment_status
+from oscar_bitsby.orders.signed_urls import order_of
 from oscar_bitsby.reconciliation import invoice_refresh
 
 logger = logging.getLogger("oscar_bitsby")
 
 #: The session's key of the order that this browser has just placed or wants to pay.
 SESSION_KEY = "oscar_bitsby_order"
-#: Seconds until the page tries again by itself. After the last one it stops.
-RETRY_DELAYS = (3, 5, 8, 13, 20, 30, *[60] * 14)
+#: Seconds until the page tries again by itself: where another request of the same order is being
+#: answered, and where the shop's settings or code fail.
+BUSY_DELAY, FAILED_DELAY = 3.0, 60.0
 #: Seconds until the page of a waiting order reloads without JavaScript.
 RELOAD_AFTER = 15
 
@@ -74,7 +79,7 @@ class PayView(OrderPageView):
         number = signed_urls.order_number_from_token(token)
         if request.method == "GET" and request.session.get(SESSION_KEY) == number:
             return self._start(request, number)
-        order = signed_urls.order_of(number)
+        order = order_of(number)
         status = get_payment_status(order)
         live = status.invoice
         if status.state == WAITING and live is not None and live.fits(order):
@@ -89,18 +94,22 @@ class PayView(OrderPageView):
             invoice = start_payment(number)
         except NotPayable:
             self._forget(request)
-            return SeeOther(signed_urls.order_url(signed_urls.order_of(number)))
+            return SeeOther(signed_urls.order_url(order_of(number)))
+        except Queued as error:
+            return self._try_again(request, order_of(number), error.seconds, queued=error)
         except (PaymentInProgress, RateLimited) as error:
             logger.info("payment of order %s has to wait: %s", number, error)
-            return self._try_again(request, signed_urls.order_of(number), "busy")
-        except (GatewayError, ConfigurationError) as error:
+            return self._try_again(request, order_of(number), BUSY_DELAY, busy=True)
+        except (PaymentPaused, GatewayError) as error:
             logger.warning("payment of order %s not started: %s", number, error)
-            return self._try_again(request, signed_urls.order_of(number), "down")
-        except Exception:
+            order = order_of(number)
+            return self._try_again(request, order, seconds_until_retry(order))
+        except Exception as error:
             # Raises 404 when the order was deleted meanwhile: then only the link is wrong.
-            order = signed_urls.order_of(number)
-            logger.exception("payment of order %s not started", number)
-            return self._try_again(request, order, "down")
+            order = order_of(number)
+            log = logger.warning if isinstance(error, ConfigurationError) else logger.exception
+            log("payment of order %s not started: %s", number, error)
+            return self._try_again(request, order, FAILED_DELAY)
         # From now on only a click may create another invoice: a reload must not.
         self._forget(request)
         return self._redirect(invoice, invoice.order)
@@ -115,27 +124,37 @@ class PayView(OrderPageView):
             return SeeOther(payment_page(invoice))
         except BitsbyError as error:
             logger.error("order %s: %s", order.number, error)
-            return self._wait(self.request, order, "down")
+            return self._wait(self.request, order, FAILED_DELAY)
 
-    def _try_again(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
+    def _try_again(
+        self, request: HttpRequest, order: Any, delay: float, **reason: Any
+    ) -> HttpResponse:
         """Let this browser try again by GET: its session may create the invoice."""
         request.session[SESSION_KEY] = order.number
-        return self._wait(request, order, reason)
+        return self._wait(request, order, delay, **reason)
 
-    def _wait(self, request: HttpRequest, order: Any, reason: str) -> HttpResponse:
+    def _wait(
+        self,
+        request: HttpRequest,
+        order: Any,
+        delay: float,
+        *,
+        queued: Queued | None = None,
+        busy: bool = False,
+    ) -> HttpResponse:
         """Show that the order is safe. The page tries again by itself, or by a click."""
-        try:
-            tries = max(0, int(request.GET.get("try", "0")[:3]))
-        except ValueError:
-            tries = 0
-        delay = RETRY_DELAYS[tries] if tries < len(RETRY_DELAYS) else None
+        wait = queued.wait if queued else delay
         context = {
             "order": order,
-            "reason": reason,
-            "delay": delay,
+            "queued": queued,
+            "busy": busy,
+            "seconds": math.ceil(wait),
+            "minutes": math.ceil(wait / 60),
+            # A text: some languages would write a number with a comma.
+            "delay": f"{delay:.2f}",
+            "refresh_after": max(1, int(delay)),
             "pay_url": signed_urls.pay_url(order),
             "order_url": signed_urls.order_url(order),
-            "retry_url": f"{signed_urls.pay_url(order)}?try={tries + 1}",
         }
         return render(request, "oscar_bitsby/wait.html", context)
 

@@ -16,8 +16,10 @@ from oscar_bitsby.gateway.rate_limit import BUYERS_IN_A_ROW, MAX_FUTURE, MIN_INT
 from oscar_bitsby.models import GatewayState, QueuedBuyer
 from oscar_bitsby.utils.clock import db_now
 
-#: Seconds that the first buyer of the queue waits inside the request.
-MAX_WAIT = 0.5
+#: Seconds that the first buyer of the queue waits inside the request: for the next slot, no longer.
+MAX_WAIT = 1.2
+#: Seconds that a page returns before its turn, so that no slot is lost on the way.
+EARLY = 0.3
 #: Seconds after which a page far behind returns to show its new place. A page that was closed is
 #: noticed then.
 RETURN_INTERVAL = 10.0
@@ -82,7 +84,7 @@ class Turn:
             return None
         wait = _seconds_until_turn(state, ahead, now)
         # Far behind, the page returns several times.
-        seconds = min(wait, max(RETURN_INTERVAL, wait / 4))
+        seconds = min(wait - EARLY if ahead else wait, max(RETURN_INTERVAL, wait / 4))
         place.returns_at = now + dt.timedelta(seconds=seconds)
         place.save(update_fields=["returns_at"])
         return Queued(ahead, seconds, wait)

@@ -5,7 +5,12 @@ import logging
 from collections.abc import Callable
 
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.exceptions import BitsbyError, RateLimitTimeout, Refused
+from oscar_bitsby.exceptions import (
+    BitsbyError,
+    PaymentInProgress,
+    RateLimitTimeout,
+    Refused,
+)
 from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
@@ -110,6 +115,25 @@ def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
         logger.exception("invoice %s not refreshed", invoice.bitsby_id)
         return False
     return True
+
+
+def refresh_before_replacing(
+    invoice: BitsbyInvoice, client: BitsbyClient
+) -> service.Outcome | None:
+    """Refresh an invoice that its buyer wants to replace, at most once in ``REFRESH_INTERVAL``.
+
+    Raises:
+        PaymentInProgress: it was fetched a moment ago.
+        GatewayError: Bitsby could not be asked.
+    """
+    claim = _claim(invoice)
+    if claim is None:
+        raise PaymentInProgress(f"invoice {invoice.bitsby_id} was fetched a moment ago")
+    try:
+        return refresh(invoice, client)
+    except RateLimitTimeout:
+        _unclaim(invoice, claim)
+        raise
 
 
 def refresh_for_delivery(invoice: BitsbyInvoice) -> bool:

@@ -67,7 +67,8 @@ def pause_end(history: Iterable[tuple[str, UUID | None, dt.datetime | None]]) ->
     ]
     if not failed:
         return None
-    return failed[0] + min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)
+    pause: dt.timedelta = min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)
+    return failed[0] + pause
 
 
 def _has_failed(row: tuple[str, UUID | None, dt.datetime | None]) -> bool:
