@@ -165,6 +165,7 @@ class InvoiceFilterForm(forms.Form):
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     """List and filter all invoices, newest first."""
 
+    queryset = BitsbyInvoice.objects.defer("reply", "wallets")
     template_name = "oscar_bitsby/dashboard/invoices.html"
     context_object_name = "invoices"
     paginate_by = PAGE
@@ -172,15 +173,14 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_queryset(self) -> Any:
         # Sorted by the column of the date filters, so that one index serves both.
-        found: Any = BitsbyInvoice.objects.order_by("-created_at", "-pk")
+        found: Any = super().get_queryset().order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
             found = _filter(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
-        keys = found.values_list("pk", flat=True)
+        self.needs_review = self.form.is_valid() and self.form.cleaned_data["attention"]
         # The subquery of this filter is expensive: run it once for the count and the page.
-        needs_review = self.form.is_valid() and self.form.cleaned_data["attention"]
-        return list(keys[:MAX_COUNT]) if needs_review else keys
+        return list(found.values_list("pk", flat=True)[:MAX_COUNT]) if self.needs_review else found
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         query = self.request.GET.copy()
@@ -191,8 +191,8 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
             may_open_orders=may_open_orders(self.request.user),
             **kwargs,
         )
-        rows = BitsbyInvoice.objects.defer("reply", "wallets")
-        context["invoices"] = load_rows(rows, context["invoices"])
+        if self.needs_review:
+            context["invoices"] = load_rows(self.queryset, context["invoices"])
         return context
 
 
