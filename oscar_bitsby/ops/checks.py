@@ -3,7 +3,7 @@
 import importlib.util
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,53 +28,16 @@ from oscar_bitsby.exceptions import ConfigurationError
 from oscar_bitsby.ops.database_checks import check_databases
 
 
-def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_bitsby(**kwargs: Any) -> list[CheckMessage]:
     """Run all checks of the app; without valid settings, skip the checks that need them."""
-    messages = [*_check_order_of_apps()]
-    if not conf.is_configured():
-        messages.append(
-            Warning(
-                "OSCAR_BITSBY is not set, so no crypto payments are offered.",
-                hint="Set OSCAR_BITSBY = {'API_KEY': ..., 'PROJECT_ID': ...} with the values from"
-                " your Bitsby account, or remove oscar_bitsby from INSTALLED_APPS.",
-                id="oscar_bitsby.W001",
-            )
-        )
-        return messages
-    messages += _check_keys()
-    try:
-        settings = conf.get()
-    except ConfigurationError as error:
-        messages.append(
-            Error(
-                f"{error}.",
-                hint="See the table of settings in the documentation for valid values.",
-                id="oscar_bitsby.E001",
-            )
-        )
-        return messages
-    parts: tuple[Callable[[conf.Conf], Iterator[CheckMessage]], ...] = (
-        _check_credentials,
-        _check_values,
-        _check_addresses,
-        _check_statuses,
-        _check_urls,
-        _check_hook,
-        _check_celery,
-        check_databases,
-    )
-    for part in parts:
-        messages += part(settings)
-    return messages
+    return [*_check_order_of_apps(), *_check_settings()]
 
 
 #: Django's SMTP backends, which have no timeout unless one is set.
 SMTP = "django.core.mail.backends.smtp."
 
 
-def check_mail_server(
-    app_configs: Sequence[Any] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_mail_server(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a mail server without a timeout, which could block a run."""
     given = conf.raw()
     sends = isinstance(given, Mapping) and given.get("MAILS", True)
@@ -109,6 +72,35 @@ def _check_order_of_apps() -> Iterator[CheckMessage]:
             hint="Put 'oscar_bitsby' after Oscar's own apps and the shop's forks of them.",
             id="oscar_bitsby.E008",
         )
+
+
+def _check_settings() -> Iterator[CheckMessage]:
+    if not conf.is_configured():
+        yield Warning(
+            "OSCAR_BITSBY is not set, so no crypto payments are offered.",
+            hint="Set OSCAR_BITSBY = {'API_KEY': ..., 'PROJECT_ID': ...} with the values from"
+            " your Bitsby account, or remove oscar_bitsby from INSTALLED_APPS.",
+            id="oscar_bitsby.W001",
+        )
+        return
+    yield from _check_keys()
+    try:
+        settings = conf.get()
+    except ConfigurationError as error:
+        yield Error(
+            f"{error}.",
+            hint="See the table of settings in the documentation for valid values.",
+            id="oscar_bitsby.E001",
+        )
+        return
+    yield from _check_credentials(settings)
+    yield from _check_values(settings)
+    yield from _check_addresses(settings)
+    yield from _check_statuses(settings)
+    yield from _check_urls()
+    yield from _check_hook()
+    yield from _check_celery(settings)
+    yield from check_databases()
 
 
 def _check_keys() -> Iterator[CheckMessage]:
@@ -151,13 +143,9 @@ def _check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
         )
     strange = [item for item in settings.currencies if item not in conf.CURRENCIES]
     if strange or not settings.currencies:
+        fault = f"has currencies that Bitsby does not accept: {', '.join(strange)}"
         yield Error(
-            (
-                "OSCAR_BITSBY['CURRENCIES'] has currencies that Bitsby does not accept:"
-                f" {', '.join(strange)}."
-                if strange
-                else "OSCAR_BITSBY['CURRENCIES'] is empty."
-            ),
+            f"OSCAR_BITSBY['CURRENCIES'] {fault if strange else 'is empty'}.",
             hint="Bitsby accepts USD, EUR and RUB; list at least one of them.",
             id="oscar_bitsby.E005",
         )
@@ -244,7 +232,7 @@ def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
             )
 
 
-def _check_urls(settings: conf.Conf) -> Iterator[CheckMessage]:
+def _check_urls() -> Iterator[CheckMessage]:
     try:
         reverse("oscar_bitsby:webhook")
     except NoReverseMatch:
@@ -271,13 +259,10 @@ def _has_our_urls(pattern: Any) -> bool:
     return pattern.app_name == "oscar_bitsby" or any(map(_has_our_urls, pattern.url_patterns))
 
 
-def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
+def _check_hook() -> Iterator[CheckMessage]:
     from oscar_bitsby.checkout.mixins import PaymentDetailsMixin, PaymentMethodMixin
 
-    for name, mixin in (
-        ("payment-method", PaymentMethodMixin),
-        ("preview", PaymentDetailsMixin),
-    ):
+    for name, mixin in (("payment-method", PaymentMethodMixin), ("preview", PaymentDetailsMixin)):
         try:
             # reverse() adds the prefix of FORCE_SCRIPT_NAME, which resolve() does not accept.
             address = "/" + reverse(f"checkout:{name}").removeprefix(get_script_prefix())
