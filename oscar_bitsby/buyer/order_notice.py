@@ -7,7 +7,6 @@ from typing import Any
 from django.template.loader import select_template
 
 from oscar_bitsby import conf
-from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import get_payment_status
 from oscar_bitsby.utils.patching import AnyBase, extend_view
@@ -40,8 +39,8 @@ class OrderNoticeMixin(AnyBase):  # type: ignore[misc]
     def _bitsby_notice(self) -> dict[str, Any] | None:
         """The notice's context; None for orders that are not paid by Bitsby."""
         order = self.object
-        is_ours = order.sources.filter(source_type__code=METHOD_CODE)
-        if not conf.is_configured() or not is_ours.exists():
+        sources = order.sources.filter(source_type__code=conf.METHOD_CODE)
+        if not conf.is_configured() or not sources.exists():
             return None
         try:
             status = get_payment_status(order)

@@ -16,7 +16,6 @@ from oscar_bitsby import conf
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
-from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders.signed_urls import order_url, pay_url
 from oscar_bitsby.utils.patching import AnyBase
 
@@ -33,8 +32,6 @@ class ChoiceMixin(AnyBase):  # type: ignore[misc]
     """
 
     patched_by_app = False
-    request: HttpRequest
-    checkout_session: Any
 
     def bitsby_is_active(self) -> bool:
         if self.patched_by_app:
@@ -103,9 +100,6 @@ class PaymentMethodMixin(ChoiceMixin):
 class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
     """The preview: shows the chosen method, and places the order."""
 
-    preview: bool
-    template_name_preview: str
-
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().dispatch(request, *args, **kwargs)
         if self.bitsby_is_active():
@@ -128,9 +122,8 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         order_id = request.session.get("checkout_order_id")
         if order_id is None or not request.basket.is_empty:  # type: ignore[attr-defined]
             return
-        order = Order._default_manager.filter(
-            pk=order_id, sources__source_type__code=METHOD_CODE
-        ).first()
+        ours = Order._default_manager.filter(sources__source_type__code=conf.METHOD_CODE)
+        order = ours.filter(pk=order_id).first()
         if order is not None:
             url = pay_url(order) if request.method == "POST" else order_url(order)
             raise exceptions.FailedPreCondition(url=url)
@@ -151,7 +144,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
 
     def skip_details_when_paid_by_bitsby(self, request: HttpRequest) -> None:
         """Skip the payment details: Bitsby's payment page asks for them."""
-        if self.checkout_session.payment_method() == METHOD_CODE:
+        if self.checkout_session.payment_method() == conf.METHOD_CODE:
             raise exceptions.PassedSkipCondition(url=reverse("checkout:preview"))
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:

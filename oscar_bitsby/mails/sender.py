@@ -24,12 +24,7 @@ logger = logging.getLogger("oscar_bitsby")
 OrderDispatcher = get_class("order.utils", "OrderDispatcher")
 
 #: How long to wait after each failed try. After the last one the e-mail counts as failed.
-RETRY_AFTER = (
-    dt.timedelta(),
-    dt.timedelta(minutes=10),
-    dt.timedelta(hours=1),
-    dt.timedelta(hours=6),
-)
+RETRY_AFTER = tuple(dt.timedelta(minutes=minutes) for minutes in (0, 10, 60, 360))
 #: A process that has been sending one e-mail for longer than this counts as dead.
 MAX_SENDING_TIME = dt.timedelta(minutes=15)
 #: Limits of one run, so that sending does not delay settling.

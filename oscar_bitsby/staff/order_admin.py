@@ -38,13 +38,9 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         # Our template extends the one that the shop's page would use without this app.
-        context["bitsby_extends"] = super().change_form_template or select_template(
-            [
-                f"admin/{self.opts.app_label}/{self.opts.model_name}/change_form.html",
-                f"admin/{self.opts.app_label}/change_form.html",
-                "admin/change_form.html",
-            ]
-        )
+        folders = (f"{self.opts.app_label}/{self.opts.model_name}/", f"{self.opts.app_label}/", "")
+        templates = [f"admin/{folder}change_form.html" for folder in folders]
+        context["bitsby_extends"] = super().change_form_template or select_template(templates)
         order = context.get("original")
         if order is not None and self.has_bind_bitsby_permission(request):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])

@@ -8,7 +8,6 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
 from oscar_bitsby import conf
-from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import permissions
@@ -74,7 +73,7 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
         context["bitsby_extends"] = select_template(super().get_template_names())
         rows = BitsbyInvoice.objects.filter(order=self.object)
         invoices = list(rows.prefetch_related("payments__resolved_by", "deliveries"))
-        if invoices or self.object.sources.filter(source_type__code=METHOD_CODE).exists():
+        if invoices or self.object.sources.filter(source_type__code=conf.METHOD_CODE).exists():
             received = sum(
                 payment.fiat_value or 0
                 for invoice in invoices
