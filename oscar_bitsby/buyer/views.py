@@ -1,7 +1,4 @@
-"""The buyer's pages of an order: pay it, and see its payment status.
-
-API requests are sent outside of any transaction. A failure of Bitsby never leads to an error page.
-"""
+"""The buyer's pages of an order; a failure of Bitsby never leads to an error page."""
 
 import logging
 from typing import Any
@@ -45,6 +42,7 @@ class SeeOther(HttpResponseRedirect):
     status_code = 303
 
 
+# API requests must not be sent inside a transaction.
 @method_decorator([transaction.non_atomic_requests, never_cache], name="dispatch")
 class OrderPageView(View):
     """What the pages of one order share: the signed token, and headers that keep it private."""
@@ -128,11 +126,10 @@ class PayView(OrderPageView):
             tries = max(0, int(request.GET.get("try", "0")[:3]))
         except ValueError:
             tries = 0
-        delay = RETRY_DELAYS[tries] if tries < len(RETRY_DELAYS) else None
         context = {
             "order": order,
             "reason": reason,
-            "delay": delay,
+            "delay": RETRY_DELAYS[tries] if tries < len(RETRY_DELAYS) else None,
             "pay_url": signed_urls.pay_url(order),
             "order_url": signed_urls.order_url(order),
             "retry_url": f"{signed_urls.pay_url(order)}?try={tries + 1}",

@@ -174,6 +174,8 @@ def test_list_of_invoices_needs_a_constant_number_of_queries(
     with django_assert_max_num_queries(15) as many:
         assert len(Page(client.get(url)).rows()) == 21
     assert len(many) == len(few)
+    of_invoices = [query for query in many if 'FROM "oscar_bitsby_bitsbyinvoice"' in query["sql"]]
+    assert len(of_invoices) == 2, "one counts the invoices, one reads them"
 
 
 def test_pages_of_invoices_to_review_hold_all_of_them(place, invoice_for, staff):

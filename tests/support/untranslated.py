@@ -29,8 +29,8 @@ NOT_TRANSLATED = {"simulator", "migrations"}
 #: Modules whose texts are for developers, in logs and errors.
 FOR_DEVELOPERS = {
     "adapter.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
-    "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py", "tasks.py",
-    "transport.py",
+    "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py",
+    "settings_checks.py", "tasks.py", "transport.py",
 }  # fmt: skip
 #: Functions that take a text for people, with the number of the argument from which on to look.
 SPEAKERS = {
