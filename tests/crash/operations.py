@@ -1,8 +1,8 @@
 """The operations that are killed, and what people do afterwards.
 
 Each operation is a class: ``stage`` names the snapshot that it begins with, ``prepare`` brings
-about its situation, ``act`` is killed, ``after`` is what happens when the shop runs again, and
-``expect`` returns the problems that the audit does not know.
+about its situation, ``act`` is killed (a run, unless the class says otherwise), ``after`` is what
+happens when the shop runs again, and ``expect`` returns the problems that the audit does not know.
 """
 
 from decimal import Decimal
@@ -12,6 +12,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
@@ -19,44 +20,49 @@ from oscar_bitsby.staff import binding, review
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOUR
 
-Basket = get_model("basket", "Basket")
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
 
 OPERATIONS = {}
 
 
-class Operation:
-    """Base of all operations; a subclass with a ``name`` is registered."""
+class Scenario:
+    """Base of operations and races; a subclass with a ``name`` is registered."""
 
+    registry = None
     name = ""
     stage = "placed"
-    #: The statuses that the order may have at rest.
+    #: The number of orders, and the statuses that each of them may have at rest.
+    orders = 1
     final_statuses = (audit.PAID,)
 
     def __init_subclass__(cls):
         if cls.name:
-            OPERATIONS[cls.name] = cls()
+            cls.registry[cls.name] = cls()
 
     def prepare(self, shop):
         """Bring about the situation."""
-
-    def act(self, shop):
-        """Perform the operation; the process is killed at some point of it."""
-        raise NotImplementedError
 
     def after(self, shop):
         """Let people act and time pass; the runner reconciles afterwards."""
 
     def expect(self, shop):
         """Return the problems that the audit does not know."""
-        order = shop.order()
-        status = order.status if order else None
-        return (
-            []
-            if status in self.final_statuses
-            else [f"the order is {status}, not {self.final_statuses}"]
-        )
+        orders = [shop.order(buyer) for buyer in range(self.orders)]
+        statuses = [order and order.status for order in orders]
+        if set(statuses) <= set(self.final_statuses):
+            return []
+        return [f"the orders are {statuses}, not {self.final_statuses}"]
+
+
+class Operation(Scenario):
+    """Base of all operations."""
+
+    registry = OPERATIONS
+
+    def act(self, shop):
+        """Make a run, or what else the process does that is killed at some point."""
+        reconciliation.reconcile()
 
 
 def invoiced(shop, buyer=0):
@@ -71,25 +77,25 @@ def short(shop, invoice):
     return shop.pay(invoice, amount=f"{amount:.8f}")["paymentId"]
 
 
-def let_cancel(shop, buyer=0):
-    """Let an order be cancelled as unpaid."""
-    shop.later(HOUR + 60)
-    shop.reconcile()
-    shop.later(HOUR + 60)
-    shop.reconcile()
-    assert shop.order(buyer).status == audit.CANCELLED
+def let_cancel(shop):
+    """Let the order be cancelled as unpaid."""
+    for _ in range(2):
+        shop.later(HOUR + 60)
+        shop.reconcile()
+    assert shop.order().status == audit.CANCELLED
 
 
-def bind_at_bitsby(shop, invoice, payment_id):
-    """Bind a payment on Bitsby's own pages; the shop is not informed."""
-    from oscar_bitsby.gateway import factory
-
-    factory.for_buyer().bind_payment(invoice.bitsby_id, payment_id)
+def bind_at_bitsby(shop):
+    """Bind the short payment on Bitsby's own pages; the shop is not informed."""
+    factory.for_buyer().bind_payment(shop.invoice().bitsby_id, shop.memo["payments"][0])
 
 
-def atomic_requests():
-    """Run each request in one transaction from now on, as Oscar's own sandbox does."""
-    connections.settings["default"]["ATOMIC_REQUESTS"] = True
+class AtomicRequests:
+    """Runs each request in one transaction, as Oscar's own sandbox does."""
+
+    def act(self, shop):
+        connections.settings["default"]["ATOMIC_REQUESTS"] = True
+        super().act(shop)
 
 
 # Placing the order.
@@ -134,14 +140,10 @@ class PlaceAgain(Place):
             shop.pay_page(page)
 
 
-class PlaceAtomic(Place):
+class PlaceAtomic(AtomicRequests, Place):
     """The last click in a shop with ATOMIC_REQUESTS."""
 
     name = "place, atomic requests"
-
-    def act(self, shop):
-        atomic_requests()
-        super().act(shop)
 
 
 # Starting a payment.
@@ -174,7 +176,7 @@ class PayAbandoned(Pay):
 
     def after(self, shop):
         shop.later(HOUR + 60)
-        shop.until_quiet()
+        shop.run_until_stable()
         shop.later(HOUR + 60)
 
 
@@ -187,14 +189,10 @@ class PayFirst(Pay):
         shop.browser().get(signed_urls.pay_url(shop.order()))
 
 
-class PayAtomic(Pay):
+class PayAtomic(AtomicRequests, Pay):
     """The click on "pay" in a shop with ATOMIC_REQUESTS."""
 
     name = "pay, atomic requests"
-
-    def act(self, shop):
-        atomic_requests()
-        super().act(shop)
 
 
 class PayAfterExpiry(Pay):
@@ -219,7 +217,7 @@ class PayChanged(Pay):
 
     def after(self, shop):
         shop.pay(BitsbyInvoice.objects.get(pk=shop.memo["old"]))
-        shop.until_quiet()
+        shop.run_until_stable()
         if shop.click_pay():
             shop.problems.append("the buyer is asked to pay a paid order")
 
@@ -245,9 +243,6 @@ class SettleByRun(Operation):
     def prepare(self, shop):
         shop.pay(invoiced(shop))
 
-    def act(self, shop):
-        reconciliation.reconcile()
-
 
 class SettleByDelivery(SettleByRun):
     """A webhook delivery that makes the shop refresh; it comes again."""
@@ -268,8 +263,7 @@ class SettleByLostDelivery(SettleByDelivery):
 
     name = "settle, delivery once"
 
-    def after(self, shop):
-        """Do nothing."""
+    after = Operation.after
 
 
 class SettleByPage(SettleByRun):
@@ -286,6 +280,7 @@ class SettleBurst(Operation):
 
     name = "settle, two deliveries"
     stage = "two placed"
+    orders = 2
 
     def prepare(self, shop):
         for buyer in (0, 1):
@@ -297,10 +292,6 @@ class SettleBurst(Operation):
     def act(self, shop):
         shop.deliver(shop.invoice(0))
 
-    def expect(self, shop):
-        statuses = [shop.order(buyer).status for buyer in (0, 1)]
-        return [] if statuses == [audit.PAID] * 2 else [f"the orders are {statuses}"]
-
 
 class SettleTwoByRun(SettleBurst):
     """A run that finds the payments of two orders, and an unmatched one."""
@@ -311,8 +302,7 @@ class SettleTwoByRun(SettleBurst):
         super().prepare(shop)
         short(shop, shop.invoice(1))
 
-    def act(self, shop):
-        reconciliation.reconcile()
+    act = Operation.act
 
 
 class SettleByPages(Operation):
@@ -332,9 +322,6 @@ class SettleByPages(Operation):
             shop.later(2)
             short(shop, invoice)
 
-    def act(self, shop):
-        reconciliation.reconcile()
-
 
 class SettleSecond(PayChanged):
     """A run that finds two payments of one order."""
@@ -346,11 +333,8 @@ class SettleSecond(PayChanged):
         for invoice in (shop.invoice(), invoiced(shop)):
             shop.pay(invoice)
 
-    def act(self, shop):
-        reconciliation.reconcile()
-
-    def after(self, shop):
-        """Do nothing."""
+    act = Operation.act
+    after = Operation.after
 
     def expect(self, shop):
         flags = set(BitsbyPayment.objects.values_list("review_reason", flat=True))
@@ -365,13 +349,9 @@ class SettleLate(Operation):
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
-        invoice = invoiced(shop)
-        payment = short(shop, invoice)
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         let_cancel(shop)
-        bind_at_bitsby(shop, invoice, payment)
-
-    def act(self, shop):
-        reconciliation.reconcile()
+        bind_at_bitsby(shop)
 
 
 class SettleUnbound(Operation):
@@ -383,9 +363,6 @@ class SettleUnbound(Operation):
     def prepare(self, shop):
         short(shop, invoiced(shop))
 
-    def act(self, shop):
-        reconciliation.reconcile()
-
 
 # Expiring and cancelling.
 
@@ -395,13 +372,7 @@ class Expire(Operation):
 
     name = "expire, paid again"
 
-    def prepare(self, shop):
-        invoiced(shop)
-        shop.later(HOUR + 60)
-
-    def act(self, shop):
-        reconciliation.reconcile()
-
+    prepare = PayAfterExpiry.prepare
     after = Pay.after
 
 
@@ -426,8 +397,7 @@ class Cancel(Expire):
         shop.reconcile()
         shop.later(HOUR + 60)
 
-    def after(self, shop):
-        """Do nothing."""
+    after = Operation.after
 
 
 class CancelLongAgo(Cancel):
@@ -457,33 +427,27 @@ class CancelPaid(Cancel):
     final_statuses = (audit.CANCELLED, audit.PAID)
 
     def prepare(self, shop):
-        shop.memo["payment"] = short(shop, invoiced(shop))
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.later(HOUR + 60)
         shop.reconcile()
         shop.later(HOUR + 60)
 
     def after(self, shop):
-        bind_at_bitsby(shop, shop.invoice(), shop.memo["payment"])
+        bind_at_bitsby(shop)
 
 
-class CancelTwo(Cancel):
+class CancelTwo(ExpireAbandoned):
     """A run that cancels two orders, which share a voucher and products."""
 
     name = "cancel, two orders"
     stage = "two placed"
+    orders = 2
 
     def prepare(self, shop):
         for buyer in (0, 1):
             invoiced(shop, buyer)
+        # The first run may expire the invoices only.
         shop.later(2 * HOUR + 120)
-
-    def after(self, shop):
-        # The first run may have expired the invoices only.
-        shop.later(HOUR + 60)
-
-    def expect(self, shop):
-        statuses = [shop.order(buyer).status for buyer in (0, 1)]
-        return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
 
 
 class CancelInvoice(Operation):
@@ -499,7 +463,7 @@ class CancelInvoice(Operation):
 
     def after(self, shop):
         # Before the next run, a click would lead to the canceled invoice's page.
-        shop.until_quiet()
+        shop.run_until_stable()
         Pay.after(self, shop)
 
 
@@ -512,14 +476,13 @@ class Bind(Operation):
     name = "bind, done again"
 
     def prepare(self, shop):
-        shop.memo["payment"] = short(shop, invoiced(shop))
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.reconcile()
 
     def act(self, shop):
-        binding.bind(shop.invoice(), shop.memo["payment"], shop.staff, "it was meant")
+        binding.bind(shop.invoice(), shop.memo["payments"][0], shop.staff, "it was meant")
 
-    def after(self, shop):
-        self.act(shop)
+    after = act
 
 
 class BindLeft(Bind):
@@ -528,8 +491,7 @@ class BindLeft(Bind):
     name = "bind, left"
     final_statuses = (audit.PAID, audit.PENDING)
 
-    def after(self, shop):
-        """Do nothing."""
+    after = Operation.after
 
     def expect(self, shop):
         bound = [item for item in shop.state()["payments"] if item.get("invoice")]
@@ -560,15 +522,14 @@ class BindByForm(Bind):
             f"/bitsby/dashboard/orders/{order.pk}/bind/",
             {
                 "invoice": shop.invoice().pk,
-                "payment": shop.memo["payment"],
+                "payment": shop.memo["payments"][0],
                 "payment_id": "",
                 "note": "it was meant",
                 "confirm": "on",
             },
         )
 
-    def after(self, shop):
-        binding.bind(shop.invoice(), shop.memo["payment"], shop.staff, "it was meant")
+    after = Bind.act
 
 
 class Accept(Bind):
@@ -578,11 +539,13 @@ class Accept(Bind):
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.memo["payment"])
+        bind_at_bitsby(shop)
         shop.reconcile()
 
     def act(self, shop):
         review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
+
+    after = act
 
 
 # Receiving a delivery with a false status.
@@ -600,7 +563,7 @@ class Forged(Operation):
         shop.deliver(shop.invoice())
 
     def after(self, shop):
-        shop.until_quiet()
+        shop.run_until_stable()
         shop.later(60)
         shop.pay(shop.invoice())
         if shop.deliver(shop.invoice()) != 200:
@@ -612,8 +575,4 @@ class ForgedLeft(Forged):
 
     name = "delivery, never paid"
     final_statuses = (audit.CANCELLED,)
-
-    def after(self, shop):
-        shop.later(HOUR + 60)
-        shop.until_quiet()
-        shop.later(HOUR + 60)
+    after = PayAbandoned.after
