@@ -52,30 +52,37 @@ def violates(*messages, is_quick=False):
     return register
 
 
+def _after(patch, module, name, then):
+    """Let a function of the app do something more, with the same arguments."""
+    real = getattr(module, name)
+
+    def wrapped(*known):
+        real(*known)
+        then(*known)
+
+    patch(module, name, wrapped)
+
+
 @violates(invariants.BOOKED_TWICE)
 def books_a_second_invoice_twice(patch):
     """The payment of an order's second invoice is debited twice."""
-    book = ledger.book_payment
 
-    def book_twice(order, payment, sources):
-        book(order, payment, sources)
+    def book_again(order, payment, sources):
         if order.bitsby_invoices.count() > 1:
             source = order.sources.get(source_type__code="bitsby")
             source.debit(payment.fiat_value, reference=str(payment.bitsby_id))
 
-    patch(ledger, "book_payment", book_twice)
+    _after(patch, ledger, "book_payment", book_again)
 
 
 @violates(invariants.ROWS_AND_TRANSACTIONS)
 def does_not_save_that_it_booked(patch):
     """A payment is booked and its row does not say so."""
-    book = ledger.book_payment
 
-    def book_and_forget(order, payment, sources):
-        book(order, payment, sources)
+    def forget(order, payment, sources):
         BitsbyPayment.objects.filter(pk=payment.pk).update(booked_at=None)
 
-    patch(ledger, "book_payment", book_and_forget)
+    _after(patch, ledger, "book_payment", forget)
 
 
 @violates(invariants.FIAT_VALUE)

@@ -41,7 +41,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
 
     #: The machine that runs, so that patched functions can reach it.
     running = None
-    #: Rows that the fixture ``wired`` makes once for all histories.
+    #: Rows that the fixture ``connected_app`` makes once for all histories.
     stock_pk = staff = None
 
     def __init__(self):
@@ -132,7 +132,6 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         before = self._all_rows() if dry_run and not self.wire.meanwhile else None
         with suppress(BitsbyError):
             self._reconcile(dry_run)
-        self.run_commit_hooks()
         if before is not None:
             assert self._all_rows() == before, DRY_RUN_WRITES
 
@@ -140,10 +139,9 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
     def reconcile_undisturbed(self):
         """The command makes a run without faults, as most are."""
         self.wire.calm()
-        self._reconcile(False)
-        self.run_commit_hooks()
+        self._reconcile()
 
-    def _reconcile(self, dry_run):
+    def _reconcile(self, dry_run=False):
         counts["runs"] += 1
         disturbed, changes, now = self.wire.disturbed, self.remote.count, self.clock.now()
         state = cursor.load()
@@ -156,6 +154,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
             report = reconciliation.reconcile(dry_run=dry_run)
         finally:
             self.run_began = outer
+            self.run_commit_hooks()
         assert report.failures == 0, f"{RUN_FAILED}: {self.errors.found}"
         if dry_run or report.skipped or self.wire.disturbed != disturbed or since is None:
             return
@@ -222,8 +221,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         since = self.clock.now() - dt.timedelta(days=29)
         for seconds in (2 * HOUR, 25 * HOUR, 3 * HOUR):
             self.clock.sleep(seconds)
-            self._reconcile(False)
-            self.run_commit_hooks()
+            self._reconcile()
         self.check()
         rows = invariants.Rows()
         statuses = {invoice.id: invoice.status for invoice in self.remote.all_invoices()}
