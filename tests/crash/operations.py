@@ -27,17 +27,17 @@ OPERATIONS = {}
 
 
 class Scenario:
-    """Base of operations and races; a subclass with a ``name`` is registered."""
+    """Base of operations and races; the subclasses of these two are registered by their names."""
 
     registry = None
-    name = ""
     stage = "placed"
     #: The number of orders, and the statuses that each of them may have at rest.
     orders = 1
     final_statuses = (audit.PAID,)
 
     def __init_subclass__(cls):
-        if cls.name:
+        cls.name = cls.__name__
+        if Scenario not in cls.__bases__:
             cls.registry[cls.name] = cls()
 
     def prepare(self, shop):
@@ -104,7 +104,6 @@ class AtomicRequests:
 class Place(Operation):
     """The buyer's last click in the checkout; the buyer does not return."""
 
-    name = "place, abandoned"
     stage = "checkout"
     final_statuses = (audit.CANCELLED, None)
 
@@ -121,7 +120,6 @@ class Place(Operation):
 class PlaceAgain(Place):
     """The same, but the buyer clicks again, gets the payment page and pays."""
 
-    name = "place, clicked again"
     final_statuses = (audit.PAID,)
 
     def after(self, shop):
@@ -131,7 +129,6 @@ class PlaceAgain(Place):
         if page == "/checkout/" or (was_placed and "/bitsby/orders/" not in page):
             # The order was committed before its number was in the session.
             shop.observations.append("placed, but the second click does not lead to the order")
-        shop.memo["led"] = bool(page)
         if shop.order() is None:
             return
         # The buyer has the link of the order's page from the e-mail, from staff or from the click.
@@ -143,16 +140,12 @@ class PlaceAgain(Place):
 class PlaceAtomic(AtomicRequests, Place):
     """The last click in a shop with ATOMIC_REQUESTS."""
 
-    name = "place, atomic requests"
-
 
 # Starting a payment.
 
 
 class Pay(Operation):
     """The click on "pay"; the buyer clicks again, at once and after a while, and pays."""
-
-    name = "pay, clicked again"
 
     def act(self, shop):
         shop.click_pay()
@@ -171,7 +164,6 @@ class Pay(Operation):
 class PayAbandoned(Pay):
     """The click on "pay"; the buyer does not return."""
 
-    name = "pay, abandoned"
     final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
@@ -180,10 +172,8 @@ class PayAbandoned(Pay):
         shop.later(HOUR + 60)
 
 
-class PayFirst(Pay):
+class PayByRedirect(Pay):
     """The redirect to the payment page: the GET of the browser that has just placed the order."""
-
-    name = "pay, by redirect"
 
     def act(self, shop):
         shop.browser().get(signed_urls.pay_url(shop.order()))
@@ -192,23 +182,17 @@ class PayFirst(Pay):
 class PayAtomic(AtomicRequests, Pay):
     """The click on "pay" in a shop with ATOMIC_REQUESTS."""
 
-    name = "pay, atomic requests"
-
 
 class PayAfterExpiry(Pay):
     """Paying again when the first invoice has expired without a run."""
-
-    name = "pay, first one expired"
 
     def prepare(self, shop):
         invoiced(shop)
         shop.later(HOUR + 60)
 
 
-class PayChanged(Pay):
+class PayAfterChange(Pay):
     """Paying again when staff has changed the total; the buyer then pays the old invoice."""
-
-    name = "pay, old one paid meanwhile"
 
     def prepare(self, shop):
         shop.memo["old"] = invoiced(shop).pk
@@ -222,10 +206,8 @@ class PayChanged(Pay):
             shop.problems.append("the buyer is asked to pay a paid order")
 
 
-class PayBoth(PayChanged):
+class PayBoth(PayAfterChange):
     """The same, but the buyer pays the old invoice and the new one."""
-
-    name = "pay, old and new paid"
 
     def after(self, shop):
         Pay.after(self, shop)
@@ -238,16 +220,12 @@ class PayBoth(PayChanged):
 class SettleByRun(Operation):
     """A run that finds the payment."""
 
-    name = "settle, run"
-
     def prepare(self, shop):
         shop.pay(invoiced(shop))
 
 
 class SettleByDelivery(SettleByRun):
     """A webhook delivery that makes the shop refresh; it comes again."""
-
-    name = "settle, delivery comes again"
 
     def act(self, shop):
         shop.deliver(shop.invoice())
@@ -261,15 +239,11 @@ class SettleByDelivery(SettleByRun):
 class SettleByLostDelivery(SettleByDelivery):
     """A webhook delivery that makes the shop refresh, and never comes again."""
 
-    name = "settle, delivery once"
-
     after = Operation.after
 
 
 class SettleByPage(SettleByRun):
     """The buyer opens the order's page, which asks Bitsby."""
-
-    name = "settle, order page"
 
     def act(self, shop):
         shop.browser().get(signed_urls.order_url(shop.order()))
@@ -278,7 +252,6 @@ class SettleByPage(SettleByRun):
 class SettleBurst(Operation):
     """A delivery while another one waits for a refresh: one request settles both."""
 
-    name = "settle, two deliveries"
     stage = "two placed"
     orders = 2
 
@@ -296,8 +269,6 @@ class SettleBurst(Operation):
 class SettleTwoByRun(SettleBurst):
     """A run that finds the payments of two orders, and an unmatched one."""
 
-    name = "settle, run over three"
-
     def prepare(self, shop):
         super().prepare(shop)
         short(shop, shop.invoice(1))
@@ -307,8 +278,6 @@ class SettleTwoByRun(SettleBurst):
 
 class SettleByPages(Operation):
     """A run that finds the payment on the second page of a list, below unmatched ones."""
-
-    name = "settle, run over pages"
 
     def prepare(self, shop):
         invoice = invoiced(shop)
@@ -323,10 +292,8 @@ class SettleByPages(Operation):
             short(shop, invoice)
 
 
-class SettleSecond(PayChanged):
+class SettleSecond(PayAfterChange):
     """A run that finds two payments of one order."""
-
-    name = "settle, paid twice"
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -345,7 +312,6 @@ class SettleSecond(PayChanged):
 class SettleLate(Operation):
     """A run that finds a payment of an order that was cancelled before."""
 
-    name = "settle, after cancelling"
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -357,7 +323,6 @@ class SettleLate(Operation):
 class SettleUnbound(Operation):
     """A run that finds a payment of a wrong amount."""
 
-    name = "settle, wrong amount"
     final_statuses = (audit.PENDING,)
 
     def prepare(self, shop):
@@ -370,8 +335,6 @@ class SettleUnbound(Operation):
 class Expire(Operation):
     """A run that expires an invoice; the buyer pays again."""
 
-    name = "expire, paid again"
-
     prepare = PayAfterExpiry.prepare
     after = Pay.after
 
@@ -379,7 +342,6 @@ class Expire(Operation):
 class ExpireAbandoned(Expire):
     """A run that expires an invoice; the buyer does not return."""
 
-    name = "expire, abandoned"
     final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
@@ -389,7 +351,6 @@ class ExpireAbandoned(Expire):
 class Cancel(Expire):
     """A run that cancels an unpaid order."""
 
-    name = "cancel"
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -403,8 +364,6 @@ class Cancel(Expire):
 class CancelLongAgo(Cancel):
     """The first run after a long time: it expires and cancels."""
 
-    name = "cancel, after a pause"
-
     def prepare(self, shop):
         Expire.prepare(self, shop)
         # No run has expired the invoice yet; its order counts from the end of its payment window.
@@ -414,8 +373,6 @@ class CancelLongAgo(Cancel):
 class CancelUnstarted(Cancel):
     """A run that cancels an order whose buyer never came to the payment page."""
 
-    name = "cancel, never started"
-
     def prepare(self, shop):
         shop.later(2 * HOUR + 60)
 
@@ -423,7 +380,6 @@ class CancelUnstarted(Cancel):
 class CancelPaid(Cancel):
     """A run that cancels an order; before the next run its late payment is bound at Bitsby."""
 
-    name = "cancel, paid meanwhile"
     final_statuses = (audit.CANCELLED, audit.PAID)
 
     def prepare(self, shop):
@@ -439,7 +395,6 @@ class CancelPaid(Cancel):
 class CancelTwo(ExpireAbandoned):
     """A run that cancels two orders, which share a voucher and products."""
 
-    name = "cancel, two orders"
     stage = "two placed"
     orders = 2
 
@@ -452,8 +407,6 @@ class CancelTwo(ExpireAbandoned):
 
 class CancelInvoice(Operation):
     """Staff cancels an invoice at Bitsby; the buyer pays by another."""
-
-    name = "cancel the invoice"
 
     def prepare(self, shop):
         invoiced(shop)
@@ -473,8 +426,6 @@ class CancelInvoice(Operation):
 class Bind(Operation):
     """Staff binds a payment of a wrong amount, and does it again after the crash."""
 
-    name = "bind, done again"
-
     def prepare(self, shop):
         shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.reconcile()
@@ -488,7 +439,6 @@ class Bind(Operation):
 class BindLeft(Bind):
     """Staff binds a payment of a wrong amount, and does nothing after the crash."""
 
-    name = "bind, left"
     final_statuses = (audit.PAID, audit.PENDING)
 
     after = Operation.after
@@ -503,7 +453,6 @@ class BindLeft(Bind):
 class BindLate(Bind):
     """Staff binds a payment to the invoice of an order that was cancelled."""
 
-    name = "bind, order cancelled"
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -513,8 +462,6 @@ class BindLate(Bind):
 
 class BindByForm(Bind):
     """The same with the dashboard's form, with its session and log entry."""
-
-    name = "bind, dashboard"
 
     def act(self, shop):
         order = shop.order()
@@ -532,10 +479,8 @@ class BindByForm(Bind):
     after = Bind.act
 
 
-class Accept(Bind):
+class AcceptBound(Bind):
     """Staff accepts a payment that was bound at Bitsby, and does it again after the crash."""
-
-    name = "accept"
 
     def prepare(self, shop):
         super().prepare(shop)
@@ -551,10 +496,8 @@ class Accept(Bind):
 # Receiving a delivery with a false status.
 
 
-class Forged(Operation):
+class DeliverForged(Operation):
     """A delivery for an unpaid invoice; then it is paid, and the real delivery comes."""
-
-    name = "delivery, forged"
 
     def prepare(self, shop):
         invoiced(shop)
@@ -570,9 +513,8 @@ class Forged(Operation):
             shop.problems.append("the real delivery does not settle")
 
 
-class ForgedLeft(Forged):
+class DeliverForgedOnly(DeliverForged):
     """A delivery for an invoice that is never paid."""
 
-    name = "delivery, never paid"
     final_statuses = (audit.CANCELLED,)
     after = PayAbandoned.after

@@ -224,27 +224,24 @@ STAFF_JOBS = (cancel_in_dashboard, ship_in_dashboard, write_note, save_in_admin)
 # The races.
 
 
-class Settling(Race):
+class SettleSettle(Race):
     """Four workers refresh the same invoice."""
 
-    name = "settle x settle"
     jobs = (refresh, refresh, refresh, refresh)
 
     def prepare(self, shop):
         shop.pay(invoiced(shop))
 
 
-class Runs(Settling):
+class SettleRunsDeliveries(SettleSettle):
     """Two runs, two deliveries and the buyer's page."""
 
-    name = "reconcile x reconcile x webhook"
     jobs = (reconcile, reconcile, deliver, deliver, open_order_page)
 
 
-class Cancelling(Race):
+class CancelSettle(Race):
     """A late payment is bound while runs cancel the order."""
 
-    name = "settle x cancel"
     final_statuses = (audit.PAID, audit.CANCELLED)
     is_slow = True
     jobs = (bind_and_deliver, reconcile, reconcile)
@@ -252,10 +249,9 @@ class Cancelling(Race):
     prepare = CancelPaid.prepare
 
 
-class CancellingBound(Cancelling):
+class CancelBound(CancelSettle):
     """The same, with a payment that is bound before all of them begin."""
 
-    name = "settle x settle x cancel"
     jobs = (refresh, deliver, reconcile, refresh)
     held = ((2, READ),)
 
@@ -264,10 +260,9 @@ class CancellingBound(Cancelling):
         bind_at_bitsby(shop)
 
 
-class CancellingPaying(Cancelling):
+class CancelPay(CancelSettle):
     """The buyer returns at the moment of the cancellation."""
 
-    name = "pay x cancel"
     jobs = (click_pay, reconcile, click_pay)
     held = ((1, DECIDED), (0, READ))
     final_statuses = (audit.CANCELLED,)
@@ -278,10 +273,9 @@ class CancellingPaying(Cancelling):
             shop.run_until_stable()
 
 
-class Paying(Race):
+class PayPay(Race):
     """Four clicks on "pay"."""
 
-    name = "pay x pay"
     jobs = (click_pay, click_pay, click_pay, click_pay)
     made = 1
 
@@ -293,18 +287,16 @@ class Paying(Race):
         shop.pay_page(page)
 
 
-class PayingAgain(Paying):
+class PayPayExpired(PayPay):
     """Four clicks on "pay" when the first invoice has expired."""
 
-    name = "pay x pay, first one expired"
     made = 2
     prepare = PayAfterExpiry.prepare
 
 
-class PayingSettled(Settling):
+class PaySettle(SettleSettle):
     """The buyer pays and clicks again while workers settle."""
 
-    name = "pay x settle"
     jobs = (click_pay, refresh, reconcile, deliver)
     held = ((0, READ), (1, READ))
 
@@ -313,10 +305,9 @@ class PayingSettled(Settling):
             shop.problems.append("the buyer is asked to pay a paid order")
 
 
-class Placing(Race):
+class PlacePlace(Race):
     """Three clicks on "place order" in one browser; the buyer does not return."""
 
-    name = "place x place"
     stage = "checkout"
     is_slow = True
     jobs = (place, place, place)
@@ -326,36 +317,32 @@ class Placing(Race):
         shop.later(2 * HOUR + 60)
 
 
-class PlacingCancelling(Placing):
+class PlaceCancel(PlacePlace):
     """An order is cancelled while another with the same products and voucher is placed."""
 
-    name = "place x cancel"
     stage = "placed"
     orders = 2
     jobs = (place_other, reconcile)
     held = ((0, READ), (1, DECIDED))
-    prepare = Placing.after
+    prepare = PlacePlace.after
 
 
-class ReleasingPlacing(PlacingCancelling):
+class PlaceRelease(PlaceCancel):
     """The same, from the moment when the first voucher or stock of both orders is released."""
 
-    name = "place x cancel, releasing"
     held = ((1, RELEASED),)
 
 
-class Binding(Race):
+class BindBind(Race):
     """Three members of staff bind one payment to one invoice."""
 
-    name = "bind x bind"
     jobs = (bind, bind, bind)
     prepare = Bind.prepare
 
 
-class BindingTwoPayments(Binding):
+class BindTwoPayments(BindBind):
     """Two payments are bound to one invoice."""
 
-    name = "bind x bind, two payments"
     jobs = (bind, lambda shop: bind(shop, payment=1), reconcile)
 
     def prepare(self, shop):
@@ -364,10 +351,9 @@ class BindingTwoPayments(Binding):
         shop.reconcile()
 
 
-class BindingTwoOrders(Binding):
+class BindTwoOrders(BindBind):
     """One payment is bound to the invoices of two orders."""
 
-    name = "bind x bind, two orders"
     stage = "two placed"
     jobs = (bind, lambda shop: bind(shop, buyer=1), reconcile)
 
@@ -380,10 +366,9 @@ class BindingTwoOrders(Binding):
         return [] if statuses == [audit.PAID, audit.PENDING] else [f"the orders are {statuses}"]
 
 
-class Accepting(Binding):
+class AcceptSettle(BindBind):
     """Staff accepts a short payment while workers refresh it."""
 
-    name = "accept x settle"
     jobs = (accept, accept, refresh, reconcile)
 
     def prepare(self, shop):
@@ -392,26 +377,23 @@ class Accepting(Binding):
         shop.reconcile()
 
 
-class StaffNotes(Settling):
+class SettleNote(SettleSettle):
     """Staff writes notes on the order while it is settled."""
 
-    name = "settle x staff's note"
     jobs = (refresh, write_note, deliver, write_note)
 
 
-class StaffShips(Settling):
+class SettleStaffMoves(SettleSettle):
     """Staff moves the order in the dashboard while it is settled."""
 
-    name = "settle x staff moves"
     jobs = (refresh, ship_in_dashboard, deliver, cancel_in_dashboard)
     staff_moves = True
     final_statuses = (audit.PAID, audit.CANCELLED)
 
 
-class StaffSaves(Settling):
+class SettleStaffSaves(SettleSettle):
     """Staff saves the order's whole form in the admin while it is settled."""
 
-    name = "settle x staff saves"
     jobs = (refresh, save_in_admin, deliver, reconcile)
     staff_moves = True
     final_statuses = (audit.PAID, audit.PENDING)
@@ -423,17 +405,15 @@ class StaffSaves(Settling):
         shop.later(3 * HOUR)
 
 
-class StaffCancels(Cancelling):
+class CancelStaffCancels(CancelSettle):
     """Staff cancels in the dashboard while a run does, and a late payment arrives."""
 
-    name = "cancel x staff cancels"
     jobs = (reconcile, cancel_in_dashboard, bind_and_deliver)
     held = ((0, DECIDED),)
     staff_moves = True
 
 
-class AllTogether(Settling):
+class BuyerStaffDeliveriesRuns(SettleSettle):
     """Buyer, staff, deliveries and runs at once on one order."""
 
-    name = "buyer x staff x webhook x reconcile"
     jobs = (refresh, deliver, reconcile, click_pay, open_order_page, write_note, reconcile)
