@@ -12,6 +12,7 @@ ADDRESS = {
     "Post/Zip-code": "10115",
 }
 STATE = "[data-bitsby-status]"
+THANKS = "Thank you, we've received your payment"
 
 
 def go_to_payment(page, shop, product, password=None):
@@ -51,6 +52,24 @@ def go_to_preview(page, shop, product, password=None):
 def place_order(page, shop):
     """From the preview to Bitsby's page."""
     page.get_by_role("button", name="Place order").click()
+    expect_payment_page(page, shop)
+
+
+def buy(page, shop, product):
+    """From the product to Bitsby's page, as a guest."""
+    go_to_preview(page, shop, product)
+    place_order(page, shop)
+
+
+def place_order_while_bitsby_is_down(page, shop, product):
+    """From the product to the page that retries."""
+    shop.breaks()
+    go_to_preview(page, shop, product)
+    page.get_by_role("button", name="Place order").click()
+    expect(page.get_by_role("button", name="Try now")).to_be_visible()
+
+
+def expect_payment_page(page, shop):
     page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
 
 
