@@ -11,19 +11,20 @@ import sys
 import traceback
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import call_command, get_commands
 from django.core.management.base import CommandError
 from django.test import Client, RequestFactory
-from django.urls import get_resolver, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.views.debug import ExceptionReporter
 from oscar.core.loading import get_model
 
 import oscar_bitsby
-from oscar_bitsby import conf, exceptions, facade
+from oscar_bitsby import conf, exceptions, facade, urls
 from oscar_bitsby.conf import Secret
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -46,7 +47,16 @@ from tests.fuzz.answers import URLS
 from tests.support import bitsby
 from tests.support.http import shown
 from tests.support.shopping import buy
-from tests.support.staff import MAY_BIND, PARTNER, create_payments, log_in
+from tests.support.staff import (
+    INBOX,
+    INVOICES,
+    MAY_BIND,
+    PARTNER,
+    act_url,
+    bind_url,
+    create_payments,
+    log_in,
+)
 
 Order = get_model("order", "Order")
 
@@ -147,21 +157,19 @@ def problematic_orders(place, invoice_for):
 
 def own_pages():
     """Return the addresses of all pages of the package that accept GET, for every row."""
-    pages = [reverse("oscar_bitsby:dashboard-inbox"), reverse("oscar_bitsby:dashboard-invoices")]
+    pages = [reverse(INBOX), reverse(INVOICES)]
     pages += [f"{pages[0]}?show=done", f"{pages[1]}?attention=on", "/bitsby/webhook/"]
     for order in Order.objects.all():
         pages += buyer_urls(order)
-        pages.append(reverse("oscar_bitsby:dashboard-bind", args=[order.pk]))
+        pages += [bind_url("dashboard", order), bind_url("admin", order)]
         pages.append(reverse("dashboard:order-detail", args=[order.number]))
         pages.append(reverse("admin:order_order_change", args=[order.pk]))
-        pages.append(reverse("admin:oscar_bitsby_bind", args=[order.pk]))
     for model in (BitsbyInvoice, BitsbyPayment, WebhookDelivery):
         name = f"admin:oscar_bitsby_{model._meta.model_name}"
         pages.append(reverse(f"{name}_changelist"))
         pages += [reverse(f"{name}_change", args=[row.pk]) for row in model.objects.all()]
     for payment in BitsbyPayment.objects.all():
-        for action in ("accept", "settle", "dismiss", "undo"):
-            pages.append(reverse("oscar_bitsby:dashboard-payment", args=[payment.pk, action]))
+        pages += [act_url(payment, one) for one in ("accept", "settle", "dismiss", "undo")]
     return pages
 
 
@@ -171,14 +179,13 @@ def own_forms():
     for order in Order.objects.all():
         forms.append((signed_urls.pay_url(order), {}))
         chosen = {"payment_id": str(bitsby.new_id()), "confirm": "1"}
-        forms.append((reverse("oscar_bitsby:dashboard-bind", args=[order.pk]), chosen))
-        forms.append((reverse("admin:oscar_bitsby_bind", args=[order.pk]), chosen))
+        forms += [(bind_url(way, order), chosen) for way in ("dashboard", "admin")]
     for row in BitsbyInvoice.objects.all():
-        forms.append((reverse("oscar_bitsby:dashboard-invoice-refresh", args=[row.pk]), {}))
-        forms.append((reverse("oscar_bitsby:dashboard-invoice-cancel", args=[row.pk]), {}))
+        for action in ("refresh", "cancel"):
+            name = f"oscar_bitsby:dashboard-invoice-{action}"
+            forms.append((reverse(name, args=[row.pk]), {}))
     for payment in BitsbyPayment.objects.all():
-        url = reverse("oscar_bitsby:dashboard-payment", args=[payment.pk, "dismiss"])
-        forms.append((url, {"note": "seen"}))
+        forms.append((act_url(payment, "dismiss"), {"note": "seen"}))
     return forms
 
 
@@ -285,12 +292,10 @@ def reports(error):
     return [*texts, "".join(collected.format()), *shown(error)]
 
 
-def raised(function, *args, **kwargs):
-    try:
-        function(*args, **kwargs)
-    except BaseException as error:
-        return error
-    raise AssertionError("nothing was raised")
+def raised(function, *args):
+    with pytest.raises((Exception, SystemExit)) as caught:
+        function(*args)
+    return caught.value
 
 
 def local_url(listener):
@@ -306,7 +311,7 @@ def unreachable(configure, *_):
 
 
 def answered(name):
-    """Return a way that gets an answer, chosen by name because its text contains the key."""
+    """Return a cause: an answer, given by its name because its text contains the key."""
 
     def ask(configure, fake, order):
         fake.on("/invoices/create", ALL_ECHOES[name])
@@ -315,12 +320,12 @@ def answered(name):
     return ask
 
 
-def paid_order(configure, fake, order):
+def completed_order(configure, fake, order):
     Order.objects.filter(pk=order.pk).update(status="Complete")
     facade.start_payment(order)
 
 
-def begun_order(configure, fake, order):
+def order_in_progress(configure, fake, order):
     BitsbyInvoice.objects.create(order=order, order_number=order.number, amount=1, currency="USD")
     facade.start_payment(order)
 
@@ -329,31 +334,31 @@ def page_elsewhere(configure, fake, order):
     facade.payment_page(BitsbyInvoice(url="https://evil.example.com/"))
 
 
-def key_with_a_line_end(configure, fake, order):
-    configure(API_KEY=KEY + "\n")
-    factory.for_buyer().balances()
-
-
 def no_slot(configure, fake, order):
     fake.on("/billing/balances", bitsby.success({"internal": "1", "partner": "1"}))
     factory.for_background().balances()
     factory.without_waiting()
 
 
-def missing_settings(configure, fake, order):
-    configure(PROJECT_ID="")
-    conf.get()
+def key_with_a_line_end(configure, fake, order):
+    configure(API_KEY=KEY + "\n")
+    factory.for_buyer().balances()
 
 
-def bad_settings(configure, fake, order):
-    configure(TIMEOUT="soon")
-    conf.get()
+def configured(**values):
+    """Return a cause: a client with these settings."""
+
+    def use(configure, fake, order):
+        configure(**values)
+        factory.for_buyer().balances()
+
+    return use
 
 
-#: A way to cause each error that the package raises.
-WAYS = {
-    "not configured": (ConfigurationError, missing_settings),
-    "a value that cannot be used": (ConfigurationError, bad_settings),
+#: The class of each error that the package raises, and a function that causes it.
+CAUSES = {
+    "not configured": (ConfigurationError, configured(PROJECT_ID="")),
+    "a value that cannot be used": (ConfigurationError, configured(TIMEOUT="soon")),
     "a key that cannot be sent": (ConfigurationError, key_with_a_line_end),
     "unreachable": (ConnectionFailed, unreachable),
     "broken off": (ConnectionFailed, answered("no answer")),
@@ -365,33 +370,29 @@ WAYS = {
     "not understood": (ReplyNotUnderstood, answered("500")),
     "another shape": (ReplyNotUnderstood, answered("shape")),
     "page elsewhere": (PaymentPageRefused, page_elsewhere),
-    "not payable": (NotPayable, paid_order),
-    "in progress": (PaymentInProgress, begun_order),
+    "not payable": (NotPayable, completed_order),
+    "in progress": (PaymentInProgress, order_in_progress),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_error_reports_do_not_contain_the_key(way, configure, fake, order):
+@pytest.mark.parametrize("name", CAUSES)
+def test_error_reports_do_not_contain_the_key(name, configure, fake, order):
     """Error reports with local variables of our errors and causes do not contain the key."""
-    kind, go = WAYS[way]
-    error = raised(go, configure, fake, order)
-    assert type(error) is kind
+    error_class, cause = CAUSES[name]
+    error = raised(cause, configure, fake, order)
+    assert type(error) is error_class
     assert texts_with_key(reports(error)) == []
 
 
 def test_every_error_of_the_package_is_tested():
-    """An error that is added to the package is added to ``WAYS``."""
+    """An error that is added to the package is added to ``CAUSES``."""
     errors = {one for one in vars(exceptions).values() if isinstance(one, type)}
     ours = {one for one in errors if issubclass(one, BitsbyError)}
-    assert ours - {BitsbyError, GatewayError} == {kind for kind, _ in WAYS.values()}
+    assert ours - {BitsbyError, GatewayError} == {kind for kind, _ in CAUSES.values()}
 
 
 class Bug(Exception):
     """An error that the package does not expect."""
-
-
-def crash(*args, **kwargs):
-    raise Bug
 
 
 @pytest.mark.parametrize(
@@ -407,7 +408,7 @@ def crash(*args, **kwargs):
 )
 def test_unexpected_error_does_not_show_the_key(place_of_bug, fake, order, monkeypatch):
     """Local variables of our frames in the traceback of an unexpected error have no key."""
-    monkeypatch.setattr(place_of_bug, crash)
+    monkeypatch.setattr(place_of_bug, Mock(side_effect=Bug))
     error = raised(facade.start_payment, order)
     assert isinstance(error, Bug)
     assert texts_with_key(reports(error)) == []
@@ -433,16 +434,13 @@ def test_system_exit_does_not_show_the_key(configure, order):
 # repr
 
 
-def test_repr_does_not_contain_the_key(settings):
+def test_repr_does_not_contain_the_key():
     """Objects that hold the key, and their parts, do not print it."""
     api = factory.for_buyer()
-    transport = api._transport
-    session = transport._session
-    found = [api, transport, session, session.auth, conf.get(), conf.get().api_key]
+    session = api._transport._session
     texts = []
-    for one in found:
-        texts += [repr(one), str(one), format(one)]
-        texts.append(repr(getattr(one, "__dict__", "")))
+    for one in (api, api._transport, session, session.auth, conf.get(), conf.get().api_key):
+        texts += [repr(one), str(one), format(one), repr(getattr(one, "__dict__", ""))]
     assert texts_with_key(texts) == []
     assert repr(Secret(KEY)) == "***"
 
@@ -619,15 +617,9 @@ def client_of_each_user(db):
     }
 
 
-def own_names():
-    patterns = get_resolver().url_patterns
-    (own,) = (one for one in patterns if getattr(one, "app_name", "") == "oscar_bitsby")
-    return {pattern.name for pattern in own.url_patterns}
-
-
 def test_table_of_permissions_has_every_page():
     """A page that is added to the package is added to the table as well."""
-    assert own_names() == set(TABLE)
+    assert {pattern.name for pattern in urls.urlpatterns} == set(TABLE)
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
