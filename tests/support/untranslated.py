@@ -175,46 +175,35 @@ def _raw(node: ast.AST | None) -> Iterator[tuple[int, str]]:
 
 def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        for text in (found for place in _places(node) for found in _raw(place)):
-            if _reads_as_text(text[1]):
-                yield text
-        for text in (found for place in _certain_places(node) for found in _raw(place)):
-            if _has_words(text[1]):
-                yield text
-
-
-def _places(node: ast.AST) -> list[ast.expr | None]:
-    """Return the expressions of a node that may be texts or codes."""
-    if isinstance(node, ast.Call):
-        shown = SHOWN_KEYWORDS | {"error_messages"}
-        return [keyword.value for keyword in node.keywords if keyword.arg in shown]
-    if isinstance(node, ast.Assign):
-        pairs = [pair for target in node.targets for pair in _pairs(target, node.value)]
-        is_constant = any(_name(target).isupper() for target in node.targets)
-        choices = _choices(node.value) if is_constant else []
-        return [value for name, value in pairs if name in SHOWN_NAMES] + choices
-    if isinstance(node, ast.AugAssign):
-        return [node.value] if _name(node.target) in SHOWN_NAMES else []
-    if isinstance(node, ast.Return):
-        return [node.value]
-    if isinstance(node, ast.Dict):
-        items = zip(node.keys, node.values, strict=True)
-        shown_keys = ("label", "title", "name")
-        return [value for key, value in items if getattr(key, "value", None) in shown_keys]
-    return []
-
-
-def _certain_places(node: ast.AST) -> list[ast.expr | None]:
-    """Return the expressions of a node that are texts, even when they look like codes."""
-    if isinstance(node, ast.Call):
-        choices = [keyword.value for keyword in node.keywords if keyword.arg == "choices"]
-        return _spoken(node) + [label for value in choices for label in _choices(value)]
-    if isinstance(node, ast.Assign):
-        is_choices = CHOICES & {_name(target) for target in node.targets}
-        return _choices(node.value) if is_choices else []
-    if isinstance(node, ast.ClassDef) and any(_name(one).endswith("Choices") for one in node.bases):
-        return _choices(ast.Tuple([one.value for one in node.body if isinstance(one, ast.Assign)]))
-    return []
+        # What may be a text or a code, and what is a text even when it looks like a code.
+        places: list[ast.expr | None] = []
+        certain: list[ast.expr | None] = []
+        if isinstance(node, ast.Call):
+            certain += _spoken(node)
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            places += [keywords[name] for name in SHOWN_KEYWORDS & keywords.keys()]
+            places.append(keywords.get("error_messages"))
+            certain += _choices(keywords.get("choices"))
+        elif isinstance(node, ast.Assign):
+            names = {_name(target) for target in node.targets}
+            pairs = [pair for target in node.targets for pair in _pairs(target, node.value)]
+            places += [value for name, value in pairs if name in SHOWN_NAMES]
+            certain += _choices(node.value) if names & CHOICES else []
+            places += _choices(node.value) if any(name.isupper() for name in names) else []
+        elif isinstance(node, ast.ClassDef):
+            is_choices = any(_name(base).endswith("Choices") for base in node.bases)
+            members = [one.value for one in node.body if isinstance(one, ast.Assign)]
+            certain += _choices(ast.Tuple(members)) if is_choices else []
+        elif isinstance(node, ast.AugAssign):
+            places.append(node.value if _name(node.target) in SHOWN_NAMES else None)
+        elif isinstance(node, ast.Return):
+            places.append(node.value)
+        elif isinstance(node, ast.Dict):
+            keys = [getattr(key, "value", None) for key in node.keys]
+            shown = zip(keys, node.values, strict=True)
+            places += [value for key, value in shown if key in ("label", "title", "name")]
+        yield from (found for place in places for found in _raw(place) if _reads_as_text(found[1]))
+        yield from (found for place in certain for found in _raw(place) if _has_words(found[1]))
 
 
 def _spoken(call: ast.Call) -> list[ast.expr | None]:
