@@ -17,7 +17,7 @@ from tests.crash import databases
 def main():
     """Run what the arguments name; return 1 when a promise was broken."""
     options = parser().parse_args()
-    be_strict()
+    turn_warnings_into_errors()
     # SIGTERM must not leave a simulator or a database behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # Small pages, so that a list has several.
@@ -39,8 +39,8 @@ def main():
     return 1 if any(result.findings for result in results) else 0
 
 
-def be_strict():
-    """Turn warnings into errors, except those that setup.cfg ignores."""
+def turn_warnings_into_errors():
+    """Make warnings errors, except those that setup.cfg ignores."""
     warnings.simplefilter("error")
     for category in (DeprecationWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)

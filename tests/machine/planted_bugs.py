@@ -1,8 +1,6 @@
 """Bugs to be planted in the app; the machine must notice each of them by its invariant."""
 
 import datetime as dt
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from django.db import transaction
 from django.utils import timezone
@@ -19,34 +17,21 @@ from oscar_bitsby.staff import review
 from tests.machine import buyer_rules, fake_gateway, gateway_rules, model, shop_machine
 from tests.support import invariants
 
-#: Planted bugs by name.
-PLANTED_BUGS = {}
-
-
-@dataclass(frozen=True)
-class PlantedBug:
-    """A bug, and the messages of the invariants by which the machine must notice it.
-
-    Attributes:
-        plant: puts the bug into the app; gets the ``setattr`` of pytest's ``monkeypatch``.
-        violates: the beginnings of the messages that count.
-        is_quick: it is noticed so soon that every run of the suite tests it.
-    """
-
-    plant: Callable
-    violates: tuple[str, ...]
-    is_quick: bool
-
-    @property
-    def name(self):
-        return self.plant.__name__
+#: Functions that put a bug into the app with the ``setattr`` of pytest's ``monkeypatch``.
+PLANTED_BUGS = []
 
 
 def violates(*messages, is_quick=False):
-    """Register the decorated function as a planted bug."""
+    """Register the decorated function as a planted bug.
+
+    Args:
+        messages: the beginnings of the messages by which the machine must notice it.
+        is_quick: it is noticed so soon that every run of the suite tests it.
+    """
 
     def register(plant):
-        PLANTED_BUGS[plant.__name__] = PlantedBug(plant, messages, is_quick)
+        plant.messages, plant.is_quick = messages, is_quick
+        PLANTED_BUGS.append(plant)
         return plant
 
     return register

@@ -14,6 +14,7 @@ from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
+from oscar_bitsby.simulator.control import read_state
 from tests.machine import model
 from tests.machine.buyer_rules import BuyerRules
 from tests.machine.common import HOUR, Errors, Order, Source, StockRecord, counts, one, totals
@@ -186,7 +187,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
             return
         self.has_written = False
         rows = invariants.Rows()
-        remote = invariants.remote_from_state(self.remote)
+        remote = invariants.Remote(read_state(self.wire.account, {}))
         for problem in invariants.check_books(rows, remote, self.accepted):
             raise AssertionError(problem)
         model.check_asked(rows, self.wire.statuses, self.altered, self.accepted)
