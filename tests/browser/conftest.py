@@ -78,7 +78,7 @@ class Shop:
         """Return the URL of an order's page, as in the buyer's e-mails."""
         return self.address(signed_urls.order_url(order))
 
-    def time_passes(self, **delta):
+    def move_time(self, **delta):
         """Move all clocks: the shop's, the simulator's, and that of the rate limit."""
         seconds = dt.timedelta(**delta).total_seconds()
         self.simulator.control("advance", {"seconds": seconds})
@@ -89,39 +89,39 @@ class Shop:
         """Return the newest invoice."""
         return BitsbyInvoice.objects.order_by("-pk").first()
 
-    def pays(self, invoice=None, **order):
+    def send_payment(self, invoice=None, **order):
         """Let a payment arrive at the simulator; return its id."""
         invoice = invoice or self.invoice()
         order = {"invoiceId": str(invoice.bitsby_id), **order}
         return self.simulator.control("pay", order)["paymentId"]
 
-    def is_paid(self, **payment):
+    def receive_payment(self, **payment):
         """Let a payment arrive, and enough time pass for the shop to ask about it."""
-        self.pays(**payment)
-        self.time_passes(seconds=15)
+        self.send_payment(**payment)
+        self.move_time(seconds=15)
 
-    def cancels(self):
+    def cancel_order(self):
         """Let the invoice expire and its order be cancelled, each by a run."""
         for _ in range(2):
-            self.time_passes(hours=3)
+            self.move_time(hours=3)
             call_command("bitsby_reconcile")
 
-    def breaks(self):
-        """Let the simulator fail until ``works``."""
+    def stop_gateway(self):
+        """Let the simulator fail until ``restart_gateway``."""
         fault = {"times": 1000, "kind": "status", "status": 500}
         self.simulator.control("faults", {"faults": [fault]})
 
-    def works(self):
+    def restart_gateway(self):
         """Let the simulator work again, and enough time pass for the shop to ask it."""
         self.simulator.control("faults", {"faults": []})
-        self.time_passes(seconds=30)
+        self.move_time(seconds=30)
 
     def mailed_link(self):
         """Send the waiting e-mails; return the link to the order's page in the last one."""
         sender.send_pending()
         return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
 
-    def sold(self, product):
+    def sell(self, product):
         """Let a guest place an order and start its payment, without a browser; return the order."""
         buy(Client(), product)
         return Order.objects.get()
@@ -172,7 +172,7 @@ def _give_jquery(route):
 @pytest.fixture
 def order(shop, product):
     """A guest's order with an unpaid invoice."""
-    return shop.sold(product)
+    return shop.sell(product)
 
 
 @pytest.fixture

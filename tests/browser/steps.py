@@ -63,7 +63,7 @@ def buy(page, shop, product):
 
 def place_order_while_bitsby_is_down(page, shop, product):
     """From the product to the page that retries."""
-    shop.breaks()
+    shop.stop_gateway()
     go_to_preview(page, shop, product)
     page.get_by_role("button", name="Place order").click()
     expect(page.get_by_role("button", name="Try now")).to_be_visible()
@@ -73,6 +73,6 @@ def expect_payment_page(page, shop):
     page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
 
 
-def shows(page, text):
+def expect_status(page, text):
     """Expect a text in the status on the order's page, which screen readers announce."""
     expect(page.locator(STATE)).to_contain_text(text)

@@ -7,7 +7,7 @@ from django.urls import reverse
 from tests.browser import steps
 from tests.browser.capture import FOLDER
 from tests.browser.chromium import expect
-from tests.browser.steps import THANKS, shows
+from tests.browser.steps import THANKS, expect_status
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -82,15 +82,15 @@ def test_statuses_are_readable_in_high_contrast(visitor, shop, order):
     """With forced colours the status is still text, and buttons have a border."""
     page = visitor(forced_colors="active", viewport={"width": 360, "height": 740})
     page.goto(shop.page_of(order))
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
     button = page.get_by_role("button", name="Open the payment page")
     assert button.evaluate("one => parseFloat(getComputedStyle(one).borderTopWidth)") > 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=FOLDER / "contrast-waiting-phone.png", full_page=True)
-    shop.is_paid()
+    shop.receive_payment()
     call_command("bitsby_reconcile")
     page.reload()
-    shows(page, THANKS)
+    expect_status(page, THANKS)
     page.screenshot(path=FOLDER / "contrast-paid-phone.png", full_page=True)
 
 
@@ -130,17 +130,17 @@ def test_order_page_works_under_strict_csp(csp_page, shop, product):
     expect(page.locator("[data-bitsby-left]")).to_be_visible()
     # The policy is active: Oscar's own inline scripts violate it.
     assert page.evaluate("violations.length") > 0
-    shop.is_paid()
+    shop.receive_payment()
 
     page.clock.run_for(5000)
 
-    shows(page, THANKS)
+    expect_status(page, THANKS)
     assert our_violations(page) == []
 
 
 def test_staff_pages_work_under_strict_csp(csp_page, shop, order, log_in_staff):
     """The staff pages have no inline script or style."""
-    shop.pays(amount="8.50000000")
+    shop.send_payment(amount="8.50000000")
     call_command("bitsby_reconcile")
     log_in_staff("oscar_bitsby.bind_payment")
     paths = [
@@ -175,9 +175,9 @@ def test_pages_log_no_javascript_error(page, shop, product):
     page.on("console", listen)
     steps.buy(page, shop, product)
     page.goto(shop.mailed_link())
-    shows(page, "Waiting for your payment")
-    shop.is_paid()
+    expect_status(page, "Waiting for your payment")
+    shop.receive_payment()
     page.reload()
-    shows(page, THANKS)
+    expect_status(page, THANKS)
 
     assert problems == []

@@ -10,7 +10,7 @@ from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.browser import chromium, steps
 from tests.browser.chromium import expect
-from tests.browser.steps import THANKS, shows
+from tests.browser.steps import THANKS, expect_status
 
 Order = get_model("order", "Order")
 
@@ -26,10 +26,10 @@ def test_guest_pays_exact_amount(page, shop, product, screenshot):
     steps.place_order(page, shop)
     page.get_by_role("button", name="Pay exactly").first.click()
     expect(page.get_by_text("arrived and paid this invoice")).to_be_visible()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
 
     page.goto(shop.mailed_link())
-    shows(page, THANKS)
+    expect_status(page, THANKS)
     expect(page.get_by_role("button", name="Pay")).to_have_count(0)
     screenshot(page, "order-paid")
     assert Order.objects.get().status == "Being processed"
@@ -55,12 +55,12 @@ def test_account_page_links_to_the_payment(page, shop, product, screenshot):
     page.goto(account)
     screenshot(page, "account-waiting", within=".alert", wide=True)
     page.get_by_role("link", name="Pay or check the payment status").click()
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
     screenshot(page, "order-waiting")
     page.get_by_role("button", name="Open the payment page").click()
     page.wait_for_url(shop.invoice().url)
     page.get_by_role("button", name="Pay exactly").first.click()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     call_command("bitsby_reconcile")
 
     page.goto(account)
@@ -78,19 +78,19 @@ def test_buyer_who_paid_too_little_is_asked_not_to_pay_again(page, shop, product
     page.get_by_label("Another amount in usdt").first.fill("8.5")
     page.get_by_role("button", name="Pay another amount").first.click()
     expect(page.get_by_text("the payment stays unbound")).to_be_visible()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     call_command("bitsby_reconcile")
     page.goto(shop.mailed_link())
 
     # Bitsby does not say whose payment it is: until staff bind it, it may be another buyer's.
-    shows(page, "Have you already paid?")
-    shows(page, "please don't pay again: your money isn't lost")
+    expect_status(page, "Have you already paid?")
+    expect_status(page, "please don't pay again: your money isn't lost")
     screenshot(page, "order-possible-mismatch")
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     page.reload()
-    shows(page, THANKS)
+    expect_status(page, THANKS)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_order_that_nobody_has_to_pay_has_no_pay_button(
     page.goto(shop.page_of(order))
 
     for text in texts:
-        shows(page, text)
+        expect_status(page, text)
     expect(page.locator("[data-bitsby-next]").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("button", name="Pay")).to_have_count(0)
     screenshot(page, f"order-{name}")
@@ -131,20 +131,20 @@ def test_buyer_requests_new_quote_after_expiry(page, shop, product, screenshot):
     steps.buy(page, shop, product)
     first = page.url
     link = shop.mailed_link()
-    shop.time_passes(seconds=3700)
+    shop.move_time(seconds=3700)
     page.goto(link)
-    shows(page, "The payment window has closed")
-    shows(page, "don't pay again")
+    expect_status(page, "The payment window has closed")
+    expect_status(page, "don't pay again")
     screenshot(page, "order-expired")
 
     page.get_by_role("button", name="Request a new quote").click()
     steps.expect_payment_page(page, shop)
     assert page.url != first
     page.get_by_role("button", name="Pay exactly").first.click()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     page.goto(link)
 
-    shows(page, THANKS)
+    expect_status(page, THANKS)
     statuses = BitsbyInvoice.objects.order_by("pk").values_list("status", flat=True)
     assert list(statuses) == ["expired", "paid"]
 
@@ -157,7 +157,7 @@ def test_link_in_email_opens_on_another_device(page, visitor, shop, product):
 
     phone = visitor(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     phone.goto(shop.mailed_link())
-    shows(phone, "Waiting for your payment")
+    expect_status(phone, "Waiting for your payment")
     phone.get_by_role("button", name="Open the payment page").tap()
 
     phone.wait_for_url(invoice_url)
@@ -189,7 +189,7 @@ def test_back_button_from_bitsby_shows_the_order(playwright, visitor, shop, prod
         page.evaluate("history.back()")
 
         page.wait_for_url(shop.page_of(Order.objects.get()))
-        shows(page, "Waiting for your payment")
+        expect_status(page, "Waiting for your payment")
         page.get_by_role("button", name="Open the payment page").click()
         page.wait_for_url(shop.invoice().url)
         assert Order.objects.count() == 1
@@ -212,19 +212,19 @@ def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screens
     """The page says that the order is safe, and continues by itself when Bitsby works again."""
     monkeypatch.setattr(views, "RETRY_DELAYS", (60,))
     steps.go_to_preview(page, shop, product)
-    shop.breaks()
+    shop.stop_gateway()
     page.get_by_role("button", name="Place order").click()
     expect(page.get_by_text("Your order is safe, and nothing has been charged.")).to_be_visible()
     screenshot(page, "wait-down")
     page.get_by_role("link", name="View your order").click()
-    shows(page, "This order hasn't been paid yet")
+    expect_status(page, "This order hasn't been paid yet")
     screenshot(page, "order-new")
 
-    shop.time_passes(seconds=30)
+    shop.move_time(seconds=30)
     monkeypatch.setattr(views, "RETRY_DELAYS", (1,) * 9)
     page.get_by_role("button", name="Pay now").click()
     expect(page.get_by_text("We'll try again in 1 second")).to_be_visible()
-    shop.works()
+    shop.restart_gateway()
 
     steps.expect_payment_page(page, shop)
     assert Order.objects.count() == 1
@@ -235,7 +235,7 @@ def test_back_button_after_waiting_page_shows_the_order(page, shop, product, mon
     """After a click or a retry of the waiting page, the back button does not lead there again."""
     monkeypatch.setattr(views, "RETRY_DELAYS", (600,) if way == "a click" else (1,) * 9)
     steps.place_order_while_bitsby_is_down(page, shop, product)
-    shop.works()
+    shop.restart_gateway()
     if way == "a click":
         page.get_by_role("button", name="Try now").click()
     steps.expect_payment_page(page, shop)
@@ -243,7 +243,7 @@ def test_back_button_after_waiting_page_shows_the_order(page, shop, product, mon
     page.go_back()
 
     page.wait_for_url(shop.page_of(Order.objects.get()))
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
 
 
 def test_click_survives_the_retrying_page(page, shop, product):
@@ -265,9 +265,9 @@ def test_click_survives_the_retrying_page(page, shop, product):
 
 def test_cancelled_order_can_be_ordered_again(page, shop, order, screenshot):
     """The page asks the buyer not to pay, and a click puts the items into the basket."""
-    shop.cancels()
+    shop.cancel_order()
     page.goto(shop.page_of(order))
-    shows(page, "This order has been cancelled")
+    expect_status(page, "This order has been cancelled")
     screenshot(page, "order-cancelled")
 
     page.get_by_role("button", name="Order again").click()
@@ -283,8 +283,8 @@ def test_payment_works_without_javascript(visitor, shop, product, screenshot, mo
     page = visitor(java_script_enabled=False)
     steps.buy(page, shop, product)
     page.goto(shop.mailed_link())
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
 
-    shop.is_paid()
+    shop.receive_payment()
 
-    shows(page, THANKS)
+    expect_status(page, THANKS)

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 
 from tests.browser.chromium import expect
-from tests.browser.steps import STATE, THANKS, shows
+from tests.browser.steps import STATE, THANKS, expect_status
 
 #: Stores at what time of the page's clock it polls the shop.
 RECORD_POLLING = """
@@ -65,15 +65,15 @@ def run_until_it_shows(page, text):
             break
         page.clock.run_for(1000)
         page.evaluate("window.settled")
-    shows(page, text)
+    expect_status(page, text)
 
 
 def test_page_shows_the_payment_without_reload(order_page, shop):
     """The live region, the pay button and the title change on the same page."""
-    shows(order_page, "Waiting for your payment")
+    expect_status(order_page, "Waiting for your payment")
     announced = order_page.locator(STATE).element_handle()
     order_page.evaluate("window.isSamePage = true")
-    shop.is_paid()
+    shop.receive_payment()
 
     run_until_it_shows(order_page, THANKS)
     assert order_page.evaluate("window.isSamePage") is True
@@ -102,7 +102,7 @@ def test_page_polls_less_and_less_often_and_stops_at_a_final_status(order_page, 
     assert 29 <= gaps[-1] <= 31
     assert len(asked) < 15
 
-    shop.is_paid()
+    shop.receive_payment()
     order_page.evaluate("window.fixedAnswer = null")
     run_until_it_shows(order_page, THANKS)
     asked = poll_times(order_page)
@@ -117,10 +117,10 @@ def test_page_counts_down_and_shows_the_expiry(order_page, shop):
     order_page.clock.run_for(10 * MINUTE)
     expect(left).to_contain_text(re.compile(r"Time left: (49|50|59):\d\d"))
 
-    shop.time_passes(minutes=61)
+    shop.move_time(minutes=61)
     order_page.clock.fast_forward(61 * MINUTE)
 
-    shows(order_page, "The payment window has closed")
+    expect_status(order_page, "The payment window has closed")
     expect(order_page.get_by_role("button", name="Request a new quote")).to_be_visible()
     expect(left).to_have_count(0)
 
@@ -130,14 +130,14 @@ def test_page_polls_at_once_when_a_laptop_wakes_up(order_page, shop):
 
     Otherwise the next poll after network errors may be minutes away.
     """
-    shop.pays()
-    shop.time_passes(hours=5)
+    shop.send_payment()
+    shop.move_time(hours=5)
     order_page.clock.set_system_time(order_page.evaluate("Date.now() / 1000 + 5 * 3600"))
-    shows(order_page, "Waiting for your payment")
+    expect_status(order_page, "Waiting for your payment")
 
     order_page.clock.run_for(1000)
 
-    shows(order_page, THANKS)
+    expect_status(order_page, THANKS)
 
 
 def test_hidden_tab_does_not_poll_until_it_is_visible(order_page, shop):
@@ -150,13 +150,13 @@ def test_hidden_tab_does_not_poll_until_it_is_visible(order_page, shop):
     asked = len(poll_times(order_page))
     order_page.clock.run_for(300_000)
     assert len(poll_times(order_page)) == asked <= 2
-    shop.is_paid()
+    shop.receive_payment()
 
     order_page.evaluate(
         "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
     )
 
-    shows(order_page, THANKS)
+    expect_status(order_page, THANKS)
 
 
 def test_unreachable_shop_changes_nothing_on_the_page(order_page, shop):
@@ -167,7 +167,7 @@ def test_unreachable_shop_changes_nothing_on_the_page(order_page, shop):
         with order_page.expect_event("requestfailed"):
             run_until_it_polls(order_page)
     assert order_page.locator(STATE).inner_text() == shown
-    shop.is_paid()
+    shop.receive_payment()
     order_page.unroute("**/state/")
 
     run_until_it_shows(order_page, THANKS)
@@ -180,7 +180,7 @@ def test_hanging_request_times_out_and_page_polls_again(order_page, shop):
     with order_page.expect_request("**/state/"):
         order_page.clock.run_for(5000)
     order_page.unroute("**/state/")
-    shop.is_paid()
+    shop.receive_payment()
 
     # The time-out of twenty seconds, and the pause after an error.
     with order_page.expect_event("requestfailed"):
@@ -191,7 +191,7 @@ def test_hanging_request_times_out_and_page_polls_again(order_page, shop):
 def test_focus_moves_to_the_status_when_the_button_disappears(order_page, shop):
     """The focus moves from the removed pay button to the new status, not to the top."""
     order_page.get_by_role("button", name="Open the payment page").focus()
-    shop.is_paid()
+    shop.receive_payment()
 
     run_until_it_shows(order_page, THANKS)
     expect(order_page.locator(STATE)).to_be_focused()
@@ -223,7 +223,7 @@ def test_times_are_shown_in_the_buyers_time_zone(visitor, page_with_time, shop):
     record_polling(page)
     time = page_with_time(page)
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
-    shop.is_paid()
+    shop.receive_payment()
     run_until_it_shows(page, THANKS)
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
 
@@ -251,7 +251,7 @@ def test_times_that_cannot_be_converted_stay_as_the_shop_wrote_them(page, page_w
 
 def test_page_with_a_final_status_does_not_poll(page, shop, order):
     """A page that opens with a final status sends no requests."""
-    shop.is_paid()
+    shop.receive_payment()
     call_command("bitsby_reconcile")
     record_polling(page)
     page.goto(shop.page_of(order))

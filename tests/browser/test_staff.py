@@ -22,7 +22,7 @@ DASHBOARD, ADMIN = ".page-content", "#content-main"
 @pytest.fixture
 def order(shop, order):
     """A guest has bought and paid too little; a run has seen it."""
-    shop.pays(amount="8.50000000")
+    shop.send_payment(amount="8.50000000")
     call_command("bitsby_reconcile")
     return order
 
@@ -33,7 +33,7 @@ def late_order(order, shop, monkeypatch):
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
     payment = BitsbyPayment.objects.get()
     BitsbyPayment.objects.update(resolved_at=payment.seen_at)
-    shop.cancels()
+    shop.cancel_order()
     BitsbyPayment.objects.update(resolved_at=None)
     assert Order.objects.get().status == "Cancelled"
     bind_at_bitsby(order)
@@ -163,7 +163,7 @@ def test_dismissal_can_be_undone(order, shop, log_in_staff, screenshot):
 
 def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
     """A bound payment of another amount stays to review until staff accept it."""
-    shop.time_passes(seconds=60)
+    shop.move_time(seconds=60)
     bind_at_bitsby(order)
     page = log_in_staff(MAY_BIND)
     open_inbox(page, shop)
