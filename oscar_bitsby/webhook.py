@@ -31,11 +31,6 @@ MAX_BODY_BYTES = 64 * 1024
 #: Headers that are not stored, because they may contain secrets.
 UNSTORED_HEADERS = {"cookie", "authorization", "proxy-authorization"}
 
-# The outcome of a delivery, for staff.
-ASKED = gettext_noop("asked")
-NOT_ASKED = gettext_noop("not asked: no free slot, or just fetched")
-SETTLED = gettext_noop("settled")
-
 
 @csrf_exempt
 @transaction.non_atomic_requests
@@ -95,22 +90,24 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
         return _answer(200, "unknown invoice")
     delivery = _record(request, body, invoice)
     try:
-        asked = invoice_refresh.refresh_for_delivery(invoice)
-        outcome = ASKED if asked else NOT_ASKED
+        if invoice_refresh.refresh_for_delivery(invoice):
+            outcome = gettext_noop("asked")
+        else:
+            outcome = gettext_noop("not asked: no free slot, or just fetched")
     except BitsbyError as error:
         outcome = str(error)
     invoice.refresh_from_db(fields=["status", "webhook_pending_since", "last_refreshed_at"])
-    is_paid = invoice.status == InvoiceStatus.PAID
-    answered = 200 if is_paid else 503
-    if is_paid:
-        outcome = SETTLED
+    answered, text = 503, "try again"
+    if invoice.status == InvoiceStatus.PAID:
+        answered, text = 200, "settled"
+        outcome = gettext_noop("settled")
     if delivery is not None:
         delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
         # Only a stored delivery queues a task, so that a flood queues few.
         if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
-    return _answer(answered, "settled" if is_paid else "try again")
+    return _answer(answered, text)
 
 
 def _enqueue_task(invoice: BitsbyInvoice) -> None:
@@ -144,10 +141,8 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
 
 
 def _storable_headers(headers: Mapping[str, Any]) -> dict[str, str]:
-    kept = [
-        (name, value) for name, value in headers.items() if name.lower() not in UNSTORED_HEADERS
-    ]
-    return {name[:60]: str(value).replace("\x00", "")[:200] for name, value in kept[:40]}
+    kept = [name for name in headers if name.lower() not in UNSTORED_HEADERS]
+    return {name[:60]: str(headers[name]).replace("\x00", "")[:200] for name in kept[:40]}
 
 
 def _answer(status: int, text: str) -> HttpResponse:
