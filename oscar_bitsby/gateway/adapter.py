@@ -50,14 +50,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     @contextmanager
     def interrupted_after(self, seconds: float) -> Iterator[None]:
-        """Shut down all connections if the block takes longer.
-
-        Args:
-            seconds: the time limit.
-
-        Raises:
-            ReadTimeout: the time limit was reached.
-        """
+        """Shut down all connections, and raise ``ReadTimeout``, if the block takes longer."""
         is_over = threading.Event()
         timer = threading.Timer(seconds, self._interrupt, [is_over])
         timer.daemon = True

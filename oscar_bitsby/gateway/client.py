@@ -186,9 +186,7 @@ class BitsbyClient:
         offset, was_unreadable = 0, False
         for _ in range(MAX_PAGES):
             page = self._read(
-                path,
-                fields | {"offset": str(offset), "limit": str(PAGE_SIZE)},
-                _page_of(parse),
+                path, fields | {"offset": str(offset), "limit": str(PAGE_SIZE)}, _page_of(parse)
             )
             fresh = {item.id for item in page.items} - seen
             if page.items and not fresh:
@@ -208,19 +206,17 @@ class BitsbyClient:
 
     def _read(self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]) -> T:
         """Send a request that changes nothing, again if it fails for a passing reason."""
-        for attempt in range(1, self._tries + 1):
+        for attempt in range(self._tries - 1):
             try:
                 return self._write(path, fields, parse)
             except RateLimitTimeout:
                 raise
             except (ConnectionFailed, RateLimited) as error:
-                if attempt == self._tries:
-                    raise
                 logger.info("%s: %s; trying again", path, error)
-            pause = BACK_OFF[min(attempt, len(BACK_OFF)) - 1]
+            pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
             # Jitter, so that two machines that were refused together do not retry together.
             time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311  # no secret depends on it
-        raise AssertionError("unreachable")  # pragma: no cover
+        return self._write(path, fields, parse)
 
     def _write(self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]) -> T:
         """Send a request once and return the parsed answer."""

@@ -10,14 +10,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from oscar_bitsby.gateway.schemas import (
-    Balances,
-    CreatedInvoice,
-    Invoice,
-    Payment,
-    Tariff,
-    Wallet,
-)
+from oscar_bitsby.gateway.schemas import Balances, CreatedInvoice, Invoice, Payment, Tariff, Wallet
 from oscar_bitsby.utils.money import parse_amount
 
 T = TypeVar("T")
@@ -148,8 +141,7 @@ def strip_unstorable(text: str) -> str:
 
 
 def _count(value: Any) -> int:
-    count = int(parse_amount(value))
-    return min(count, 2**31 - 1)
+    return min(int(parse_amount(value)), 2**31 - 1)
 
 
 def _signed(value: Any) -> Decimal:

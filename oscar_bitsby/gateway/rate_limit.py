@@ -61,7 +61,7 @@ def _take(buyer: bool) -> float | None:
             free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + MAX_FUTURE)
         # Reads go to the primary as well: a replica that lags behind would show a free slot again
         # and again.
-        rows = GatewayState.objects.using(database).filter(pk=GatewayState.SINGLETON_PK)
+        rows = GatewayState.row().using(database)
         # One statement compares and sets, so only one process gets the slot.
         if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
             return None
