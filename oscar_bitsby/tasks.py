@@ -23,8 +23,8 @@ def reconcile() -> str:
     except BitsbyError as error:
         text = f"{error}. Nothing is lost: the next run continues."
         logger.warning("the run stopped: %s", text)
-        return text
-    logger.info("run: %s", text)
+    else:
+        logger.info("run: %s", text)
     return text
 
 

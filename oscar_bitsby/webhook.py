@@ -48,10 +48,10 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
         return _answer(503, "not configured")
     if not is_ours:
         raise Http404("no webhook here")
-    body = _read_body(request)
-    invoice_id = None if body is None else _invoice_id(body)
-    if body is None or invoice_id is None:
+    delivery = _read(request)
+    if delivery is None:
         return _answer(400, "not a delivery")
+    body, invoice_id = delivery
     try:
         return _process(request, body, invoice_id)
     except Exception:
@@ -60,22 +60,16 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
         return _answer(503, "try again")
 
 
-def _read_body(request: HttpRequest) -> bytes | None:
+def _read(request: HttpRequest) -> tuple[bytes, UUID] | None:
+    """Return the body and the invoice's id; None if the body is not a delivery."""
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             return None
         body = request.read(MAX_BODY_BYTES + 1)
-    except (OSError, ValueError):
-        return None
-    return body if len(body) <= MAX_BODY_BYTES else None
-
-
-def _invoice_id(body: bytes) -> UUID | None:
-    try:
-        data = json.loads(body)
-        invoice = data.get("invoice")
-        return parsing.parse_uuid(invoice.get("id"))
-    except (ValueError, AttributeError, RecursionError):
+        if len(body) > MAX_BODY_BYTES:
+            return None
+        return body, parsing.parse_uuid(json.loads(body).get("invoice").get("id"))
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 

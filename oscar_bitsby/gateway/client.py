@@ -139,11 +139,7 @@ class BitsbyClient:
     ) -> Iterator[Page[schemas.Invoice]]:
         """Fetch the pages of the list of invoices, one request for each page that is read.
 
-        Args:
-            invoice_id: only this invoice.
-            project_id: only invoices of this project.
-            start_date, end_date: only invoices created from one day to the other.
-            status: only invoices in this status.
+        The arguments filter the list; the dates are those of the invoices' creation.
         """
         fields = {
             "invoiceId": invoice_id,
@@ -163,9 +159,7 @@ class BitsbyClient:
     ) -> Iterator[Page[schemas.Payment]]:
         """Fetch the pages of the list of payments, one request for each page that is read.
 
-        Args:
-            invoice_id: only payments that are bound to this invoice.
-            start_date, end_date: only payments whose transaction is from one day to the other.
+        The arguments filter the list; the dates are those of the transactions.
         """
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
         return self._pages("/payments/list", fields, parsing.parse_payment)

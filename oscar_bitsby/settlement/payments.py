@@ -41,7 +41,10 @@ def record_payment(
         if save:
             payment.save()
     elif save and payment.booked_at is not None:
-        _update_booked(payment, values)
+        # What was booked does not change; only the binding can be a new one.
+        if payment.bound_to != values["bound_to"]:
+            payment.bound_to = values["bound_to"]
+            payment.save(update_fields=["bound_to"])
     elif save and _has_news(payment, values):
         _start_over(payment, values)
     return payment
@@ -72,13 +75,6 @@ def _read_values(
         values["fiat_value"] = fiat_value_of(remote_payment, invoice)
         values["currency"] = invoice.currency
     return values
-
-
-def _update_booked(payment: BitsbyPayment, values: dict[str, Any]) -> None:
-    """Save a new binding of a booked payment; what was booked does not change."""
-    if payment.bound_to != values["bound_to"]:
-        payment.bound_to = values["bound_to"]
-        payment.save(update_fields=["bound_to"])
 
 
 def _has_news(payment: BitsbyPayment, values: dict[str, Any]) -> bool:
