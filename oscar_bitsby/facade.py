@@ -36,8 +36,6 @@ Order = get_model("order", "Order")
 
 #: An invoice that Bitsby still calls unpaid is not replaced until this long after it expired.
 EXPIRY_GRACE = dt.timedelta(minutes=1)
-#: An escaped NUL in JSON. After an odd number of backslashes it is ordinary text.
-ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def start_payment(order: Any) -> BitsbyInvoice:
@@ -48,8 +46,7 @@ def start_payment(order: Any) -> BitsbyInvoice:
     never has two live invoices.
 
     Args:
-        order: an Oscar order or its number. It is read again under a lock, so callers that have
-            only the number need not look it up.
+        order: an Oscar order or its number. It is read again under a lock.
 
     Raises:
         Order.DoesNotExist: there is no such order.
@@ -160,26 +157,6 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
         # A traceback would add nothing.
         logger.error("no invoice for order %s: %s", order.number, error)
         raise
-    return _store(attempt, created, settings)
-
-
-def describe(settings: conf.Conf, order: Any) -> str:
-    """Return the description on the payment page, from the shop's ``DESCRIPTION``.
-
-    It is translated where a catalogue has the text; ours have the default.
-    """
-    return gettext(settings.description).replace("{number}", str(order.number))[:500]
-
-
-def service_data(order: Any) -> str:
-    """Return the compact JSON that Bitsby returns in lists and deliveries."""
-    data = {"orderId": str(order.number), "userId": order.user_id}
-    return json.dumps(data, separators=(",", ":"), default=str)
-
-
-def _store(
-    attempt: BitsbyInvoice, created: schemas.CreatedInvoice, settings: conf.Conf
-) -> BitsbyInvoice:
     try:
         try:
             invoice = _save_created(attempt, created, settings)
@@ -195,6 +172,17 @@ def _store(
     return invoice
 
 
+def describe(settings: conf.Conf, order: Any) -> str:
+    """Return the shop's ``DESCRIPTION``, translated if a catalogue has it (ours: the default)."""
+    return gettext(settings.description).replace("{number}", str(order.number))[:500]
+
+
+def service_data(order: Any) -> str:
+    """Return the compact JSON that Bitsby returns in lists and deliveries."""
+    data = {"orderId": str(order.number), "userId": order.user_id}
+    return json.dumps(data, separators=(",", ":"), default=str)
+
+
 def _save_created(
     attempt: BitsbyInvoice, created: schemas.CreatedInvoice, settings: conf.Conf
 ) -> BitsbyInvoice:
@@ -208,7 +196,7 @@ def _save_created(
             asdict(wallet) | {"amount": "" if wallet.amount is None else format(wallet.amount, "f")}
             for wallet in created.wallets
         ],
-        "reply": _storable(created.raw),
+        "reply": parsing.storable_json(created.raw),
         "created_at": created.created_at or now,
         "expires_at": created.expires_at or now + hours,
     }
@@ -235,12 +223,6 @@ def _save_created(
     return attempt
 
 
-def _storable(reply: Any) -> Any:
-    """Return an answer without what some database's JSON column refuses."""
-    text = json.dumps(reply, default=str, ensure_ascii=False)
-    return json.loads(ESCAPED_NUL.sub(r"\1", parsing.strip_unstorable(text)))
-
-
 def payment_page(invoice: BitsbyInvoice) -> str:
     """Return the address of the invoice's payment page at Bitsby.
 
@@ -249,12 +231,11 @@ def payment_page(invoice: BitsbyInvoice) -> str:
             while the API is.
     """
     settings = conf.get()
+    subject = f"invoice {invoice.bitsby_id}: its payment page is"
     try:
         parts = urlsplit(invoice.url)
     except ValueError:
-        raise PaymentPageRefused(
-            f"invoice {invoice.bitsby_id}: its payment page is not an address"
-        ) from None
+        raise PaymentPageRefused(f"{subject} not an address") from None
     schemes = {"https", urlsplit(settings.api_url).scheme}
     host = (parts.hostname or "").lower()
     allowed = host in settings.payment_hosts or parts.netloc.lower() in settings.payment_hosts
@@ -263,6 +244,5 @@ def payment_page(invoice: BitsbyInvoice) -> str:
     if parts.scheme in schemes and allowed and not strange:
         return invoice.url
     raise PaymentPageRefused(
-        f"invoice {invoice.bitsby_id}: its payment page is on {host[:100]!r},"
-        " which is not in OSCAR_BITSBY['PAYMENT_HOSTS']"
+        f"{subject} on {host[:100]!r}, which is not in OSCAR_BITSBY['PAYMENT_HOSTS']"
     )

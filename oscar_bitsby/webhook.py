@@ -1,7 +1,4 @@
-"""The webhook: check a delivery, store it, refresh its invoice, and answer.
-
-Only the invoice's id is taken from a delivery; all facts come from the API.
-"""
+"""The webhook: store a delivery and refresh its invoice. All facts but its id come from the API."""
 
 import json
 import logging
@@ -124,14 +121,13 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
     )
     if not due.update(last_delivery_stored_at=now):
         return None
-    delivery: WebhookDelivery = WebhookDelivery.objects.create(
+    return WebhookDelivery.objects.create(
         invoice=invoice,
         remote_address=str(request.META.get("REMOTE_ADDR", ""))[:64],
         headers=_storable_headers(request.headers),
         # PostgreSQL refuses NUL in texts.
         body=body.decode("utf-8", "replace").replace("\x00", ""),
     )
-    return delivery
 
 
 def _storable_headers(headers: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The fiat value of a payment: in its invoice's currency, at the rate that the invoice locked.
 
-When Bitsby creates an invoice, it reserves an amount of a coin in each wallet. The invoice's amount
-against that reserved amount is the locked rate.
+That rate is the invoice's amount against the amount of a coin that Bitsby reserved in a wallet.
 """
 
 from decimal import Decimal
@@ -15,11 +14,9 @@ MAX_FIAT_VALUE = Decimal(10) ** 10
 
 
 class ReservedAmounts:
-    """The amounts that an invoice reserved, by wallet and by coin, parsed once for many payments.
+    """The amounts that an invoice reserved, parsed once for many payments.
 
-    Attributes:
-        invoice: the invoice.
-        wallets, coins: the amounts by the wallets' ids and by the coins, in lower case.
+    ``wallets`` and ``coins`` have them by the wallets' ids and by the coins, in lower case.
     """
 
     def __init__(self, invoice: BitsbyInvoice) -> None:

@@ -14,10 +14,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Keep track of the open sockets, so that a timer can end a blocked read.
-
-    Use it for a session that sends one request at a time.
-    """
+    """End a blocked read by a timer, for a session that sends one request at a time."""
 
     def __init__(self) -> None:
         # Sockets and not connections: a connection drops its socket when the answer says "close",

@@ -38,10 +38,9 @@ BACK_OFF = (1.2, 3.0)
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One page of a list.
+    """One page of a list; ``unreadable`` counts the items that are not as documented.
 
-    ``unreadable`` counts the items that are not as documented. They are skipped, because one
-    strange item must not hide the others.
+    They are skipped, because one strange item must not hide the others.
     """
 
     items: tuple[T, ...]
@@ -57,8 +56,7 @@ class BitsbyClient:
     """Send requests to the API for one Bitsby account.
 
     Args:
-        api_key: the account's API key.
-        api_url: the address of the API.
+        api_key, api_url: the account's API key, and the address of the API.
         timeout: seconds for one request, from sending it to the last byte of the answer.
         acquire_slot: called right before each request is sent, to respect the account's rate
             limit. It raises ``RateLimitTimeout`` if it cannot get a slot in time.
@@ -137,10 +135,7 @@ class BitsbyClient:
         end_date: dt.date | None = None,
         status: str | None = None,
     ) -> Iterator[Page[schemas.Invoice]]:
-        """Fetch the pages of the list of invoices, one request for each page that is read.
-
-        The arguments filter the list; the dates are those of the invoices' creation.
-        """
+        """Fetch the invoices that match, created between the dates; one request a page."""
         fields = {
             "invoiceId": invoice_id,
             "projectId": project_id,
@@ -157,10 +152,7 @@ class BitsbyClient:
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
     ) -> Iterator[Page[schemas.Payment]]:
-        """Fetch the pages of the list of payments, one request for each page that is read.
-
-        The arguments filter the list; the dates are those of the transactions.
-        """
+        """Fetch the payments of transactions between the dates; one request a page."""
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
         return self._pages("/payments/list", fields, parsing.parse_payment)
 

@@ -5,6 +5,8 @@ repeat the value, which may be anything. Unknown fields are ignored.
 """
 
 import datetime as dt
+import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -133,6 +135,13 @@ def _text(value: Any) -> str:
 def strip_unstorable(text: str) -> str:
     """Remove NUL and replace single surrogates, which databases refuse."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def storable_json(data: Any) -> Any:
+    """Return decoded JSON without what some database's JSON column refuses."""
+    text = strip_unstorable(json.dumps(data, default=str, ensure_ascii=False))
+    # An escaped NUL. After an odd number of backslashes it is ordinary text.
+    return json.loads(re.sub(r"(?<!\\)((?:\\\\)*)\\u0000", r"\1", text))
 
 
 def _count(value: Any) -> int:

@@ -1,7 +1,4 @@
-"""The account's rate limit: one request a second over all processes and machines.
-
-A row in the shop's database holds the time of the next free slot.
-"""
+"""The account's rate limit, one request a second over all machines: a row has the next slot."""
 
 import datetime as dt
 import logging

@@ -43,8 +43,7 @@ class Transport:
     context would take the key into error reports.
 
     Args:
-        api_key: the account's API key.
-        api_url: the address of the API.
+        api_key, api_url: the account's API key, and the address of the API.
         timeout: seconds for one request, from sending it to the last byte of the answer.
     """
 

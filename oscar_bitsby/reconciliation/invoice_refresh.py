@@ -31,8 +31,7 @@ def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoi
 def fetch_invoice_or_none(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return the remote invoice, or None when Bitsby does not know it or refuses to answer.
 
-    How Bitsby refuses an unknown invoice is not documented, and one such invoice must not stop a
-    whole run.
+    How Bitsby refuses an unknown invoice is not documented, and none may stop a whole run.
     """
     try:
         return fetch_invoice(client, invoice)
@@ -129,15 +128,8 @@ def refresh_for_delivery(invoice: BitsbyInvoice) -> bool:
 def refresh_flagged(invoice: BitsbyInvoice) -> bool:
     """Refresh an invoice that is still flagged, waiting for a slot like other background work.
 
-    Nothing is sent when the invoice is no longer flagged or was just fetched. It stays flagged
-    until a refresh settles it, so that the next run finds it.
-
-    Returns:
-        whether a request was sent.
-
-    Raises:
-        GatewayError: Bitsby gave no answer that could be used.
-        RuntimeError: called inside a transaction.
+    It stays flagged until a refresh settles it, so that the next run finds it. Returns and raises
+    what ``refresh_for_delivery`` does; also ``RuntimeError`` inside a transaction.
     """
     flagged = BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since__isnull=False)
     return flagged.exists() and _refresh_claimed(invoice, factory.for_background)

@@ -87,10 +87,7 @@ def _has_news(payment: BitsbyPayment, values: dict[str, Any]) -> bool:
 
 
 def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
-    """Save new values of a payment that is not booked, and clear its review and decision.
-
-    Both were about the old values.
-    """
+    """Save new values of an unbooked payment; its review and decision were about the old ones."""
     for name, value in values.items():
         setattr(payment, name, value)
     payment.review_reason = payment.resolution = payment.resolution_note = ""
@@ -101,8 +98,8 @@ def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
 def retry_on_conflict(work: Callable[[], T]) -> T:
     """Run a transaction that records a payment, and repeat it once after a conflict.
 
-    Two processes may insert the same payment at the same time. Its id is unique, so one of them
-    fails and its whole transaction is rolled back. When it is repeated, the row exists.
+    Of two processes that insert the same payment, one fails and is rolled back, because the id is
+    unique. When it is repeated, the row exists.
     """
     try:
         return work()
