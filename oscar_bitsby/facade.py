@@ -173,7 +173,7 @@ def _create(attempt: BitsbyInvoice, settings: conf.Conf) -> BitsbyInvoice:
 
 
 def describe(settings: conf.Conf, order: Any) -> str:
-    """Return the shop's ``DESCRIPTION``, translated if a catalogue has it (ours: the default)."""
+    """Return the shop's ``DESCRIPTION``, translated if a catalogue has that text."""
     return gettext(settings.description).replace("{number}", str(order.number))[:500]
 
 

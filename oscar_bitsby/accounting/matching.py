@@ -12,7 +12,7 @@ from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from oscar_bitsby.accounting.valuation import ReservedAmounts, fiat_value_of_recorded
+from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
@@ -163,7 +163,11 @@ def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
         booked_at=None,
         seen_at__gte=since,
     )
-    fiat_values = (fiat_value_of_recorded(payment, invoice) for payment in unbound[:MAX_PAYMENTS])
+    reserved = ReservedAmounts(invoice)
+    fiat_values = (
+        reserved.fiat_value_of(payment.amount, payment.wallet_id, payment.cryptocurrency)
+        for payment in unbound[:MAX_PAYMENTS]
+    )
     return any(
         fiat_value is not None
         and invoice.amount / PLAUSIBLE_FACTOR <= fiat_value <= invoice.amount * PLAUSIBLE_FACTOR

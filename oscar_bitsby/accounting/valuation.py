@@ -6,7 +6,7 @@ That rate is the invoice's amount against the amount of a coin that Bitsby reser
 from decimal import Decimal
 
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.utils.money import to_cents
 
 #: Oscar's columns hold amounts below this one.
@@ -46,12 +46,6 @@ def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal |
         return None
     reserved = ReservedAmounts(invoice)
     return reserved.fiat_value_of(payment.amount, wallet.id, wallet.cryptocurrency)
-
-
-def fiat_value_of_recorded(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
-    """Return the fiat value that a recorded payment would have if it was bound to ``invoice``."""
-    reserved = ReservedAmounts(invoice)
-    return reserved.fiat_value_of(payment.amount, payment.wallet_id, payment.cryptocurrency)
 
 
 def convert_at_locked_rate(
