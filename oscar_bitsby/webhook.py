@@ -88,17 +88,16 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
     except BitsbyError as error:
         outcome = str(error)
     invoice.refresh_from_db(fields=["status", "webhook_pending_since", "last_refreshed_at"])
-    answered, text = 503, "try again"
+    answered = 503
     if invoice.status == InvoiceStatus.PAID:
-        answered, text = 200, "settled"
-        outcome = gettext_noop("settled")
+        answered, outcome = 200, gettext_noop("settled")
     if delivery is not None:
         delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
         # Only a stored delivery queues a task, so that a flood queues few.
         if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
-    return _answer(answered, text)
+    return _answer(answered, "settled" if answered == 200 else "try again")
 
 
 def _enqueue_task(invoice: BitsbyInvoice) -> None:
