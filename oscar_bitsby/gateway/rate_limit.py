@@ -1,7 +1,4 @@
-"""The account's rate limit: one request a second over all processes and machines.
-
-A row in the shop's database holds the time of the next free slot.
-"""
+"""The account's rate limit, one request a second over all machines: a row has the next slot."""
 
 import datetime as dt
 import logging
@@ -61,7 +58,7 @@ def _take(buyer: bool) -> float | None:
             free &= Q(buyer_waits_until__lte=now) | Q(buyer_waits_until__gt=now + MAX_FUTURE)
         # Reads go to the primary as well: a replica that lags behind would show a free slot again
         # and again.
-        rows = GatewayState.objects.using(database).filter(pk=GatewayState.SINGLETON_PK)
+        rows = GatewayState.row().using(database)
         # One statement compares and sets, so only one process gets the slot.
         if rows.filter(free).update(next_request_at=now + MIN_INTERVAL):
             return None

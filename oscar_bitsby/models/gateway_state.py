@@ -1,5 +1,7 @@
 """State of the gateway that all processes of a shop share."""
 
+from __future__ import annotations
+
 import datetime as dt
 
 from django.db import models
@@ -34,6 +36,11 @@ class GatewayState(models.Model):
 
     def __str__(self) -> str:
         return f"next request at {self.next_request_at}"
+
+    @classmethod
+    def row(cls) -> models.QuerySet[GatewayState]:
+        """Return the query of the one row, to update it without reading it."""
+        return cls.objects.filter(pk=cls.SINGLETON_PK)
 
     @classmethod
     def ensure_exists(cls) -> None:

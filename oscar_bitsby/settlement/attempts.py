@@ -23,10 +23,8 @@ def stale_before(settings: Conf) -> dt.datetime:
 
 def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
     """Expire an attempt that got no answer. If Bitsby created its invoice, no buyer has seen it."""
-    changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=InvoiceStatus.CREATING).update(
-        status=InvoiceStatus.EXPIRED, ended_at=db_now(), failure=reason[:300]
-    )
-    if changed:
+    rows = BitsbyInvoice.objects.filter(pk=attempt.pk, status=InvoiceStatus.CREATING)
+    if rows.update(status=InvoiceStatus.EXPIRED, ended_at=db_now(), failure=reason[:300]):
         log_change("attempt expired", attempt, reason=reason)
 
 
