@@ -120,9 +120,9 @@ def test_request_has_the_exact_amount_of_the_order(place, fake, total, currency)
         (Decimal("10") / 10, "1"),
     ],
 )
-def test_time_to_pay_is_sent_in_the_format_of_the_api(order, fake, settings, hours, sent):
+def test_time_to_pay_is_sent_in_the_format_of_the_api(order, fake, configure, hours, sent):
     """Half an hour is sent as ``0.5``, and whole hours without decimals."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "TIME_TO_PAY": hours}
+    configure(TIME_TO_PAY=hours)
 
     start_payment(order)
 
@@ -150,19 +150,19 @@ def test_service_data_accepts_any_type_of_user_key():
     assert text == f'{{"orderId":"100001","userId":"{user_id}"}}'
 
 
-def test_description_setting_is_sent_with_the_order_number(order, fake, settings):
+def test_description_setting_is_sent_with_the_order_number(order, fake, configure):
     """The text of ``DESCRIPTION`` is sent, with the order's number in it."""
     description = "Bestellung {number} – {shop} %s"
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": description}
+    configure(DESCRIPTION=description)
 
     start_payment(order)
 
     assert create_requests(fake)[0]["description"] == f"Bestellung {order.number} – {{shop}} %s"
 
 
-def test_long_description_is_cut(order, fake, settings):
+def test_long_description_is_cut(order, fake, configure):
     """At most 500 characters of the description are sent."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": "{number} " + "x" * 600}
+    configure(DESCRIPTION="{number} " + "x" * 600)
 
     start_payment(order)
 

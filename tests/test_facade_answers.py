@@ -114,9 +114,9 @@ def test_lone_surrogate_in_an_answer_is_replaced(order, fake):
 
 
 @pytest.mark.parametrize("hours", [0.5, 6])
-def test_answer_without_times_starts_now(order, fake, settings, hours):
+def test_answer_without_times_starts_now(order, fake, configure, hours):
     """If the answer has no times, the invoice starts now and expires after ``TIME_TO_PAY``."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "TIME_TO_PAY": hours}
+    configure(TIME_TO_PAY=hours)
     answer = bitsby.created(createDatetime=None, timeToPayDatetime=None)
     fake.on("/invoices/create", bitsby.success(answer))
     before = timezone.now()

@@ -226,9 +226,9 @@ def test_rate_limit_timeout_is_not_logged(order, fake, caplog, monkeypatch):
     assert (caplog.messages, BitsbyInvoice.objects.count()) == ([], 0)
 
 
-def test_missing_api_key_stores_no_attempt(order, fake, settings):
+def test_missing_api_key_stores_no_attempt(order, fake, configure):
     """Without an API key, an error is raised and no attempt is stored."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": ""}
+    configure(API_KEY="")
 
     with pytest.raises(ConfigurationError):
         start_payment(order)

@@ -720,12 +720,9 @@ def test_factory_needs_settings(settings):
 
 
 @pytest.mark.django_db
-def test_factory_uses_the_shops_settings(settings, responses):
+def test_factory_uses_the_shops_settings(configure, responses):
     """Address and key of the settings are used for requests."""
-    settings.OSCAR_BITSBY = settings.OSCAR_BITSBY | {
-        "API_URL": "https://other.example/api/",
-        "API_KEY": "other-key",
-    }
+    configure(API_URL="https://other.example/api/", API_KEY="other-key")
     responses.post("https://other.example/api/billing/balances", json=error("no"))
     with pytest.raises(Refused) as caught:
         factory.for_background().balances()

@@ -94,9 +94,9 @@ def test_missing_settings_are_a_problem(settings):
     assert "bitsby_reconcile" not in said
 
 
-def test_wrong_settings_are_a_problem(settings):
+def test_wrong_settings_are_a_problem(configure):
     """Errors of the system checks are reported with their remedies, and the command fails."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "API_KEY": "", "COLOUR": "red"}
+    configure(API_KEY="", COLOUR="red")
     said, error = doctor()
     assert "unknown keys: COLOUR" in said
     assert "OSCAR_BITSBY['API_KEY'] is not set" in said
@@ -213,9 +213,9 @@ def test_missing_deliveries_are_a_warning(account, completed_run, invoice_for, o
     assert "Webhook deliveries have arrived at http://shop.test/bitsby/webhook/" in said
 
 
-def test_webhook_token_is_not_shown(account, completed_run, settings):
+def test_webhook_token_is_not_shown(account, completed_run, configure):
     """The output has no secret, so that it can be sent to others."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WEBHOOK_TOKEN": "hush-hush-hush-hush"}
+    configure(WEBHOOK_TOKEN="hush-hush-hush-hush")
     said, _ = doctor()
     assert "/bitsby/webhook/<WEBHOOK_TOKEN>/" in said
     assert "hush" not in said

@@ -124,9 +124,9 @@ def test_foreign_payments_are_deleted_beyond_the_reach_of_syncs(payment):
     assert kept(BitsbyPayment) == {young}
 
 
-def test_longer_watch_days_keep_foreign_payments_longer(payment, settings):
+def test_longer_watch_days_keep_foreign_payments_longer(payment, configure):
     """With ``WATCH_DAYS`` of 100 they are kept for 107 days."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WATCH_DAYS": 100}
+    configure(WATCH_DAYS=100)
     young = payment(106).pk
     payment(108)
 
