@@ -539,15 +539,15 @@ def accepted(remote, path):
     return [one for one in remote.control("state")["requests"] if one["path"] == path]
 
 
-@pytest.mark.parametrize(("kind", "made"), [("drop", 0), ("drop_after", 1)])
-def test_lost_answer_does_not_create_a_second_invoice(remote, kind, made):
+@pytest.mark.parametrize(("kind", "created"), [("drop", 0), ("drop_after", 1)])
+def test_lost_answer_does_not_create_a_second_invoice(remote, kind, created):
     """A creation whose connection breaks is not sent again, whether Bitsby processed it or not."""
     remote.control("faults", {"faults": [{"kind": kind, "path": "/invoices/create"}]})
     with pytest.raises(ConnectionFailed) as caught:
         WRITES["/invoices/create"](BitsbyClient(KEY, api_url=remote.url))
     assert_hidden(caught.value)
     assert len(accepted(remote, "/invoices/create")) == 1
-    assert len(remote.control("state")["invoices"]) == made
+    assert len(remote.control("state")["invoices"]) == created
 
 
 def test_read_survives_broken_connections(remote):

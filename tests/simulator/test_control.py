@@ -17,7 +17,7 @@ def test_state_shows_everything_but_the_token(start):
         timeToPay="1",
     )
     invoice = reply["data"]
-    payment = simulator.control("pay", {"invoiceId": invoice["id"]})
+    payment = simulator.pay(invoice)
     state = simulator.control("state")
     assert state["webhooks"] == {"enabled": False, "url": "http://127.0.0.1:9/"}
     (item,) = state["invoices"]
@@ -38,7 +38,7 @@ def test_paying_late_stays_unbound(simulator):
     assert simulator.control("expire", {"invoiceId": invoice["id"]}) == {"status": "expired"}
     answer = simulator.control("pay", {"uid": invoice["uid"], "hash": "beef"})
     assert answer["bound"] is False
-    (payment,) = simulator.control("state")["payments"]
+    (payment,) = simulator.state("payments")
     assert payment["hash"] == "beef"
     assert "invoice" not in payment
 
@@ -66,7 +66,7 @@ def test_reset_goes_back_to_the_start(start):
     simulator.create()
     simulator.control("advance", {"seconds": 10**7})
     simulator.control("webhooks", {"enabled": True, "url": "http://127.0.0.1:10/"})
-    simulator.control("faults", {"faults": [{"kind": "drop", "times": 9}]})
+    simulator.fail({"kind": "drop", "times": 9})
     before = simulator.control("state")["now"]
     assert simulator.control("reset", {}) == {}
     state = simulator.control("state")
