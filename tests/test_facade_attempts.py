@@ -31,9 +31,15 @@ pytestmark = pytest.mark.django_db
 # One attempt at a time
 
 
-def test_second_click_is_refused_while_an_invoice_is_being_created(order, invoice_for, fake):
-    """The second of two clicks gets ``PaymentInProgress`` and sends no request."""
-    invoice_for(order, "creating", bitsby_id=None)
+@pytest.mark.parametrize("seconds", [0, 15])
+def test_second_click_is_refused_while_an_invoice_is_being_created(
+    order, invoice_for, fake, stop_time, seconds
+):
+    """An attempt blocks the order for ``TIMEOUT`` and five more seconds; no request is sent."""
+    now = timezone.now()
+    started = now - dt.timedelta(seconds=seconds)
+    invoice_for(order, "creating", bitsby_id=None, created_at=started)
+    stop_time(now)
 
     message = f"order {order.number}: an invoice is being created"
     assert refusal(order, PaymentInProgress) == message
@@ -77,16 +83,6 @@ def test_start_inside_a_transaction_is_refused(order, fake):
 
     assert fake.requests == []
     assert statuses(order) == []
-
-
-def test_attempt_blocks_the_order_until_its_timeout(order, invoice_for, fake, stop_time):
-    """An attempt blocks the order for ``TIMEOUT`` and five more seconds."""
-    now = timezone.now()
-    invoice_for(order, "creating", bitsby_id=None, created_at=now - dt.timedelta(seconds=15))
-    stop_time(now)
-
-    assert refusal(order, PaymentInProgress)
-    assert fake.requests == []
 
 
 def test_crashed_attempt_is_replaced_after_its_timeout(order, fake, move_time):

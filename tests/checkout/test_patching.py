@@ -4,15 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from django.apps import apps
 from oscar.core.customisation import fork_app
 
 from oscar_bitsby.checkout import patching
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.paths import ROOT
 
 
 def walk(fork, *methods, path=ROOT):

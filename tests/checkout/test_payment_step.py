@@ -53,11 +53,13 @@ def test_step_offers_bitsby_and_the_shops_methods(other_methods, payment_client)
 
 
 def test_chosen_method_is_kept(other_methods, payment_client):
-    """Choosing Bitsby leads to the preview, and the step shows the choice when opened again."""
+    """The step shows an earlier choice again, which a later invalid choice does not change."""
     response = choose(payment_client, "bitsby")
 
     assert_redirects_to(response, "checkout:preview")
     assert checked(step(payment_client)) == ["bitsby"]
+    choose(payment_client, "gold")
+    assert preview(payment_client).status_code == 200
 
 
 def test_step_cannot_be_skipped_when_there_is_a_choice(other_methods, payment_client):
@@ -86,19 +88,12 @@ def test_invalid_choice_shows_an_error(other_methods, payment_client, data, text
     assert preview(payment_client)["Location"] == reverse("checkout:payment-method")
 
 
-def test_invalid_choice_keeps_the_earlier_one(other_methods, preview_client):
-    """The chosen method is kept when a later choice is invalid."""
-    choose(preview_client, "gold")
-
-    assert preview(preview_client).status_code == 200
-
-
 def test_only_method_bitsby_is_chosen_automatically(payment_client):
-    """With nothing to choose from, the step redirects to the preview, which shows Bitsby."""
-    response = step(payment_client)
-
-    assert_redirects_to(response, "checkout:preview")
+    """With nothing to choose from, the step and the payment details redirect to the preview."""
+    assert_redirects_to(step(payment_client), "checkout:preview")
     assert "Cryptocurrency (Bitsby)" in preview(payment_client).content.decode()
+    details = payment_client.get(reverse("checkout:payment-details"))
+    assert_redirects_to(details, "checkout:preview")
 
 
 def test_only_method_of_the_shop_is_chosen_automatically(configure, payment_client):
@@ -122,13 +117,6 @@ def test_preview_shows_the_chosen_method_and_the_next_step(other_methods, previe
     assert "Payment details to go here" not in text
     assert f'href="{reverse("checkout:payment-method")}"' in text
     assert "id='place-order'" in text
-
-
-def test_bitsby_skips_the_payment_details(preview_client):
-    """The page for payment details redirects to the preview."""
-    response = preview_client.get(reverse("checkout:payment-details"))
-
-    assert_redirects_to(response, "checkout:preview")
 
 
 @pytest.mark.parametrize(

@@ -174,11 +174,8 @@ def test_data_may_be_missing(ask):
 def test_invalid_json_numbers_raise_gateway_errors_only(ask, number):
     """NaN, Infinity and huge numbers give an answer or ``ReplyNotUnderstood``."""
     body = b'{"result": "success", "data": {"internal": %s}}' % number.encode()
-    try:
-        found = ask(reply(body)).data
-    except ReplyNotUnderstood:
-        return
-    assert set(found) == {"internal"}
+    with contextlib.suppress(ReplyNotUnderstood):
+        assert set(ask(reply(body)).data) == {"internal"}
 
 
 def test_decimals_are_exact(ask):
@@ -260,24 +257,33 @@ def test_closed_port_is_no_answer():
             Transport(Secret(KEY), url, PATIENCE).post("/billing/balances", {})
 
 
-def test_missing_answer_times_out(ask):
-    """A server that accepts the request and does not answer times out."""
+def answer_with_slow_body(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    handler.server.trickle(handler.wfile.write)
+
+
+def answer_with_slow_headers(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _ in range(75):
+        handler.server.over.wait(0.02)
+        handler.wfile.write(b"x")
+    handler.wfile.write(b"\r\n\r\n{}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda handler: handler.server.over.wait(PATIENCE), None),
+        (answer_with_slow_body, "too long"),
+        (answer_with_slow_headers, None),
+    ],
+    ids=["no answer", "slow body", "slow headers"],
+)
+def test_slow_answer_times_out(ask, answer, message):
+    """An answer that is missing or arrives byte by byte times out, although each read succeeds."""
     since = time.monotonic()
-    with no_answer_within(PATIENCE / 2):
-        ask(lambda handler: handler.server.over.wait(PATIENCE), timeout=0.3)
-    assert time.monotonic() - since >= 0.3
-
-
-def test_slow_body_times_out(ask):
-    """A body that arrives byte by byte times out, although each read succeeds."""
-
-    def answer(handler):
-        handler.send_response(200)
-        handler.end_headers()
-        handler.server.trickle(handler.wfile.write)
-
-    since = time.monotonic()
-    with no_answer_within(PATIENCE / 2, "too long"):
+    with no_answer_within(1, message):
         ask(answer, timeout=0.3)
     assert time.monotonic() - since >= 0.3
 
@@ -307,7 +313,7 @@ def test_size_of_a_compressed_answer_is_the_unpacked_one(ask):
         ask(reply(bomb, Content_Encoding="gzip"), timeout=30)
 
 
-def test_a_large_page_is_read(ask):
+def test_large_page_is_read(ask):
     """An answer of half the maximum size is read completely."""
     body = {"result": "success", "data": "x" * (MAX_ANSWER_BYTES // 2)}
     assert len(ask(reply(body), timeout=30).data) == MAX_ANSWER_BYTES // 2
@@ -359,7 +365,7 @@ def test_key_is_redacted_from_the_excerpt_of_a_success(ask):
     assert "***" in answer.excerpt
 
 
-def test_the_transport_does_not_show_the_key():
+def test_transport_does_not_show_the_key():
     """The ``repr`` of a transport shows only the address; its attributes do not show the key."""
     transport = Transport(Secret(KEY), "https://api.example.com/", 10)
     assert repr(transport) == "<Transport to https://api.example.com>"
@@ -379,22 +385,6 @@ def test_a_key_that_cannot_be_sent_is_not_shown(ask, end):
     with pytest.raises(ConfigurationError) as caught:
         ask(reply(SUCCESS), key=KEY + end)
     assert_hidden(caught.value)
-
-
-def test_slow_headers_time_out(ask):
-    """Headers that arrive byte by byte time out, although each read succeeds."""
-
-    def answer(handler):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        for _ in range(75):
-            handler.server.over.wait(0.02)
-            handler.wfile.write(b"x")
-        handler.wfile.write(b"\r\n\r\n{}")
-
-    since = time.monotonic()
-    with pytest.raises(GatewayError):
-        ask(answer, timeout=0.3)
-    assert time.monotonic() - since < 1
 
 
 def test_timeout_does_not_start_again_with_each_read(ask):

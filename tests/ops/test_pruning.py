@@ -2,12 +2,11 @@
 
 import datetime as dt
 import io
-import threading
 from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oscar.core.loading import get_model
@@ -19,6 +18,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, Webhook
 from oscar_bitsby.ops import pruning
 from oscar_bitsby.staff import binding
 from tests.support import bitsby
+from tests.support.concurrency import run_together
 
 Transaction = get_model("payment", "Transaction")
 
@@ -381,25 +381,6 @@ on_postgresql = pytest.mark.skipif(
 )
 
 
-def in_thread(job):
-    """Run the job in a thread with its own connection; return its result or its error."""
-    results = []
-
-    def run():
-        try:
-            results.append(job())
-        except Exception as error:
-            results.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    assert not thread.is_alive(), "pruning waits for a lock"
-    return results[0]
-
-
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_locked_rows_are_skipped(store_foreign_payment):
@@ -407,7 +388,8 @@ def test_locked_rows_are_skipped(store_foreign_payment):
     rows = [store_foreign_payment() for _ in range(3)]
     with transaction.atomic():
         BitsbyPayment.objects.select_for_update().get(pk=rows[1].pk)
-        assert "2 payments of other projects" in in_thread(prune)
+        (pruned,) = run_together(prune)
+        assert "2 payments of other projects" in pruned
     assert stored_keys(BitsbyPayment) == {rows[1].pk}
     assert "1 payment of other projects" in prune()
 
@@ -424,7 +406,7 @@ def test_pruning_during_a_run(order, invoice, fake, store_foreign_payment, store
     pruned = []
 
     def answer(fields):
-        pruned.append(in_thread(prune))
+        pruned.extend(run_together(prune))
         return fake.payments_list(fields)
 
     fake.on("/payments/list", answer)
