@@ -73,7 +73,9 @@ def test_deleting_an_order_keeps_its_invoices_and_payments(order, invoice):
         ("creating", None, False),
     ],
 )
-def test_watched_invoices(order, invoice_for, status, ended_days_ago, is_watched):
+def test_unpaid_and_recently_ended_invoices_are_watched(
+    order, invoice_for, status, ended_days_ago, is_watched
+):
     """Payments are synced for unpaid invoices, and for others during some days."""
     now = timezone.now()
     over = now + dt.timedelta(hours=1)
@@ -150,7 +152,7 @@ def test_gateway_state_is_created_once():
     assert GatewayState.objects.get().lease_token == "mine"
 
 
-def test_names_of_rows(order, invoice):
+def test_rows_are_named_by_what_staff_search_for(order, invoice):
     """In the admin, rows are named by what staff search for."""
     payment = BitsbyPayment(amount=Decimal("10.50000000"), cryptocurrency="usdt")
     delivery = WebhookDelivery(invoice=invoice)

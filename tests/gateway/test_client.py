@@ -49,7 +49,7 @@ FAILURES = {
     "refused connection": (requests.ConnectionError("refused"), ConnectionFailed),
     "no connection in time": (requests.ConnectTimeout("slow"), ConnectionFailed),
     "no answer in time": (requests.ReadTimeout("slow"), ConnectionFailed),
-    "broken off": (requests.exceptions.ChunkedEncodingError("broken"), ConnectionFailed),
+    "broken connection": (requests.exceptions.ChunkedEncodingError("broken"), ConnectionFailed),
     "proxy": ((502, {}, "<html>"), ConnectionFailed),
     "maintenance": ((503, {}, ""), ConnectionFailed),
     "rate limit": (error("Requests too frequent"), RateLimited),

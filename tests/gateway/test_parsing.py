@@ -162,12 +162,12 @@ def test_a_payment_may_lack_its_wallet(transfer, empty):
     assert parsing.parse_payment(transfer | {"wallet": empty}).wallet is None
 
 
-@pytest.mark.parametrize("strange", ["a text", 5, ["a list"]])
-def test_a_payment_with_a_strange_invoice_or_wallet_is_refused(transfer, strange):
+@pytest.mark.parametrize("value", ["a text", 5, ["a list"]])
+def test_payment_with_an_invoice_or_wallet_of_a_wrong_shape_is_refused(transfer, value):
     """An invoice or wallet of a wrong shape is an error and not treated as missing."""
     for name in ("invoice", "wallet"):
         with pytest.raises(ValueError, match="object"):
-            parsing.parse_payment(transfer | {name: strange})
+            parsing.parse_payment(transfer | {name: value})
 
 
 def test_statuses_and_ids_are_normalised(canceled):

@@ -22,7 +22,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.gateway.transport import MAX_ANSWER_BYTES, Transport
 from tests.support.bitsby import KEY, fields_of
-from tests.support.http import PATIENCE, assert_hidden, refuse, reply, serve
+from tests.support.http import PATIENCE, assert_hidden, reply, reset_connection, serve
 
 __all__ = ["serve"]
 
@@ -48,7 +48,7 @@ def test_assert_hidden_finds_the_key_in_an_error_of_requests(serve):
     """An error of ``requests`` itself has the key in its frames, and ``assert_hidden`` finds it."""
     with pytest.raises(requests.ConnectionError) as caught:
         requests.post(
-            serve(refuse).url, headers={"Authorization": f"Token {KEY}"}, timeout=PATIENCE
+            serve(reset_connection).url, headers={"Authorization": f"Token {KEY}"}, timeout=PATIENCE
         )
     with pytest.raises(AssertionError):
         assert_hidden(caught.value)
@@ -234,7 +234,7 @@ def no_answer_within(seconds, message=None):
 @pytest.mark.parametrize(
     "answer",
     [
-        refuse,
+        reset_connection,
         # Fewer bytes than announced, even if they are valid JSON.
         reply(SUCCESS, Content_Length=str(len(json.dumps(SUCCESS)) + 1)),
         lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"),
@@ -327,7 +327,7 @@ def test_large_page_is_read(ask):
         reply(b"<html>", 502),
         reply(b"", 401),
         reply(b"{"),
-        refuse,
+        reset_connection,
     ],
 )
 def test_no_error_shows_the_key(ask, caplog, answer):

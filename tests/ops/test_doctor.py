@@ -72,7 +72,7 @@ def assert_no_problem(*texts, offline=False):
     return assert_doctor_reports(*texts, offline=offline)
 
 
-def test_shop_without_problems(account, completed_run):
+def test_shop_without_problems_gets_neither_problem_nor_hint(account, completed_run):
     """There is no problem or hint, the webhook's address is named, two requests are sent."""
     account.requests.clear()
     said, error = doctor()

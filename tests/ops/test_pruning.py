@@ -396,7 +396,9 @@ def test_locked_rows_are_skipped(store_foreign_payment):
 
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
-def test_pruning_during_a_run(order, invoice, fake, store_foreign_payment, store_delivery):
+def test_pruning_during_a_run_keeps_the_new_payment(
+    order, invoice, fake, store_foreign_payment, store_delivery
+):
     """Pruning in the middle of a run deletes old rows, and the run settles the new payment."""
     store_delivery(400)
     for _ in range(5):

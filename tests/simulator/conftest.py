@@ -88,7 +88,7 @@ def session() -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def start(session) -> Iterator[Callable[..., Simulator]]:
+def start_simulator(session) -> Iterator[Callable[..., Simulator]]:
     """Return a function that starts a simulator with options."""
     with ExitStack() as stack:
         yield lambda **options: Simulator(

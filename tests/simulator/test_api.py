@@ -141,9 +141,9 @@ def test_date_filters_include_their_ends(simulator, path):
     assert count(endDate=before) == 0
 
 
-def test_lists_come_in_pages(start):
+def test_lists_come_in_pages(start_simulator):
     """Ten items by default, as many as asked for else, and never more than the page size."""
-    simulator = start(page_size=12)
+    simulator = start_simulator(page_size=12)
     ids = simulator.control("seed", {"invoices": 15})["ids"][::-1]
     page = partial(simulator.ids, "/invoices/list")
 
@@ -219,7 +219,7 @@ def test_payments_can_be_filtered(simulator):
     assert ids(limit="1", offset="1") == [bound]
 
 
-def test_billing_and_statistics(simulator):
+def test_billing_and_statistics_count_what_is_stored(simulator):
     """The account's figures have the documented shapes and count what is stored."""
     paid = simulator.create(amountFiat="10")
     simulator.create(amountFiat="10", currencyFiat="EUR")
@@ -240,9 +240,9 @@ def test_billing_and_statistics(simulator):
     assert (empty["invoicesTotalNum"], empty["invoicesTotalUSD"]) == (0, "0.00")
 
 
-def test_only_the_given_project_exists(start):
+def test_only_the_given_project_exists(start_simulator):
     """Where a project is given, any other is unknown."""
-    simulator = start(project_id=PROJECT)
+    simulator = start_simulator(project_id=PROJECT)
     simulator.create()
     unknown = refused("Project not found")
     fields = {"amountFiat": "1", "currencyFiat": "USD", "timeToPay": "1"}

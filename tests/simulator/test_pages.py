@@ -37,13 +37,13 @@ def test_payment_page_shows_what_to_pay(simulator):
 
 def test_pages_load_and_run_nothing(simulator):
     """Pages load nothing, and what a shop wrote is shown as text."""
-    nasty = '<script src="http://example.com/x.js"></script>"\'&amp;'
-    invoice = simulator.create(description=nasty, serviceData=nasty)
+    markup = '<script src="http://example.com/x.js"></script>"\'&amp;'
+    invoice = simulator.create(description=markup, serviceData=markup)
     for url in (invoice["url"], simulator.url):
         answer = simulator.get(url)
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert not re.search(r"<(script|img|iframe)|src=\"|href=\"http", answer.text)
-        assert nasty in text_of(answer.text)
+        assert markup in text_of(answer.text)
 
 
 def test_views_are_counted(simulator):
@@ -140,7 +140,7 @@ def overview(simulator) -> str:
     return simulator.get(simulator.url).text
 
 
-def test_empty_overview(simulator):
+def test_empty_overview_explains_how_to_get_deliveries(simulator):
     """The overview says that there is nothing yet, and how to get deliveries."""
     text = text_of(overview(simulator))
     assert "Invoices (0) None yet." in text

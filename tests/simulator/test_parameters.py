@@ -55,7 +55,7 @@ def test_other_values_are_refused(parse, text):
         parameters.optional({"it": text}, "it", parse)
 
 
-def test_missing_parameters():
+def test_only_a_mandatory_parameter_may_not_be_missing():
     """Only a mandatory parameter may not be missing."""
     assert parameters.optional({}, "it", parameters.parse_uuid) is None
     with pytest.raises(Refused, match="Parameter it is missing"):

@@ -16,9 +16,9 @@ def test_requests_need_a_token(simulator, header):
     assert simulator.state("requests")[0]["accepted"] is False
 
 
-def test_only_the_given_token_opens_the_account(start):
+def test_only_the_given_token_opens_the_account(start_simulator):
     """Where a token is given, any other is refused, with HTTP 200 like every error."""
-    simulator = start(token="right")
+    simulator = start_simulator(token="right")
     assert simulator.call("/billing/balances", token="wrong")["result"] == "error"
     assert simulator.call("/billing/balances", token="right")["result"] == "success"
 

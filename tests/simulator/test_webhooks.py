@@ -128,9 +128,9 @@ def test_redelivery_ends_after_the_last_wait(account, shop):
     eventually(no_retry_waits)
 
 
-def test_speed_shortens_the_waits(start, shop):
+def test_speed_shortens_the_waits(start_simulator, shop):
     """A simulator that runs faster delivers again sooner, by itself."""
-    simulator = start(webhook_url=shop.url, speed=30_000.0)
+    simulator = start_simulator(webhook_url=shop.url, speed=30_000.0)
     shop.statuses = [500]
     create_paid_invoice(simulator)
     assert shop.next() == shop.next()
@@ -169,7 +169,7 @@ def test_turning_webhooks_off_ends_the_redelivery(account, shop):
     assert statuses(account) == [500]
 
 
-def test_redelivery_on_demand(simulator, shop):
+def test_delivery_is_sent_again_on_demand(simulator, shop):
     """A test can have a delivery sent again as often as it likes and sees each answer."""
     invoice = create_paid_invoice(simulator)
     eventually(lambda: simulator.state("deliveries"))
