@@ -45,7 +45,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from tests.fuzz.answers import URLS
 from tests.support import bitsby
-from tests.support.http import shown
+from tests.support.http import texts_of_error
 from tests.support.shopping import buy
 from tests.support.staff import (
     INBOX,
@@ -289,7 +289,7 @@ def reports(error):
         reporter = ExceptionReporter(one, type(error), error, error.__traceback__)
         texts += [reporter.get_traceback_html(), reporter.get_traceback_text()]
     collected = traceback.TracebackException.from_exception(error, capture_locals=True)
-    return [*texts, "".join(collected.format()), *shown(error)]
+    return [*texts, "".join(collected.format()), *texts_of_error(error)]
 
 
 def raised(function, *args):

@@ -28,7 +28,7 @@ from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery
 from tests.fuzz.tools import ANSWERS, SEED, Gateway, Meter, open_shop, undone
 from tests.support import bitsby
-from tests.support.http import FarSide, assert_hidden, reply, serve
+from tests.support.http import StubServer, assert_hidden, reply, serve
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -399,7 +399,7 @@ def test_strange_http_ends_in_documented_errors(serve, clock, capsys):
         strange_http(answers, truth.documented(handler.path, {"amountFiat": "10"}))(handler)
         handler.close_connection = True
 
-    server: FarSide = serve(answer)
+    server: StubServer = serve(answer)
     api = BitsbyClient(bitsby.KEY, api_url=server.url, timeout=2, tries=1)
     calls = (api.balances, api.tariffs, lambda: next(api.invoice_pages(), None))
     errors = io.StringIO()
