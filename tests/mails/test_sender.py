@@ -23,11 +23,7 @@ from oscar_bitsby.reconciliation import lease, refresh
 from tests.checkout import mail_backends
 from tests.support import bitsby
 from tests.support.concurrency import failures, run_together
-from tests.support.mails import (
-    assert_one_mail,
-    paid_item,
-    sent_codes,
-)
+from tests.support.mails import assert_one_mail, paid_item, sent_codes
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
 Order = get_model("order", "Order")
@@ -355,9 +351,7 @@ def test_concurrent_settlements_send_one_mail(order, invoice, fake, turn):
     fake.payments = [bitsby.payment_item(invoice=fake.invoices[0], **fake.invoices[0]["payment"])]
 
     results = run_together(
-        reconciliation.reconcile,
-        lambda: refresh(invoice),
-        lambda: refresh(invoice),
+        reconciliation.reconcile, lambda: refresh(invoice), lambda: refresh(invoice)
     )
     reconciliation.reconcile()
 

@@ -115,11 +115,7 @@ def test_order_paid_by_another_source_is_not_cancelled(order, expired, cancel, r
     """Money of another source prevents cancelling unless all of it was refunded."""
     card = SourceType.objects.create(name="Card", code="card")
     Source.objects.create(
-        order=order,
-        source_type=card,
-        currency="USD",
-        amount_debited=10,
-        amount_refunded=refunded,
+        order=order, source_type=card, currency="USD", amount_debited=10, amount_refunded=refunded
     )
 
     assert not cancel(order, dry_run=True)
@@ -197,8 +193,7 @@ def test_unbooked_payment_under_review_prevents_cancelling(
 
 
 @pytest.mark.parametrize(
-    ("project", "is_cancelled"),
-    [("mine", True), (None, True), (str(bitsby.new_id()), False)],
+    ("project", "is_cancelled"), [("mine", True), (None, True), (str(bitsby.new_id()), False)]
 )
 def test_answer_about_another_project_does_not_cancel(order, expired, project, is_cancelled):
     """A remote invoice of another project says nothing about ours; one without a project does."""

@@ -42,11 +42,7 @@ def test_payment_of_unknown_value_needs_review(order, invoice, settle, sent_sign
         settle(invoice, payment=payment, wallet=wallet)
 
     row = BitsbyPayment.objects.get()
-    assert (row.review_reason, row.fiat_value, row.booked_at) == (
-        "unknown_value",
-        None,
-        None,
-    )
+    assert (row.review_reason, row.fiat_value, row.booked_at) == ("unknown_value", None, None)
     assert reasons(sent_signals) == ["unknown_value"]
     assert booked(order) == []
     assert status_of(order) == "Pending"
@@ -150,11 +146,7 @@ def test_payment_of_a_changed_invoice_is_not_booked(
         settle(invoice, payment=payment, **values)
 
     row = BitsbyPayment.objects.get()
-    assert (row.review_reason, row.invoice, row.booked_at) == (
-        "mismatch",
-        invoice,
-        None,
-    )
+    assert (row.review_reason, row.invoice, row.booked_at) == ("mismatch", invoice, None)
     assert reasons(sent_signals) == ["mismatch"]
     assert booked(order) == []
     assert order.sources.get().amount_debited == 0
@@ -353,11 +345,7 @@ def test_new_reason_needs_a_new_decision(order, invoice, settle, unpayable, djan
     service.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.REBOUND, order)
 
     row = BitsbyPayment.objects.needs_review().get()
-    assert (row.review_reason, row.resolution, row.resolved_at) == (
-        "rebound",
-        "",
-        None,
-    )
+    assert (row.review_reason, row.resolution, row.resolved_at) == ("rebound", "", None)
 
 
 def test_same_reason_needs_no_new_decision(order, invoice, settle):
@@ -473,10 +461,7 @@ def test_payment_of_another_project_is_recorded_without_review(invoice):
 
     assert row == BitsbyPayment.objects.get()
     assert (row.is_foreign, row.review_reason) == (True, "")
-    assert (str(row.bound_to), row.project_id) == (
-        remote["id"],
-        remote["projectId"],
-    )
+    assert (str(row.bound_to), row.project_id) == (remote["id"], remote["projectId"])
 
 
 def test_payment_with_a_reason_is_not_foreign():

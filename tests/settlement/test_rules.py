@@ -46,10 +46,7 @@ TABLE = [
     (PAID | {"booked": True}, (MARK_PAID,)),
     (PAID | {"booked": True, "same_money": False}, (MARK_PAID,)),
     (PAID | {"booked": True, "order": CANCELLED}, (MARK_PAID,)),
-    (
-        PAID | {"booked": True, "booked_elsewhere": True},
-        (MARK_PAID, ReviewReason.REBOUND),
-    ),
+    (PAID | {"booked": True, "booked_elsewhere": True}, (MARK_PAID, ReviewReason.REBOUND)),
     # Paid, and to be reviewed.
     (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, ReviewReason.SHORT)),
     (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, ReviewReason.SHORT)),
@@ -65,19 +62,10 @@ TABLE = [
     (PAID | {"same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
     (PAID | {"same_project": False}, (ReviewReason.MISMATCH,)),
     (PAID | {"same_project": False, "same_money": False}, (ReviewReason.MISMATCH,)),
-    (
-        PAID | {"same_money": False, "order": CANCELLED},
-        (MARK_PAID, ReviewReason.MISMATCH),
-    ),
-    (
-        PAID | {"same_money": False, "fiat_value": None},
-        (MARK_PAID, ReviewReason.MISMATCH),
-    ),
+    (PAID | {"same_money": False, "order": CANCELLED}, (MARK_PAID, ReviewReason.MISMATCH)),
+    (PAID | {"same_money": False, "fiat_value": None}, (MARK_PAID, ReviewReason.MISMATCH)),
     (PAID | {"fiat_value": None}, (MARK_PAID, ReviewReason.UNKNOWN_VALUE)),
-    (
-        PAID | {"fiat_value": None, "order": GONE},
-        (MARK_PAID, ReviewReason.UNKNOWN_VALUE),
-    ),
+    (PAID | {"fiat_value": None, "order": GONE}, (MARK_PAID, ReviewReason.UNKNOWN_VALUE)),
     (PAID | {"order": GONE}, (MARK_PAID, ReviewReason.ORDER_GONE)),
     # Expired or canceled without a payment.
     (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),

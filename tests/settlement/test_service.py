@@ -57,11 +57,7 @@ def test_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, sent
     assert order.notes.get().message == said
     assert (invoice.status, invoice.order_awaits_payment) == ("paid", False)
     row = BitsbyPayment.objects.get()
-    assert (row.invoice, row.fiat_value, row.currency) == (
-        invoice,
-        Decimal("10.00"),
-        "USD",
-    )
+    assert (row.invoice, row.fiat_value, row.currency) == (invoice, Decimal("10.00"), "USD")
     assert (row.review_reason, row.booked_at is None) == ("", False)
     assert (row.hash, row.cryptocurrency) == (payment["hash"], "usdt")
     assert [name for name, *_ in sent_signals] == ["invoice_paid"]
@@ -250,10 +246,7 @@ def test_raising_receivers_of_our_signals_do_not_undo_the_payment(
     settle(invoice, payment=bitsby.transfer("11.00000000"))
 
     assert [amount for _, amount in booked(order)] == [Decimal("11.00")]
-    assert sorted(name for name, *_ in sent_signals) == [
-        "invoice_paid",
-        "payment_needs_attention",
-    ]
+    assert sorted(name for name, *_ in sent_signals) == ["invoice_paid", "payment_needs_attention"]
 
 
 def test_raising_event_handler_does_not_undo_the_payment(order, invoice, settle, monkeypatch):

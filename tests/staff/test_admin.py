@@ -310,12 +310,7 @@ def test_rows_are_found_by_number_uid_id_and_hash(records):
     invoice, payment, _ = records[0]
     wanted = {
         "bitsbyinvoice": [invoice.order_number, invoice.uid, str(invoice.bitsby_id)],
-        "bitsbypayment": [
-            invoice.order_number,
-            invoice.uid,
-            str(payment.bitsby_id),
-            payment.hash,
-        ],
+        "bitsbypayment": [invoice.order_number, invoice.uid, str(payment.bitsby_id), payment.hash],
         "webhookdelivery": [invoice.order_number, invoice.uid, str(invoice.bitsby_id)],
     }
     for model, values in wanted.items():

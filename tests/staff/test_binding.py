@@ -558,12 +558,7 @@ def test_invoice_that_bitsby_never_created_cannot_be_bound_to(order, invoice_for
 
 # What can go wrong at Bitsby
 
-SILENT = [
-    broken,
-    (500, {}, "<h1>Oops</h1>"),
-    (200, {}, "{"),
-    bitsby.error("Requests too frequent"),
-]
+SILENT = [broken, (500, {}, "<h1>Oops</h1>"), (200, {}, "{"), bitsby.error("Requests too frequent")]
 SILENT_IDS = ["no connection", "error page", "half an answer", "too frequent"]
 
 

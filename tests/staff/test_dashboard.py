@@ -8,15 +8,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.models import WebhookDelivery
 from oscar_bitsby.staff.dashboard.hook import OrderPageMixin, extend_dashboard
-from tests.support.staff import (
-    EVIL,
-    INBOX,
-    INVOICES,
-    Page,
-    act_url,
-    bind_url,
-    create_payments,
-)
+from tests.support.staff import EVIL, INBOX, INVOICES, Page, act_url, bind_url, create_payments
 
 Order = get_model("order", "Order")
 

@@ -426,11 +426,7 @@ def test_a_very_long_reason_is_kept_as_far_as_it_fits(short, staff):
 @pytest.mark.usefixtures("allow_reopening")
 @pytest.mark.parametrize(
     ("first", "word"),
-    [
-        ("accept", "accepted as it is"),
-        ("settle", "order reinstated"),
-        ("dismiss", "dismissed"),
-    ],
+    [("accept", "accepted as it is"), ("settle", "order reinstated"), ("dismiss", "dismissed")],
 )
 @pytest.mark.parametrize("second", ["accept", "settle", "dismiss"])
 def test_second_person_reads_what_the_first_did(

@@ -11,13 +11,7 @@ from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.models import BitsbyInvoice, BuyerMail
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
-from tests.support.staff import (
-    admin_log_of,
-    bookings_of,
-    receive_payment,
-    resolved,
-    status_of,
-)
+from tests.support.staff import admin_log_of, bookings_of, receive_payment, resolved, status_of
 
 Order = get_model("order", "Order")
 
