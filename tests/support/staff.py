@@ -11,6 +11,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
@@ -27,6 +28,9 @@ CANCEL = "/invoices/cancel"
 MAY_BIND = ("oscar_bitsby.bind_payment", "order.view_order")
 PARTNER = "partner.dashboard_access"
 EVIL = "<script>alert(1)</script>"
+HOSTILE = dict.fromkeys(
+    ("hash", "address", "blockchain", "cryptocurrency", "resolution_note"), EVIL
+)
 INBOX, INVOICES = "oscar_bitsby:dashboard-inbox", "oscar_bitsby:dashboard-invoices"
 
 
@@ -101,9 +105,27 @@ def message_after(client, response):
     return Page(found).text
 
 
-def bind_url(way, order):
-    name = {"admin": "admin:oscar_bitsby_bind", "dashboard": "oscar_bitsby:dashboard-bind"}[way]
-    return reverse(name, args=[order.pk])
+def bind_url(interface, order):
+    """Return the URL that binds a payment to an order, in "admin" or "dashboard"."""
+    names = {"admin": "admin:oscar_bitsby_bind", "dashboard": "oscar_bitsby:dashboard-bind"}
+    return reverse(names[interface], args=[order.pk])
+
+
+def order_url(order_number):
+    """Return the URL of the dashboard's page of an order."""
+    return reverse("dashboard:order-detail", args=[order_number])
+
+
+def invoice_url(invoice, action):
+    """Return the URL that refreshes or cancels an invoice."""
+    return reverse(f"oscar_bitsby:dashboard-invoice-{action}", args=[invoice.pk])
+
+
+def assert_escaped(response):
+    """Assert that ``EVIL`` stands on a page as text and not as markup."""
+    html = response.content.decode()
+    assert EVIL not in html
+    assert escape(EVIL)[:12] in html
 
 
 def act_url(payment, action):
@@ -192,6 +214,17 @@ def status_of(order):
     return Order.objects.get(pk=order.pk).status
 
 
+def reasons_to_review():
+    """Return the reasons of all payments that wait for a review."""
+    return list(BitsbyPayment.objects.needs_review().values_list("review_reason", flat=True))
+
+
+def delete_order(order):
+    """Delete an order and its sources; its invoices and payments stay."""
+    order.sources.all().delete()
+    Order.objects.filter(pk=order.pk).delete()
+
+
 def admin_log_of(user):
     """Return a user's entries in the admin log, oldest first."""
     return list(
@@ -224,7 +257,7 @@ def payment_card(client, payment, query=""):
 
 def order_tab(client, order):
     """Return the dashboard's page of an order."""
-    return Page(client.get(reverse("dashboard:order-detail", args=[order.number])))
+    return Page(client.get(order_url(order.number)))
 
 
 def form_actions(page, word):
