@@ -2,6 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal
+from unittest.mock import Mock
 
 import pytest
 from django.conf import settings as shop_settings
@@ -216,11 +217,10 @@ def test_mail_is_enqueued_once(order, caplog):
     assert caplog.records == []
 
 
-def test_expired_mail_is_dropped_after_a_payment(order, overdue_invoice, fake):
+def test_expired_mail_is_dropped_after_a_payment(order, overdue_invoice, receive_payment):
     """A payment between enqueuing and sending drops the e-mail about the expiry."""
     outbox.enqueue(MailCode.EXPIRED, order, invoice=overdue_invoice)
-    fake.payments = [paid_item(overdue_invoice)]
-    reconciliation.reconcile()
+    receive_payment(overdue_invoice)
 
     assert sent_codes() == [MailCode.PAID]
 
@@ -258,21 +258,16 @@ def test_run_sends_mails_after_settling_everything(mail_server, place, invoice_f
     assert report.mails == 3
 
 
-def test_run_sends_mails_for_a_limited_time(monkeypatch, mail_server, place):
+def test_run_sends_mails_for_a_limited_time(monkeypatch, place):
     """The e-mails that exceed a run's time are sent by the next one."""
+    send_mail, clock = sender.send, Mock(monotonic=Mock(return_value=0))
 
-    class Clock:
-        now = 0.0
+    def send_slowly(pk):
+        clock.monotonic.return_value += 15
+        return send_mail(pk)
 
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
     monkeypatch.setattr(sender, "time", clock)
-    send_mail = sender.send
-    monkeypatch.setattr(
-        sender, "send", lambda pk: setattr(clock, "now", clock.now + 15) or send_mail(pk)
-    )
+    monkeypatch.setattr(sender, "send", send_slowly)
     for _ in range(4):
         outbox.enqueue(MailCode.PLACED, place())
 
@@ -285,14 +280,9 @@ def test_run_that_lost_its_lease_stops_sending(place):
     """The lease is renewed between e-mails; without it no more are sent."""
     for _ in range(3):
         outbox.enqueue(MailCode.PLACED, place())
-    calls = []
+    lost = lease.LeaseLost("another run has taken over")
 
-    def renew_lease():
-        calls.append(1)
-        if len(calls) == 2:
-            raise lease.LeaseLost("another run has taken over")
-
-    sender.send_pending_safely(renew_lease)
+    sender.send_pending_safely(Mock(side_effect=[None, lost]))
 
     assert len(mail.outbox) == 1
 
@@ -373,22 +363,18 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
     assert inside == [False]
 
 
-def test_admin_shows_sent_and_dropped_mails(admin_client, order):
+def test_admin_shows_sent_and_dropped_mails(admin_client, place):
     """The admin lists the e-mails and the reasons of those that were not sent."""
+    order = place(user=factories.UserFactory(email=""))
     outbox.enqueue(MailCode.PLACED, order)
-    order.user = factories.UserFactory(email="")
-    order.save()
     sender.send_pending()
-    page = admin_client.get(reverse("admin:oscar_bitsby_buyermail_changelist")).content.decode()
+    url = reverse("admin:oscar_bitsby_buyermail_changelist")
+    page = admin_client.get(url).content.decode()
 
     assert order.number in page
     assert "no e-mail address" in page
-    found = admin_client.get(
-        reverse("admin:oscar_bitsby_buyermail_changelist"), {"q": order.number}
-    )
-    assert found.context["cl"].result_count == 1
-    row = BuyerMail.objects.get()
-    change = reverse("admin:oscar_bitsby_buyermail_change", args=[row.pk])
+    assert admin_client.get(url, {"q": order.number}).context["cl"].result_count == 1
+    change = f"{url}{BuyerMail.objects.get().pk}/change/"
     assert admin_client.get(change).status_code == 200
     assert admin_client.post(change, {"status": "sent"}).status_code == 403
 
