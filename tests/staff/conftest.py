@@ -69,6 +69,14 @@ def no_value(fake, invoice):
 
 
 @pytest.fixture
+def unmatched(fake, invoice):
+    """A payment that is bound to no invoice."""
+    payment = receive_payment(fake)
+    assert payment.review_reason == "unmatched"
+    return payment
+
+
+@pytest.fixture
 def make_late(fake, order, invoice_for):
     """Return a function that receives a payment of the cancelled order."""
 
