@@ -255,8 +255,10 @@ def test_click_during_another_request_waits(fake, buyer, bought):
     assert bought.bitsby_invoices.count() == 1
 
 
-@pytest.mark.parametrize("again", ["a click on Place order", "a reload", "a click on Try now"])
-def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, again):
+@pytest.mark.parametrize(
+    "second_request", ["a click on Place order", "a reload", "a click on Try now"]
+)
+def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, second_request):
     """A second request during the first one waits, and its own retry leads to the payment page."""
     go_to_preview(guest, product)
     second = {}
@@ -264,9 +266,9 @@ def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, ag
     def answer(fields):
         tab = Client()
         tab.cookies = guest.cookies
-        if again == "a click on Place order":
+        if second_request == "a click on Place order":
             guest.pay_url = place_order(tab)["Location"]
-        send = tab.post if again == "a click on Try now" else tab.get
+        send = tab.post if second_request == "a click on Try now" else tab.get
         second["page"] = send(guest.pay_url)
         return fake.invoices_create(fields)
 

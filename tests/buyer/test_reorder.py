@@ -73,10 +73,10 @@ def test_line_out_of_stock_is_skipped_with_a_message(cancelled):
     assert "Mug: " in messages_of(response)
 
 
-@pytest.mark.parametrize("gone", ["product", "stock record"])
-def test_line_that_is_no_longer_sold_is_skipped_with_a_message(cancelled, product, gone):
+@pytest.mark.parametrize("missing", ["product", "stock record"])
+def test_line_that_is_no_longer_sold_is_skipped_with_a_message(cancelled, product, missing):
     """A line whose product was deleted, or has no stock record, is named in a message."""
-    if gone == "product":
+    if missing == "product":
         product.delete()
     else:
         StockRecord.objects.all().delete()

@@ -163,15 +163,15 @@ def test_failing_outbox_does_not_stop_the_order(monkeypatch, buy_and_reconcile):
     assert mail.outbox == []
 
 
-@pytest.mark.parametrize("gone", ["user", "order", "address"])
-def test_mail_without_recipient_is_dropped(place, gone):
+@pytest.mark.parametrize("missing", ["user", "order", "address"])
+def test_mail_without_recipient_is_dropped(place, missing):
     """An e-mail is dropped if its order, user or address no longer exists."""
-    user = factories.UserFactory(email="" if gone == "address" else "ada@example.com")
+    user = factories.UserFactory(email="" if missing == "address" else "ada@example.com")
     order = place(user=user)
     outbox.enqueue(MailCode.PLACED, order)
-    if gone == "user":
+    if missing == "user":
         user.delete()
-    elif gone == "order":
+    elif missing == "order":
         order.delete()
     sender.send_pending()
 
@@ -181,17 +181,17 @@ def test_mail_without_recipient_is_dropped(place, gone):
     assert row.error
 
 
-TAKEN_OVER = "the shop handles the order in another way"
+HANDLED_OTHERWISE = "the shop handles the order in another way"
 
 
 @pytest.mark.parametrize(
     ("code", "status", "why"),
     [
-        (MailCode.PLACED, "Being processed", TAKEN_OVER),
+        (MailCode.PLACED, "Being processed", HANDLED_OTHERWISE),
         (MailCode.PLACED, "Cancelled", "the order is cancelled"),
         (MailCode.PAID, "Cancelled", "the order is cancelled"),
-        (MailCode.EXPIRED, "Being processed", TAKEN_OVER),
-        (MailCode.CANCELLED, "Being processed", TAKEN_OVER),
+        (MailCode.EXPIRED, "Being processed", HANDLED_OTHERWISE),
+        (MailCode.CANCELLED, "Being processed", HANDLED_OTHERWISE),
         (MailCode.CANCELLED, "Pending", "the payment window has closed"),
     ],
 )

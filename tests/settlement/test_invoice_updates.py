@@ -54,13 +54,7 @@ def test_paid_invoice_stays_paid(order, invoice, settle):
 
 @pytest.mark.parametrize(
     ("status", "minutes"),
-    [
-        ("canceled", None),
-        ("expired", None),
-        ("canceled", -30),
-        ("canceled", 30),
-        ("expired", 30),
-    ],
+    [("canceled", None), ("expired", None), ("canceled", -30), ("canceled", 30), ("expired", 30)],
 )
 def test_invoice_ends_no_later_than_now(invoice, settle, status, minutes):
     """A canceled invoice, and one that expires early or at no time, end when they are settled."""
