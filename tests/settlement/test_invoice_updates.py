@@ -40,7 +40,7 @@ def test_invoice_canceled_at_bitsby_is_canceled(order, invoice, settle):
 
 
 def test_paid_invoice_stays_paid(order, invoice, settle):
-    """No later answer changes a paid invoice."""
+    """No later answer changes a paid invoice, which has no end."""
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
     settle(invoice, "expired")
@@ -49,6 +49,7 @@ def test_paid_invoice_stays_paid(order, invoice, settle):
 
     invoice.refresh_from_db()
     assert (invoice.status, status_of(order)) == ("paid", "Being processed")
+    assert invoice.ended_at is None
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
 
 
@@ -65,13 +66,6 @@ def test_invoice_ends_no_later_than_now(invoice, settle, status, minutes):
     settle(invoice, status)
 
     assert before <= reload(invoice).ended_at <= timezone.now()
-
-
-def test_paid_invoice_has_no_end(invoice, settle):
-    """A paid invoice did not expire and was not canceled."""
-    settle(invoice, payment=bitsby.transfer())
-
-    assert reload(invoice).ended_at is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ from html.parser import HTMLParser
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
@@ -235,14 +238,7 @@ def admin_log_of(user):
 def payment_cards(response):
     """Return the payments on a page of the list, each as a ``Page``."""
     parts = response.content.decode().split('<div class="card mb-3">')[1:]
-    found = []
-    for part in parts:
-
-        class Part:
-            content = part.encode()
-
-        found.append(Page(Part))
-    return found
+    return [Page(HttpResponse(part)) for part in parts]
 
 
 def payment_card(client, payment, query=""):
@@ -284,6 +280,27 @@ def create_payments(number, **values):
         )
         for count in range(number)
     ]
+
+
+def assert_constant_queries(client, url, create_rows, at_most=15):
+    """Assert that a page costs no more queries with twenty rows than with five.
+
+    Args:
+        create_rows: a function that creates rows of the numbers in a range.
+        at_most: the number of queries that the page may cost.
+
+    Returns:
+        The page with twenty rows.
+    """
+    create_rows(range(5))
+    client.get(url)
+    with CaptureQueriesContext(connection) as few:
+        client.get(url)
+    create_rows(range(5, 20))
+    with CaptureQueriesContext(connection) as many:
+        response = client.get(url)
+    assert len(many) == len(few) <= at_most
+    return response
 
 
 def resolved(payment):
