@@ -4,12 +4,19 @@ import datetime as dt
 import logging
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
+from oscar.core.loading import get_model
 
+from oscar_bitsby import reconciliation
+from oscar_bitsby.exceptions import BitsbyError, RateLimitTimeout
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import EPOCH, BitsbyInvoice
-from oscar_bitsby.reconciliation import invoice_refresh
+from oscar_bitsby.reconciliation import invoice_refresh, refresh
 from tests.support import bitsby
+from tests.support.settling import status_of
+
+Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db
 
@@ -18,7 +25,126 @@ def last_refreshed_at(invoice):
     return BitsbyInvoice.objects.get(pk=invoice.pk).last_refreshed_at
 
 
-# Glances
+def test_refresh_settles_what_bitsby_says(order, invoice, fake):
+    """One question about one invoice settles it."""
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+
+    outcome = refresh(invoice)
+
+    assert outcome.is_final
+    assert status_of(order) == "Being processed"
+
+
+def test_refresh_of_an_invoice_that_bitsby_does_not_know_does_nothing(order, invoice, fake):
+    """No answer about it is no outcome, even when the server answers with others."""
+    other = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), id=str(bitsby.new_id()))
+    fake.on("/invoices/list", bitsby.success([other]))
+
+    assert refresh(invoice) is None
+    assert status_of(order) == "Pending"
+
+
+def test_refresh_of_an_attempt_makes_no_request(order, invoice_for, fake):
+    """An attempt that has no id at Bitsby cannot be asked about."""
+    assert refresh(invoice_for(order, "creating", bitsby_id=None)) is None
+    assert fake.requests == []
+
+
+def test_a_paid_answer_without_its_payment_is_completed(order, invoice, fake):
+    """Where the invoice does not name its payment, the list of payments does."""
+    payment = bitsby.transfer()
+    remote = bitsby.invoice_item(invoice, "paid")
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
+
+    refresh(invoice)
+
+    assert Transaction.objects.get().reference == payment["id"]
+
+
+def test_another_invoices_payment_completes_nothing(order, invoice, fake):
+    """A server that does not heed the filter cannot lend one invoice another's payment."""
+    other = bitsby.invoice_item(invoice, "paid", id=str(bitsby.new_id()))
+    fake.invoices = [bitsby.invoice_item(invoice, "paid")]
+    fake.on(
+        "/payments/list",
+        bitsby.success([bitsby.payment_item(invoice=other), bitsby.payment_item()]),
+    )
+
+    refresh(invoice)
+
+    assert not Transaction.objects.exists()
+    assert status_of(order) == "Pending"
+
+
+@pytest.mark.parametrize("answer", [bitsby.error("no"), ConnectionError("down"), (500, {}, "")])
+def test_refresh_raises_ours_and_changes_nothing(order, invoice, fake, answer):
+    """A Bitsby that cannot be asked changes nothing."""
+    fake.on("/invoices/list", answer)
+
+    with pytest.raises(BitsbyError):
+        refresh(invoice)
+    assert status_of(order) == "Pending"
+
+
+def test_opportunistic_refresh_happens_at_most_once_in_ten_seconds(invoice, fake, clock, move_time):
+    """A buyer who reloads the page does not cost a request each time."""
+    fake.invoices = [bitsby.invoice_item(invoice)]
+    looked = []
+    for _ in range(12):
+        invoice.refresh_from_db()
+        looked.append(invoice_refresh.refresh_if_idle(invoice))
+        move_time(seconds=1)
+        clock.sleep(1)
+
+    assert len(fake.requests) == 2
+    assert looked.count(True) == 2
+
+
+def test_opportunistic_refresh_does_not_wait_and_never_raises(invoice, fake, clock):
+    """Without a free slot, or without Bitsby, the buyer's page goes on at once."""
+    fake.invoices = [bitsby.invoice_item(invoice)]
+    refresh(invoice)
+    slept = clock.slept
+    assert invoice_refresh.refresh_if_idle(invoice) is False
+    assert clock.slept == slept
+
+    clock.sleep(2)
+    fake.on("/invoices/list", ConnectionError("down"))
+    assert invoice_refresh.refresh_if_idle(invoice) is False
+
+
+@pytest.mark.parametrize("status", ["creating", "paid", "expired", "canceled"])
+def test_opportunistic_refresh_is_for_open_invoices_only(order, invoice_for, fake, status):
+    """What is settled or over costs no request."""
+    assert invoice_refresh.refresh_if_idle(invoice_for(order, status)) is False
+    assert fake.requests == []
+
+
+def test_refresh_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fake, clock):
+    """A look whose answer lacks the payment does not send a second request at once."""
+    payment, remote = bitsby.transfer(), bitsby.invoice_item(invoice, "paid")
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
+
+    with pytest.raises(RateLimitTimeout):
+        invoice_refresh.refresh_for_delivery(invoice)
+
+    assert len(fake.requests) == 1
+    assert clock.slept == 0
+    reconciliation.reconcile()
+    assert status_of(order) == "Being processed"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("call", [refresh, invoice_refresh.refresh_for_delivery])
+def test_refresh_inside_a_transaction_is_refused(invoice, fake, call):
+    """A lock held while Bitsby answers would stop the shop: nothing is sent, it raises."""
+    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        call(invoice)
+
+    assert fake.requests == []
+    assert not Transaction.objects.exists()
 
 
 def test_opportunistic_refresh_never_waits(invoice, fake, clock):

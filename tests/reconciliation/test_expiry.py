@@ -1,0 +1,244 @@
+"""Expiry and cancellation: the final check of invoices, and orders that nobody pays."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import reconciliation
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.staff import review
+from tests.support import bitsby
+from tests.support.invoices import expired_ago
+from tests.support.settling import status_of
+
+Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+SourceType = get_model("payment", "SourceType")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db
+
+HOUR = dt.timedelta(hours=1)
+
+
+def test_an_order_that_has_still_time_costs_no_request(place, invoice_for, books):
+    """An old invoice of an order whose newer one has only just ended is not asked about."""
+    order = place()
+    invoice_for(order, **expired_ago(hours=5))
+    invoice_for(order, **expired_ago(minutes=20))
+    reconciliation.reconcile()
+
+    report = reconciliation.reconcile()
+
+    assert books.fake.asked("/invoices/list") == []
+    assert report.requests <= 2
+    assert status_of(order) == "Pending"
+
+
+def test_many_overdue_invoices_are_asked_about_in_bulk(place, invoice_for, books):
+    """The last word on 120 invoices costs three pages, not 120 questions."""
+    invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(120)]
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices]
+
+    report = reconciliation.reconcile()
+
+    assert report.ended == 120
+    assert len(books.fake.asked("/invoices/list")) <= 3
+    assert not BitsbyInvoice.objects.live().exists()
+
+
+def test_overdue_invoice_missing_from_the_bulk_list_is_requested_singly(place, invoice_for, books):
+    """Paid and canceled ones among many overdue invoices are found, a few in each pass."""
+    invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(12)]
+    words = ["expired"] * 6 + ["canceled"] * 3 + ["paid"] * 3
+    books.fake.invoices = [
+        bitsby.invoice_item(row, word, payment=bitsby.transfer() if word == "paid" else None)
+        for row, word in zip(invoices, words, strict=True)
+    ]
+    for _ in range(3):
+        reconciliation.reconcile()
+
+    assert [BitsbyInvoice.objects.get(pk=row.pk).status for row in invoices] == words
+    assert Transaction.objects.count() == 3
+
+
+def test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more(
+    place, invoice_for, books, move_time
+):
+    """Long overdue and unknown: the questions become few, and the orders stay."""
+    for _ in range(20):
+        invoice_for(place(), expires_at=timezone.now() - HOUR / 6)
+    for _ in range(8):
+        reconciliation.reconcile()
+        move_time(minutes=10)
+    books.fake.requests.clear()
+    for _ in range(10):
+        reconciliation.reconcile()
+        move_time(seconds=5)
+
+    assert len(books.fake.asked("/invoices/list")) <= 30
+    assert set(Order.objects.values_list("status", flat=True)) == {"Pending"}
+
+
+def test_final_check_can_find_the_invoice_paid(order, invoice_for, books):
+    """An overdue invoice that Bitsby calls paid is settled instead of expired."""
+    invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
+    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Being processed"
+    assert Transaction.objects.count() == 1
+
+
+@pytest.mark.parametrize("word", ["unpaid", "confirming"])
+def test_overdue_invoice_that_bitsby_keeps_open_stays_open(order, invoice_for, books, word):
+    """Our clock ends nothing: what Bitsby does not call ended stays live."""
+    invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
+    books.fake.invoices = [bitsby.invoice_item(invoice, word)]
+
+    reconciliation.reconcile()
+
+    invoice.refresh_from_db()
+    assert (invoice.status, status_of(order)) == ("unpaid", "Pending")
+
+
+def test_payment_found_by_the_final_check_before_cancelling_is_settled(order, invoice_for, books):
+    """An order about to be cancelled whose expired invoice turns out paid is paid instead."""
+    invoice = invoice_for(order, **expired_ago(hours=2))
+    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+
+    report = reconciliation.reconcile()
+
+    assert (report.booked, report.cancelled) == (1, 0)
+    assert status_of(order) == "Being processed"
+
+
+def test_an_unpaid_order_is_cancelled_after_its_time_only(order, invoice_for, books, move_time):
+    """Expired by one pass, cancelled ``CANCEL_AFTER`` after the end of its invoice."""
+    invoice = invoice_for(order, expires_at=timezone.now() + HOUR)
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+    move_time(minutes=61)
+    assert (reconciliation.reconcile().ended, status_of(order)) == (1, "Pending")
+    move_time(minutes=58)
+    assert (reconciliation.reconcile().cancelled, status_of(order)) == (0, "Pending")
+    move_time(minutes=2)
+
+    assert reconciliation.reconcile().cancelled == 1
+    assert status_of(order) == "Cancelled"
+    assert reconciliation.reconcile().cancelled == 0
+
+
+def test_with_cancel_after_zero_one_run_expires_and_cancels(order, invoice_for, books, settings):
+    """``timedelta(0)``: expired and cancelled by the same pass, after a last look each."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": dt.timedelta(0)}
+    invoice = invoice_for(order, expires_at=timezone.now() - dt.timedelta(seconds=1))
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+
+    report = reconciliation.reconcile()
+
+    assert (report.ended, report.cancelled) == (1, 1)
+    assert status_of(order) == "Cancelled"
+
+
+def test_with_cancel_after_none_no_order_is_cancelled(
+    place, invoice_for, books, settings, move_time
+):
+    """``None``: neither orders with ended invoices nor those without any are cancelled."""
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": None}
+    order = place()
+    place()
+    invoice = invoice_for(order, **expired_ago(hours=2))
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+    move_time(days=3)
+
+    assert reconciliation.reconcile().cancelled == 0
+    assert set(Order.objects.values_list("status", flat=True)) == {"Pending"}
+
+
+def test_an_order_without_any_invoice_is_cancelled_in_the_end(order, books, move_time):
+    """A buyer who never came to pay: cancelled after ``TIME_TO_PAY`` plus ``CANCEL_AFTER``."""
+    move_time(minutes=119)
+    assert reconciliation.reconcile().cancelled == 0
+    move_time(minutes=2)
+
+    report = reconciliation.reconcile()
+
+    assert (report.cancelled, report.requests) == (1, 0)
+    assert status_of(order) == "Cancelled"
+
+
+def test_an_order_of_another_method_is_never_touched(order, books, move_time):
+    """A pending order without a Bitsby source waits for somebody else's money."""
+    order.sources.all().delete()
+    Source.objects.create(
+        order=order, source_type=SourceType.objects.create(name="Later", code="later")
+    )
+    move_time(days=5)
+
+    assert reconciliation.reconcile().cancelled == 0
+    assert status_of(order) == "Pending"
+
+
+def test_abandoned_attempt_does_not_block_cancellation_for_ever(
+    order, invoice_for, books, move_time
+):
+    """A ``creating`` row of a process that crashed is given up, and its order cancelled later."""
+    invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
+    move_time(seconds=16)
+    reconciliation.reconcile()
+    assert BitsbyInvoice.objects.get().status == "expired"
+    move_time(minutes=61)
+
+    assert reconciliation.reconcile().cancelled == 1
+
+
+def test_a_young_attempt_is_left_alone(order, invoice_for, books, move_time):
+    """An attempt whose answer may still come is not given up."""
+    invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
+    move_time(seconds=14)
+    reconciliation.reconcile()
+
+    assert BitsbyInvoice.objects.get().status == "creating"
+
+
+def test_an_order_that_was_paid_by_card_is_never_cancelled(order, invoice_for, books):
+    """The expired invoice of an order that another source paid cancels nothing."""
+    invoice = invoice_for(order, **expired_ago(hours=2))
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+    card = SourceType.objects.create(name="Card", code="card")
+    Source.objects.create(order=order, source_type=card, amount_debited=10)
+    for _ in range(2):
+        assert reconciliation.reconcile().cancelled == 0
+
+    assert status_of(order) == "Pending"
+
+
+def test_an_order_whose_money_was_dismissed_is_cancelled_in_the_end(
+    order, invoice_for, books, django_user_model
+):
+    """Once staff have sent the money back, a pass gives the order up and releases its stock."""
+    staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
+    invoice = invoice_for(order, **expired_ago(hours=2))
+    books.fake.invoices = [bitsby.invoice_item(invoice, "expired", payment=bitsby.transfer())]
+    reconciliation.reconcile()
+    assert status_of(order) == "Pending"
+
+    assert review.dismiss(BitsbyPayment.objects.get().pk, staff, "refunded by hand").done
+    BitsbyInvoice.objects.update(last_refreshed_at=timezone.now() - HOUR)
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Cancelled"
+
+
+def test_long_overdue_order_is_cancelled_in_the_run_that_expires_its_invoice(order, watched, books):
+    """After a night without passes, one is enough: nothing that was answered is held up."""
+    BitsbyInvoice.objects.update(expires_at=timezone.now() - 24 * HOUR)
+    watched.refresh_from_db()
+    books.fake.invoices = [bitsby.invoice_item(watched, "expired")]
+
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Cancelled"

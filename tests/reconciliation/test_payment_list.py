@@ -1,0 +1,276 @@
+"""Payment syncs find every payment, whatever the order of the list, with few requests."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+from oscar.core.loading import get_model
+
+from oscar_bitsby import reconciliation
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from tests.support import bitsby
+from tests.support.invoices import expired_ago
+from tests.support.remote_payments import RemotePayments
+from tests.support.settling import status_of
+
+Order = get_model("order", "Order")
+Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db
+
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture
+def thousand(place):
+    """1000 watched invoices of 1000 orders: half live, half expired for up to three weeks."""
+    first = place()
+    orders = []
+    for number in range(1000):
+        copy = Order.objects.get(pk=first.pk)
+        copy.pk, copy.number = None, f"9{number:05}"
+        copy.status = "Pending" if number % 2 else "Cancelled"
+        orders.append(copy)
+    Order.objects.bulk_create(orders)
+    now = timezone.now()
+    rows = []
+    for number, order in enumerate(Order.objects.filter(number__startswith="9").order_by("pk")):
+        ended = None if number % 2 else now - dt.timedelta(hours=number / 2)
+        rows.append(
+            BitsbyInvoice(
+                order=order,
+                order_number=order.number,
+                status="expired" if ended else "unpaid",
+                amount=order.total_incl_tax,
+                currency=order.currency,
+                project_id=bitsby.PROJECT,
+                bitsby_id=bitsby.new_id(),
+                uid=f"{number:012}",
+                wallets=[{**bitsby.wallet(), "amount": "10.00000000"}],
+                created_at=(ended or now) - HOUR,
+                expires_at=ended or now + HOUR,
+                ended_at=ended,
+            )
+        )
+    BitsbyInvoice.objects.bulk_create(rows)
+    first.delete()
+    return list(BitsbyInvoice.objects.all())
+
+
+@pytest.mark.parametrize("known", [0, 1, 49, 50, 51, 240])
+def test_incremental_sync_without_news_makes_two_requests(thousand, books, known):
+    """However many invoices are watched and payments known, at most two requests are sent."""
+    for number in range(known):
+        remote = bitsby.invoice_item(thousand[number], "paid")
+        books.add(invoice=remote, at=timezone.now() - dt.timedelta(minutes=number))
+    reconciliation.reconcile()
+    reconciliation.reconcile()
+
+    report = reconciliation.reconcile()
+
+    assert report.requests <= 2
+    assert Transaction.objects.count() == known
+
+
+def test_no_request_without_watched_invoices(place, invoice_for, books):
+    """A shop whose invoices are all paid, or ended long ago, sends no request."""
+    long_ago = timezone.now() - dt.timedelta(days=3)
+    invoice_for(place(status="Being processed"), "paid", expires_at=long_ago)
+    invoice_for(place(status="Cancelled"), **expired_ago(days=31))
+    invoice_for(place(status="Cancelled"), "expired", bitsby_id=None, ended_at=timezone.now())
+
+    report = reconciliation.reconcile()
+
+    assert (report.requests, books.fake.requests) == (0, [])
+
+
+def test_full_sync_finds_an_old_payment_bound_by_hand(order, invoice_for, books, clock):
+    """What a near look cannot see is found within a day, though its webhook was lost."""
+    invoice = invoice_for(
+        order, created_at=timezone.now() - 12 * DAY, expires_at=timezone.now() + HOUR
+    )
+    payment = books.add(at=timezone.now() - 10 * DAY)
+    reconciliation.reconcile()
+    assert BitsbyPayment.objects.get().review_reason == "unmatched"
+
+    books.bind(payment, bitsby.invoice_item(invoice, "paid"))
+    reconciliation.reconcile()
+    near = books.fake.asked("/payments/list")[-1]
+    assert status_of(order) == "Pending"
+    GatewayState.objects.update(last_full_sync_at=timezone.now() - DAY)
+    reconciliation.reconcile()
+    far = books.fake.asked("/payments/list")[-1]
+
+    assert status_of(order) == "Being processed"
+    assert far["startDate"] < near["startDate"]
+
+
+def test_full_sync_happens_once_a_day(watched, books, move_time):
+    """Of a day's passes, one goes back over all that is watched."""
+    BitsbyInvoice.objects.update(
+        created_at=timezone.now() - 20 * DAY, expires_at=timezone.now() + 20 * DAY
+    )
+    for _ in range(48):
+        reconciliation.reconcile()
+        move_time(hours=1)
+
+    starts = [fields["startDate"] for fields in books.fake.asked("/payments/list")]
+    old = (timezone.now() - 15 * DAY).date().isoformat()
+    assert len(starts) == 48
+    assert sum(start < old for start in starts) == 2
+
+
+def test_dates_are_asked_for_with_two_days_more_on_both_sides(watched, books):
+    """Zone and ends of date filters are not known, so a day for either is asked for."""
+    reconciliation.reconcile()
+
+    fields = books.fake.asked("/payments/list")[0]
+    assert fields["startDate"] <= (watched.created_at - 2 * DAY).date().isoformat()
+    assert fields["endDate"] >= (timezone.now() + 2 * DAY).date().isoformat()
+
+
+def test_interrupted_full_sync_is_repeated(watched, books):
+    """Only a far look that read everything counts as the day's."""
+    books.add_strangers(60)
+    books.failing = {50}
+    with pytest.raises(BitsbyError):
+        reconciliation.reconcile()
+    books.failing = set()
+
+    reconciliation.reconcile()
+
+    assert BitsbyPayment.objects.count() == 60
+
+
+def test_clock_set_back_does_not_stop_full_syncs(watched, books):
+    """A far look noted in the future is not believed."""
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(last_full_sync_at=timezone.now() + 100 * DAY)
+
+    reconciliation.reconcile()
+
+    assert GatewayState.objects.get().last_full_sync_at <= timezone.now()
+
+
+@pytest.mark.parametrize("page_size", [10, 50])
+@pytest.mark.parametrize("listing", ["newest", "oldest", "shuffled"])
+@pytest.mark.parametrize("known", [3, 130])
+def test_nothing_is_lost_whatever_the_order_and_page_size(
+    place, invoice_for, fake, watched, page_size, listing, known
+):
+    """New payments among many known ones are all found by the next pass, wherever they stand."""
+    books = RemotePayments(fake, page_size, listing)
+    now = timezone.now()
+    books.add_strangers(known, newest=now - HOUR)
+    reconciliation.reconcile()
+    assert BitsbyPayment.objects.count() == known
+    reconciliation.reconcile()
+    paid = [invoice_for(place()) for _ in range(15)]
+    for number, invoice in enumerate(paid):
+        at = now - dt.timedelta(minutes=number)
+        books.add(invoice=bitsby.invoice_item(invoice, "paid"), at=at)
+
+    reconciliation.reconcile()
+
+    assert Transaction.objects.count() == 15
+    assert BitsbyInvoice.objects.filter(status="paid").count() == 15
+
+
+def test_the_list_is_left_early_when_it_was_seen_newest_first(watched, books):
+    """Once a far look saw the newest first, a page without news ends a near look."""
+    books.add_strangers(240)
+    reconciliation.reconcile()
+    before = books.asked
+    reconciliation.reconcile()
+    assert books.asked - before == 1
+
+    books.add(at=timezone.now() + dt.timedelta(seconds=1))
+    before = books.asked
+    reconciliation.reconcile()
+
+    assert books.asked - before == 2
+    assert BitsbyPayment.objects.count() == 241
+
+
+def test_a_payment_that_was_confirmed_late_is_found_within_the_hour(watched, books, move_time):
+    """A transfer appears by the time it was sent at, which may be below what is known."""
+    books.add_strangers(240)
+    reconciliation.reconcile()
+    books.add(at=timezone.now() - 3 * HOUR)
+    reconciliation.reconcile()
+    assert BitsbyPayment.objects.count() == 240
+
+    move_time(hours=1)
+    reconciliation.reconcile()
+
+    assert BitsbyPayment.objects.count() == 241
+
+
+def test_payments_of_one_moment_say_nothing_about_the_order_of_the_list(
+    place, invoice_for, fake, watched
+):
+    """A list of equal times is not taken for one with the newest first."""
+    books = RemotePayments(fake, 10, "oldest")
+    now = timezone.now()
+    for _ in range(12):
+        books.add(at=now - HOUR)
+    reconciliation.reconcile()
+    books.add(invoice=bitsby.invoice_item(invoice_for(place()), "paid"), at=now)
+
+    reconciliation.reconcile()
+
+    assert Transaction.objects.count() == 1
+
+
+@pytest.mark.parametrize("listing", ["oldest", "shuffled"])
+def test_the_list_is_read_whole_when_it_is_not_newest_first(watched, fake, listing):
+    """Without the right order every page is read."""
+    books = RemotePayments(fake, order=listing)
+    books.add_strangers(240)
+    reconciliation.reconcile()
+    before = books.asked
+
+    reconciliation.reconcile()
+
+    assert books.asked - before == before
+    assert before >= 5
+
+
+@pytest.mark.parametrize("listing", ["oldest", "shuffled"])
+def test_an_order_that_changes_is_noticed(place, invoice_for, fake, watched, listing):
+    """A list that was newest first yesterday and is not today loses nothing."""
+    books = RemotePayments(fake)
+    books.add_strangers(120, newest=timezone.now() - HOUR)
+    reconciliation.reconcile()
+    books.order = listing
+    books.add(invoice=bitsby.invoice_item(invoice_for(place()), "paid"))
+
+    reconciliation.reconcile()
+
+    assert Transaction.objects.count() == 1
+
+
+def test_a_list_that_ignores_the_offset_ends(watched, fake):
+    """A server that gives the same page for ever does not keep a pass for ever."""
+    items = [bitsby.payment_item() for _ in range(50)]
+    fake.on("/payments/list", bitsby.success(items))
+
+    report = reconciliation.reconcile()
+
+    assert report.requests <= 2
+    assert BitsbyPayment.objects.count() == 50
+
+
+def test_a_strange_item_does_not_hide_the_others(order, watched, books):
+    """An entry without the documented shape is left out; those beside it are settled."""
+    books.items += [
+        {"id": "?", "transactionDatetime": bitsby.written(timezone.now())},
+        {"amount": [], "transactionDatetime": bitsby.written(timezone.now())},
+    ]
+    books.add(invoice=bitsby.invoice_item(watched, "paid"))
+
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Being processed"
