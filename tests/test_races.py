@@ -61,7 +61,7 @@ def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, tu
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn):
+def test_two_invoices_of_an_order_settled_concurrently_are_both_booked(order, invoice_for, turn):
     """Both payments are booked on one source, and exactly one of them is the second."""
     invoices = [invoice_for(order), invoice_for(order, "expired")]
     payments = [bitsby.transfer(), bitsby.transfer()]
@@ -83,7 +83,7 @@ def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn)
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_settling_and_cancelling_run_together(order, invoice_for, product, turn):
+def test_concurrent_settling_and_cancelling_do_not_contradict(order, invoice_for, product, turn):
     """The order is paid and holds its stock, or is cancelled with a late payment."""
     ended = timezone.now() - dt.timedelta(hours=2)
     invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
@@ -145,7 +145,7 @@ def test_concurrent_replacements_make_one_live_invoice(order, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_settling_run_together(order, invoice_for, fake, turn):
+def test_late_payment_during_a_new_attempt_is_booked(order, invoice_for, fake, turn):
     """A late payment that arrives while its buyer pays again is booked, and the order is paid."""
     old = invoice_for(order, "expired", ended_at=timezone.now())
     answer = remote(old, payment=bitsby.transfer())
@@ -160,7 +160,7 @@ def test_paying_again_and_settling_run_together(order, invoice_for, fake, turn):
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_cancelling_run_together(order, invoice_for, fake, turn):
+def test_concurrent_paying_again_and_cancelling_do_not_contradict(order, invoice_for, fake, turn):
     """A buyer who returns at the cancellation has a live invoice or a cancelled order."""
     ended = timezone.now() - dt.timedelta(hours=2)
     old = invoice_for(order, "expired", expires_at=ended, ended_at=ended)

@@ -48,7 +48,7 @@ def status_of(order):
 # 200
 
 
-def test_a_delivery_settles_its_order(order, paid, deliver, fake):
+def test_delivery_settles_its_order(order, paid, deliver, fake):
     """The API confirms the delivery: 200, one transaction, one row that says so."""
     response = deliver(paid)
 
@@ -152,7 +152,7 @@ def test_premature_delivery_is_settled_by_the_next_run(order, invoice, deliver, 
 @pytest.mark.parametrize(
     "answer", [ConnectionError("down"), bitsby.error("no"), (500, {}, "<html>"), (200, {}, "[]")]
 )
-def test_an_api_that_fails_is_a_503(order, invoice, deliver, fake, answer):
+def test_delivery_without_an_api_answer_must_be_retried(order, invoice, deliver, fake, answer):
     """A delivery that could not be checked comes again, and is noted for the next pass."""
     fake.on("/invoices/list", answer)
 
@@ -164,12 +164,12 @@ def test_an_api_that_fails_is_a_503(order, invoice, deliver, fake, answer):
     assert status_of(order) == "Pending"
 
 
-def test_an_invoice_that_bitsby_does_not_know_is_a_503(invoice, deliver, fake):
+def test_delivery_for_an_invoice_unknown_to_bitsby_must_be_retried(invoice, deliver, fake):
     """No word about the invoice is no proof, so the delivery is to come again."""
     assert deliver(invoice).status_code == 503
 
 
-def test_a_delivery_never_waits_for_a_slot(order, paid, deliver, fake, clock):
+def test_delivery_does_not_wait_for_a_slot(order, paid, deliver, fake, clock):
     """Without a free slot: 503 at once, nothing sent, and the next pass settles it."""
     refresh(BitsbyInvoice(bitsby_id=bitsby.new_id()))
     fake.requests.clear()
@@ -182,7 +182,7 @@ def test_a_delivery_never_waits_for_a_slot(order, paid, deliver, fake, clock):
     assert status_of(order) == "Being processed"
 
 
-def test_an_invoice_is_asked_about_at_most_once_in_ten_seconds(
+def test_deliveries_for_an_invoice_cause_one_request_in_ten_seconds(
     invoice, deliver, fake, clock, move_time
 ):
     """A flood of deliveries about one invoice costs one request and one row in ten seconds."""
@@ -210,7 +210,7 @@ def test_unexpected_error_is_a_503(invoice, deliver, fake, monkeypatch):
 
 
 @pytest.mark.parametrize("value", [None, {}, {"API_KEY": "x"}, "nonsense"])
-def test_a_shop_that_is_not_configured_answers_503(invoice, deliver, fake, settings, value):
+def test_delivery_without_settings_must_be_retried(invoice, deliver, fake, settings, value):
     """Without usable settings nothing can be checked: Bitsby shall come again."""
     settings.OSCAR_BITSBY = value
 
@@ -248,14 +248,14 @@ def test_a_shop_that_is_not_configured_answers_503(invoice, deliver, fake, setti
     ],
     ids=lambda body: repr(body)[:40],
 )
-def test_junk_is_a_400(invoice, deliver, fake, body):
+def test_invalid_delivery_is_refused(invoice, deliver, fake, body):
     """What is no delivery is refused, costs no request and leaves no row."""
     assert deliver(body=body).status_code == 400
     assert fake.requests == []
     assert not WebhookDelivery.objects.exists()
 
 
-def test_a_body_over_64_kib_is_refused(paid, deliver, fake):
+def test_body_over_64_kib_is_refused(paid, deliver, fake):
     """A body just within the limit is a delivery, one byte more is none."""
     data = json.dumps({"invoice": {"id": str(paid.bitsby_id)}, "padding": ""})
     fitting = data.replace('"padding": ""', '"padding": "' + "x" * (64 * 1024 - len(data)) + '"')
@@ -282,7 +282,7 @@ def test_other_methods_are_refused(client, invoice, fake, method):
     assert fake.requests == []
 
 
-def test_a_delivery_needs_no_csrf_token(paid, payload):
+def test_delivery_needs_no_csrf_token(paid, payload):
     """Bitsby has no cookie of ours."""
     strict = Client(enforce_csrf_checks=True)
     body = json.dumps({"invoice": {"id": str(paid.bitsby_id)}})
@@ -307,9 +307,7 @@ def test_a_delivery_needs_no_csrf_token(paid, payload):
         ("secret-token", ["secret-token2"], 404),
     ],
 )
-def test_the_webhook_answers_only_at_its_token(
-    order, paid, deliver, fake, settings, token, args, status
-):
+def test_webhook_url_needs_the_token(order, paid, deliver, fake, settings, token, args, status):
     """With ``WEBHOOK_TOKEN`` there is a webhook only at that address, and without only without."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WEBHOOK_TOKEN": token}
 
@@ -323,7 +321,7 @@ def test_the_webhook_answers_only_at_its_token(
 # What is kept and what is told
 
 
-def test_a_delivery_is_kept_with_its_headers_but_without_secrets(paid, deliver):
+def test_delivery_is_stored_without_secret_headers(paid, deliver):
     """Body, address and headers are kept; cookies and credentials are not."""
     deliver(
         paid,
@@ -382,7 +380,7 @@ def test_no_secret_is_logged(paid, deliver, settings, caplog, fake):
 # Bursts
 
 
-def test_a_burst_of_deliveries_costs_few_requests(place, invoice_for, deliver, fake, clock):
+def test_burst_of_deliveries_causes_few_requests(place, invoice_for, deliver, fake, clock):
     """Fifty invoices paid at once: one look covers all that wait, and all are settled."""
     invoices = [invoice_for(place()) for _ in range(50)]
     for row in invoices:
@@ -403,9 +401,7 @@ def test_a_burst_of_deliveries_costs_few_requests(place, invoice_for, deliver, f
     assert {deliver(row).status_code for row in invoices} == {200}
 
 
-def test_a_delivery_still_finds_its_invoice_beside_one_that_was_wrong(
-    place, invoice_for, deliver, fake, clock
-):
+def test_wrong_delivery_does_not_delay_a_true_one(place, invoice_for, deliver, fake, clock):
     """A delivery that lied before does not keep the next true one from being settled."""
     lied, true = invoice_for(place()), invoice_for(place())
     payment = bitsby.transfer()

@@ -87,9 +87,7 @@ class Row:
         self.created_at, self.expires_at, self.amount, self.currency = now, now, "10.00", "USD"
 
 
-def test_the_client_raises_nothing_but_its_own_errors(
-    monkeypatch, clock, unexpected_errors, capsys
-):
+def test_client_raises_only_gateway_errors(monkeypatch, clock, unexpected_errors, capsys):
     """Every method returns or raises a ``GatewayError`` without the key, whatever the answer."""
     answers = Answers(SEED)
     truth = Bitsby(answers, [Row(), Row()], "paid")
@@ -237,7 +235,7 @@ def run(entry_points, monkeypatch, unexpected_errors, meter, number, foreign):
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["own project", "another project"])
-def test_rubbish_ends_in_no_error_page_and_touches_no_order(
+def test_corrupted_answers_cause_no_error_page_and_change_no_order(
     entry_points, monkeypatch, unexpected_errors, clock, capsys, foreign
 ):
     """Pages, webhook, runs and staff actions answer as promised; an order changes only when an
@@ -288,7 +286,7 @@ class Lists:
         return len(self.gateway.asked)
 
 
-def test_a_list_that_never_ends_is_left(monkeypatch, clock):
+def test_endless_list_is_read_up_to_max_pages(monkeypatch, clock):
     """A list is read for ``MAX_PAGES`` pages at most, with little memory."""
     monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [item(offset + n) for n in range(limit)])
@@ -303,7 +301,7 @@ def test_a_list_that_never_ends_is_left(monkeypatch, clock):
 
 
 @pytest.mark.parametrize("size", [50, 10, 60, 500])
-def test_a_page_that_is_given_again_ends_the_list(monkeypatch, clock, size):
+def test_repeated_page_ends_the_list(monkeypatch, clock, size):
     """A server that ignores the offset is noticed by its second answer."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(size)])
     assert sum(len(page.items) for page in lists.api.payment_pages()) == size
@@ -318,7 +316,7 @@ def test_pages_that_alternate_end_the_list(monkeypatch, clock):
     assert lists.requests == 4
 
 
-def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock):
+def test_repeated_unreadable_page_ends_the_list(monkeypatch, clock):
     """An unreadable page that repeats ends the list after a few requests."""
     monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [{"id": n} for n in range(50)])
@@ -327,7 +325,7 @@ def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock
 
 
 @pytest.mark.django_db
-def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unexpected_errors):
+def test_huge_page_is_imported_at_a_bounded_cost(monkeypatch, clock, invoice, unexpected_errors):
     """A page with ten times the requested number of payments is imported at a bounded cost."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
@@ -343,7 +341,7 @@ def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unex
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, order, status):
+def test_answer_about_another_project_changes_nothing(fake, invoice, order, status):
     """An answer about the id in another project changes neither order nor invoice."""
     before = state_of(order)
     payment = bitsby.transfer() if status == "paid" else None
@@ -355,7 +353,7 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
 
 
 @pytest.mark.django_db
-def test_an_answer_about_another_project_cancels_no_order(fake, order, invoice_for, move_time):
+def test_answer_about_another_project_cancels_no_order(fake, order, invoice_for, move_time):
     """An order is not cancelled when only another project's answer calls its invoice expired."""
     ended = timezone.now() - dt.timedelta(hours=5)
     invoice = invoice_for(order, "canceled", ended_at=ended, expires_at=ended, created_at=ended)

@@ -102,7 +102,7 @@ class Truth:
 
 
 @pytest.mark.parametrize("token", ["", "a-Token_of-30-characters-or-so"])
-def test_rubbish_gets_the_promised_answers_and_no_more(
+def test_invalid_requests_get_the_promised_answers(
     token, shop, invoices, rows, settings, monkeypatch, move_time, caplog, capsys
 ):
     """Each kind of request gets its promised answer; unknown ids store no row; cost is bounded."""
@@ -155,7 +155,7 @@ def test_rubbish_gets_the_promised_answers_and_no_more(
     assert [r for r in caplog.records if r.name == "oscar_bitsby"] == []
 
 
-def test_the_sequence_of_requests_is_repeatable(invoices):
+def test_sequence_of_requests_is_repeatable(invoices):
     """The same seed makes the same requests, so that a failure can be reproduced."""
     ids = [row.bitsby_id for row in invoices]
 
@@ -167,7 +167,7 @@ def test_the_sequence_of_requests_is_repeatable(invoices):
     assert first(1) != first(2)
 
 
-def test_memory_is_not_kept(shop, invoices, monkeypatch, move_time):
+def test_invalid_requests_keep_no_memory(shop, invoices, monkeypatch, move_time):
     """After a warm-up, hundreds of further requests keep less than 2 MiB of memory."""
     Gateway(monkeypatch, Truth(invoices[:8]).answer)
     ids = [row.bitsby_id for row in invoices]

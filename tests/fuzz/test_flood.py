@@ -146,7 +146,7 @@ def buy(orders, until):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
+def test_flood_of_forged_deliveries_hardly_affects_api_and_buyers(
     shop, simulator, place, invoice_for, real_time, capsys
 ):
     """A flood causes one request per invoice in ten seconds and few rows; buyers get invoices."""
@@ -214,7 +214,7 @@ def first_interrupted(function, interruption):
 
 
 @pytest.mark.django_db
-def test_deliveries_that_overlap_store_one_row(invoice, fake, deliver, monkeypatch):
+def test_overlapping_deliveries_store_one_row(invoice, fake, deliver, monkeypatch):
     """Of two concurrent deliveries about an invoice, one is stored."""
     kept = first_interrupted(webhook._storable_headers, deliver)
     monkeypatch.setattr(webhook, "_storable_headers", kept)
@@ -223,7 +223,7 @@ def test_deliveries_that_overlap_store_one_row(invoice, fake, deliver, monkeypat
 
 
 @pytest.mark.django_db
-def test_deliveries_that_overlap_ask_once(invoice, fake, deliver, monkeypatch, clock):
+def test_overlapping_deliveries_send_one_request(invoice, fake, deliver, monkeypatch, clock):
     """A delivery that waits two seconds for the database does not cause a second request."""
 
     def another():

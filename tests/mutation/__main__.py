@@ -82,10 +82,10 @@ MODULES = {
 SLOW = [
     "tests/gateway/test_rate_limit.py::test_four_processes_share_the_rate_limit",
     "tests/reconciliation/test_payment_list.py::test_incremental_sync_without_news_makes_two_requests",
-    "tests/reconciliation/test_expiry.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
-    "tests/reconciliation/test_expiry.py::test_many_overdue_invoices_are_asked_about_in_bulk",
-    "tests/reconciliation/test_payment_list.py::test_nothing_is_lost_whatever_the_order_and_page_size",
-    "tests/test_webhook.py::test_a_burst_of_deliveries_costs_few_requests",
+    "tests/reconciliation/test_expiry.py::test_overdue_invoices_unknown_to_bitsby_cause_few_requests",
+    "tests/reconciliation/test_expiry.py::test_overdue_invoices_are_fetched_in_bulk",
+    "tests/reconciliation/test_payment_list.py::test_incremental_sync_finds_payments_in_any_order_and_page_size",
+    "tests/test_webhook.py::test_burst_of_deliveries_causes_few_requests",
 ]
 #: The percentage of changes that the tests must notice in each module.
 MIN_SCORE = 95

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 HOUR = dt.timedelta(hours=1)
 
 
-def test_an_order_that_has_still_time_costs_no_request(place, invoice_for, books):
+def test_order_that_is_not_yet_due_causes_no_request(place, invoice_for, books):
     """An old invoice of an order whose newer one has only just ended is not asked about."""
     order = place()
     invoice_for(order, **expired_ago(hours=5))
@@ -37,7 +37,7 @@ def test_an_order_that_has_still_time_costs_no_request(place, invoice_for, books
     assert status_of(order) == "Pending"
 
 
-def test_many_overdue_invoices_are_asked_about_in_bulk(place, invoice_for, books):
+def test_overdue_invoices_are_fetched_in_bulk(place, invoice_for, books):
     """The last word on 120 invoices costs three pages, not 120 questions."""
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(120)]
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices]
@@ -64,7 +64,7 @@ def test_overdue_invoice_missing_from_the_bulk_list_is_requested_singly(place, i
     assert Transaction.objects.count() == 3
 
 
-def test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more(
+def test_overdue_invoices_unknown_to_bitsby_cause_few_requests(
     place, invoice_for, books, move_time
 ):
     """Long overdue and unknown: the questions become few, and the orders stay."""
@@ -116,7 +116,9 @@ def test_payment_found_by_the_final_check_before_cancelling_is_settled(order, in
     assert status_of(order) == "Being processed"
 
 
-def test_an_unpaid_order_is_cancelled_after_its_time_only(order, invoice_for, books, move_time):
+def test_unpaid_order_is_cancelled_at_cancel_after_and_not_earlier(
+    order, invoice_for, books, move_time
+):
     """Expired by one pass, cancelled ``CANCEL_AFTER`` after the end of its invoice."""
     invoice = invoice_for(order, expires_at=timezone.now() + HOUR)
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
@@ -158,7 +160,7 @@ def test_with_cancel_after_none_no_order_is_cancelled(
     assert set(Order.objects.values_list("status", flat=True)) == {"Pending"}
 
 
-def test_an_order_without_any_invoice_is_cancelled_in_the_end(order, books, move_time):
+def test_order_without_an_invoice_is_cancelled(order, books, move_time):
     """A buyer who never came to pay: cancelled after ``TIME_TO_PAY`` plus ``CANCEL_AFTER``."""
     move_time(minutes=119)
     assert reconciliation.reconcile().cancelled == 0
@@ -170,7 +172,7 @@ def test_an_order_without_any_invoice_is_cancelled_in_the_end(order, books, move
     assert status_of(order) == "Cancelled"
 
 
-def test_an_order_of_another_method_is_never_touched(order, books, move_time):
+def test_order_of_another_payment_method_is_not_cancelled(order, books, move_time):
     """A pending order without a Bitsby source waits for somebody else's money."""
     order.sources.all().delete()
     Source.objects.create(
@@ -182,9 +184,7 @@ def test_an_order_of_another_method_is_never_touched(order, books, move_time):
     assert status_of(order) == "Pending"
 
 
-def test_abandoned_attempt_does_not_block_cancellation_for_ever(
-    order, invoice_for, books, move_time
-):
+def test_abandoned_attempt_expires_and_its_order_is_cancelled(order, invoice_for, books, move_time):
     """A ``creating`` row of a process that crashed is given up, and its order cancelled later."""
     invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
     move_time(seconds=16)
@@ -195,7 +195,7 @@ def test_abandoned_attempt_does_not_block_cancellation_for_ever(
     assert reconciliation.reconcile().cancelled == 1
 
 
-def test_a_young_attempt_is_left_alone(order, invoice_for, books, move_time):
+def test_recent_attempt_does_not_expire(order, invoice_for, books, move_time):
     """An attempt whose answer may still come is not given up."""
     invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
     move_time(seconds=14)
@@ -204,7 +204,7 @@ def test_a_young_attempt_is_left_alone(order, invoice_for, books, move_time):
     assert BitsbyInvoice.objects.get().status == "creating"
 
 
-def test_an_order_that_was_paid_by_card_is_never_cancelled(order, invoice_for, books):
+def test_order_paid_by_card_is_not_cancelled(order, invoice_for, books):
     """The expired invoice of an order that another source paid cancels nothing."""
     invoice = invoice_for(order, **expired_ago(hours=2))
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
@@ -216,7 +216,7 @@ def test_an_order_that_was_paid_by_card_is_never_cancelled(order, invoice_for, b
     assert status_of(order) == "Pending"
 
 
-def test_an_order_whose_money_was_dismissed_is_cancelled_in_the_end(
+def test_order_whose_payment_was_dismissed_is_cancelled(
     order, invoice_for, books, django_user_model
 ):
     """Once staff have sent the money back, a pass gives the order up and releases its stock."""

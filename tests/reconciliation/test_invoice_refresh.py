@@ -25,7 +25,7 @@ def last_refreshed_at(invoice):
     return BitsbyInvoice.objects.get(pk=invoice.pk).last_refreshed_at
 
 
-def test_refresh_settles_what_bitsby_says(order, invoice, fake):
+def test_refresh_settles_a_paid_invoice(order, invoice, fake):
     """One question about one invoice settles it."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
@@ -35,7 +35,7 @@ def test_refresh_settles_what_bitsby_says(order, invoice, fake):
     assert status_of(order) == "Being processed"
 
 
-def test_refresh_of_an_invoice_that_bitsby_does_not_know_does_nothing(order, invoice, fake):
+def test_refresh_of_an_invoice_unknown_to_bitsby_changes_nothing(order, invoice, fake):
     """No answer about it is no outcome, even when the server answers with others."""
     other = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), id=str(bitsby.new_id()))
     fake.on("/invoices/list", bitsby.success([other]))
@@ -50,7 +50,7 @@ def test_refresh_of_an_attempt_makes_no_request(order, invoice_for, fake):
     assert fake.requests == []
 
 
-def test_a_paid_answer_without_its_payment_is_completed(order, invoice, fake):
+def test_refresh_fetches_a_payment_missing_from_the_invoice(order, invoice, fake):
     """Where the invoice does not name its payment, the list of payments does."""
     payment = bitsby.transfer()
     remote = bitsby.invoice_item(invoice, "paid")
@@ -61,7 +61,7 @@ def test_a_paid_answer_without_its_payment_is_completed(order, invoice, fake):
     assert Transaction.objects.get().reference == payment["id"]
 
 
-def test_another_invoices_payment_completes_nothing(order, invoice, fake):
+def test_refresh_ignores_payments_of_other_invoices(order, invoice, fake):
     """A server that does not heed the filter cannot lend one invoice another's payment."""
     other = bitsby.invoice_item(invoice, "paid", id=str(bitsby.new_id()))
     fake.invoices = [bitsby.invoice_item(invoice, "paid")]
@@ -77,7 +77,7 @@ def test_another_invoices_payment_completes_nothing(order, invoice, fake):
 
 
 @pytest.mark.parametrize("answer", [bitsby.error("no"), ConnectionError("down"), (500, {}, "")])
-def test_refresh_raises_ours_and_changes_nothing(order, invoice, fake, answer):
+def test_failed_refresh_raises_bitsby_error_and_changes_nothing(order, invoice, fake, answer):
     """A Bitsby that cannot be asked changes nothing."""
     fake.on("/invoices/list", answer)
 
@@ -300,7 +300,7 @@ def test_single_delivery_requests_its_invoice(invoice_for, place, fake):
     assert (question[0], question[1]["invoiceId"]) == ("/invoices/list", str(invoice.bitsby_id))
 
 
-def test_one_of_many_deliveries_syncs_all_flagged_invoices(invoice_for, place, fake):
+def test_delivery_syncs_all_flagged_invoices(invoice_for, place, fake):
     """The payments of the last day are asked for, and all that wait count as looked at now."""
     now = timezone.now()
     waiting = invoice_for(place(), webhook_pending_since=now)

@@ -157,7 +157,7 @@ def test_clock_set_back_does_not_stop_full_syncs(watched, books):
 @pytest.mark.parametrize("page_size", [10, 50])
 @pytest.mark.parametrize("listing", ["newest", "oldest", "shuffled"])
 @pytest.mark.parametrize("known", [3, 130])
-def test_nothing_is_lost_whatever_the_order_and_page_size(
+def test_incremental_sync_finds_payments_in_any_order_and_page_size(
     place, invoice_for, fake, watched, page_size, listing, known
 ):
     """New payments among many known ones are all found by the next pass, wherever they stand."""
@@ -178,7 +178,7 @@ def test_nothing_is_lost_whatever_the_order_and_page_size(
     assert BitsbyInvoice.objects.filter(status="paid").count() == 15
 
 
-def test_the_list_is_left_early_when_it_was_seen_newest_first(watched, books):
+def test_incremental_sync_stops_early_in_a_list_that_is_newest_first(watched, books):
     """Once a far look saw the newest first, a page without news ends a near look."""
     books.add_strangers(240)
     reconciliation.reconcile()
@@ -194,7 +194,7 @@ def test_the_list_is_left_early_when_it_was_seen_newest_first(watched, books):
     assert BitsbyPayment.objects.count() == 241
 
 
-def test_a_payment_that_was_confirmed_late_is_found_within_the_hour(watched, books, move_time):
+def test_payment_that_appears_late_is_found_within_an_hour(watched, books, move_time):
     """A transfer appears by the time it was sent at, which may be below what is known."""
     books.add_strangers(240)
     reconciliation.reconcile()
@@ -208,7 +208,7 @@ def test_a_payment_that_was_confirmed_late_is_found_within_the_hour(watched, boo
     assert BitsbyPayment.objects.count() == 241
 
 
-def test_payments_of_one_moment_say_nothing_about_the_order_of_the_list(
+def test_payments_of_equal_times_do_not_prove_a_newest_first_list(
     place, invoice_for, fake, watched
 ):
     """A list of equal times is not taken for one with the newest first."""
@@ -225,7 +225,7 @@ def test_payments_of_one_moment_say_nothing_about_the_order_of_the_list(
 
 
 @pytest.mark.parametrize("listing", ["oldest", "shuffled"])
-def test_the_list_is_read_whole_when_it_is_not_newest_first(watched, fake, listing):
+def test_incremental_sync_reads_all_pages_unless_newest_is_first(watched, fake, listing):
     """Without the right order every page is read."""
     books = RemotePayments(fake, order=listing)
     books.add_strangers(240)
@@ -239,7 +239,9 @@ def test_the_list_is_read_whole_when_it_is_not_newest_first(watched, fake, listi
 
 
 @pytest.mark.parametrize("listing", ["oldest", "shuffled"])
-def test_an_order_that_changes_is_noticed(place, invoice_for, fake, watched, listing):
+def test_payment_is_found_after_the_order_of_the_list_changed(
+    place, invoice_for, fake, watched, listing
+):
     """A list that was newest first yesterday and is not today loses nothing."""
     books = RemotePayments(fake)
     books.add_strangers(120, newest=timezone.now() - HOUR)
@@ -252,7 +254,7 @@ def test_an_order_that_changes_is_noticed(place, invoice_for, fake, watched, lis
     assert Transaction.objects.count() == 1
 
 
-def test_a_list_that_ignores_the_offset_ends(watched, fake):
+def test_sync_ends_when_the_list_ignores_the_offset(watched, fake):
     """A server that gives the same page for ever does not keep a pass for ever."""
     items = [bitsby.payment_item() for _ in range(50)]
     fake.on("/payments/list", bitsby.success(items))
@@ -263,7 +265,7 @@ def test_a_list_that_ignores_the_offset_ends(watched, fake):
     assert BitsbyPayment.objects.count() == 50
 
 
-def test_a_strange_item_does_not_hide_the_others(order, watched, books):
+def test_invalid_item_does_not_hide_other_payments(order, watched, books):
     """An entry without the documented shape is left out; those beside it are settled."""
     books.items += [
         {"id": "?", "transactionDatetime": bitsby.written(timezone.now())},

@@ -38,7 +38,7 @@ def test_run_settles_a_paid_invoice(order, watched, books):
 
 
 @pytest.mark.parametrize("shape", [{}, {"invoice": None}, {"invoice": {}}])
-def test_an_unbound_payment_is_shown_and_then_settled_when_bound(order, watched, books, shape):
+def test_unbound_payment_needs_review_and_is_settled_when_bound(order, watched, books, shape):
     """However "unbound" is written: inbox first, and booked once somebody binds it at Bitsby."""
     payment = books.add(bitsby.transfer("8.00000000"), **shape)
     for _ in range(3):
@@ -66,7 +66,9 @@ def test_an_unbound_payment_is_shown_and_then_settled_when_bound(order, watched,
         ({"projectId": "0b7c4a0e-64b0-4ad6-8d1f-6f0d1b7a9001"}, "", True),
     ],
 )
-def test_payment_bound_to_no_invoice_of_the_shop(watched, books, invoice, reason, is_foreign):
+def test_payment_without_an_invoice_of_the_shop_is_not_booked(
+    watched, books, invoice, reason, is_foreign
+):
     """Unbound and unknown is for staff; what belongs to another project is only remembered."""
     remote = None
     if invoice is not None:
@@ -81,7 +83,7 @@ def test_payment_bound_to_no_invoice_of_the_shop(watched, books, invoice, reason
     assert not Transaction.objects.exists()
 
 
-def test_the_history_from_before_the_shop_is_not_for_staff(watched, books):
+def test_payments_older_than_the_shop_need_no_review(watched, books):
     """Payments and invoices older than the first invoice fill no inbox."""
     old = timezone.now() - 2 * DAY
     books.add(at=old)
@@ -93,7 +95,7 @@ def test_the_history_from_before_the_shop_is_not_for_staff(watched, books):
     assert not BitsbyPayment.objects.needs_review().exists()
 
 
-def test_late_money_is_found_on_an_expired_invoice(place, invoice_for, books):
+def test_late_payment_of_an_expired_invoice_is_booked_for_review(place, invoice_for, books):
     """An expired invoice is watched: money that comes weeks later is booked and flagged."""
     order = place(status="Cancelled")
     invoice = invoice_for(order, **expired_ago(days=20))
@@ -107,7 +109,7 @@ def test_late_money_is_found_on_an_expired_invoice(place, invoice_for, books):
 
 
 @pytest.mark.parametrize("words", [("confirming", "paid"), ("", "paid"), ("unpaid", "paid")])
-def test_money_first_told_by_another_word_is_booked_when_it_counts(order, watched, books, words):
+def test_known_payment_is_booked_when_its_invoice_becomes_paid(order, watched, books, words):
     """A payment that was seen before its invoice was called paid is not taken for old news."""
     payment = books.add()
     for word in words:
@@ -130,7 +132,7 @@ def test_money_on_an_ended_invoice_is_booked_when_it_counts_after_all(order, wat
     assert BitsbyPayment.objects.get().review_reason == ""
 
 
-def test_a_payment_bound_to_another_invoice_is_settled_there(place, invoice_for, books):
+def test_payment_bound_to_another_invoice_is_settled_there(place, invoice_for, books):
     """Staff who bind a payment elsewhere at Bitsby move it: the last word counts."""
     one, other = place(), place()
     first, second = invoice_for(one), invoice_for(other)
@@ -144,7 +146,7 @@ def test_a_payment_bound_to_another_invoice_is_settled_there(place, invoice_for,
     assert status_of(other) == "Being processed"
 
 
-def test_what_was_sent_before_the_right_amount_is_found(order, watched, books):
+def test_earlier_payment_of_a_settled_order_needs_review(order, watched, books):
     """A wrong amount followed by the right one, settled by a delivery, is not overlooked."""
     books.add(amount="9.00000000")
     right = bitsby.invoice_item(watched, "paid", payment=bitsby.transfer())
@@ -177,7 +179,7 @@ def dump(*, but=()):
     return serializers.serialize("json", rows)
 
 
-def test_a_dry_run_reports_and_writes_nothing(place, invoice_for, books):
+def test_dry_run_reports_and_writes_nothing(place, invoice_for, books):
     """``dry_run`` counts what would be done; all tables stay as they are, and so do the looks."""
     paid, overdue, ended, flagged = place(), place(), place(), place()
     invoices = [

@@ -60,7 +60,7 @@ def test_next_run_finds_payments_that_a_burst_of_deliveries_left_unread(
     assert BitsbyPayment.objects.needs_review().count() == 8
 
 
-def test_what_was_settled_before_a_failure_stays_settled(order, watched, books, place, invoice_for):
+def test_payments_settled_before_a_failure_stay_settled(order, watched, books, place, invoice_for):
     """An API that fails in the middle raises, keeps what was done, and is asked again."""
     invoice_for(place())
     books.add(invoice=bitsby.invoice_item(watched, "paid"))
@@ -90,7 +90,7 @@ def test_broken_connection_is_retried_within_the_run(order, watched, books, cloc
 
 
 @pytest.mark.parametrize("answer", [(500, {}, "oops"), (200, {}, "[]"), (502, {}, ""), "down"])
-def test_nonsense_from_bitsby_is_an_error_and_changes_nothing(order, watched, fake, answer):
+def test_invalid_answer_fails_the_run_and_changes_nothing(order, watched, fake, answer):
     """An answer that is none raises ours, and the order stays as it is."""
     fake.on("/payments/list", ConnectionError("down") if answer == "down" else answer)
 
@@ -101,7 +101,7 @@ def test_nonsense_from_bitsby_is_an_error_and_changes_nothing(order, watched, fa
     assert not GatewayState.objects.get().lease_token
 
 
-def test_one_failing_payment_does_not_stop_the_others(place, invoice_for, books, failing_save):
+def test_failing_payment_does_not_stop_the_others(place, invoice_for, books, failing_save):
     """A payment that cannot be recorded is counted; the others are settled, and it is retried."""
     invoices = [invoice_for(place()) for _ in range(3)]
     payments = [books.add(invoice=bitsby.invoice_item(invoice, "paid")) for invoice in invoices]
@@ -117,7 +117,7 @@ def test_one_failing_payment_does_not_stop_the_others(place, invoice_for, books,
     assert Transaction.objects.count() == 3
 
 
-def test_one_failing_invoice_does_not_stop_the_final_check_of_others(
+def test_failing_invoice_does_not_stop_the_final_check_of_others(
     place, invoice_for, books, failing_save
 ):
     """An invoice that cannot be ended does not keep others from ending."""
@@ -130,7 +130,7 @@ def test_one_failing_invoice_does_not_stop_the_final_check_of_others(
     assert (report.ended, report.failures) == (3, 1)
 
 
-def test_one_failing_order_does_not_stop_the_others_cancelling(
+def test_failing_order_does_not_stop_the_cancellation_of_others(
     place, invoice_for, books, failing_save
 ):
     """An order that cannot be cancelled is left as it was, the others are cancelled."""
