@@ -1,4 +1,4 @@
-"""Fixtures of a run: what the API lists, a watched invoice, and failing rows."""
+"""Fixtures of runs: the API's list of payments, a watched invoice, and rows that fail."""
 
 import datetime as dt
 
@@ -14,18 +14,19 @@ DAY = dt.timedelta(days=1)
 
 @pytest.fixture
 def books(fake):
+    """The API's list of payments, newest first."""
     return RemotePayments(fake)
 
 
 @pytest.fixture
 def watched(order, invoice_for):
-    """A live invoice since yesterday, so that payments from then on are this shop's."""
+    """A live invoice since yesterday; earlier payments are ignored."""
     return invoice_for(order, created_at=timezone.now() - DAY, expires_at=timezone.now() + 2 * HOUR)
 
 
 @pytest.fixture
 def failing_save():
-    """Return a function that makes saving one row fail, as a shop's broken receiver does."""
+    """Return a function that makes saving matching rows fail, as a raising receiver does."""
     connected = []
 
     def connect(model, matches):

@@ -24,7 +24,7 @@ HOUR = dt.timedelta(hours=1)
 
 
 def test_order_that_is_not_yet_due_causes_no_request(place, invoice_for, books):
-    """An old invoice of an order whose newer one has only just ended is not asked about."""
+    """The old invoice of an order whose newer one has just expired is not fetched."""
     order = place()
     invoice_for(order, **expired_ago(hours=5))
     invoice_for(order, **expired_ago(minutes=20))
@@ -38,7 +38,7 @@ def test_order_that_is_not_yet_due_causes_no_request(place, invoice_for, books):
 
 
 def test_overdue_invoices_are_fetched_in_bulk(place, invoice_for, books):
-    """The last word on 120 invoices costs three pages, not 120 questions."""
+    """The final check of 120 overdue invoices sends at most three requests."""
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(120)]
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices]
 
@@ -50,24 +50,24 @@ def test_overdue_invoices_are_fetched_in_bulk(place, invoice_for, books):
 
 
 def test_overdue_invoice_missing_from_the_bulk_list_is_requested_singly(place, invoice_for, books):
-    """Paid and canceled ones among many overdue invoices are found, a few in each pass."""
+    """Overdue invoices that were paid or canceled are fetched singly, a few in each run."""
     invoices = [invoice_for(place(), expires_at=timezone.now() - HOUR / 6) for _ in range(12)]
-    words = ["expired"] * 6 + ["canceled"] * 3 + ["paid"] * 3
+    statuses = ["expired"] * 6 + ["canceled"] * 3 + ["paid"] * 3
     books.fake.invoices = [
-        bitsby.invoice_item(row, word, payment=bitsby.transfer() if word == "paid" else None)
-        for row, word in zip(invoices, words, strict=True)
+        bitsby.invoice_item(row, status, payment=bitsby.transfer() if status == "paid" else None)
+        for row, status in zip(invoices, statuses, strict=True)
     ]
     for _ in range(3):
         reconciliation.reconcile()
 
-    assert [BitsbyInvoice.objects.get(pk=row.pk).status for row in invoices] == words
+    assert [BitsbyInvoice.objects.get(pk=row.pk).status for row in invoices] == statuses
     assert Transaction.objects.count() == 3
 
 
 def test_overdue_invoices_unknown_to_bitsby_cause_few_requests(
     place, invoice_for, books, move_time
 ):
-    """Long overdue and unknown: the questions become few, and the orders stay."""
+    """Unknown overdue invoices are fetched less and less often, and their orders stay pending."""
     for _ in range(20):
         invoice_for(place(), expires_at=timezone.now() - HOUR / 6)
     for _ in range(8):
@@ -83,7 +83,7 @@ def test_overdue_invoices_unknown_to_bitsby_cause_few_requests(
 
 
 def test_final_check_can_find_the_invoice_paid(order, invoice_for, books):
-    """An overdue invoice that Bitsby calls paid is settled instead of expired."""
+    """An overdue invoice that is paid at Bitsby is settled and does not expire."""
     invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
     books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
@@ -93,11 +93,11 @@ def test_final_check_can_find_the_invoice_paid(order, invoice_for, books):
     assert Transaction.objects.count() == 1
 
 
-@pytest.mark.parametrize("word", ["unpaid", "confirming"])
-def test_overdue_invoice_that_bitsby_keeps_open_stays_open(order, invoice_for, books, word):
-    """Our clock ends nothing: what Bitsby does not call ended stays live."""
+@pytest.mark.parametrize("status", ["unpaid", "confirming"])
+def test_overdue_invoice_that_bitsby_keeps_open_stays_open(order, invoice_for, books, status):
+    """An overdue invoice stays live until Bitsby calls it expired."""
     invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
-    books.fake.invoices = [bitsby.invoice_item(invoice, word)]
+    books.fake.invoices = [bitsby.invoice_item(invoice, status)]
 
     reconciliation.reconcile()
 
@@ -106,7 +106,7 @@ def test_overdue_invoice_that_bitsby_keeps_open_stays_open(order, invoice_for, b
 
 
 def test_payment_found_by_the_final_check_before_cancelling_is_settled(order, invoice_for, books):
-    """An order about to be cancelled whose expired invoice turns out paid is paid instead."""
+    """A due order whose expired invoice is paid at Bitsby is paid and not cancelled."""
     invoice = invoice_for(order, **expired_ago(hours=2))
     books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
@@ -119,7 +119,7 @@ def test_payment_found_by_the_final_check_before_cancelling_is_settled(order, in
 def test_unpaid_order_is_cancelled_at_cancel_after_and_not_earlier(
     order, invoice_for, books, move_time
 ):
-    """Expired by one pass, cancelled ``CANCEL_AFTER`` after the end of its invoice."""
+    """An order is cancelled once, ``CANCEL_AFTER`` after its invoice has expired."""
     invoice = invoice_for(order, expires_at=timezone.now() + HOUR)
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     move_time(minutes=61)
@@ -133,9 +133,9 @@ def test_unpaid_order_is_cancelled_at_cancel_after_and_not_earlier(
     assert reconciliation.reconcile().cancelled == 0
 
 
-def test_with_cancel_after_zero_one_run_expires_and_cancels(order, invoice_for, books, settings):
-    """``timedelta(0)``: expired and cancelled by the same pass, after a last look each."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": dt.timedelta(0)}
+def test_with_cancel_after_zero_one_run_expires_and_cancels(order, invoice_for, books, configure):
+    """With ``timedelta(0)`` the same run expires the invoice and cancels the order."""
+    configure(CANCEL_AFTER=dt.timedelta(0))
     invoice = invoice_for(order, expires_at=timezone.now() - dt.timedelta(seconds=1))
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
 
@@ -146,10 +146,10 @@ def test_with_cancel_after_zero_one_run_expires_and_cancels(order, invoice_for, 
 
 
 def test_with_cancel_after_none_no_order_is_cancelled(
-    place, invoice_for, books, settings, move_time
+    place, invoice_for, books, configure, move_time
 ):
-    """``None``: neither orders with ended invoices nor those without any are cancelled."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": None}
+    """With ``None`` no order is cancelled, with an expired invoice or without any."""
+    configure(CANCEL_AFTER=None)
     order = place()
     place()
     invoice = invoice_for(order, **expired_ago(hours=2))
@@ -161,7 +161,7 @@ def test_with_cancel_after_none_no_order_is_cancelled(
 
 
 def test_order_without_an_invoice_is_cancelled(order, books, move_time):
-    """A buyer who never came to pay: cancelled after ``TIME_TO_PAY`` plus ``CANCEL_AFTER``."""
+    """It is cancelled after ``TIME_TO_PAY`` plus ``CANCEL_AFTER``, without a request."""
     move_time(minutes=119)
     assert reconciliation.reconcile().cancelled == 0
     move_time(minutes=2)
@@ -173,7 +173,7 @@ def test_order_without_an_invoice_is_cancelled(order, books, move_time):
 
 
 def test_order_of_another_payment_method_is_not_cancelled(order, books, move_time):
-    """A pending order without a Bitsby source waits for somebody else's money."""
+    """A pending order without a Bitsby source is never cancelled."""
     order.sources.all().delete()
     Source.objects.create(
         order=order, source_type=SourceType.objects.create(name="Later", code="later")
@@ -185,7 +185,7 @@ def test_order_of_another_payment_method_is_not_cancelled(order, books, move_tim
 
 
 def test_abandoned_attempt_expires_and_its_order_is_cancelled(order, invoice_for, books, move_time):
-    """A ``creating`` row of a process that crashed is given up, and its order cancelled later."""
+    """The attempt of a crashed process expires, and its order is cancelled later."""
     invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
     move_time(seconds=16)
     reconciliation.reconcile()
@@ -196,7 +196,7 @@ def test_abandoned_attempt_expires_and_its_order_is_cancelled(order, invoice_for
 
 
 def test_recent_attempt_does_not_expire(order, invoice_for, books, move_time):
-    """An attempt whose answer may still come is not given up."""
+    """An attempt whose answer may still come stays ``creating``."""
     invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
     move_time(seconds=14)
     reconciliation.reconcile()
@@ -205,7 +205,7 @@ def test_recent_attempt_does_not_expire(order, invoice_for, books, move_time):
 
 
 def test_order_paid_by_card_is_not_cancelled(order, invoice_for, books):
-    """The expired invoice of an order that another source paid cancels nothing."""
+    """An order that another source has paid is not cancelled for its expired invoice."""
     invoice = invoice_for(order, **expired_ago(hours=2))
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     card = SourceType.objects.create(name="Card", code="card")
@@ -219,7 +219,7 @@ def test_order_paid_by_card_is_not_cancelled(order, invoice_for, books):
 def test_order_whose_payment_was_dismissed_is_cancelled(
     order, invoice_for, books, django_user_model
 ):
-    """Once staff have sent the money back, a pass gives the order up and releases its stock."""
+    """After staff have dismissed the payment, the next run cancels the order."""
     staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
     invoice = invoice_for(order, **expired_ago(hours=2))
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired", payment=bitsby.transfer())]
@@ -234,7 +234,7 @@ def test_order_whose_payment_was_dismissed_is_cancelled(
 
 
 def test_long_overdue_order_is_cancelled_in_the_run_that_expires_its_invoice(order, watched, books):
-    """After a night without passes, one is enough: nothing that was answered is held up."""
+    """After a day without runs, one run expires the invoice and cancels its order."""
     BitsbyInvoice.objects.update(expires_at=timezone.now() - 24 * HOUR)
     watched.refresh_from_db()
     books.fake.invoices = [bitsby.invoice_item(watched, "expired")]

@@ -4,54 +4,23 @@ import datetime as dt
 
 import pytest
 from django.utils import timezone
+from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice
 from tests.support import bitsby
 from tests.support.settling import status_of
 
+Order = get_model("order", "Order")
+
 HOUR = dt.timedelta(hours=1)
 
 pytestmark = pytest.mark.django_db
 
 
-def test_flagged_invoice_is_refreshed(order, invoice, books):
-    """A delivery that found no free slot is dealt with by the next pass."""
-    BitsbyInvoice.objects.update(webhook_pending_since=timezone.now())
-    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
-
-    reconciliation.reconcile()
-
-    assert status_of(order) == "Being processed"
-    invoice.refresh_from_db()
-    assert invoice.webhook_pending_since is None
-
-
-def test_wrong_delivery_causes_one_request(order, invoice, books):
-    """An invoice that Bitsby calls unpaid is not asked about in every further pass."""
-    BitsbyInvoice.objects.update(webhook_pending_since=timezone.now())
-    books.fake.invoices = [bitsby.invoice_item(invoice)]
-    for _ in range(4):
-        reconciliation.reconcile()
-
-    assert len(books.fake.asked("/invoices/list")) == 1
-    assert status_of(order) == "Pending"
-
-
-def test_flood_of_wrong_deliveries_causes_few_requests_in_a_run(place, invoice_for, books):
-    """Noted deliveries are asked about a few at a time."""
-    for _ in range(30):
-        invoice_for(place(), webhook_pending_since=timezone.now())
-    books.fake.invoices = [bitsby.invoice_item(row) for row in BitsbyInvoice.objects.all()]
-
-    report = reconciliation.reconcile()
-
-    assert report.requests <= 5
-
-
 @pytest.fixture
 def flagged(place, invoice_for):
-    """Five invoices whose deliveries were noted, the last one first."""
+    """Five flagged invoices, the one that was flagged last first."""
     return [
         invoice_for(place(), webhook_pending_since=timezone.now() - number * HOUR)
         for number in range(5)
@@ -73,40 +42,54 @@ def test_three_oldest_flagged_invoices_are_refreshed_first(flagged, fake):
     assert waiting() == set(flagged[:2])
 
 
-def test_flag_of_an_invoice_unknown_to_bitsby_is_cleared(flagged, fake):
-    """An invoice without a word is not asked about in each further pass."""
+@pytest.mark.parametrize("is_known", [True, False])
+def test_flag_is_cleared_by_one_refresh(flagged, fake, is_known):
+    """An invoice that is unpaid, or unknown to Bitsby, is refreshed for its flag only once."""
+    fake.invoices = [bitsby.invoice_item(invoice) for invoice in flagged if is_known]
     for _ in range(3):
         reconciliation.reconcile()
 
     assert len(fake.asked("/invoices/list")) == 5
     assert waiting() == set()
+    assert set(Order.objects.values_list("status", flat=True)) == {"Pending"}
 
 
-def test_results_of_flagged_invoices_are_counted(flagged, fake):
-    """What is booked because a delivery was noted stands in the report."""
-    paid = flagged[4]
-    fake.invoices = [bitsby.invoice_item(paid, "paid", payment=bitsby.transfer())]
+@pytest.mark.parametrize("has_payment", [True, False])
+def test_paid_flagged_invoice_is_settled(flagged, fake, has_payment):
+    """It is booked and counted; a payment missing from the answer is fetched from the list."""
+    paid, payment = flagged[4], bitsby.transfer()
+    fake.invoices = [bitsby.invoice_item(paid, "paid", payment=payment if has_payment else None)]
+    payments = [bitsby.payment_item(payment, fake.invoices[0])]
+    # The sync does not see the payment, so only the refresh can find it.
+    fake.on(
+        "/payments/list",
+        lambda fields: bitsby.success(payments if "invoiceId" in fields else []),
+    )
 
     report = reconciliation.reconcile()
 
     assert (report.booked, report.failures) == (1, 0)
+    assert status_of(paid.order) == "Being processed"
+    assert paid not in waiting()
 
 
-def test_failure_of_a_flagged_invoice_is_logged_with_its_invoice(
-    flagged, fake, caplog, monkeypatch
+def test_failing_flagged_invoice_is_logged_and_does_not_stop_the_run(
+    flagged, place, invoice_for, fake, caplog, failing_save
 ):
-    """Operators find the invoice, and the others are dealt with."""
-    fake.invoices = [bitsby.invoice_item(flagged[4], "paid", payment=bitsby.transfer())]
-
-    def fail(*args, **options):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
+    """The log names the flagged invoice that failed, and an overdue invoice still expires."""
+    failing = flagged[4]
+    overdue = invoice_for(place(), expires_at=timezone.now() - HOUR / 6)
+    fake.invoices = [
+        bitsby.invoice_item(failing, "paid", payment=bitsby.transfer()),
+        bitsby.invoice_item(overdue, "expired"),
+    ]
+    failing_save(BitsbyInvoice, lambda row: row.pk == failing.pk)
 
     report = reconciliation.reconcile()
 
-    assert report.failures == 1
-    assert f"could not process {flagged[4].bitsby_id}" in caplog.messages
+    overdue.refresh_from_db()
+    assert (report.failures, overdue.status) == (1, "expired")
+    assert f"could not process {failing.bitsby_id}" in caplog.messages
 
 
 def test_dry_run_refreshes_no_flagged_invoice(flagged, fake):
@@ -115,18 +98,3 @@ def test_dry_run_refreshes_no_flagged_invoice(flagged, fake):
 
     assert fake.asked("/invoices/list") == []
     assert waiting() == set(flagged)
-
-
-def test_flagged_invoice_reported_without_its_payment_is_settled(flagged, fake):
-    """The list of payments is asked for the payment that Bitsby's word on the invoice lacks."""
-    remote, payment = bitsby.invoice_item(flagged[4], "paid"), bitsby.transfer()
-    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
-    # Too old for the near look, so that the payment is found by the delivery alone.
-    fake.on(
-        "/payments/list",
-        lambda fields: bitsby.success(fake.payments if "invoiceId" in fields else []),
-    )
-
-    report = reconciliation.reconcile()
-
-    assert (report.booked, report.failures) == (1, 0)

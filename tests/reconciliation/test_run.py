@@ -13,7 +13,6 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyPayment, GatewayState
 from oscar_bitsby.reconciliation import refresh
-from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from tests.support import bitsby
 from tests.support.invoices import expired_ago
 from tests.support.settling import status_of
@@ -27,7 +26,7 @@ DAY = dt.timedelta(days=1)
 
 
 def test_run_settles_a_paid_invoice(order, watched, books):
-    """The near look sees a payment of one of our invoices, and its order is paid."""
+    """A run books the payment of a paid invoice, and its order is paid."""
     payment = books.add(invoice=bitsby.invoice_item(watched, "paid"))
 
     report = reconciliation.reconcile()
@@ -39,7 +38,7 @@ def test_run_settles_a_paid_invoice(order, watched, books):
 
 @pytest.mark.parametrize("shape", [{}, {"invoice": None}, {"invoice": {}}])
 def test_unbound_payment_needs_review_and_is_settled_when_bound(order, watched, books, shape):
-    """However "unbound" is written: inbox first, and booked once somebody binds it at Bitsby."""
+    """An unbound payment needs review, and is booked once when it is bound at Bitsby."""
     payment = books.add(bitsby.transfer("8.00000000"), **shape)
     for _ in range(3):
         reconciliation.reconcile()
@@ -69,7 +68,7 @@ def test_unbound_payment_needs_review_and_is_settled_when_bound(order, watched, 
 def test_payment_without_an_invoice_of_the_shop_is_not_booked(
     watched, books, invoice, reason, is_foreign
 ):
-    """Unbound and unknown is for staff; what belongs to another project is only remembered."""
+    """An unbound payment needs review; one of another project does not."""
     remote = None
     if invoice is not None:
         remote = bitsby.invoice_item(watched, "paid", id=str(bitsby.new_id()), **invoice)
@@ -84,7 +83,7 @@ def test_payment_without_an_invoice_of_the_shop_is_not_booked(
 
 
 def test_payments_older_than_the_shop_need_no_review(watched, books):
-    """Payments and invoices older than the first invoice fill no inbox."""
+    """Payments and invoices from before the shop's first invoice are not listed for review."""
     old = timezone.now() - 2 * DAY
     books.add(at=old)
     remote = bitsby.invoice_item(watched, "paid", id=str(bitsby.new_id()))
@@ -96,7 +95,7 @@ def test_payments_older_than_the_shop_need_no_review(watched, books):
 
 
 def test_late_payment_of_an_expired_invoice_is_booked_for_review(place, invoice_for, books):
-    """An expired invoice is watched: money that comes weeks later is booked and flagged."""
+    """A payment for an invoice that expired weeks ago is booked and needs review."""
     order = place(status="Cancelled")
     invoice = invoice_for(order, **expired_ago(days=20))
     books.add(invoice=bitsby.invoice_item(invoice, "paid"))
@@ -108,23 +107,20 @@ def test_late_payment_of_an_expired_invoice_is_booked_for_review(place, invoice_
     assert status_of(order) == "Cancelled"
 
 
-@pytest.mark.parametrize("words", [("confirming", "paid"), ("", "paid"), ("unpaid", "paid")])
-def test_known_payment_is_booked_when_its_invoice_becomes_paid(order, watched, books, words):
-    """A payment that was seen before its invoice was called paid is not taken for old news."""
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        ("confirming", "paid"),
+        ("", "paid"),
+        ("unpaid", "paid"),
+        ("expired", "expired", "paid", "paid"),
+    ],
+)
+def test_known_payment_is_booked_when_its_invoice_becomes_paid(order, watched, books, statuses):
+    """A payment that was seen before its invoice is paid is booked once and needs no review."""
     payment = books.add()
-    for word in words:
-        books.bind(payment, bitsby.invoice_item(watched, word))
-        reconciliation.reconcile()
-
-    assert Transaction.objects.count() == 1
-    assert status_of(order) == "Being processed"
-
-
-def test_money_on_an_ended_invoice_is_booked_when_it_counts_after_all(order, watched, books):
-    """A payment of an expired invoice waits, and is booked once Bitsby calls that one paid."""
-    payment = books.add()
-    for word in ("expired", "expired", "paid", "paid"):
-        books.bind(payment, bitsby.invoice_item(watched, word))
+    for status in statuses:
+        books.bind(payment, bitsby.invoice_item(watched, status))
         reconciliation.reconcile()
 
     assert Transaction.objects.count() == 1
@@ -133,7 +129,7 @@ def test_money_on_an_ended_invoice_is_booked_when_it_counts_after_all(order, wat
 
 
 def test_payment_bound_to_another_invoice_is_settled_there(place, invoice_for, books):
-    """Staff who bind a payment elsewhere at Bitsby move it: the last word counts."""
+    """A payment that is bound to another invoice at Bitsby is booked for the latter."""
     one, other = place(), place()
     first, second = invoice_for(one), invoice_for(other)
     payment = books.add(invoice=bitsby.invoice_item(first, "expired"))
@@ -147,7 +143,7 @@ def test_payment_bound_to_another_invoice_is_settled_there(place, invoice_for, b
 
 
 def test_earlier_payment_of_a_settled_order_needs_review(order, watched, books):
-    """A wrong amount followed by the right one, settled by a delivery, is not overlooked."""
+    """An unbound payment needs review although its buyer has paid the right amount since."""
     books.add(amount="9.00000000")
     right = bitsby.invoice_item(watched, "paid", payment=bitsby.transfer())
     books.fake.invoices = [right]
@@ -159,28 +155,22 @@ def test_earlier_payment_of_a_settled_order_needs_review(order, watched, books):
     assert BitsbyPayment.objects.needs_review().get().amount == 9
 
 
-def dump(*, but=()):
-    """All rows of all our tables and Oscar's, as text."""
-    models = [
-        model
-        for label in ("order", "payment", "partner", "voucher", "oscar_bitsby")
-        for model in [
-            get_model(label, name)
-            for name in {
-                "order": ["Order", "Line", "OrderNote", "OrderStatusChange", "PaymentEvent"],
-                "payment": ["Source", "Transaction"],
-                "partner": ["StockRecord"],
-                "voucher": ["Voucher", "VoucherApplication"],
-                "oscar_bitsby": ["BitsbyInvoice", "BitsbyPayment", "WebhookDelivery"],
-            }[label]
-        ]
-    ]
+def dump():
+    """Return all rows of this app and of Oscar that a run may change, as text."""
+    names = {
+        "order": ["Order", "Line", "OrderNote", "OrderStatusChange", "PaymentEvent"],
+        "payment": ["Source", "Transaction"],
+        "partner": ["StockRecord"],
+        "voucher": ["Voucher", "VoucherApplication"],
+        "oscar_bitsby": ["BitsbyInvoice", "BitsbyPayment", "WebhookDelivery"],
+    }
+    models = [get_model(label, name) for label in names for name in names[label]]
     rows = [row for model in models for row in model._default_manager.order_by("pk")]
     return serializers.serialize("json", rows)
 
 
 def test_dry_run_reports_and_writes_nothing(place, invoice_for, books):
-    """``dry_run`` counts what would be done; all tables stay as they are, and so do the looks."""
+    """A dry run reports what a run would do, and changes no row and no progress of a sync."""
     paid, overdue, ended, flagged = place(), place(), place(), place()
     invoices = [
         invoice_for(paid),
@@ -193,40 +183,22 @@ def test_dry_run_reports_and_writes_nothing(place, invoice_for, books):
     books.add(bitsby.transfer("1.00000000"))
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired") for invoice in invoices[1:3]]
     GatewayState.ensure_exists()
-    looks = GatewayState.objects.values(
-        "last_full_sync_at", "lists_newest_first", "last_run_at"
-    ).get()
-    before = dump()
+    state = GatewayState.objects.values("last_full_sync_at", "lists_newest_first", "last_run_at")
+    state_before, before = state.get(), dump()
 
     report = reconciliation.reconcile(dry_run=True)
 
     assert dump() == before
-    assert (
-        GatewayState.objects.values("last_full_sync_at", "lists_newest_first", "last_run_at").get()
-        == looks
-    )
+    assert state.get() == state_before
     assert (report.booked, report.flagged) == (1, 1)
     assert (report.ended, report.cancelled) == (1, 1)
     real = reconciliation.reconcile()
     assert (real.booked, real.flagged, real.ended, real.cancelled) == (1, 1, 1, 1)
-    assert GatewayState.objects.get().last_run_at > looks["last_run_at"]
+    assert GatewayState.objects.get().last_run_at > state_before["last_run_at"]
 
 
-def test_run_is_skipped_while_another_holds_the_lease(watched, books):
-    """The second pass asks nothing and says that it stood back."""
-    GatewayState.ensure_exists()
-    GatewayState.objects.update(lease_until=timezone.now() + LEASE_DURATION, lease_token="another")
-
-    report = reconciliation.reconcile()
-
-    assert report.skipped
-    assert "skipped" in str(report)
-    assert books.fake.requests == []
-    assert GatewayState.objects.get().lease_token == "another"
-
-
-def test_lease_of_a_dead_run_expires(order, watched, books):
-    """A pass that died stops the next ones for minutes only: its lease is short, and ends."""
+def test_lease_is_short(watched, books):
+    """A lease ends within ten minutes."""
     leases = []
 
     def answer(fields):
@@ -237,25 +209,22 @@ def test_lease_of_a_dead_run_expires(order, watched, books):
     reconciliation.reconcile()
     assert leases[0] <= timezone.now() + dt.timedelta(minutes=10)
 
+
+@pytest.mark.parametrize("until", [dt.timedelta(seconds=-1), 365 * DAY])
+def test_lease_of_a_dead_run_or_a_wrong_clock_is_ignored(order, watched, books, until):
+    """A lease that has ended, or that is too long to be real, stops no run, nor the one after."""
     books.add(invoice=bitsby.invoice_item(watched, "paid"))
-    second = dt.timedelta(seconds=1)
-    GatewayState.objects.update(lease_until=timezone.now() - second, lease_token="dead")
+    GatewayState.ensure_exists()
+    GatewayState.objects.update(lease_until=timezone.now() + until, lease_token="dead")
 
     assert not reconciliation.reconcile().skipped
     assert status_of(order) == "Being processed"
-
-
-def test_lease_from_a_wrong_clock_expires(order, watched, books):
-    """A lease that ends in a year was given by a clock that has been put back."""
-    GatewayState.ensure_exists()
-    GatewayState.objects.update(lease_until=timezone.now() + 365 * DAY, lease_token="wrong")
-
     assert not reconciliation.reconcile().skipped
 
 
 def test_run_that_lost_its_lease_stops(watched, books):
-    """A pass whose lease another one has taken stops, and leaves the other's lease alone."""
-    books.add_strangers(70)
+    """A run whose lease another run has taken stops, and does not release that lease."""
+    books.add_unbound(70)
 
     def overtake(fields):
         GatewayState.objects.update(lease_token="another")
@@ -268,27 +237,21 @@ def test_run_that_lost_its_lease_stops(watched, books):
     assert GatewayState.objects.get().lease_token == "another"
 
 
-def test_finished_run_releases_the_lease(watched, books):
-    """One pass after the other runs at once."""
-    assert not reconciliation.reconcile().skipped
-    assert not reconciliation.reconcile().skipped
-
-
 def test_progress_is_reported_as_text(watched, books):
-    """Whoever watches a pass is told what is being done."""
-    books.add_strangers(60)
-    words = []
+    """A run reports each step and the pages that it has read as text."""
+    books.add_unbound(60)
+    lines = []
 
-    report = reconciliation.reconcile(progress=words.append)
+    report = reconciliation.reconcile(progress=lines.append)
 
-    assert words[0] == "full sync of payments"
-    assert "60 payments on 2 pages" in words
+    assert lines[0] == "full sync of payments"
+    assert "60 payments on 2 pages" in lines
     assert "60 payments seen" in str(report)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_run_inside_a_transaction_is_refused(watched, fake):
-    """A whole pass inside somebody's transaction raises before anything is sent."""
+    """A run inside a transaction raises before it sends a request."""
     with transaction.atomic(), pytest.raises(RuntimeError):
         reconciliation.reconcile()
 

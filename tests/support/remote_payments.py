@@ -9,7 +9,12 @@ from tests.support import bitsby
 
 
 class RemotePayments:
-    """The payments of a Bitsby that heeds dates and pages, in an order of our choice."""
+    """A list of payments that respects dates and pages.
+
+    Attributes:
+        order: newest, oldest or shuffled.
+        failing: the offsets at which a request fails.
+    """
 
     def __init__(self, fake, page_size=50, order="newest"):
         self.fake, self.page_size, self.order = fake, page_size, order
@@ -23,7 +28,7 @@ class RemotePayments:
         self.items.append(bitsby.payment_item(payment, invoice, **values))
         return payment
 
-    def add_strangers(self, count, newest=None):
+    def add_unbound(self, count, newest=None):
         """Add unbound payments of the last hour, a second apart."""
         newest = newest or timezone.now()
         for number in range(count):
