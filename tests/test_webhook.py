@@ -306,7 +306,7 @@ def test_no_secret_is_logged(paid_invoice, deliver, configure, caplog, fake):
     with caplog.at_level(logging.DEBUG, "oscar_bitsby"):
         fake.on("/invoices/list", ConnectionError(f"Authorization: Token {bitsby.KEY}"))
         deliver(paid_invoice, path=path)
-        deliver(body="junk", path=path)
+        deliver(body="invalid", path=path)
 
     text = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("oscar_bitsby"))
     assert bitsby.KEY not in text

@@ -29,6 +29,8 @@ from tests.fuzz.deliveries import Delivery
 from tests.fuzz.tools import ANSWERS, SEED, Gateway, Meter, open_shop, undone
 from tests.support import bitsby
 from tests.support.http import FarSide, assert_hidden, reply, serve
+from tests.support.invoices import expired_ago
+from tests.support.settling import status_of
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -208,15 +210,14 @@ def run(entry_points, monkeypatch, unexpected_errors, meter, number, foreign):
         name = answers.random.choice(list(entry_points.by_name))
         truth.remote.clear()
         with undone():
-            is_over = answers.random.random() < 0.3
-            if is_over:
+            if answers.random.random() < 0.3:
                 past = timezone.now() - dt.timedelta(minutes=5)
                 BitsbyInvoice.objects.update(expires_at=past)
             entry_points.invoice.refresh_from_db()
             try:
                 with meter.one(name):
-                    ended = entry_points.by_name[name]()
-                meter.answers[ended[0] if isinstance(ended, tuple) else ended] += 1
+                    result = entry_points.by_name[name]()
+                meter.answers[result[0] if isinstance(result, tuple) else result] += 1
             except Exception as error:
                 meter.wrong.append((count, name, repr(error)[:300]))
             after = state_of(entry_points.order)
@@ -259,7 +260,7 @@ def test_some_corrupted_answers_still_settle(entry_points, monkeypatch, unexpect
         with undone():
             entry_points.invoice.refresh_from_db()
             entry_points.webhook()
-            settled += Order.objects.get(pk=entry_points.order.pk).status == "Being processed"
+            settled += status_of(entry_points.order) == "Being processed"
     assert settled > 10
 
 
@@ -355,11 +356,10 @@ def test_answer_about_another_project_changes_nothing(fake, invoice, order, stat
 @pytest.mark.django_db
 def test_answer_about_another_project_cancels_no_order(fake, order, invoice_for, move_time):
     """An order is not cancelled when only another project's answer calls its invoice expired."""
-    ended = timezone.now() - dt.timedelta(hours=5)
-    invoice = invoice_for(order, "canceled", ended_at=ended, expires_at=ended, created_at=ended)
+    invoice = invoice_for(order, **expired_ago(hours=5) | {"status": "canceled"})
     fake.invoices = [bitsby.invoice_item(invoice, "expired", projectId=OTHER_PROJECT)]
     reconciliation.reconcile()
-    assert Order.objects.get(pk=order.pk).status == "Pending"
+    assert status_of(order) == "Pending"
 
 
 # Over real HTTP
