@@ -82,13 +82,16 @@ def test_overdue_invoices_unknown_to_bitsby_cause_few_requests(
     assert set(Order.objects.values_list("status", flat=True)) == {"Pending"}
 
 
-def test_final_check_can_find_the_invoice_paid(order, invoice_for, books):
-    """An overdue invoice that is paid at Bitsby is settled and does not expire."""
-    invoice = invoice_for(order, expires_at=timezone.now() - HOUR / 6)
+@pytest.mark.parametrize("has_expired", [False, True])
+def test_payment_found_by_the_final_check_is_settled(order, invoice_for, books, has_expired):
+    """If the final check before expiry or cancellation finds a payment, the order is paid."""
+    ago = expired_ago(hours=2) if has_expired else {"expires_at": timezone.now() - HOUR / 6}
+    invoice = invoice_for(order, **ago)
     books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
 
-    reconciliation.reconcile()
+    report = reconciliation.reconcile()
 
+    assert (report.booked, report.ended, report.cancelled) == (1, 0, 0)
     assert status_of(order) == "Being processed"
     assert Transaction.objects.count() == 1
 
@@ -103,17 +106,6 @@ def test_overdue_invoice_that_bitsby_keeps_open_stays_open(order, invoice_for, b
 
     invoice.refresh_from_db()
     assert (invoice.status, status_of(order)) == ("unpaid", "Pending")
-
-
-def test_payment_found_by_the_final_check_before_cancelling_is_settled(order, invoice_for, books):
-    """A due order whose expired invoice is paid at Bitsby is paid and not cancelled."""
-    invoice = invoice_for(order, **expired_ago(hours=2))
-    books.fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
-
-    report = reconciliation.reconcile()
-
-    assert (report.booked, report.cancelled) == (1, 0)
-    assert status_of(order) == "Being processed"
 
 
 def test_unpaid_order_is_cancelled_at_cancel_after_and_not_earlier(

@@ -31,11 +31,9 @@ def last_refreshed_at(invoice):
     return BitsbyInvoice.objects.get(pk=invoice.pk).last_refreshed_at
 
 
-def test_refresh_settles_a_paid_invoice(order, invoice, fake):
+def test_refresh_settles_a_paid_invoice(order, paid_invoice):
     """A refresh of a paid invoice settles it."""
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
-
-    outcome = refresh(invoice)
+    outcome = refresh(paid_invoice)
 
     assert outcome.is_final
     assert status_of(order) == "Being processed"
@@ -115,12 +113,10 @@ def test_refresh_for_a_delivery_keeps_to_one_request_a_second(order, invoice, fa
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("call", [refresh, invoice_refresh.refresh_for_delivery])
-def test_refresh_inside_a_transaction_is_refused(invoice, fake, call):
+def test_refresh_inside_a_transaction_is_refused(paid_invoice, fake, call):
     """A refresh inside a transaction raises before it sends a request."""
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
-
     with transaction.atomic(), pytest.raises(RuntimeError):
-        call(invoice)
+        call(paid_invoice)
 
     assert fake.requests == []
     assert not Transaction.objects.exists()
@@ -215,20 +211,19 @@ def test_failed_opportunistic_refresh_is_logged_with_its_reason(invoice, fake, c
 
 
 def test_unexpected_error_in_opportunistic_refresh_does_not_break_the_page(
-    invoice, fake, caplog, monkeypatch
+    unpaid_invoice, caplog, monkeypatch
 ):
     """The page goes on, and the log has the traceback and the invoice."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
 
     def fail(*args, **options):
         raise ZeroDivisionError
 
     monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
 
-    assert invoice_refresh.refresh_if_idle(invoice) is False
+    assert invoice_refresh.refresh_if_idle(unpaid_invoice) is False
 
     (record,) = caplog.records
-    assert record.getMessage() == f"invoice {invoice.bitsby_id} not refreshed"
+    assert record.getMessage() == f"invoice {unpaid_invoice.bitsby_id} not refreshed"
     assert record.exc_info[0] is ZeroDivisionError
 
 
@@ -247,11 +242,9 @@ def test_delivery_flags_only_its_own_invoice(invoice_for, place, fake):
     assert flags[other.pk] is None
 
 
-def test_second_delivery_within_ten_seconds_sends_no_request(invoice, fake):
+def test_second_delivery_within_ten_seconds_sends_no_request(unpaid_invoice, fake):
     """Within ten seconds a second delivery returns False and sends no request."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
-
-    results = [invoice_refresh.refresh_for_delivery(invoice) for _ in range(2)]
+    results = [invoice_refresh.refresh_for_delivery(unpaid_invoice) for _ in range(2)]
 
     assert results == [True, False]
     assert len(fake.requests) == 1
