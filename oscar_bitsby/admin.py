@@ -74,14 +74,20 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics 
             queryset = queryset.filter(**{self.searched: type(self).keys_named(word)})
         return queryset, False
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def _refuse(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+    has_add_permission = has_change_permission = has_delete_permission = _refuse
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+
+def translated(field: str, description: Any) -> Any:
+    """Return a column of a model admin that shows a stored text in the reader's language."""
+
+    @admin.display(description=description)
+    def remark(model_admin: ReadOnlyAdmin, row: Model) -> str:
+        return i18n.translate_stored(getattr(row, field))
+
+    return remark
 
 
 @admin.register(BitsbyInvoice)
@@ -96,10 +102,7 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     keys_named = staticmethod(find_invoices)
     raw_id_fields = ("order",)
     shown_as = {"failure": "remark"}
-
-    @admin.display(description=gettext_lazy("What went wrong"))
-    def remark(self, invoice: BitsbyInvoice) -> str:
-        return i18n.translate_stored(invoice.failure)
+    remark = translated("failure", gettext_lazy("What went wrong"))
 
 
 @admin.register(BitsbyPayment)
@@ -140,10 +143,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     keys_named, searched = staticmethod(find_invoices), "invoice__in"
     raw_id_fields = ("invoice",)
     shown_as = {"outcome": "remark"}
-
-    @admin.display(description=gettext_lazy("Outcome"))
-    def remark(self, delivery: WebhookDelivery) -> str:
-        return i18n.translate_stored(delivery.outcome)
+    remark = translated("outcome", gettext_lazy("Outcome"))
 
 
 @admin.register(BuyerMail)
@@ -155,7 +155,4 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     keys_named, searched = staticmethod(str), "order_number"
     raw_id_fields = ("order", "invoice", "payment")
     shown_as = {"error": "remark"}
-
-    @admin.display(description=gettext_lazy("Why it was not sent"))
-    def remark(self, mail: BuyerMail) -> str:
-        return i18n.translate_stored(mail.error)
+    remark = translated("error", gettext_lazy("Why it was not sent"))

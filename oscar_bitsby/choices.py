@@ -5,11 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class InvoiceStatus(models.TextChoices):
-    """The status of an invoice.
-
-    ``creating`` is ours: the row is committed, the API has not answered yet. The others have
-    Bitsby's spelling.
-    """
+    """The status of an invoice: ours until the API has answered, then one of Bitsby's."""
 
     CREATING = "creating", _("being created")
     UNPAID = "unpaid", _("waiting for payment")

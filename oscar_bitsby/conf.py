@@ -22,29 +22,6 @@ PAID_EVENT_CODE = "paid"
 TIMES_TO_PAY = (Decimal("0.5"), Decimal(1), Decimal(3), Decimal(6), Decimal(12))
 CURRENCIES = ("USD", "EUR", "RUB")
 
-DEFAULTS: dict[str, Any] = {
-    "API_KEY": None,
-    "PROJECT_ID": None,
-    "API_URL": "https://api.bitsby.app",
-    "PAYMENT_HOSTS": ["dash.bitsby.app"],
-    "TIME_TO_PAY": 1,
-    "DESCRIPTION": gettext_noop("Order {number}"),
-    "TIMEOUT": 10,
-    "CURRENCIES": ["USD", "EUR", "RUB"],
-    "MIN_AMOUNT": None,
-    "MAX_AMOUNT": None,
-    "ORDER_STATUS_PENDING": None,
-    "ORDER_STATUS_PAID": "Being processed",
-    "ORDER_STATUS_CANCELLED": "Cancelled",
-    "CANCEL_AFTER": timedelta(hours=1),
-    "WATCH_DAYS": 30,
-    "WEBHOOK_TOKEN": "",
-    "OTHER_METHODS": [],
-    "EXTEND_CHECKOUT": True,
-    "CELERY": False,
-    "MAILS": True,
-}
-
 
 class Secret:
     """A text that neither ``repr`` nor error reports show."""
@@ -119,14 +96,78 @@ class Conf:
         """Return whether Bitsby is offered for this amount in this currency."""
         if amount <= 0 or currency not in self.currencies:
             return False
-        low, high = (_for_currency(limit, currency) for limit in (self.min_amount, self.max_amount))
+        low, high = (
+            limit.get(currency) if isinstance(limit, Mapping) else limit
+            for limit in (self.min_amount, self.max_amount)
+        )
         return (low is None or amount >= low) and (high is None or amount <= high)
 
 
-def _for_currency(limit: Any, currency: str) -> Decimal | None:
-    if isinstance(limit, Mapping):
-        limit = limit.get(currency)
-    return limit if isinstance(limit, Decimal) else None
+def _limit(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {str(currency): _number(limit) for currency, limit in value.items()}
+    return _number(value)
+
+
+def _number(value: Any) -> Decimal:
+    number = Decimal(str(value))
+    if number.is_nan():
+        # Any comparison with NaN raises.
+        raise ValueError("not a number")
+    return number
+
+
+def _secret(value: Any) -> Secret:
+    return Secret(str(value or ""))
+
+
+def _methods(value: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((str(code), label) for code, label in value)
+
+
+def _uuid(value: Any) -> str:
+    """Return a UUID as Bitsby writes it; leave other values for the system check to report."""
+    try:
+        return str(uuid.UUID(str(value)))
+    except ValueError:
+        return str(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError("a list is needed, not a text")
+    return tuple(str(item) for item in value)
+
+
+#: The default of each key, and the function that converts its value.
+_KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "API_KEY": (None, _secret),
+    "PROJECT_ID": (None, _uuid),
+    "API_URL": ("https://api.bitsby.app", lambda value: str(value).rstrip("/")),
+    "PAYMENT_HOSTS": (
+        ["dash.bitsby.app"],
+        lambda value: tuple(host.lower() for host in _texts(value)),
+    ),
+    "TIME_TO_PAY": (1, lambda value: Decimal(str(value))),
+    "DESCRIPTION": (gettext_noop("Order {number}"), str),
+    "TIMEOUT": (10, float),
+    "CURRENCIES": (list(CURRENCIES), _texts),
+    "MIN_AMOUNT": (None, _limit),
+    "MAX_AMOUNT": (None, _limit),
+    "ORDER_STATUS_PENDING": (None, str),
+    "ORDER_STATUS_PAID": ("Being processed", str),
+    "ORDER_STATUS_CANCELLED": ("Cancelled", str),
+    "CANCEL_AFTER": (timedelta(hours=1), lambda value: value),
+    "WATCH_DAYS": (30, int),
+    "WEBHOOK_TOKEN": ("", _secret),
+    "OTHER_METHODS": ([], _methods),
+    "EXTEND_CHECKOUT": (True, bool),
+    "CELERY": (False, bool),
+    "MAILS": (True, bool),
+}
+DEFAULTS = {key: default for key, (default, _) in _KEYS.items()}
 
 
 def raw() -> Mapping[str, Any] | None:
@@ -173,70 +214,12 @@ def _read() -> dict[str, Any] | str:
     if values["ORDER_STATUS_PENDING"] is None:
         values["ORDER_STATUS_PENDING"] = getattr(django_settings, "OSCAR_INITIAL_ORDER_STATUS", "")
     converted: dict[str, Any] = {}
-    for key, convert in CONVERTERS.items():
+    for key, (_, convert) in _KEYS.items():
         try:
             converted[key.lower()] = convert(values[key])
         except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             return f"OSCAR_BITSBY['{key}'] cannot be used ({type(error).__name__})"
     return converted
-
-
-def _limit(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return {str(currency): _number(limit) for currency, limit in value.items()}
-    return _number(value)
-
-
-def _number(value: Any) -> Decimal:
-    number = Decimal(str(value))
-    if number.is_nan():
-        # Any comparison with NaN raises.
-        raise ValueError("not a number")
-    return number
-
-
-def _methods(value: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple((str(code), label) for code, label in value)
-
-
-def _uuid(value: Any) -> str:
-    """Return a UUID as Bitsby writes it; leave other values for the system check to report."""
-    try:
-        return str(uuid.UUID(str(value)))
-    except ValueError:
-        return str(value)
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError("a list is needed, not a text")
-    return tuple(str(item) for item in value)
-
-
-CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    "API_KEY": lambda value: Secret(str(value)),
-    "PROJECT_ID": _uuid,
-    "API_URL": lambda value: str(value).rstrip("/"),
-    "PAYMENT_HOSTS": lambda value: tuple(host.lower() for host in _texts(value)),
-    "TIME_TO_PAY": lambda value: Decimal(str(value)),
-    "DESCRIPTION": str,
-    "TIMEOUT": float,
-    "CURRENCIES": _texts,
-    "MIN_AMOUNT": _limit,
-    "MAX_AMOUNT": _limit,
-    "ORDER_STATUS_PENDING": str,
-    "ORDER_STATUS_PAID": str,
-    "ORDER_STATUS_CANCELLED": str,
-    "CANCEL_AFTER": lambda value: value,
-    "WATCH_DAYS": int,
-    "WEBHOOK_TOKEN": lambda value: Secret(str(value or "")),
-    "OTHER_METHODS": _methods,
-    "EXTEND_CHECKOUT": bool,
-    "CELERY": bool,
-    "MAILS": bool,
-}
 
 
 def other_methods() -> tuple[tuple[str, Any], ...]:

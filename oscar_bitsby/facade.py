@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import logging
 import re
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -15,7 +16,6 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.ledger import has_unbooked_money
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
@@ -42,12 +42,6 @@ Order = get_model("order", "Order")
 EXPIRY_GRACE = dt.timedelta(minutes=1)
 #: After a failure the buyer's page waits at least this long.
 MIN_RETRY_SECONDS = 5.0
-#: The failure of an invoice that was replaced.
-REPLACED = gettext_noop("replaced by a newer invoice")
-#: The failure of an attempt that was answered with the id of another invoice.
-TAKEN = gettext_noop("Bitsby answered with the id of an earlier invoice")
-#: An escaped NUL in JSON. After an odd number of backslashes it is ordinary text.
-ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def start_payment(order: Any) -> BitsbyInvoice:
@@ -58,8 +52,7 @@ def start_payment(order: Any) -> BitsbyInvoice:
     never has two live invoices.
 
     Args:
-        order: an Oscar order or its number. It is read again under a lock, so callers that have
-            only the number need not look it up.
+        order: an Oscar order or its number. It is read again under a lock.
 
     Raises:
         Order.DoesNotExist: there is no such order.
@@ -88,13 +81,12 @@ def _start_payment(order: Any, client: BitsbyClient) -> BitsbyInvoice:
     settings = conf.get()
     for _ in range(2):
         found = _reuse_or_begin(order, settings)
-        if found.status != InvoiceStatus.CREATING:
-            if found.fits(found.order) and not found.is_over(db_now()):
-                return found
-            # It has expired or the order has changed: check it at Bitsby before replacing it.
-            _replace_invoice(found, client)
-            continue
-        return _create(found, client, settings)
+        if found.status == InvoiceStatus.CREATING:
+            return _create(found, client, settings)
+        if found.fits(found.order) and not found.is_over(db_now()):
+            return found
+        # It has expired or the order has changed: check it at Bitsby before replacing it.
+        _replace_invoice(found, client)
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
 
 
@@ -127,7 +119,15 @@ def _reuse_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
                 attempts.expire_attempt(live, attempts.NO_ANSWER)
                 live = None
-            return live or _begin_attempt(order, settings)
+            return live or BitsbyInvoice.objects.create(
+                order=order,
+                order_number=order.number,
+                amount=order.total_incl_tax,
+                currency=order.currency,
+                project_id=settings.project_id,
+                # Other machines compare this to tell whether the attempt is stale.
+                created_at=db_now(),
+            )
     except IntegrityError:
         # Without row locks (SQLite) the constraint stops the second of two requests.
         raise PaymentInProgress("another request has just begun") from None
@@ -145,7 +145,7 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
     history = _history(order)
     statuses = {row[0] for row in history}
     # Unbooked money belongs to an order by its invoice: without invoices there is none.
-    has_money = ledger.has_money(order) or (statuses and has_unbooked_money(order))
+    has_money = ledger.has_money(order) or (statuses and ledger.has_unbooked_money(order))
     if InvoiceStatus.PAID in statuses or has_money:
         raise NotPayable(f"order {order.number} has a payment under review")
     if not statuses & set(BitsbyInvoice.LIVE):
@@ -156,19 +156,6 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
     rows = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
     live: BitsbyInvoice | None = rows.live().select_for_update().first()
     return live
-
-
-def _begin_attempt(order: Any, settings: conf.Conf) -> BitsbyInvoice:
-    attempt: BitsbyInvoice = BitsbyInvoice.objects.create(
-        order=order,
-        order_number=order.number,
-        amount=order.total_incl_tax,
-        currency=order.currency,
-        project_id=settings.project_id,
-        # Other machines compare this to tell whether the attempt is stale.
-        created_at=db_now(),
-    )
-    return attempt
 
 
 def _replace_invoice(invoice: BitsbyInvoice, client: BitsbyClient) -> None:
@@ -188,7 +175,8 @@ def _replace_invoice(invoice: BitsbyInvoice, client: BitsbyClient) -> None:
             raise PaymentInProgress("the invoice is about to expire; try again")
         # It can still be paid at Bitsby, so it stays watched and money on it will be found.
         rows = BitsbyInvoice.objects.filter(pk=invoice.pk, status=InvoiceStatus.UNPAID)
-        if rows.update(status=InvoiceStatus.CANCELED, ended_at=now, failure=REPLACED):
+        failure = gettext_noop("replaced by a newer invoice")
+        if rows.update(status=InvoiceStatus.CANCELED, ended_at=now, failure=failure):
             log_change("invoice replaced", invoice)
 
 
@@ -210,30 +198,9 @@ def _create(attempt: BitsbyInvoice, client: BitsbyClient, settings: conf.Conf) -
     except BitsbyError as error:
         attempts.expire_attempt(attempt, str(error))
         attempts.pause_all_orders()
-        logger.error(  # a traceback would add nothing
-            "no invoice for order %s: %s", order.number, error
-        )
+        # A traceback would add nothing.
+        logger.error("no invoice for order %s: %s", order.number, error)
         raise
-    return _store(attempt, created, settings)
-
-
-def describe(settings: conf.Conf, order: Any) -> str:
-    """Return the description on the payment page, from the shop's ``DESCRIPTION``.
-
-    It is translated where a catalogue has the text; ours have the default.
-    """
-    return gettext(settings.description).replace("{number}", str(order.number))[:500]
-
-
-def service_data(order: Any) -> str:
-    """Return the compact JSON that Bitsby returns in lists and deliveries."""
-    data = {"orderId": str(order.number), "userId": order.user_id}
-    return json.dumps(data, separators=(",", ":"), default=str)
-
-
-def _store(
-    attempt: BitsbyInvoice, created: schemas.CreatedInvoice, settings: conf.Conf
-) -> BitsbyInvoice:
     try:
         try:
             invoice = _save_created(attempt, created, settings)
@@ -242,11 +209,23 @@ def _store(
             # closed it, so this opens a new one and stores the answer after all.
             invoice = _save_created(attempt, created, settings)
     except IntegrityError:
-        attempts.expire_attempt(attempt, TAKEN)
+        failure = gettext_noop("Bitsby answered with the id of an earlier invoice")
+        attempts.expire_attempt(attempt, failure)
         raise ReplyNotUnderstood(f"invoice {created.id} exists already") from None
     if invoice.status != InvoiceStatus.UNPAID:
         raise PaymentInProgress("the answer came too late; another attempt may have begun")
     return invoice
+
+
+def describe(settings: conf.Conf, order: Any) -> str:
+    """Return the shop's ``DESCRIPTION``, translated if a catalogue has that text."""
+    return gettext(settings.description).replace("{number}", str(order.number))[:500]
+
+
+def service_data(order: Any) -> str:
+    """Return the compact JSON that Bitsby returns in lists and deliveries."""
+    data = {"orderId": str(order.number), "userId": order.user_id}
+    return json.dumps(data, separators=(",", ":"), default=str)
 
 
 def _save_created(
@@ -258,8 +237,11 @@ def _save_created(
         "bitsby_id": created.id,
         "uid": created.uid[:64],
         "url": created.url,
-        "wallets": [_as_json(wallet) for wallet in created.wallets],
-        "reply": _storable(created.raw),
+        "wallets": [
+            asdict(wallet) | {"amount": "" if wallet.amount is None else format(wallet.amount, "f")}
+            for wallet in created.wallets
+        ],
+        "reply": parsing.storable_json(created.raw),
         "created_at": created.created_at or now,
         "expires_at": created.expires_at or now + hours,
     }
@@ -286,23 +268,6 @@ def _save_created(
     return attempt
 
 
-def _storable(reply: Any) -> Any:
-    """Return an answer without what some database's JSON column refuses."""
-    text = json.dumps(reply, default=str, ensure_ascii=False)
-    return json.loads(ESCAPED_NUL.sub(r"\1", parsing.strip_unstorable(text)))
-
-
-def _as_json(wallet: schemas.Wallet) -> dict[str, str]:
-    return {
-        "id": wallet.id,
-        "name": wallet.name,
-        "blockchain": wallet.blockchain,
-        "cryptocurrency": wallet.cryptocurrency,
-        "address": wallet.address,
-        "amount": "" if wallet.amount is None else format(wallet.amount, "f"),
-    }
-
-
 def payment_page(invoice: BitsbyInvoice) -> str:
     """Return the address of the invoice's payment page at Bitsby.
 
@@ -311,12 +276,11 @@ def payment_page(invoice: BitsbyInvoice) -> str:
             while the API is.
     """
     settings = conf.get()
+    subject = f"invoice {invoice.bitsby_id}: its payment page is"
     try:
         parts = urlsplit(invoice.url)
     except ValueError:
-        raise PaymentPageRefused(
-            f"invoice {invoice.bitsby_id}: its payment page is not an address"
-        ) from None
+        raise PaymentPageRefused(f"{subject} not an address") from None
     schemes = {"https", urlsplit(settings.api_url).scheme}
     host = (parts.hostname or "").lower()
     allowed = host in settings.payment_hosts or parts.netloc.lower() in settings.payment_hosts
@@ -325,6 +289,5 @@ def payment_page(invoice: BitsbyInvoice) -> str:
     if parts.scheme in schemes and allowed and not strange:
         return invoice.url
     raise PaymentPageRefused(
-        f"invoice {invoice.bitsby_id}: its payment page is on {host[:100]!r},"
-        " which is not in OSCAR_BITSBY['PAYMENT_HOSTS']"
+        f"{subject} on {host[:100]!r}, which is not in OSCAR_BITSBY['PAYMENT_HOSTS']"
     )

@@ -23,8 +23,8 @@ def reconcile() -> str:
     except BitsbyError as error:
         text = f"{error}. Nothing is lost: the next run continues."
         logger.warning("the run stopped: %s", text)
-        return text
-    logger.info("run: %s", text)
+    else:
+        logger.info("run: %s", text)
     return text
 
 
@@ -51,8 +51,7 @@ def queue_refresh(invoice: BitsbyInvoice, delay: float) -> None:
     """
     try:
         # ``retry=False`` alone does not limit how long connecting is tried.
-        once = {"max_retries": 0}
-        with current_app.connection_for_write(transport_options=once) as connection:
+        with current_app.connection_for_write(transport_options={"max_retries": 0}) as connection:
             look_into_delivery.apply_async(
                 (invoice.pk,),
                 connection=connection,

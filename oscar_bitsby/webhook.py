@@ -1,7 +1,4 @@
-"""The webhook: check a delivery, store it, refresh its invoice, and answer.
-
-Only the invoice's id is taken from a delivery; all facts come from the API.
-"""
+"""The webhook: store a delivery and refresh its invoice. All facts but its id come from the API."""
 
 import json
 import logging
@@ -31,11 +28,6 @@ MAX_BODY_BYTES = 64 * 1024
 #: Headers that are not stored, because they may contain secrets.
 UNSTORED_HEADERS = {"cookie", "authorization", "proxy-authorization"}
 
-# The outcome of a delivery, for staff.
-ASKED = gettext_noop("asked")
-NOT_ASKED = gettext_noop("not asked: no free slot, or just fetched")
-SETTLED = gettext_noop("settled")
-
 
 @csrf_exempt
 @transaction.non_atomic_requests
@@ -53,10 +45,10 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
         return _answer(503, "not configured")
     if not is_ours:
         raise Http404("no webhook here")
-    body = _read_body(request)
-    invoice_id = None if body is None else _invoice_id(body)
-    if body is None or invoice_id is None:
+    delivery = _read(request)
+    if delivery is None:
         return _answer(400, "not a delivery")
+    body, invoice_id = delivery
     try:
         return _process(request, body, invoice_id)
     except Exception:
@@ -65,22 +57,16 @@ def webhook(request: HttpRequest, token: str = "") -> HttpResponse:
         return _answer(503, "try again")
 
 
-def _read_body(request: HttpRequest) -> bytes | None:
+def _read(request: HttpRequest) -> tuple[bytes, UUID] | None:
+    """Return the body and the invoice's id; None if the body is not a delivery."""
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             return None
         body = request.read(MAX_BODY_BYTES + 1)
-    except (OSError, ValueError):
-        return None
-    return body if len(body) <= MAX_BODY_BYTES else None
-
-
-def _invoice_id(body: bytes) -> UUID | None:
-    try:
-        data = json.loads(body)
-        invoice = data.get("invoice")
-        return parsing.parse_uuid(invoice.get("id"))
-    except (ValueError, AttributeError, RecursionError):
+        if len(body) > MAX_BODY_BYTES:
+            return None
+        return body, parsing.parse_uuid(json.loads(body).get("invoice").get("id"))
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 
@@ -95,22 +81,23 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
         return _answer(200, "unknown invoice")
     delivery = _record(request, body, invoice)
     try:
-        asked = invoice_refresh.refresh_for_delivery(invoice)
-        outcome = ASKED if asked else NOT_ASKED
+        if invoice_refresh.refresh_for_delivery(invoice):
+            outcome = gettext_noop("asked")
+        else:
+            outcome = gettext_noop("not asked: no free slot, or just fetched")
     except BitsbyError as error:
         outcome = str(error)
     invoice.refresh_from_db(fields=["status", "webhook_pending_since", "last_refreshed_at"])
-    is_paid = invoice.status == InvoiceStatus.PAID
-    answered = 200 if is_paid else 503
-    if is_paid:
-        outcome = SETTLED
+    answered = 503
+    if invoice.status == InvoiceStatus.PAID:
+        answered, outcome = 200, gettext_noop("settled")
     if delivery is not None:
         delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
         # Only a stored delivery queues a task, so that a flood queues few.
         if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
-    return _answer(answered, "settled" if is_paid else "try again")
+    return _answer(answered, "settled" if answered == 200 else "try again")
 
 
 def _enqueue_task(invoice: BitsbyInvoice) -> None:
@@ -133,21 +120,18 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
     )
     if not due.update(last_delivery_stored_at=now):
         return None
-    delivery: WebhookDelivery = WebhookDelivery.objects.create(
+    return WebhookDelivery.objects.create(
         invoice=invoice,
         remote_address=str(request.META.get("REMOTE_ADDR", ""))[:64],
         headers=_storable_headers(request.headers),
         # PostgreSQL refuses NUL in texts.
         body=body.decode("utf-8", "replace").replace("\x00", ""),
     )
-    return delivery
 
 
 def _storable_headers(headers: Mapping[str, Any]) -> dict[str, str]:
-    kept = [
-        (name, value) for name, value in headers.items() if name.lower() not in UNSTORED_HEADERS
-    ]
-    return {name[:60]: str(value).replace("\x00", "")[:200] for name, value in kept[:40]}
+    kept = [name for name in headers if name.lower() not in UNSTORED_HEADERS]
+    return {name[:60]: str(headers[name]).replace("\x00", "")[:200] for name in kept[:40]}
 
 
 def _answer(status: int, text: str) -> HttpResponse:

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 import responses as responses_library
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone, translation
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from oscar_bitsby.utils import clock as db_clock
 from tests.support import bitsby
 
@@ -226,6 +228,43 @@ def invoice_for(db):
 def invoice(order, invoice_for):
     """The unpaid invoice of ``order``."""
     return invoice_for(order)
+
+
+@pytest.fixture
+def unpaid_invoice(invoice, fake):
+    """The invoice of ``order``, which Bitsby calls unpaid."""
+    fake.invoices = [bitsby.invoice_item(invoice)]
+    return invoice
+
+
+@pytest.fixture
+def paid_invoice(invoice, fake):
+    """The invoice of ``order``, which Bitsby calls paid; its payment is listed too."""
+    fake.add_paid(invoice)
+    return invoice
+
+
+@pytest.fixture
+def deliver(client, payload):
+    """Return a function that posts a delivery: the documented one about an invoice, or a body."""
+
+    def post(invoice=None, body=None, path=None, **extra):
+        if body is None:
+            data = payload("webhook_paid")
+            data["invoice"]["id"] = str(invoice.bitsby_id)
+            body = json.dumps(data)
+        path = path or reverse("oscar_bitsby:webhook")
+        return client.post(path, body, content_type="application/json", **extra)
+
+    return post
+
+
+@pytest.fixture
+def other_run(db):
+    """Store the lease of another run that is in progress."""
+    GatewayState.ensure_exists()
+    lease = {"lease_until": db_clock.db_now() + LEASE_DURATION, "lease_token": "another"}
+    GatewayState.objects.update(**lease)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Test that a Celery worker with Redis settles payments at the simulator."""
 
 import datetime as dt
-import json
 import os
 import shutil
 import socket
@@ -9,12 +8,10 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby.facade import start_payment
@@ -22,6 +19,7 @@ from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils.clock import db_now
 from tests.support.bitsby import KEY
+from tests.support.simulator import assert_spaced, gateway_settings, pay
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")
 pytest.importorskip("redis", reason="the package redis is not installed")
@@ -92,14 +90,9 @@ def broker(tmp_path):
 
 
 @pytest.fixture
-def simulator(settings):
+def simulator(configure):
     with running_simulator(webhooks=False, token=KEY) as simulator:
-        settings.OSCAR_BITSBY = {
-            **settings.OSCAR_BITSBY,
-            "API_URL": simulator.url,
-            "PAYMENT_HOSTS": ["127.0.0.1"],
-            "CELERY": True,
-        }
+        configure(**gateway_settings(simulator), CELERY=True)
         yield simulator
 
 
@@ -133,10 +126,10 @@ def worker(env, tmp_path):
 
 
 @pytest.fixture
-def paid(order, simulator):
+def paid_invoice(order, simulator):
     """Return an invoice that is paid at the simulator and not yet settled."""
     invoice = start_payment(order)
-    simulator.control("pay", {"invoiceId": str(invoice.bitsby_id)})
+    pay(simulator, invoice)
     return invoice
 
 
@@ -144,13 +137,7 @@ def is_settled():
     return Order.objects.get().status == "Being processed"
 
 
-def assert_spaced(simulator):
-    requests = simulator.control("state")["requests"]
-    assert all(request["accepted"] for request in requests)
-    assert all(b["at"] - a["at"] >= 1.0 for a, b in pairwise(requests))
-
-
-def test_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_path):
+def test_periodic_task_settles_a_payment(paid_invoice, worker, env, simulator, tmp_path):
     """Celery's beat sends ``reconcile``, the worker runs it, and the order is paid once."""
     beat = shops_celery("beat", f"--schedule={tmp_path / 'beat'}", "--pidfile=", "--loglevel=INFO")
     log = tmp_path / "beat.log"
@@ -163,15 +150,16 @@ def test_periodic_task_settles_a_payment(paid, worker, env, simulator, tmp_path)
     assert_spaced(simulator)
 
 
-def test_worker_settles_a_delivery_without_a_free_slot(paid, worker, broker, simulator, client):
+def test_worker_settles_a_delivery_without_a_free_slot(
+    paid_invoice, worker, broker, simulator, deliver
+):
     """The webhook answers 503 and sends no request; the worker waits for a slot and settles."""
     before = celery.current_app._get_current_object()
     celery.Celery("web", broker=broker, set_as_current=True)
     GatewayState.objects.update(next_request_at=db_now() + dt.timedelta(seconds=3))
-    asked = len(simulator.control("state")["requests"])
-    body = json.dumps({"invoice": {"id": str(paid.bitsby_id)}})
+    requests_before = len(simulator.control("state")["requests"])
     try:
-        answer = client.post(reverse("oscar_bitsby:webhook"), body, content_type="application/json")
+        answer = deliver(paid_invoice)
     finally:
         before.set_current()
     assert answer.status_code == 503
@@ -181,5 +169,5 @@ def test_worker_settles_a_delivery_without_a_free_slot(paid, worker, broker, sim
 
     assert Transaction.objects.count() == 1
     assert BitsbyInvoice.objects.get().webhook_pending_since is None
-    assert len(simulator.control("state")["requests"]) == asked + 1
+    assert len(simulator.control("state")["requests"]) == requests_before + 1
     assert_spaced(simulator)

@@ -4,17 +4,14 @@ Each machine is a process of its own, whose clock is moved before Django is load
 """
 
 import datetime as dt
-import json
 import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
@@ -28,6 +25,7 @@ from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils import clock as db_clock
 from oscar_bitsby.utils.clock import db_now
 from tests.support import bitsby
+from tests.support.simulator import accepted_at, assert_spaced, gateway_settings, pay
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
@@ -114,31 +112,27 @@ class Machine:
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
 
-    def says(self):
+    def read_line(self):
         return self.process.stdout.readline().rstrip("\n")
 
 
 @contextmanager
 def machines(url, *minutes):
     """Start machines with these clocks, and kill them at the end."""
-    found = [Machine(url, one) for one in minutes]
+    started = [Machine(url, one) for one in minutes]
     try:
-        assert [one.says() for one in found] == ["ready"] * len(found)
-        yield found
+        assert [one.read_line() for one in started] == ["ready"] * len(started)
+        yield started
     finally:
-        for one in found:
+        for one in started:
             one.process.kill()
             one.process.communicate(timeout=MAX_WAIT)
 
 
 @pytest.fixture
-def simulator(settings, real_time):
+def simulator(configure, real_time):
     with running_simulator(webhooks=False, token=bitsby.KEY) as simulator:
-        settings.OSCAR_BITSBY = {
-            **settings.OSCAR_BITSBY,
-            "API_URL": simulator.url,
-            "PAYMENT_HOSTS": ["127.0.0.1"],
-        }
+        configure(**gateway_settings(simulator))
         yield simulator
 
 
@@ -146,18 +140,8 @@ def simulator(settings, real_time):
 def paid_invoice(order, simulator):
     """An invoice that was paid at the simulator."""
     invoice = start_payment(order)
-    simulator.control("pay", {"invoiceId": str(invoice.bitsby_id)})
+    pay(simulator, invoice)
     return invoice
-
-
-def moments(simulator):
-    requests = simulator.control("state")["requests"]
-    assert all(request["accepted"] for request in requests)
-    return [request["at"] for request in requests]
-
-
-def assert_spaced(simulator):
-    assert all(b - a >= 1.0 for a, b in pairwise(moments(simulator)))
 
 
 def test_machines_with_different_clocks_keep_the_limit_together(simulator):
@@ -166,12 +150,12 @@ def test_machines_with_different_clocks_keep_the_limit_together(simulator):
         for _ in range(2):
             for one in found:
                 one.send("ask")
-            assert [one.says() for one in found] == ["1"] * 4
+            assert [one.read_line() for one in found] == ["1"] * 4
 
-    at = moments(simulator)
-    assert len(at) == 8
+    times = accepted_at(simulator)
+    assert len(times) == 8
     assert_spaced(simulator)
-    assert at[-1] - at[0] < MAX_WAIT / 2
+    assert times[-1] - times[0] < MAX_WAIT / 2
 
 
 @pytest.mark.parametrize("clocks", [(9, -9), (-9, 9)], ids=["first-ahead", "first-behind"])
@@ -179,17 +163,17 @@ def test_second_run_is_skipped_whatever_its_clock(paid_invoice, simulator, clock
     """While one machine reconciles, another one skips its run; afterwards it reconciles."""
     with machines(simulator.url, *clocks) as (first, second):
         first.send("hold")
-        assert first.says() == "running"
+        assert first.read_line() == "running"
         second.send("run")
-        assert second.says() == SKIPPED
+        assert second.read_line() == SKIPPED
 
         lines = []
         while not lines or lines[-1] == "running":
             first.send("go on")
-            lines.append(first.says())
+            lines.append(first.read_line())
         assert "1 booked" in lines[-1]
         second.send("run")
-        assert "requests" in second.says()
+        assert "requests" in second.read_line()
     assert Transaction.objects.count() == 1
 
 
@@ -198,9 +182,9 @@ def test_machines_that_settle_at_once_book_once(paid_invoice, order, simulator):
     with machines(simulator.url, -9, 9, -4, 4) as found:
         for one, command in zip(found, ["run", "refresh", "run", "refresh"], strict=True):
             one.send(command)
-        said = [one.says() for one in found]
+        lines = [one.read_line() for one in found]
 
-    assert sum(text == SKIPPED for text in said) <= 1
+    assert sum(text == SKIPPED for text in lines) <= 1
     assert Transaction.objects.count() == 1
     assert Order.objects.get().status == "Being processed"
     assert order.payment_events.count() == 1
@@ -216,11 +200,11 @@ def move_own_clock(monkeypatch):
     now = timezone.now
     monkeypatch.setattr(db_clock, "_server_time", SERVER_TIME)
 
-    def put(minutes):
+    def move(minutes):
         ahead = dt.timedelta(minutes=minutes)
         monkeypatch.setattr("django.utils.timezone.now", lambda: now() + ahead)
 
-    return put
+    return move
 
 
 def ago(**delta):
@@ -239,30 +223,29 @@ def test_shared_clock_is_the_clock_of_the_database(move_own_clock, minutes):
 
 
 @CLOCKS
-@pytest.mark.parametrize(("seconds", "asks"), [(2, False), (30, True)])
+@pytest.mark.parametrize(("seconds", "is_due"), [(2, False), (30, True)])
 def test_refresh_interval_holds_across_machines(
-    invoice, fake, move_own_clock, minutes, seconds, asks
+    invoice, fake, move_own_clock, minutes, seconds, is_due
 ):
     """Ten seconds pass between two refreshes for deliveries, whatever the machines' clocks."""
     BitsbyInvoice.objects.update(last_refreshed_at=ago(seconds=seconds))
     move_own_clock(minutes)
 
-    assert invoice_refresh.refresh_for_delivery(invoice) is asks
-    assert bool(fake.requests) is asks
+    assert invoice_refresh.refresh_for_delivery(invoice) is is_due
+    assert bool(fake.requests) is is_due
 
 
 @CLOCKS
-@pytest.mark.parametrize(("seconds", "kept"), [(2, 0), (30, 1)])
+@pytest.mark.parametrize(("seconds", "rows"), [(2, 0), (30, 1)])
 def test_flood_over_machines_stores_one_delivery(
-    invoice, fake, client, move_own_clock, minutes, seconds, kept
+    invoice, fake, deliver, move_own_clock, minutes, seconds, rows
 ):
     """Whether a delivery is stored does not depend on the clock of the machine that receives it."""
     BitsbyInvoice.objects.update(last_delivery_stored_at=ago(seconds=seconds))
     move_own_clock(minutes)
-    body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}})
-    client.post(reverse("oscar_bitsby:webhook"), body, content_type="application/json")
+    deliver(invoice)
 
-    assert WebhookDelivery.objects.count() == kept
+    assert WebhookDelivery.objects.count() == rows
 
 
 @CLOCKS
@@ -286,16 +269,16 @@ def test_attempt_of_another_machine_expires_in_its_time(
 def test_attempt_has_the_time_of_the_database(order, fake, move_own_clock, minutes):
     """The attempt that is committed before the request has the database's time."""
     move_own_clock(minutes)
-    off = []
+    differences = []
 
     def answer(fields):
-        off.append(abs(BitsbyInvoice.objects.get().created_at - db_now()))
+        differences.append(abs(BitsbyInvoice.objects.get().created_at - db_now()))
         return fake.invoices_create(fields)
 
     fake.on("/invoices/create", answer)
     start_payment(order)
 
-    assert off[0] < dt.timedelta(seconds=5)
+    assert differences[0] < dt.timedelta(seconds=5)
 
 
 @CLOCKS
@@ -304,8 +287,8 @@ def test_order_is_cancelled_in_its_time(
     order, invoice_for, fake, move_own_clock, minutes, passed, status
 ):
     """A machine with a wrong clock cancels an order neither early nor late."""
-    ended = ago(minutes=passed)
-    invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    expired = ago(minutes=passed)
+    invoice = invoice_for(order, "expired", expires_at=expired, ended_at=expired)
     fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     move_own_clock(minutes)
 

@@ -35,75 +35,75 @@ class Router:
 
 
 @pytest.fixture
-def opened(settings, monkeypatch):
+def durable_aliases(settings, monkeypatch):
     """Return the databases of durable transactions, with the app's tables in another database.
 
     Both aliases are the same database, because the tests have only one.
     """
-    names = []
+    aliases = []
     atomic = transaction.atomic
 
     def record(using=None, savepoint=True, durable=False):
         if durable:
-            names.append(using)
+            aliases.append(using)
         return atomic(using, savepoint, durable)
 
     connections["elsewhere"] = connections["default"]
     monkeypatch.setattr(transaction, "atomic", record)
     settings.DATABASE_ROUTERS = [Router()]
-    yield names
+    yield aliases
     del connections["elsewhere"]
 
 
-def test_slot_is_taken_in_the_database_of_its_row(opened):
+def test_slot_is_taken_in_the_database_of_its_row(durable_aliases):
     """The transaction is opened on the database that has the row."""
     acquire(0)
 
-    assert set(opened) == {"elsewhere"}
+    assert set(durable_aliases) == {"elsewhere"}
 
 
-def test_db_now_is_the_time_of_the_rows_database(opened, monkeypatch, real_time):
+def test_db_now_is_the_time_of_the_rows_database(durable_aliases, monkeypatch, real_time):
     """The time is that of the database that has the shared row."""
-    asked = []
+    used = []
     monkeypatch.setattr(
         "oscar_bitsby.utils.clock.connections",
-        type("Connections", (), {"__getitem__": lambda self, name: asked.append(name)})(),
+        type("Connections", (), {"__getitem__": lambda self, name: used.append(name)})(),
     )
 
     with pytest.raises(AttributeError):
         db_now()
 
-    assert asked == ["elsewhere"]
+    assert used == ["elsewhere"]
 
 
-def test_settling_locks_the_database_of_invoices(opened, order, invoice):
+def test_settling_locks_the_database_of_invoices(durable_aliases, order, invoice):
     """Invoices are locked in the database that stores them."""
     remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "expired"))
     settlement.settle(invoice, remote)
 
-    assert set(opened) == {"elsewhere"}
+    assert set(durable_aliases) == {"elsewhere"}
 
 
-def test_cancelling_locks_the_database_of_invoices(opened, order):
+def test_cancelling_locks_the_database_of_invoices(durable_aliases, order):
     """An unpaid order is cancelled in a transaction of the database that stores the invoices."""
     cancellation.cancel_unpaid_order(order.pk, {})
 
-    assert opened == ["elsewhere"]
+    assert durable_aliases == ["elsewhere"]
 
 
-def test_unbound_payments_are_written_in_the_database_of_payments(opened):
+def test_unbound_payments_are_written_in_the_database_of_payments(durable_aliases):
     """A payment without an invoice is written in one transaction of its database."""
     settlement.record_unbound(parsing.parse_payment(bitsby.payment_item()), reason="unmatched")
 
-    assert set(opened) == {"elsewhere"}
+    assert set(durable_aliases) == {"elsewhere"}
 
 
-def test_attempt_and_answer_are_committed_in_the_database_of_invoices(opened, order, fake):
+def test_attempt_and_answer_are_committed_in_the_database_of_invoices(durable_aliases, order, fake):
     """The attempt and the answer are each committed in the database that stores the invoices."""
     start_payment(order)
 
-    assert set(opened) == {"elsewhere"}
-    assert len(opened) >= 2
+    assert set(durable_aliases) == {"elsewhere"}
+    assert len(durable_aliases) >= 2
 
 
 class Replicas(Router):
@@ -114,7 +114,7 @@ class Replicas(Router):
 
 
 def test_bulk_updates_lock_invoices_in_the_database_for_writes(
-    opened, invoice, settings, monkeypatch
+    durable_aliases, invoice, settings, monkeypatch
 ):
     """A shop that reads from replicas opens the transaction on the database that has the locks."""
     used, atomic = [], transaction.atomic
@@ -144,7 +144,7 @@ class LaggingReplica:
 
 
 @pytest.fixture
-def behind(settings):
+def start_lag(settings):
     """Return a function after which reads go to an empty replica."""
     handler = ConnectionHandler(
         {"default": {}, "replica": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
@@ -159,9 +159,9 @@ def behind(settings):
     del connections["replica"]
 
 
-def test_payability_is_not_read_from_a_replica(order, fake, behind):
+def test_payability_is_not_read_from_a_replica(order, fake, start_lag):
     """Whether an order is payable is read from the database that holds its lock."""
-    behind()
+    start_lag()
 
     invoice = start_payment(order.number)
 
@@ -170,7 +170,9 @@ def test_payability_is_not_read_from_a_replica(order, fake, behind):
 
 
 @pytest.mark.parametrize("known", ["a paid invoice", "a payment under review", "booked money"])
-def test_lagging_replica_does_not_cause_a_second_payment(order, invoice_for, fake, behind, known):
+def test_lagging_replica_does_not_cause_a_second_payment(
+    order, invoice_for, fake, start_lag, known
+):
     """Even if a replica lags behind, the buyer of a paid order is not asked to pay again."""
     if known == "booked money":
         kind = SourceType.objects.create(code="other", name="Other")
@@ -182,7 +184,7 @@ def test_lagging_replica_does_not_cause_a_second_payment(order, invoice_for, fak
             BitsbyPayment.objects.create(
                 bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="mismatch"
             )
-    behind()
+    start_lag()
 
     with pytest.raises(NotPayable):
         start_payment(order.number)

@@ -32,25 +32,20 @@ def errors():
     }
 
 
-def test_the_tree_is_as_drawn():
-    """Each error has the base class that the module's docstring shows."""
+def test_tree_is_as_drawn():
+    """Each error has the base class that the module's docstring shows, and Oscar can handle it."""
     assert {name: found.__bases__[0].__name__ for name, found in errors().items()} == TREE
     drawn = [line.strip("│├└─ ").split(" ")[0] for line in exceptions.__doc__.splitlines()]
     assert set(TREE) <= set(drawn)
-
-
-def test_oscar_can_handle_every_error():
-    """Each error is a ``PaymentError``, which Oscar's views handle."""
     assert all(issubclass(found, PaymentError) for found in errors().values())
 
 
 @pytest.mark.parametrize(
     "name", sorted(name for name in TREE if issubclass(errors()[name], exceptions.GatewayError))
 )
-def test_a_gateway_error_says_whether_a_retry_makes_sense(name):
+def test_gateway_error_says_whether_a_retry_makes_sense(name):
     """``may_retry`` is true for failures that can pass by themselves, and for no others."""
-    error = errors()[name]("text")
-    assert error.may_retry is (name in MAY_RETRY)
+    assert errors()[name]("text").may_retry is (name in MAY_RETRY)
 
 
 def test_gateway_error_keeps_status_and_body():

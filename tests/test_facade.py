@@ -22,7 +22,13 @@ from oscar_bitsby.exceptions import (
 from oscar_bitsby.facade import service_data, start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from tests.support import bitsby
-from tests.support.starting import create_requests, refusal, statuses
+from tests.support.starting import (
+    change_total,
+    create_requests,
+    refusal,
+    start_listed,
+    statuses,
+)
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -110,19 +116,11 @@ def test_request_has_the_exact_amount_of_the_order(place, fake, total, currency)
 
 @pytest.mark.parametrize(
     ("hours", "sent"),
-    [
-        (0.5, "0.5"),
-        (1, "1"),
-        (3, "3"),
-        (6, "6"),
-        (12, "12"),
-        ("12.0", "12"),
-        (Decimal("10") / 10, "1"),
-    ],
+    [(0.5, "0.5"), (1, "1"), (3, "3"), (6, "6"), (12, "12"), ("12.0", "12"), (Decimal("1.0"), "1")],
 )
-def test_time_to_pay_is_sent_in_the_format_of_the_api(order, fake, settings, hours, sent):
+def test_time_to_pay_is_sent_in_the_format_of_the_api(order, fake, configure, hours, sent):
     """Half an hour is sent as ``0.5``, and whole hours without decimals."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "TIME_TO_PAY": hours}
+    configure(TIME_TO_PAY=hours)
 
     start_payment(order)
 
@@ -150,60 +148,44 @@ def test_service_data_accepts_any_type_of_user_key():
     assert text == f'{{"orderId":"100001","userId":"{user_id}"}}'
 
 
-def test_description_setting_is_sent_with_the_order_number(order, fake, settings):
-    """The text of ``DESCRIPTION`` is sent, with the order's number in it."""
-    description = "Bestellung {number} – {shop} %s"
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": description}
-
-    start_payment(order)
-
-    assert create_requests(fake)[0]["description"] == f"Bestellung {order.number} – {{shop}} %s"
-
-
-def test_long_description_is_cut(order, fake, settings):
-    """At most 500 characters of the description are sent."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "DESCRIPTION": "{number} " + "x" * 600}
-
-    start_payment(order)
-
-    assert create_requests(fake)[0]["description"] == f"{order.number} {'x' * 600}"[:500]
-
-
-def test_new_invoice_sends_one_signal_with_its_order(
-    order, fake, django_capture_on_commit_callbacks
+@pytest.mark.parametrize(
+    ("description", "sent"),
+    [
+        ("Bestellung {number} – {shop} %s", "Bestellung %s – {shop} %%s"),
+        ("{number} " + "x" * 600, "%s " + "x" * 600),
+    ],
+    ids=["with the number", "cut"],
+)
+def test_description_setting_is_sent_with_the_order_number(
+    order, fake, configure, description, sent
 ):
-    """``invoice_created`` is sent once for a new invoice, and not when it is reused."""
+    """At most 500 characters of ``DESCRIPTION`` are sent, with the order's number in it."""
+    configure(DESCRIPTION=description)
+
+    start_payment(order)
+
+    assert create_requests(fake)[0]["description"] == (sent % order.number)[:500]
+
+
+@pytest.mark.parametrize("sender", [None, BitsbyInvoice], ids=["any sender", "BitsbyInvoice"])
+def test_new_invoice_sends_one_signal_with_its_order(
+    order, fake, django_capture_on_commit_callbacks, sender
+):
+    """``invoice_created`` is sent once for a new invoice, with ``BitsbyInvoice`` as the sender."""
     received = []
 
     def receiver(sender, **payload):
         received.append((sender, payload["invoice"], payload["order"]))
 
-    signals.invoice_created.connect(receiver)
+    signals.invoice_created.connect(receiver, sender=sender)
     try:
         with django_capture_on_commit_callbacks(execute=True):
             invoice = start_payment(order)
             start_payment(order)
     finally:
-        signals.invoice_created.disconnect(receiver)
+        signals.invoice_created.disconnect(receiver, sender=sender)
 
     assert received == [(BitsbyInvoice, invoice, order)]
-
-
-def test_invoice_created_reaches_receivers_of_its_sender(
-    order, fake, django_capture_on_commit_callbacks
-):
-    """A receiver can connect to ``invoice_created`` with ``BitsbyInvoice`` as the sender."""
-    received = []
-
-    def receiver(sender, invoice, **kwargs):
-        received.append(invoice)
-
-    signals.invoice_created.connect(receiver, sender=BitsbyInvoice)
-    with django_capture_on_commit_callbacks(execute=True):
-        invoice = start_payment(order)
-    signals.invoice_created.disconnect(receiver, sender=BitsbyInvoice)
-
-    assert received == [invoice]
 
 
 # The live invoice is reused
@@ -219,8 +201,7 @@ def test_live_invoice_is_reused(order, fake):
 
 def test_invoice_is_reused_until_it_expires(order, fake, stop_time):
     """An invoice is reused until it expires by our clock, and fetched again from then on."""
-    invoice = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+    invoice = start_listed(order, fake, "expired")
     end = BitsbyInvoice.objects.get().expires_at
     for moment, is_same in ((end - dt.timedelta(seconds=1), True), (end, False)):
         stop_time(moment)
@@ -229,9 +210,8 @@ def test_invoice_is_reused_until_it_expires(order, fake, stop_time):
 
 def test_total_is_read_again_from_the_database(order, fake):
     """A stale order object does not reuse an invoice of the old total."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
+    start_listed(order, fake)
+    change_total(order)
 
     second = start_payment(order)
 
@@ -239,26 +219,20 @@ def test_total_is_read_again_from_the_database(order, fake):
     assert statuses(order) == ["canceled", "unpaid"]
 
 
-def test_expiring_invoice_is_neither_reused_nor_replaced(order, fake, move_time):
-    """During the minute by which clocks may differ, the buyer is asked to try again."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
-    move_time(seconds=3610)
-    with pytest.raises(PaymentInProgress):
-        start_payment(order)
-    assert statuses(order) == ["unpaid"]
-
-    move_time(seconds=60)
-    assert start_payment(order).pk != first.pk
-    assert statuses(order) == ["canceled", "unpaid"]
-
-
-def test_error_says_that_the_invoice_is_about_to_expire(order, fake, move_time):
-    """Between the expiry by our clock and by Bitsby's, the error asks the buyer to try again."""
-    fake.invoices = [bitsby.invoice_item(start_payment(order))]
-    move_time(seconds=3605)
-
-    assert refusal(order, PaymentInProgress) == "the invoice is about to expire; try again"
+@pytest.mark.parametrize(("seconds", "is_replaced"), [(0, False), (59, False), (60, True)])
+def test_unpaid_invoice_is_replaced_a_minute_after_it_expired(
+    order, fake, stop_time, seconds, is_replaced
+):
+    """During the minute by which clocks may differ, an invoice is neither reused nor replaced."""
+    first = start_listed(order, fake)
+    stop_time(BitsbyInvoice.objects.get().expires_at + dt.timedelta(seconds=seconds))
+    if is_replaced:
+        assert start_payment(order) != first
+        assert statuses(order) == ["canceled", "unpaid"]
+    else:
+        message = "the invoice is about to expire; try again"
+        assert refusal(order, PaymentInProgress) == message
+        assert statuses(order) == ["unpaid"]
 
 
 # An invoice is replaced
@@ -267,8 +241,7 @@ def test_error_says_that_the_invoice_is_about_to_expire(order, fake, move_time):
 @pytest.mark.parametrize("change", [{"total_incl_tax": Decimal("9.00")}, {"currency": "EUR"}])
 def test_invoice_of_another_amount_or_currency_is_replaced(order, fake, change):
     """The old invoice is fetched a last time and replaced, and reconciliation still watches it."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
+    first = start_listed(order, fake)
     Order.objects.filter(pk=order.pk).update(**change)
     order.refresh_from_db()
 
@@ -283,11 +256,11 @@ def test_invoice_of_another_amount_or_currency_is_replaced(order, fake, change):
     }
 
 
-def test_replaced_invoice_has_time_reason_and_log_line(order, fake, caplog):
-    """The row of a replaced invoice has an end and a reason, and a log line names it."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
+def test_replaced_invoice_has_time_reason_and_log_line(place, invoice_for, order, fake, caplog):
+    """The replaced invoice, and no other order's, gets an end, a reason and a log line."""
+    first = start_listed(order, fake)
+    other = invoice_for(place())
+    change_total(order)
     before = timezone.now()
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         second = start_payment(order)
@@ -295,6 +268,8 @@ def test_replaced_invoice_has_time_reason_and_log_line(order, fake, caplog):
     first.refresh_from_db()
     assert (first.status, first.failure) == ("canceled", "replaced by a newer invoice")
     assert before <= first.ended_at <= timezone.now()
+    other.refresh_from_db()
+    assert (other.status, other.ended_at) == ("unpaid", None)
     assert caplog.messages == [
         f"invoice replaced: order={order.number} invoice={first.bitsby_id}",
         f"invoice created: order={order.number} invoice={second.bitsby_id}"
@@ -302,25 +277,10 @@ def test_replaced_invoice_has_time_reason_and_log_line(order, fake, caplog):
     ]
 
 
-def test_replacement_does_not_change_invoices_of_other_orders(place, invoice_for, order, fake):
-    """The invoice of another order stays live."""
-    first = start_payment(order)
-    other = invoice_for(place())
-    fake.invoices = [bitsby.invoice_item(first)]
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
-
-    start_payment(order)
-
-    other.refresh_from_db()
-    assert (other.status, other.ended_at) == ("unpaid", None)
-
-
 def test_payment_of_a_replaced_invoice_is_booked_and_reviewed(order, fake):
     """A payment of a replaced invoice is booked at its fiat value and shown to staff."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
-    order.refresh_from_db()
+    first = start_listed(order, fake)
+    change_total(order)
     start_payment(order)
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(first, "paid"))]
 
@@ -332,29 +292,13 @@ def test_payment_of_a_replaced_invoice_is_booked_and_reviewed(order, fake):
 
 def test_new_invoice_follows_an_expired_one(order, fake, move_time):
     """Paying again after the time to pay expires the old invoice and creates a new one."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "expired")]
+    first = start_listed(order, fake, "expired")
     move_time(minutes=61)
 
     second = start_payment(order)
 
     assert second.pk != first.pk
     assert statuses(order) == ["expired", "unpaid"]
-
-
-@pytest.mark.parametrize(("seconds", "is_replaced"), [(59, False), (60, True)])
-def test_unpaid_invoice_is_replaced_a_minute_after_it_expired(
-    order, fake, stop_time, seconds, is_replaced
-):
-    """An invoice that Bitsby still calls unpaid is replaced one minute after it expired."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first)]
-    moment = BitsbyInvoice.objects.get().expires_at + dt.timedelta(seconds=seconds)
-    stop_time(moment)
-    if is_replaced:
-        assert start_payment(order) != first
-    else:
-        assert refusal(order, PaymentInProgress)
 
 
 def test_overdue_invoice_unknown_to_bitsby_is_replaced(order, fake, move_time):
@@ -394,31 +338,20 @@ def test_final_check_is_not_retried(order, fake, move_time):
 
 def test_overdue_invoice_that_is_paid_is_settled_and_not_replaced(order, fake, move_time):
     """If the final check finds the old invoice paid, it is settled and no invoice is created."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
+    start_listed(order, fake, "paid", payment=bitsby.transfer())
     move_time(minutes=61)
 
-    with pytest.raises(NotPayable):
-        start_payment(order)
+    assert refusal(order, NotPayable) == f"order {order.number} is paid"
 
     assert len(create_requests(fake)) == 1
     assert Transaction.objects.count() == 1
     assert statuses(order) == ["paid"]
 
 
-def test_error_says_that_the_order_is_paid(order, fake, move_time):
-    """If the final check finds the old invoice paid, the error says that the order is paid."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "paid", payment=bitsby.transfer())]
-    move_time(minutes=61)
-
-    assert refusal(order, NotPayable) == f"order {order.number} is paid"
-
-
 def test_invoice_paid_during_its_replacement_stays_paid(order, fake, monkeypatch):
     """An invoice that another process settles at the same time is not replaced."""
     first = start_payment(order)
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=Decimal("12.00"))
+    change_total(order)
     fits = BitsbyInvoice.fits
 
     def settled_meanwhile(invoice, order):
@@ -435,8 +368,7 @@ def test_invoice_paid_during_its_replacement_stays_paid(order, fake, monkeypatch
 
 def test_invoice_paid_without_a_known_payment_is_not_replaced(order, fake, move_time):
     """An invoice that Bitsby calls paid is not replaced, even if its payment is unknown."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "paid")]
+    start_listed(order, fake, "paid")
     move_time(minutes=61)
 
     with pytest.raises(BitsbyError):
@@ -447,9 +379,8 @@ def test_invoice_paid_without_a_known_payment_is_not_replaced(order, fake, move_
 
 def test_invoice_paid_to_another_project_is_not_replaced(order, fake, move_time):
     """A payment to another project goes to review, and no new invoice is created."""
-    first = start_payment(order)
     remote = {"payment": bitsby.transfer(), "projectId": str(bitsby.new_id())}
-    fake.invoices = [bitsby.invoice_item(first, "paid", **remote)]
+    start_listed(order, fake, "paid", **remote)
     move_time(minutes=61)
 
     with pytest.raises(BitsbyError):
@@ -464,28 +395,19 @@ def test_invoice_paid_to_another_project_is_not_replaced(order, fake, move_time)
 
 @pytest.mark.parametrize("status", ["Being processed", "Complete", "Cancelled"])
 def test_order_that_is_not_pending_is_not_payable(place, fake, status):
-    """Only a pending order gets an invoice."""
+    """Only a pending order gets an invoice, and the error names the order."""
     order = place(status=status)
 
-    with pytest.raises(NotPayable):
-        start_payment(order)
+    assert refusal(order, NotPayable) == f"order {order.number} is not waiting for a payment"
     assert fake.requests == []
     assert statuses(order) == []
-
-
-def test_error_of_a_cancelled_order_names_the_order(place):
-    """The error for an order that is not pending has the order's number."""
-    order = place(status="Cancelled")
-
-    assert refusal(order, NotPayable) == f"order {order.number} is not waiting for a payment"
 
 
 def test_status_is_read_again_from_the_database(order, fake):
     """An order that was cancelled since it was read gets no invoice."""
     Order.objects.filter(pk=order.pk).update(status="Cancelled")
 
-    with pytest.raises(NotPayable):
-        start_payment(order)
+    assert refusal(order, NotPayable)
     assert fake.requests == []
 
 
@@ -494,48 +416,24 @@ def test_order_paid_by_card_is_not_payable(order, fake):
     card = SourceType.objects.create(name="Card", code="card")
     Source.objects.create(order=order, source_type=card, amount_debited=10)
 
-    with pytest.raises(NotPayable):
-        start_payment(order)
+    assert refusal(order, NotPayable)
     assert fake.requests == []
 
 
 def test_order_with_a_paid_invoice_is_not_payable(order, invoice_for, fake):
-    """A paid invoice whose payment is not booked yet is not replaced."""
+    """A paid invoice whose payment is not booked yet is under review and not replaced."""
     invoice_for(order, "paid")
 
-    with pytest.raises(NotPayable):
-        start_payment(order)
+    assert refusal(order, NotPayable) == f"order {order.number} has a payment under review"
     assert fake.requests == []
-
-
-def test_error_says_that_a_payment_is_under_review(order, invoice_for):
-    """The error for an order with a paid invoice says that its payment is under review."""
-    invoice_for(order, "paid")
-
-    message = f"order {order.number} has a payment under review"
-    assert refusal(order, NotPayable) == message
 
 
 def test_order_with_a_reconciled_payment_under_review_is_not_payable(order, fake, move_time):
     """While a payment of the order is under review, the buyer cannot pay again."""
-    first = start_payment(order)
-    fake.invoices = [bitsby.invoice_item(first, "expired", payment=bitsby.transfer())]
+    start_listed(order, fake, "expired", payment=bitsby.transfer())
     move_time(minutes=61)
     reconciliation.reconcile()
     assert BitsbyPayment.objects.get().review_reason == "not_paid"
 
-    with pytest.raises(NotPayable):
-        start_payment(order)
-
-    assert len(create_requests(fake)) == 1
-
-
-def test_payment_under_review_of_an_expired_invoice_blocks_the_order(order, invoice_for, fake):
-    """A payment under review makes the order not payable, even if its invoice expired."""
-    invoice = invoice_for(order, "expired")
-    BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), invoice=invoice, amount=1, review_reason="not_paid"
-    )
-
     assert refusal(order, NotPayable)
-    assert fake.requests == []
+    assert len(create_requests(fake)) == 1

@@ -9,10 +9,15 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
+from tests.support.settling import status_of
 from tests.support.shopping import buy
+from tests.support.simulator import gateway_settings, pay
+from tests.support.starting import statuses
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +28,13 @@ def simulator():
 
 
 @pytest.fixture
-def shop(settings, simulator):
-    settings.OSCAR_BITSBY = {
-        **settings.OSCAR_BITSBY,
-        "API_URL": simulator.url,
-        "PAYMENT_HOSTS": ["127.0.0.1"],
-    }
+def shop(configure, simulator):
+    configure(**gateway_settings(simulator))
     simulator.control("reset", {})
     simulator.control("ratelimit", {"seconds": 0})
     return simulator
 
 
-@pytest.mark.django_db(transaction=True)
 def test_exact_payment_of_a_guest_is_booked_once(shop, guest, product):
     """A guest is redirected to the payment page, and an exact payment is booked once."""
     response = buy(guest, product)
@@ -54,14 +54,13 @@ def test_exact_payment_of_a_guest_is_booked_once(shop, guest, product):
     remote = shop.control("state")["invoices"][0]
     assert remote["serviceData"] == f'{{"orderId":"{order.number}","userId":null}}'
 
-    payment = shop.control("pay", {"invoiceId": str(invoice.bitsby_id)})["paymentId"]
+    payment = pay(shop, invoice)
     call_command("bitsby_reconcile")
     call_command("bitsby_reconcile")
 
     (message,) = mail.outbox
     assert "received your payment" in message.body
-    order.refresh_from_db()
-    assert order.status == "Being processed"
+    assert status_of(order) == "Being processed"
     transaction = Transaction.objects.get()
     assert (transaction.txn_type, transaction.reference, transaction.amount) == (
         "Debit",
@@ -73,7 +72,6 @@ def test_exact_payment_of_a_guest_is_booked_once(shop, guest, product):
     assert b"received your payment" in page.content
 
 
-@pytest.mark.django_db(transaction=True)
 def test_unpaid_order_is_cancelled_and_its_stock_released(shop, guest, product, move_time):
     """When ``CANCEL_AFTER`` has passed since the invoice expired, the order is cancelled."""
     stock = product.stockrecords.get()
@@ -87,37 +85,32 @@ def test_unpaid_order_is_cancelled_and_its_stock_released(shop, guest, product, 
     move_time(seconds=3605)
     reconciliation.reconcile()
     invoice = order.bitsby_invoices.get()
-    order.refresh_from_db()
-    assert (invoice.status, order.status) == (InvoiceStatus.EXPIRED, "Pending")
+    assert (invoice.status, status_of(order)) == (InvoiceStatus.EXPIRED, "Pending")
 
     move_time(hours=1)
     reconciliation.reconcile()
-    order.refresh_from_db()
     stock.refresh_from_db()
-    assert order.status == "Cancelled"
+    assert status_of(order) == "Cancelled"
     assert stock.net_stock_level == before
     assert b"This order has been cancelled" in guest.get(signed_urls.order_url(order)).content
 
 
-@pytest.mark.django_db(transaction=True)
 def test_delivery_settles_the_order(shop, guest, product, live_server, clock):
     """Bitsby's delivery causes the refresh that settles the order, and is answered 200."""
     shop.control("webhooks", {"enabled": False, "url": f"{live_server.url}/bitsby/webhook/"})
     buy(guest, product)
     order = Order.objects.get()
     invoice = order.bitsby_invoices.get()
-    shop.control("pay", {"invoiceId": str(invoice.bitsby_id)})
+    pay(shop, invoice)
     clock.sleep(2)
 
     answer = shop.control("redeliver", {"invoiceId": str(invoice.bitsby_id)})
 
     assert answer["status"] == 200
-    order.refresh_from_db()
-    assert order.status == "Being processed"
+    assert status_of(order) == "Being processed"
     assert invoice.deliveries.get().answered == 200
 
 
-@pytest.mark.django_db(transaction=True)
 def test_second_invoice_is_created_only_after_the_first_expired(shop, guest, product, move_time):
     """Pay again leads to the same page while it is valid, and to a new one afterwards."""
     first = buy(guest, product)["Location"]
@@ -130,5 +123,4 @@ def test_second_invoice_is_created_only_after_the_first_expired(shop, guest, pro
 
     assert second != first
     assert second.startswith(shop.url)
-    statuses = order.bitsby_invoices.order_by("pk").values_list("status", flat=True)
-    assert list(statuses) == ["expired", "unpaid"]
+    assert statuses(order) == ["expired", "unpaid"]

@@ -36,25 +36,19 @@ def test_order_can_have_any_number_of_other_invoices(place, order, invoice_for):
     assert BitsbyInvoice.objects.live().count() == 2
 
 
-def test_bitsby_id_of_an_invoice_is_unique(place, invoice_for):
-    """Two rows with the same id at Bitsby are refused."""
+def test_ids_of_bitsby_are_unique(place, invoice_for):
+    """The database refuses a second row of the same invoice or the same payment."""
     first = invoice_for(place())
+    payment = BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=1)
 
     with pytest.raises(IntegrityError), transaction.atomic():
         invoice_for(place(), bitsby_id=first.bitsby_id)
-
-
-def test_bitsby_id_of_a_payment_is_unique():
-    """The database refuses a second row of the same payment."""
-    key = bitsby.new_id()
-    BitsbyPayment.objects.create(bitsby_id=key, amount=1)
-
     with pytest.raises(IntegrityError), transaction.atomic():
-        BitsbyPayment.objects.create(bitsby_id=key, amount=1)
+        BitsbyPayment.objects.create(bitsby_id=payment.bitsby_id, amount=1)
 
 
 def test_deleting_an_order_keeps_its_invoices_and_payments(order, invoice):
-    """Invoice, payment and the order's number outlive the order."""
+    """Invoice, payment and the order's number outlive the order, and the invoice is protected."""
     number = order.number
     BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=1, invoice=invoice)
     order.delete()
@@ -62,12 +56,6 @@ def test_deleting_an_order_keeps_its_invoices_and_payments(order, invoice):
     invoice.refresh_from_db()
     assert (invoice.order, invoice.order_number) == (None, number)
     assert BitsbyPayment.objects.get().invoice == invoice
-
-
-def test_invoice_with_a_payment_cannot_be_deleted(invoice):
-    """The invoice of a payment is protected."""
-    BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=1, invoice=invoice)
-
     with pytest.raises(ProtectedError):
         invoice.delete()
 
@@ -85,7 +73,9 @@ def test_invoice_with_a_payment_cannot_be_deleted(invoice):
         ("creating", None, False),
     ],
 )
-def test_watched_invoices(order, invoice_for, status, ended_days_ago, is_watched):
+def test_unpaid_and_recently_ended_invoices_are_watched(
+    order, invoice_for, status, ended_days_ago, is_watched
+):
     """Payments are synced for unpaid invoices, and for others during some days."""
     now = timezone.now()
     over = now + dt.timedelta(hours=1)
@@ -162,7 +152,7 @@ def test_gateway_state_is_created_once():
     assert GatewayState.objects.get().lease_token == "mine"
 
 
-def test_names_of_rows(order, invoice):
+def test_rows_are_named_by_what_staff_search_for(order, invoice):
     """In the admin, rows are named by what staff search for."""
     payment = BitsbyPayment(amount=Decimal("10.50000000"), cryptocurrency="usdt")
     delivery = WebhookDelivery(invoice=invoice)

@@ -1,6 +1,5 @@
 """The published files: changelog, metadata, and nothing that only one machine has."""
 
-import itertools
 import re
 import shutil
 import subprocess
@@ -37,14 +36,10 @@ def published_files() -> list[Path]:
 
 def test_the_changelog_has_a_section_for_the_version():
     """The changelog describes the current version."""
-    lines = (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8").splitlines()
-    version = re.compile(rf"{re.escape(oscar_bitsby.__version__)} \(.+\)")
-    titles = [
-        line
-        for line, below in itertools.pairwise(lines)
-        if version.fullmatch(line) and below == "-" * len(line)
-    ]
-    assert len(titles) == 1
+    changelog = (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8")
+    version = re.escape(oscar_bitsby.__version__)
+    ((title, underline),) = re.findall(rf"^({version} \(.+\))\n(-+)$", changelog, re.MULTILINE)
+    assert len(title) == len(underline)
 
 
 def test_only_django_oscar_and_requests_are_required():

@@ -4,7 +4,6 @@ Each thread has a connection of its own. PostgreSQL locks rows and SQLite the wh
 the same result.
 """
 
-import datetime as dt
 from decimal import Decimal
 
 import pytest
@@ -22,6 +21,8 @@ from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import cancellation
 from tests.support import bitsby
 from tests.support.concurrency import failures, run_together
+from tests.support.invoices import expired_ago
+from tests.support.settling import booked
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -31,19 +32,14 @@ Transaction = get_model("payment", "Transaction")
 pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Each race runs several times, since an error may not show every time.
-ROUNDS = 6
+several_times = pytest.mark.parametrize("turn", range(6))
 
 
 def remote(invoice, status="paid", payment=None):
     return parsing.parse_invoice(bitsby.invoice_item(invoice, status, payment=payment))
 
 
-def booked(order):
-    found = Transaction.objects.filter(source__order=order)
-    return sorted(found.values_list("reference", "amount"))
-
-
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, turn):
     """Four workers that settle the same answer at the same moment book its payment once."""
     payment = bitsby.transfer()
@@ -60,8 +56,8 @@ def test_four_settlements_of_one_invoice_make_one_transaction(order, invoice, tu
     assert sum(outcome.did(settlement.ActionType.BOOK) for outcome in results) == 1
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
-def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn):
+@several_times
+def test_two_invoices_of_an_order_settled_concurrently_are_both_booked(order, invoice_for, turn):
     """Both payments are booked on one source, and exactly one of them is the second."""
     invoices = [invoice_for(order), invoice_for(order, "expired")]
     payments = [bitsby.transfer(), bitsby.transfer()]
@@ -75,18 +71,17 @@ def test_two_invoices_of_an_order_settled_run_together(order, invoice_for, turn)
     )
 
     assert failures(results) == []
-    assert booked(order) == sorted((one["id"], Decimal("10.00")) for one in payments)
+    assert sorted(booked(order)) == sorted((one["id"], Decimal("10.00")) for one in payments)
     assert order.sources.get().amount_debited == Decimal("20.00")
     flags = sorted(BitsbyPayment.objects.values_list("review_reason", flat=True))
     assert flags == ["", "second"]
     assert order.status_changes.count() == 1
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
-def test_settling_and_cancelling_run_together(order, invoice_for, product, turn):
+@several_times
+def test_concurrent_settling_and_cancelling_do_not_contradict(order, invoice_for, product, turn):
     """The order is paid and holds its stock, or is cancelled with a late payment."""
-    ended = timezone.now() - dt.timedelta(hours=2)
-    invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    invoice = invoice_for(order, **expired_ago(hours=2))
     answer = remote(invoice, payment=bitsby.transfer())
     remotes = {invoice.bitsby_id: remote(invoice, "expired")}
 
@@ -104,12 +99,11 @@ def test_settling_and_cancelling_run_together(order, invoice_for, product, turn)
     assert order.status_changes.count() == 1
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_concurrent_cancellations_release_stock_once(order, invoice_for, place, product, turn):
     """Stock is released once when three runs cancel the same order."""
     place()
-    ended = timezone.now() - dt.timedelta(hours=2)
-    invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    invoice = invoice_for(order, **expired_ago(hours=2))
     remotes = {invoice.bitsby_id: remote(invoice, "expired")}
 
     results = run_together(*[lambda: cancellation.cancel_unpaid_order(order.pk, remotes)] * 3)
@@ -119,7 +113,7 @@ def test_concurrent_cancellations_release_stock_once(order, invoice_for, place, 
     assert order.status_changes.count() == 1
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_concurrent_clicks_make_one_live_invoice(order, fake, turn):
     """The losing clicks get the same invoice or are asked to try again."""
     results = run_together(*[lambda: start_payment(order)] * 4)
@@ -131,7 +125,7 @@ def test_concurrent_clicks_make_one_live_invoice(order, fake, turn):
     assert len(fake.asked("/invoices/create")) == 1
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_concurrent_replacements_make_one_live_invoice(order, fake, turn):
     """Two clicks replace an outdated invoice by one new invoice."""
     fake.invoices = [bitsby.invoice_item(start_payment(order))]
@@ -144,8 +138,8 @@ def test_concurrent_replacements_make_one_live_invoice(order, fake, turn):
     assert len(fake.asked("/invoices/create")) == 2
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_settling_run_together(order, invoice_for, fake, turn):
+@several_times
+def test_late_payment_during_a_new_attempt_is_booked(order, invoice_for, fake, turn):
     """A late payment that arrives while its buyer pays again is booked, and the order is paid."""
     old = invoice_for(order, "expired", ended_at=timezone.now())
     answer = remote(old, payment=bitsby.transfer())
@@ -159,11 +153,10 @@ def test_paying_again_and_settling_run_together(order, invoice_for, fake, turn):
         start_payment(order)
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
-def test_paying_again_and_cancelling_run_together(order, invoice_for, fake, turn):
+@several_times
+def test_concurrent_paying_again_and_cancelling_do_not_contradict(order, invoice_for, fake, turn):
     """A buyer who returns at the cancellation has a live invoice or a cancelled order."""
-    ended = timezone.now() - dt.timedelta(hours=2)
-    old = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    old = invoice_for(order, **expired_ago(hours=2))
     remotes = {old.bitsby_id: remote(old, "expired")}
 
     results = run_together(
@@ -176,7 +169,7 @@ def test_paying_again_and_cancelling_run_together(order, invoice_for, fake, turn
     assert order.bitsby_invoices.live().exists() is not is_cancelled
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 @pytest.mark.parametrize("is_known", [True, False])
 def test_payment_answered_for_two_orders_is_booked_once(place, invoice_for, turn, is_known):
     """One payment never pays two orders, recorded before or not, whatever Bitsby answers."""
@@ -198,7 +191,7 @@ def test_payment_answered_for_two_orders_is_booked_once(place, invoice_for, turn
     assert sorted(Order.objects.values_list("status", flat=True)) == ["Being processed", "Pending"]
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_unbound_payment_recorded_concurrently_is_one_row(turn):
     """Runs that see the same unbound payment at the same moment record it once."""
     payment = parsing.parse_payment(bitsby.payment_item())
@@ -229,7 +222,7 @@ def test_second_run_is_skipped(order, invoice, fake):
     assert not reconciliation.reconcile().skipped
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_concurrent_runs_settle_once(order, invoice, fake, turn):
     """Four runs that start at the same moment book a payment once, and none fails."""
     fake.payments = [bitsby.payment_item(invoice=bitsby.invoice_item(invoice, "paid"))]
@@ -241,7 +234,7 @@ def test_concurrent_runs_settle_once(order, invoice, fake, turn):
     assert len(booked(order)) == 1
 
 
-@pytest.mark.parametrize("turn", range(ROUNDS))
+@several_times
 def test_concurrent_refreshes_take_one_slot(fake, invoice, clock, turn):
     """Of four refreshes at the same moment one asks Bitsby, and the others do not wait."""
     fake.invoices = [bitsby.invoice_item(invoice)]

@@ -50,10 +50,17 @@ def run(monkeypatch):
 @pytest.fixture
 def taken_port():
     """A port on which another program listens."""
-    with socket.socket() as other_program:
-        other_program.bind(("127.0.0.1", 0))
-        other_program.listen()
+    with socket.create_server(("127.0.0.1", 0)) as other_program:
         yield other_program.getsockname()[1]
+
+
+def free_ports(number):
+    """Return ports on which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
+        ]
+        return [server.getsockname()[1] for server in servers]
 
 
 def manage(env, *arguments):
@@ -79,10 +86,7 @@ def contents(env):
 @contextlib.contextmanager
 def sandbox(env):
     """Run sandbox/run.py until it serves; yield its process, shop address and children's ids."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        shop, simulator = (str(it.getsockname()[1]) for it in (one, other))
+    shop, simulator = map(str, free_ports(2))
     process = subprocess.Popen(
         [sys.executable, str(SANDBOX / "run.py")],
         env={**env, "SHOP_PORT": shop, "SIMULATOR_PORT": simulator},
@@ -109,12 +113,11 @@ def sandbox(env):
         process.communicate()
 
 
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def assert_stopped(children):
+    """Assert that none of the sandbox's processes runs any more."""
+    for pid in children.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_seeding_again_changes_nothing(env):
@@ -140,7 +143,7 @@ def test_sandbox_serves_its_products_and_stops_all_processes_on_sigterm(env):
         process.communicate(timeout=MAX_WAIT)
         assert process.returncode == 0
         assert set(children) == {"shop", "simulator", "reconcile"}
-        assert not [name for name, pid in children.items() if alive(pid)]
+        assert_stopped(children)
     for title in ("Stoneware mug", "Desk lamp", "Potted plant"):
         assert title in page
     assert page.count("Add to cart") == 6
@@ -153,7 +156,7 @@ def test_sandbox_stops_when_one_process_dies(env):
         output, _ = process.communicate(timeout=MAX_WAIT)
         assert process.returncode == 1
         assert "simulator has ended" in output
-        assert not [name for name, pid in children.items() if alive(pid)]
+        assert_stopped(children)
 
 
 def test_a_taken_default_port_is_replaced_by_the_next_free_one(run, taken_port, capsys):
@@ -172,9 +175,7 @@ def test_a_requested_port_is_used_or_refused(run, taken_port):
 
 def test_shop_and_simulator_never_share_a_port(run, monkeypatch):
     """The shop does not take the port that is meant for the simulator."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     monkeypatch.setattr(run, "SHOP_PORT", port)
     shop, simulator = run.pick_ports({"SIMULATOR_PORT": str(port)})
     assert simulator == port != shop

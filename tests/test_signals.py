@@ -1,11 +1,9 @@
 """Signals: sent after commit with their arguments; a raising receiver affects nothing else."""
 
-import datetime as dt
 import logging
 
 import pytest
 from django.db import transaction
-from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 
 from oscar_bitsby import reconciliation, signals
@@ -13,18 +11,17 @@ from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests.support import bitsby
+from tests.support.invoices import expired_ago
+from tests.support.settling import OUR_SIGNALS, status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-NAMES = ("invoice_created", "invoice_paid", "invoice_expired", "payment_needs_attention")
 
 
 @pytest.fixture
 def sent_signals():
     """Return each signal that was sent, and whether that was inside a transaction."""
     received, listeners = [], []
-    for name in NAMES:
-        signal = getattr(signals, name)
+    for name, signal in OUR_SIGNALS.items():
 
         def listen(sender, name=name, **payload):
             payload.pop("signal")
@@ -48,47 +45,31 @@ def test_invoice_created_is_sent_once(order, fake, sent_signals):
     assert sent_signals[0][2]["invoice"].status == "unpaid"
 
 
-def test_invoice_paid_is_sent_once(order, invoice, fake, sent_signals):
-    """``invoice_paid`` carries invoice and order, once, however often it is settled."""
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+@pytest.mark.parametrize("status", ["paid", "expired"])
+def test_signal_of_an_invoice_is_sent_once(order, invoice, fake, sent_signals, status):
+    """``invoice_paid`` and ``invoice_expired`` carry invoice and order, once, after commit."""
+    payment = bitsby.transfer() if status == "paid" else None
+    fake.invoices = [bitsby.invoice_item(invoice, status, payment=payment)]
     for _ in range(3):
         refresh(invoice)
 
     payload = {"invoice": invoice, "order": order}
-    assert sent_signals == [("invoice_paid", BitsbyInvoice, payload, False)]
-    assert sent_signals[0][2]["order"].status == "Being processed"
-    assert sent_signals[0][2]["invoice"].status == "paid"
+    assert sent_signals == [(f"invoice_{status}", BitsbyInvoice, payload, False)]
+    assert sent_signals[0][2]["order"].status == ("Being processed" if payment else "Pending")
+    assert sent_signals[0][2]["invoice"].status == status
 
 
-def test_invoice_expired_is_sent_once(order, invoice, fake, sent_signals):
-    """``invoice_expired`` carries invoice and order, once."""
-    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
-    for _ in range(3):
-        refresh(invoice)
-
-    assert sent_signals == [
-        ("invoice_expired", BitsbyInvoice, {"invoice": invoice, "order": order}, False)
-    ]
-
-
-def test_payment_needs_attention_is_sent_once(order, invoice, fake, sent_signals):
-    """``payment_needs_attention`` carries payment, reason and order, once for each payment."""
-    remote = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(), amountFiat="99.00")
-    fake.invoices = [remote]
-    for _ in range(3):
-        refresh(invoice)
-
-    payload = {"payment": BitsbyPayment.objects.get(), "reason": "mismatch", "order": order}
-    assert sent_signals == [("payment_needs_attention", BitsbyPayment, payload, False)]
-
-
-def test_payment_needs_attention_of_an_unbound_payment_has_no_order(invoice, fake, sent_signals):
-    """For an unbound payment ``order`` is None."""
-    fake.payments = [bitsby.payment_item()]
+@pytest.mark.parametrize("reason", ["mismatch", "unmatched"])
+def test_payment_needs_attention_is_sent_once(order, invoice, fake, sent_signals, reason):
+    """It carries payment, reason and order, None for an unbound payment, once for each payment."""
+    is_bound, payment = reason == "mismatch", bitsby.transfer()
+    remote = bitsby.invoice_item(invoice, "paid", payment=payment, amountFiat="99.00")
+    fake.payments = [bitsby.payment_item(payment, remote if is_bound else None)]
     for _ in range(3):
         reconciliation.reconcile()
 
-    payload = {"payment": BitsbyPayment.objects.get(), "reason": "unmatched", "order": None}
+    payment = BitsbyPayment.objects.get()
+    payload = {"payment": payment, "reason": reason, "order": order if is_bound else None}
     assert sent_signals == [("payment_needs_attention", BitsbyPayment, payload, False)]
 
 
@@ -114,24 +95,22 @@ def test_signal_is_sent_at_once_without_a_transaction(invoice, sent_signals):
 
 
 def test_raising_receiver_is_logged_and_affects_nothing_else(
-    order, invoice, fake, sent_signals, caplog
+    order, paid_invoice, sent_signals, caplog
 ):
     """Other receivers get the signal, the order is paid, and the error is logged."""
 
     def fail(**kwargs):
         raise ValueError("the shop's receiver is broken")
 
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
     signals.invoice_paid.connect(fail)
     try:
         with caplog.at_level(logging.ERROR):
-            refresh(invoice)
+            refresh(paid_invoice)
     finally:
         signals.invoice_paid.disconnect(fail)
 
     assert [name for name, *_ in sent_signals] == ["invoice_paid"]
-    order.refresh_from_db()
-    assert order.status == "Being processed"
+    assert status_of(order) == "Being processed"
     assert "the shop's receiver is broken" in caplog.text
 
 
@@ -142,8 +121,7 @@ def test_cancelled_order_sends_oscars_signal(order, invoice_for, fake, sent_sign
     def listen(sender, order, old_status, new_status, **kwargs):
         changes.append((order, old_status, new_status))
 
-    ended = timezone.now() - dt.timedelta(hours=2)
-    invoice = invoice_for(order, "expired", expires_at=ended, ended_at=ended)
+    invoice = invoice_for(order, **expired_ago(hours=2))
     fake.invoices = [bitsby.invoice_item(invoice, "expired")]
     order_status_changed.connect(listen)
     try:

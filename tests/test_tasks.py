@@ -1,7 +1,6 @@
 """Test Celery: a worker settles a delivery that cannot be settled at once. Without Celery, broker
 or worker the next run does the same."""
 
-import json
 import logging
 import os
 import socket
@@ -11,22 +10,19 @@ from pathlib import Path
 
 import pytest
 from django.db import connections
-from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
-from oscar_bitsby.reconciliation.lease import LEASE_DURATION
-from oscar_bitsby.utils.clock import db_now
 from tests.support import bitsby
+from tests.support.settling import status_of
 
 celery = pytest.importorskip("celery", reason="the package celery is not installed")
 
 from oscar_bitsby import tasks  # noqa: E402  # imports Celery
 
-Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,11 +39,6 @@ def app():
     before.set_current()
 
 
-@pytest.fixture(autouse=True)
-def is_on(settings):
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CELERY": True}
-
-
 @pytest.fixture
 def queued(monkeypatch):
     """Return the arguments of each task that was queued."""
@@ -58,45 +49,26 @@ def queued(monkeypatch):
     return calls
 
 
-@pytest.fixture
-def deliver(client):
-    """Return a function that posts a delivery about an invoice."""
-
-    def post(invoice):
-        body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}})
-        path = reverse("oscar_bitsby:webhook")
-        return client.post(path, body, content_type="application/json")
-
-    return post
+@pytest.fixture(autouse=True)
+def enable_celery(configure):
+    configure(CELERY=True)
 
 
 @pytest.fixture
-def paid(invoice, fake):
-    """Return an invoice that Bitsby calls paid."""
-    payment = bitsby.transfer()
-    remote = bitsby.invoice_item(invoice, "paid", payment=payment)
-    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
-    return invoice
-
-
-def take_slot():
+def taken_slot():
     """Take the current slot, as another process would."""
     GatewayState.ensure_exists()
     acquire(0)
 
 
-def status_of(order):
-    return Order.objects.get(pk=order.pk).status
-
-
 # The webhook
 
 
-def test_delivery_without_a_slot_queues_a_task(order, paid, deliver, queued, clock):
+def test_delivery_without_a_slot_queues_a_task(
+    order, paid_invoice, taken_slot, deliver, queued, clock
+):
     """The delivery is answered 503 without waiting, and a task without a delay settles it."""
-    take_slot()
-
-    assert deliver(paid).status_code == 503
+    assert deliver(paid_invoice).status_code == 503
     assert clock.slept == 0
     ((args, options),) = queued
     assert (options["countdown"], options["retry"]) == (None, False)
@@ -107,16 +79,15 @@ def test_delivery_without_a_slot_queues_a_task(order, paid, deliver, queued, clo
 
 
 def test_delivery_of_an_unpaid_invoice_queues_a_task_ten_seconds_later(
-    order, invoice, deliver, queued, fake, clock, move_time
+    order, unpaid_invoice, deliver, queued, fake, clock, move_time
 ):
     """The task starts when the invoice may be fetched again, and settles it."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
-
-    assert deliver(invoice).status_code == 503
+    assert deliver(unpaid_invoice).status_code == 503
     ((args, options),) = queued
     assert 9 < options["countdown"] <= 10
 
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = []
+    fake.add_paid(unpaid_invoice)
     move_time(seconds=10)
     assert tasks.look_into_delivery(*args) == "asked"
     assert status_of(order) == "Being processed"
@@ -130,43 +101,40 @@ def test_delivery_whose_refresh_failed_queues_a_task(invoice, deliver, queued, f
     assert [args for args, _ in queued] == [(invoice.pk,)]
 
 
-def test_delivery_that_settles_queues_no_task(paid, deliver, queued):
+def test_delivery_that_settles_queues_no_task(paid_invoice, deliver, queued):
     """A delivery that settles, and each later one, queues no task."""
-    assert {deliver(paid).status_code for _ in range(3)} == {200}
+    assert {deliver(paid_invoice).status_code for _ in range(3)} == {200}
     assert queued == []
 
 
 def test_many_deliveries_queue_one_task_in_ten_seconds(
-    invoice, deliver, queued, fake, clock, move_time
+    unpaid_invoice, deliver, queued, clock, move_time
 ):
     """Any number of deliveries for one invoice queue one task in ten seconds."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
     for _ in range(19):
-        assert deliver(invoice).status_code == 503
+        assert deliver(unpaid_invoice).status_code == 503
         move_time(milliseconds=500)
         clock.sleep(0.5)
     assert len(queued) == 1
 
     move_time(seconds=1)
-    deliver(invoice)
+    deliver(unpaid_invoice)
     assert len(queued) == 2
 
 
-def test_without_the_celery_setting_no_task_is_queued(invoice, deliver, queued, fake, settings):
+def test_without_the_celery_setting_no_task_is_queued(unpaid_invoice, deliver, queued, configure):
     """Without ``CELERY`` the next delivery or the next run settles the payment."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CELERY": False}
-    fake.invoices = [bitsby.invoice_item(invoice)]
+    configure(CELERY=False)
 
-    assert deliver(invoice).status_code == 503
+    assert deliver(unpaid_invoice).status_code == 503
     assert queued == []
 
 
 @pytest.mark.parametrize("is_atomic", [False, True])
-def test_task_is_queued_after_commit(invoice, deliver, fake, monkeypatch, is_atomic):
+def test_task_is_queued_after_commit(unpaid_invoice, deliver, monkeypatch, is_atomic):
     """When a task is queued, the mark on the invoice is committed."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", is_atomic)
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", is_atomic)
-    fake.invoices = [bitsby.invoice_item(invoice)]
     seen = []
 
     def record(task, args, **options):
@@ -174,13 +142,13 @@ def test_task_is_queued_after_commit(invoice, deliver, fake, monkeypatch, is_ato
         seen.append((connections["default"].in_atomic_block, flagged))
 
     monkeypatch.setattr(celery.Task, "apply_async", record)
-    deliver(invoice)
+    deliver(unpaid_invoice)
 
     assert seen == [(False, True)]
 
 
 def test_unreachable_broker_is_a_warning_without_a_delay(
-    order, paid, deliver, app, caplog, monkeypatch, real_time
+    order, paid_invoice, taken_slot, deliver, app, caplog, monkeypatch, real_time
 ):
     """If the broker refuses the connection, one warning is logged and the next run settles."""
     pytest.importorskip("redis", reason="the package redis is not installed")
@@ -189,9 +157,8 @@ def test_unreachable_broker_is_a_warning_without_a_delay(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         app.conf.broker_url = f"redis://:the-password@127.0.0.1:{unused.getsockname()[1]}/0"
-        take_slot()
         with caplog.at_level(logging.WARNING):
-            assert deliver(paid).status_code == 503
+            assert deliver(paid_invoice).status_code == 503
 
     assert pauses == []
     ours = [one for one in caplog.records if one.name.startswith("oscar_bitsby")]
@@ -202,10 +169,9 @@ def test_unreachable_broker_is_a_warning_without_a_delay(
     assert status_of(order) == "Being processed"
 
 
-def test_lost_task_is_covered_by_the_next_run(order, paid, deliver, queued, clock):
+def test_lost_task_is_covered_by_the_next_run(order, paid_invoice, taken_slot, deliver, queued):
     """If no worker runs the task, the next run settles the payment."""
-    take_slot()
-    deliver(paid)
+    deliver(paid_invoice)
     assert len(queued) == 1
 
     reconciliation.reconcile()
@@ -215,51 +181,50 @@ def test_lost_task_is_covered_by_the_next_run(order, paid, deliver, queued, cloc
 # The task of a delivery
 
 
-def test_worker_waits_for_a_slot(order, paid, deliver, queued, clock):
+def test_worker_waits_for_a_slot(order, paid_invoice, taken_slot, deliver, queued, clock):
     """A worker waits in the queue for a slot, unlike the webhook."""
-    take_slot()
-    deliver(paid)
+    deliver(paid_invoice)
 
-    tasks.look_into_delivery(paid.pk)
+    tasks.look_into_delivery(paid_invoice.pk)
 
     assert 0 < clock.slept < 3
     assert status_of(order) == "Being processed"
 
 
-def test_task_of_a_settled_invoice_sends_no_request(paid, deliver, queued, fake, clock):
+def test_task_of_a_settled_invoice_sends_no_request(
+    paid_invoice, taken_slot, deliver, queued, fake, clock
+):
     """If a run settled the invoice first, the task sends no request."""
-    take_slot()
-    deliver(paid)
+    deliver(paid_invoice)
     reconciliation.reconcile()
     fake.requests.clear()
 
-    assert tasks.look_into_delivery(paid.pk).startswith("not asked")
+    assert tasks.look_into_delivery(paid_invoice.pk).startswith("not asked")
     assert fake.requests == []
 
 
-def test_task_that_is_delivered_twice_sends_one_request(invoice, deliver, queued, fake, clock):
+def test_task_that_is_delivered_twice_sends_one_request(
+    unpaid_invoice, taken_slot, deliver, queued, fake, clock
+):
     """A task that the broker delivers twice sends one request while the invoice is unpaid."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
-    take_slot()
-    deliver(invoice)
+    deliver(unpaid_invoice)
 
-    results = [tasks.look_into_delivery(invoice.pk) for _ in range(3)]
+    results = [tasks.look_into_delivery(unpaid_invoice.pk) for _ in range(3)]
 
     assert [text == "asked" for text in results] == [True, False, False]
     assert len(fake.requests) == 1
 
 
 def test_pending_mark_remains_while_the_invoice_is_unpaid(
-    order, invoice, deliver, queued, fake, clock
+    order, unpaid_invoice, taken_slot, deliver, queued, fake, clock
 ):
     """A worker that finds the invoice unpaid keeps its mark, and the next run fetches it again."""
-    fake.invoices = [bitsby.invoice_item(invoice)]
-    take_slot()
-    deliver(invoice)
-    tasks.look_into_delivery(invoice.pk)
+    deliver(unpaid_invoice)
+    tasks.look_into_delivery(unpaid_invoice.pk)
     assert BitsbyInvoice.objects.get().webhook_pending_since is not None
 
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+    fake.invoices = []
+    fake.add_paid(unpaid_invoice)
     reconciliation.reconcile()
     assert status_of(order) == "Being processed"
 
@@ -268,10 +233,7 @@ def test_tasks_of_a_burst_share_a_request(place, invoice_for, deliver, queued, f
     """Thirty invoices paid at once cost one request of the webhook and one of the workers."""
     invoices = [invoice_for(place()) for _ in range(30)]
     for row in invoices:
-        payment = bitsby.transfer()
-        remote = bitsby.invoice_item(row, "paid", payment=payment)
-        fake.invoices.append(remote)
-        fake.payments.append(bitsby.payment_item(payment, remote))
+        fake.add_paid(row)
     for row in invoices:
         deliver(row)
     for args, _ in queued:
@@ -283,27 +245,26 @@ def test_tasks_of_a_burst_share_a_request(place, invoice_for, deliver, queued, f
 
 
 def test_rate_limit_timeout_does_not_delay_the_next_task(
-    invoice, deliver, queued, fake, monkeypatch, clock
+    paid_invoice, taken_slot, deliver, queued, monkeypatch, clock
 ):
     """After a worker got no slot, the next one may fetch the invoice at once."""
-    take_slot()
-    deliver(invoice)
+    deliver(paid_invoice)
 
     def none_free(*args, **options):
         raise RateLimitTimeout("busy")
 
     with monkeypatch.context() as patch:
         patch.setattr("oscar_bitsby.gateway.factory.acquire", none_free)
-        assert tasks.look_into_delivery(invoice.pk).startswith("not asked")
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
+        assert tasks.look_into_delivery(paid_invoice.pk).startswith("not asked")
 
-    assert tasks.look_into_delivery(invoice.pk) == "asked"
+    assert tasks.look_into_delivery(paid_invoice.pk) == "asked"
     assert BitsbyInvoice.objects.get().status == "paid"
 
 
-def test_api_error_is_one_warning_in_the_log(invoice, deliver, queued, fake, clock, caplog):
+def test_api_error_is_one_warning_in_the_log(
+    invoice, taken_slot, deliver, queued, fake, clock, caplog
+):
     """The task logs an API error without a traceback and keeps the mark on the invoice."""
-    take_slot()
     deliver(invoice)
     fake.on("/invoices/list", bitsby.error("Account blocked"))
 
@@ -323,7 +284,7 @@ def test_task_of_a_deleted_invoice_is_no_error(fake):
 # The periodic task
 
 
-def test_reconcile_runs_once_and_logs_the_report(order, paid, caplog):
+def test_reconcile_runs_once_and_logs_the_report(order, paid_invoice, caplog):
     """The task settles as the command does, and logs its report."""
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         text = tasks.reconcile()
@@ -333,16 +294,13 @@ def test_reconcile_runs_once_and_logs_the_report(order, paid, caplog):
     assert status_of(order) == "Being processed"
 
 
-def test_reconcile_is_skipped_while_another_run_is_in_progress(order, paid, fake):
+def test_reconcile_is_skipped_while_another_run_is_in_progress(paid_invoice, fake, other_run):
     """While another run holds the lease, the task sends no request and says so."""
-    GatewayState.ensure_exists()
-    GatewayState.objects.update(lease_until=db_now() + LEASE_DURATION, lease_token="another")
-
     assert tasks.reconcile() == "another run is in progress; this one was skipped"
     assert fake.requests == []
 
 
-def test_failed_run_is_one_warning_in_the_log(order, paid, fake, caplog):
+def test_failed_run_is_one_warning_in_the_log(order, paid_invoice, fake, caplog):
     """An API error is logged and returned, without a traceback."""
     fake.on("/payments/list", bitsby.error("Account blocked"))
 

@@ -71,28 +71,35 @@ def test_the_page_names_every_attribute_of_the_script():
         assert f"``{name}``" in PAGE, name
 
 
-def test_a_theme_changes_one_block_of_a_page(client, order, settings, tmp_path):
-    """A template of the same path that extends ours changes only its block."""
-    folder = tmp_path / "oscar_bitsby"
-    folder.mkdir()
-    (folder / "order.html").write_text(
-        '{% extends "oscar_bitsby/order.html" %}'
-        "{% block bitsby_order %}{{ block.super }}<p>Call us, {{ order.number }}.</p>{% endblock %}"
-    )
-    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+@pytest.fixture
+def themed_page(client, order, settings, tmp_path):
+    """Return a function that shows the order's page in a theme with one template of its own."""
 
-    page = client.get(signed_urls.order_url(order)).content.decode()
-    assert f"Call us, {order.number}." in page
+    def show(name, text):
+        path = tmp_path / "oscar_bitsby" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+        return client.get(signed_urls.order_url(order)).content.decode()
+
+    return show
+
+
+def test_a_theme_changes_one_block_of_a_page(themed_page, order):
+    """A template of the same path that extends ours changes only its block."""
+    page = themed_page(
+        "order.html",
+        '{% extends "oscar_bitsby/order.html" %}'
+        "{% block bitsby_order %}{{ block.super }}<p>Call {{ order.number }}</p>{% endblock %}",
+    )
+
+    assert f"<p>Call {order.number}</p>" in page
     assert "This order hasn't been paid yet" in page
     assert "What you ordered" in page
 
 
-def test_a_theme_changes_one_text_of_every_page(client, order, settings, tmp_path):
-    """A theme can replace one shared partial, which then changes on every page."""
-    folder = tmp_path / "oscar_bitsby" / "partials"
-    folder.mkdir(parents=True)
-    (folder / "state_title.html").write_text("{{ payment_status.state }} it is")
-    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+def test_a_theme_changes_one_text_of_every_page(themed_page):
+    """A theme can replace one shared partial, which then changes wherever it is included."""
+    page = themed_page("partials/state_title.html", "{{ payment_status.state }} it is")
 
-    page = client.get(signed_urls.order_url(order)).content.decode()
     assert page.count("new it is") == 2

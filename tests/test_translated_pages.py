@@ -26,6 +26,8 @@ from tests.support import bitsby
 from tests.support.catalogues import LANGUAGES, each_language, entries, translations
 from tests.support.shopping import go_to_payment, go_to_preview
 from tests.support.staff import (
+    INBOX,
+    INVOICES,
     MAY_BIND,
     accept_bindings,
     act_url,
@@ -42,7 +44,8 @@ NO_PAGE = re.compile(r"<(script|style)\b.*?</\1>|<[^>]+>", re.DOTALL)
 
 
 def flat(text):
-    """Return the text that a reader sees of a page or e-mail."""
+    """Return the text that a reader sees of a response or e-mail."""
+    text = text if isinstance(text, str) else text.content.decode()
     text = re.sub(r'<input type="submit"[^>]*value="([^"]*)"', r" \1 <input", text)
     return " ".join(html.unescape(NO_PAGE.sub(" ", text)).split())
 
@@ -63,7 +66,7 @@ ENGLISH = {language: tuple(english_sentences(language)) for language in LANGUAGE
 
 
 def assert_translated(language, text, *sources):
-    """Assert that the text contains these texts translated, and no English text of ours."""
+    """Assert that a text or page contains these texts translated, and no English text of ours."""
     shown = flat(text)
     assert [words for words in ENGLISH[language] if words in shown] == []
     with translation.override(language):
@@ -76,16 +79,11 @@ def client_of(language):
     return Client(headers={"accept-language": language})
 
 
-def speaking(client, language):
-    client.defaults["HTTP_ACCEPT_LANGUAGE"] = language
-    return client
-
-
 @pytest.fixture
-def staff_client(db):
-    """Log in a user who may bind, and view invoices and payments."""
+def staff_client(db, language):
+    """Log in a user who may bind, view invoices and payments, and reads the test's language."""
     views = [f"oscar_bitsby.view_{name}" for name in ("bitsbyinvoice", "bitsbypayment")]
-    return log_in("staff_client", *MAY_BIND, *views)
+    return log_in("staff", *MAY_BIND, *views, headers={"accept-language": language})
 
 
 @each_language
@@ -104,9 +102,9 @@ def test_search_for_english_texts_finds_them(language):
 def test_order_page_is_translated(fake, order, invoice_for, language, arrange, state, text):
     """The order's page is in the buyer's language in each state."""
     arrange(order, invoice_for)
-    page = client_of(language).get(signed_urls.order_url(order)).content.decode()
+    page = client_of(language).get(signed_urls.order_url(order))
 
-    assert f'lang="{language}"' in page
+    assert f'lang="{language}"' in page.content.decode()
     title = text if state != "other" else "The shop is handling this order"
     assert_translated(language, page, title, "What you ordered")
 
@@ -115,33 +113,30 @@ def test_order_page_is_translated(fake, order, invoice_for, language, arrange, s
 def test_retrying_page_is_translated(fake, order, language):
     """While Bitsby is down, the retrying page is in the buyer's language."""
     fake.on("/invoices/create", (503, {}, "down"))
-    client = client_of(language)
-    page = client.post(signed_urls.pay_url(order)).content.decode()
-    assert_translated(
-        language, page, "Your order is safe, and nothing has been charged.", "Try now"
-    )
+    page = client_of(language).post(signed_urls.pay_url(order))
+    safe = "Your order is safe, and nothing has been charged."
+    assert_translated(language, page, safe, "Try now")
 
 
 @each_language
-def test_payment_step_and_preview_are_translated(settings, guest, product, language):
+def test_payment_step_and_preview_are_translated(configure, country, product, language):
     """The checkout's payment step and preview are in the buyer's language."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "OTHER_METHODS": [("cod", "Nachnahme")]}
-    speaking(guest, language)
+    configure(OTHER_METHODS=[("cod", "Nachnahme")])
+    guest = client_of(language)
     go_to_payment(guest, product)
     url = reverse("checkout:payment-method")
     assert_translated(
         language,
-        guest.get(url).content.decode(),
+        guest.get(url),
         "How would you like to pay?",
         "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place"
         " your order.",
     )
-    refused = guest.post(url, {}).content.decode()
-    assert_translated(language, refused, "Please choose a payment method.")
+    assert_translated(language, guest.post(url, {}), "Please choose a payment method.")
     go_to_preview(guest, product)
     assert_translated(
         language,
-        guest.get(reverse("checkout:preview")).content.decode(),
+        guest.get(reverse("checkout:preview")),
         "Please send exactly that amount. We'll confirm your order once the payment is confirmed on"
         " the blockchain.",
     )
@@ -223,7 +218,7 @@ def test_mails_are_translated(place, invoice_for, language, code, reason, source
         invoice=invoice,
         amount=Decimal("1234.500012"),
         cryptocurrency="usdt",
-        fiat_value=None if reason == "fiat_value" else Decimal("1234.50"),
+        fiat_value=Decimal("1234.50"),
         currency="USD",
         review_reason=reason,
     )
@@ -241,18 +236,16 @@ def test_mails_are_translated(place, invoice_for, language, code, reason, source
     with translation.override("en"):
         texts = context.render(row)
 
+    assert_translated(language, texts["subject"])
+    for name in ("body", "html"):
+        assert_translated(language, texts[name], *filter(None, [source]))
     for name in ("subject", "body", "html"):
-        assert_translated(
-            language, texts[name], *([source] if source and name != "subject" else [])
-        )
         assert order.number in texts[name]
     if code == MailCode.OTHER_AMOUNT:
         assert "1234.500012 USDT" in texts["body"]
     if code in (MailCode.PLACED, MailCode.PAID):
-        amount = {"de": "1.234,50\xa0$", "ru": "1\xa0234,50\xa0$", "es": "1.234,50\xa0US$"}[
-            language
-        ]
-        assert amount in texts["body"]
+        amounts = {"de": "1.234,50\xa0$", "ru": "1\xa0234,50\xa0$", "es": "1.234,50\xa0US$"}
+        assert amounts[language] in texts["body"]
     assert mail.outbox == []
 
 
@@ -260,32 +253,23 @@ def test_mails_are_translated(place, invoice_for, language, code, reason, source
 
 
 @each_language
-def test_payments_to_review_are_translated(fake, invoice, place, staff_client, language):
+def test_payments_to_review_are_translated(fake, invoice, staff_client, language):
     """Reasons, advice, suggestions and actions are in the reader's language."""
     earlier = timezone.now() - dt.timedelta(minutes=10)
     type(invoice).objects.filter(pk=invoice.pk).update(created_at=earlier)
     payment = receive_payment(fake, amount="9.90000000")
-    speaking(staff_client, language)
-    page = staff_client.get(reverse("oscar_bitsby:dashboard-inbox")).content.decode()
-    assert_translated(
-        language,
-        page,
-        "Payments to review",
-        "Unmatched payment",
-        "same wallet as reserved",
-        "Dismiss",
-    )
+    page = staff_client.get(reverse(INBOX))
+    texts = ("Payments to review", "Unmatched payment", "same wallet as reserved", "Dismiss")
+    assert_translated(language, page, *texts)
     assert "1,0 %" in flat(page)
     assert "9.9 usdt" in flat(page)
-    page = staff_client.get(act_url(payment, "dismiss")).content.decode()
-    assert_translated(language, page, "Dismiss", "Reason", "Back to payments to review")
-    page = staff_client.post(act_url(payment, "dismiss"), {"note": ""}).content.decode()
+    url = act_url(payment, "dismiss")
+    texts = ("Dismiss", "Reason", "Back to payments to review")
+    assert_translated(language, staff_client.get(url), *texts)
+    page = staff_client.post(url, {"note": ""})
     assert_translated(language, page, "Enter a reason: others may need it later.")
-    page = staff_client.post(
-        act_url(payment, "dismiss"), {"note": "x"}, follow=True
-    ).content.decode()
-    done = "Dismissed. You can undo this under “Resolved”."
-    assert_translated(language, page, done)
+    page = staff_client.post(url, {"note": "x"}, follow=True)
+    assert_translated(language, page, "Dismissed. You can undo this under “Resolved”.")
 
 
 @each_language
@@ -294,16 +278,15 @@ def test_bind_pages_and_log_entry_are_translated(fake, invoice, staff_client, la
     """Each step of the binding, and its log entry, is in the reader's language."""
     payment = receive_payment(fake, amount="9.90000000")
     accept_bindings(fake, invoice)
-    speaking(staff_client, language)
     url = bind_url(way, invoice.order)
-    page = staff_client.get(url).content.decode()
+    page = staff_client.get(url)
     assert_translated(language, page, "Why it may match", "Unmatched payments", "Payment ID")
-    page = staff_client.post(url, {"payment_id": "x"}).content.decode()
+    page = staff_client.post(url, {"payment_id": "x"})
     assert_translated(language, page)
-    page = staff_client.post(url, {"payment": payment.bitsby_id}).content.decode()
+    page = staff_client.post(url, {"payment": payment.bitsby_id})
     assert_translated(language, page, "What will happen", "Bind this payment")
     form = {"payment_id": payment.bitsby_id, "invoice": invoice.pk, "confirm": "1", "note": "x"}
-    page = staff_client.post(url, form, follow=True).content.decode()
+    page = staff_client.post(url, form, follow=True)
     assert_translated(language, page)
     assert re.search(r"9,90 USD", flat(page))
     (entry,) = admin_log_of(staff_client.user)
@@ -314,17 +297,15 @@ def test_bind_pages_and_log_entry_are_translated(fake, invoice, staff_client, la
 def test_remarks_are_shown_in_the_readers_language(order, invoice_for, staff_client, language):
     """A remark on an invoice is stored in English and shown in the reader's language."""
     invoice = invoice_for(order, "canceled", failure="replaced by a newer invoice")
-    speaking(staff_client, language)
-    detail = reverse("admin:oscar_bitsby_bitsbyinvoice_change", args=[invoice.pk])
     for url in (
-        reverse("oscar_bitsby:dashboard-invoices"),
+        reverse(INVOICES),
         reverse("dashboard:order-detail", args=[order.number]),
         reverse("admin:oscar_bitsby_bitsbyinvoice_changelist"),
-        detail,
+        reverse("admin:oscar_bitsby_bitsbyinvoice_change", args=[invoice.pk]),
     ):
-        page = staff_client.get(url).content.decode()
+        page = staff_client.get(url)
         assert_translated(language, page, "replaced by a newer invoice")
-    assert flat(staff_client.get(detail).content.decode()).count("replaced") == 0
+    assert "replaced" not in flat(page)
 
 
 @each_language
@@ -334,13 +315,9 @@ def test_crypto_amounts_are_not_localised_in_the_admin(invoice, staff_client, la
     payment = BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(), amount=Decimal("1234.56780001"), cryptocurrency="usdt"
     )
-    speaking(staff_client, language)
     name = "admin:oscar_bitsby_bitsbypayment"
-    for url in (
-        reverse(f"{name}_changelist"),
-        reverse(f"{name}_change", args=[payment.pk]),
-    ):
-        text = flat(staff_client.get(url).content.decode())
+    for url in (reverse(f"{name}_changelist"), reverse(f"{name}_change", args=[payment.pk])):
+        text = flat(staff_client.get(url))
         assert "1234.56780001" in text
         assert "1.234,5678" not in text
 
@@ -362,48 +339,37 @@ def payment_without_rate(fake, invoice):
         ("10,5", "10.50"),
         (" 1\xa0234,50 ", "1234.50"),
         ("1234", "1234.00"),
+        # These are ambiguous or no amounts.
+        *[
+            (typed, None)
+            for typed in ("1.234", "1,234", "1.234,50", "1,234.50", "1'234", "10.505", "-5")
+        ],
     ],
 )
-def test_fiat_value_accepts_a_comma_or_a_point(
-    settings, payment_without_rate, staff_client, language, grouping, typed, fiat_value
+def test_fiat_value_accepts_a_comma_or_a_point_and_nothing_ambiguous(
+    settings, payment_without_rate, staff_client, grouping, typed, fiat_value
 ):
-    """A fiat value may be typed with a comma or a point, whatever the language of the page."""
+    """A fiat value may be typed with a comma or a point, whatever the language of the page; when it
+    is ambiguous it is refused, and nothing is booked."""
     settings.USE_THOUSAND_SEPARATOR = grouping
-    speaking(staff_client, language)
-    staff_client.post(act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed})
+    fields = {"note": "x", "fiat_value": typed}
+    page = staff_client.post(act_url(payment_without_rate, "accept"), fields)
     payment_without_rate.refresh_from_db()
-    assert payment_without_rate.fiat_value == Decimal(fiat_value)
+    assert page.status_code == (302 if fiat_value else 200)
+    assert payment_without_rate.fiat_value == (Decimal(fiat_value) if fiat_value else None)
+    assert (payment_without_rate.booked_at is None) == (fiat_value is None)
 
 
-@pytest.mark.parametrize("grouping", [False, True])
-@pytest.mark.parametrize("language", ["en", "de", "ru"])
-@pytest.mark.parametrize(
-    "typed", ["1.234", "1,234", "1.234,50", "1,234.50", "1'234", "10.505", "-5"]
-)
-def test_ambiguous_fiat_value_is_refused(
-    settings, payment_without_rate, staff_client, language, grouping, typed
-):
-    """An ambiguous fiat value is refused, and nothing is booked."""
-    settings.USE_THOUSAND_SEPARATOR = grouping
-    speaking(staff_client, language)
-    page = staff_client.post(
-        act_url(payment_without_rate, "accept"), {"note": "x", "fiat_value": typed}
-    )
-    assert page.status_code == 200
-    payment_without_rate.refresh_from_db()
-    assert (payment_without_rate.fiat_value, payment_without_rate.booked_at) == (None, None)
-
-
+@pytest.mark.parametrize("language", ["en"])
 def test_grouped_numbers_do_not_break_the_bind_form(
     settings, fake, order, invoice_for, staff_client
 ):
     """With grouped numbers, the hidden key in the binding form has no separator."""
     settings.USE_THOUSAND_SEPARATOR = True
-    invoice = invoice_for(order, pk=12345)
+    invoice_for(order, pk=12345)
     payment = receive_payment(fake, amount="9.90000000")
     page = staff_client.post(bind_url("dashboard", order), {"payment": payment.bitsby_id})
     assert 'name="invoice" value="12345"' in page.content.decode()
-    assert invoice.pk == 12345
 
 
 def test_deviation_is_signed_in_the_readers_format(invoice):

@@ -12,6 +12,7 @@ import django
 import pytest
 from django.conf import settings as django_settings
 from django.utils import translation
+from django.utils.translation import trans_real
 
 from tests.support import untranslated
 from tests.support.catalogues import (
@@ -32,13 +33,17 @@ RUN = "run: make messages"
 def as_rows(catalogue):
     """Return the texts of a catalogue with their translations, for a comparison."""
     rows = {}
-    for message in catalogue:
-        key = tuple(message.id) if message.pluralizable else message.id
+    for message in filter(lambda message: message.id, catalogue):
         # Babel leaves the contexts of compiled catalogues undecoded.
         context = message.context
-        rows[key, context.decode() if isinstance(context, bytes) else context] = strings(message)
-    del rows["", None]
+        context = context.decode() if isinstance(context, bytes) else context
+        rows[sources(message), context] = strings(message)
     return rows
+
+
+def sources(message):
+    """Return the English texts of a message: two for one with plural forms."""
+    return (message.id,) if isinstance(message.id, str) else tuple(message.id)
 
 
 def places(messages):
@@ -141,19 +146,18 @@ def test_compiled_catalogues_are_current(language):
 def test_translations_have_the_placeholders_of_the_text(language):
     """Each plural form has the placeholders of the English text, and no others."""
     for message in entries(language):
-        sources = [message.id] if isinstance(message.id, str) else message.id
-        wanted = set(PLACEHOLDER.findall(sources[-1]))
+        source = sources(message)[-1]
         for text in strings(message):
-            assert set(PLACEHOLDER.findall(text)) == wanted, (message.id, text)
-            positional = [one for one in PLACEHOLDER.findall(text) if one == "%s"]
-            assert len(positional) == sources[-1].count("%s"), (message.id, text)
+            found, wanted = PLACEHOLDER.findall(text), PLACEHOLDER.findall(source)
+            assert set(found) == set(wanted), (message.id, text)
+            assert found.count("%s") == wanted.count("%s"), (message.id, text)
 
 
 @each_language
 def test_translations_have_the_punctuation_of_the_text(language):
     """A translation has the colon or full stop of the English text."""
     for message in entries(language):
-        source = message.id if isinstance(message.id, str) else message.id[-1]
+        source = sources(message)[-1]
         for text in strings(message):
             assert text == text.strip(), message.id
             assert (source[-1] == ":") == (text[-1] == ":") or source == "Hello,", message.id
@@ -289,27 +293,13 @@ def test_regional_variant_uses_its_language(variant, translated):
         assert translation.gettext("Payments to review") == translated
 
 
-@pytest.fixture
-def set_shop_language(settings):
-    """Return a function that sets the shop's language and clears Django's cache of catalogues."""
-    from django.utils.translation import trans_real
-
-    def forget():
-        trans_real._translations = {}
-        trans_real._default = None
-
-    def change(language):
-        settings.LANGUAGE_CODE = language
-        forget()
-
-    yield change
-    forget()
-
-
 @pytest.mark.parametrize("english", ["en", "en-gb"])
-def test_english_reader_gets_english_in_a_russian_shop(set_shop_language, english):
+def test_english_reader_gets_english_in_a_russian_shop(settings, monkeypatch, english):
     """Readers of English get English texts, whatever the shop's language."""
-    set_shop_language("ru")
+    settings.LANGUAGE_CODE = "ru"
+    # Django's caches of catalogues.
+    monkeypatch.setattr(trans_real, "_translations", {})
+    monkeypatch.setattr(trans_real, "_default", None)
     with translation.override(english):
         assert translation.gettext("Payments to review") == "Payments to review"
     with translation.override("ja"):

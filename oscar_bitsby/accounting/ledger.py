@@ -67,10 +67,7 @@ def amount_held(sources: list[Any]) -> Decimal:
 def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None:
     """Book a payment at its fiat value. ``booked_at`` is set with it, so that it is booked once.
 
-    Args:
-        order: the order that it pays.
-        payment: the payment, with a fiat value.
-        sources: all sources of the order, from ``lock_sources``.
+    ``sources`` are all sources of the order, from ``lock_sources``.
 
     Raises:
         ValueError: the fiat value is not known.

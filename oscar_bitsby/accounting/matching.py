@@ -12,7 +12,7 @@ from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
-from oscar_bitsby.accounting.valuation import convert_at_locked_rate, fiat_value_of_recorded
+from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
@@ -28,6 +28,8 @@ MAX_INVOICES = 150
 MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
 #: Unbound payments that an invoice is compared with at most, newest first.
 MAX_PAYMENTS = 200
+#: The score of a deviation up to so many percent; a larger one has -2.
+DEVIATION_SCORES = ((2, 4), (20, 2), (50, 0))
 
 
 def _unsigned(number: Decimal) -> str:
@@ -54,69 +56,45 @@ class Match:
         return None if self.fiat_value is None else self.fiat_value - self.invoice.amount
 
 
-class ReservedAmounts:
-    """The reserved amounts of an invoice, parsed once to be compared with many payments."""
-
-    def __init__(self, invoice: BitsbyInvoice) -> None:
-        self.invoice = invoice
-        self.wallets: dict[str, Decimal | None] = {}
-        self.coins: dict[str, Decimal | None] = {}
-        for wallet in invoice.wallets:
-            amount = Decimal(wallet["amount"]) if wallet.get("amount") else None
-            for found, key in ((self.wallets, "id"), (self.coins, "cryptocurrency")):
-                name = str(wallet.get(key, "")).lower()
-                # Of several the first one with an amount, whose rate counts.
-                if found.get(name) is None:
-                    found[name] = amount
-
-    def match(self, payment: BitsbyPayment) -> Match:
-        """Return how well a payment fits the invoice."""
-        invoice, reasons, score = self.invoice, [], 0
-        wallet, coin = payment.wallet_id.lower(), payment.cryptocurrency.lower()
-        if wallet and wallet in self.wallets:
-            score += 2
-            reasons.append(_("same wallet as reserved"))
-        elif coin in self.coins:
-            score += 1
-            reasons.append(_("same coin, another wallet"))
-        at = payment.transaction_at
-        if at is not None and invoice.expires_at is not None:
-            if invoice.created_at <= at <= invoice.expires_at:
-                score += 3
-                reasons.append(_("inside the invoice's time"))
-            elif invoice.expires_at < at <= invoice.expires_at + LATE_WINDOW:
-                score += 1
-                reasons.append(_("after the invoice's time"))
-            elif at < invoice.created_at:
-                score -= 5
-                reasons.append(_("older than the invoice"))
-        reserved = (wallet and self.wallets.get(wallet)) or (coin and self.coins.get(coin))
-        fiat_value = convert_at_locked_rate(payment.amount, reserved or None, invoice.amount)
-        deviation_percent = None
-        if fiat_value is not None and invoice.amount:
-            deviation_percent = (fiat_value - invoice.amount) / invoice.amount * 100
-            score += (
-                4
-                if abs(deviation_percent) <= 2
-                else 2
-                if abs(deviation_percent) <= 20
-                else 0
-                if abs(deviation_percent) <= 50
-                else -2
-            )
-            # Put into words only where it is shown.
-            text = _("{percent} % more than asked")
-            if deviation_percent < 0:
-                # Without the next line gettext takes "% l" for a placeholder.
-                # xgettext: no-python-format
-                text = _("{percent} % less than asked")
-            reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
-        return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))
-
-
 def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
     """Return how well a payment fits an invoice."""
-    return ReservedAmounts(invoice).match(payment)
+    return _match(payment, ReservedAmounts(invoice))
+
+
+def _match(payment: BitsbyPayment, reserved: ReservedAmounts) -> Match:
+    invoice, reasons, score = reserved.invoice, [], 0
+    wallet_id, coin = payment.wallet_id, payment.cryptocurrency
+    if wallet_id and wallet_id.lower() in reserved.wallets:
+        score += 2
+        reasons.append(_("same wallet as reserved"))
+    elif coin.lower() in reserved.coins:
+        score += 1
+        reasons.append(_("same coin, another wallet"))
+    at = payment.transaction_at
+    if at is not None and invoice.expires_at is not None:
+        if invoice.created_at <= at <= invoice.expires_at:
+            score += 3
+            reasons.append(_("inside the invoice's time"))
+        elif invoice.expires_at < at <= invoice.expires_at + LATE_WINDOW:
+            score += 1
+            reasons.append(_("after the invoice's time"))
+        elif at < invoice.created_at:
+            score -= 5
+            reasons.append(_("older than the invoice"))
+    fiat_value = reserved.fiat_value_of(payment.amount, wallet_id, coin)
+    deviation_percent = None
+    if fiat_value is not None and invoice.amount:
+        deviation_percent = (fiat_value - invoice.amount) / invoice.amount * 100
+        deviation = abs(deviation_percent)
+        score += next((points for limit, points in DEVIATION_SCORES if deviation <= limit), -2)
+        # Put into words only where it is shown.
+        text = _("{percent} % more than asked")
+        if deviation_percent < 0:
+            # Without the next line gettext takes "% l" for a placeholder.
+            # xgettext: no-python-format
+            text = _("{percent} % less than asked")
+        reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
+    return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))
 
 
 def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Match | None:
@@ -124,7 +102,7 @@ def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Mat
     at = payment.transaction_at
     # Newer invoices did not exist when it was paid.
     older = (one for one in offers if at is None or one.invoice.created_at <= at + CLOCK_SKEW)
-    matches = (offer.match(payment) for offer in older)
+    matches = (_match(payment, offer) for offer in older)
     best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
     return best if best is not None and best.score > 0 else None
 
@@ -185,7 +163,11 @@ def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
         booked_at=None,
         seen_at__gte=since,
     )
-    fiat_values = (fiat_value_of_recorded(payment, invoice) for payment in unbound[:MAX_PAYMENTS])
+    reserved = ReservedAmounts(invoice)
+    fiat_values = (
+        reserved.fiat_value_of(payment.amount, payment.wallet_id, payment.cryptocurrency)
+        for payment in unbound[:MAX_PAYMENTS]
+    )
     return any(
         fiat_value is not None
         and invoice.amount / PLAUSIBLE_FACTOR <= fiat_value <= invoice.amount * PLAUSIBLE_FACTOR

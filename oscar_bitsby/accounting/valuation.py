@@ -1,17 +1,42 @@
 """The fiat value of a payment: in its invoice's currency, at the rate that the invoice locked.
 
-When Bitsby creates an invoice, it reserves an amount of a coin in each wallet. The invoice's amount
-against that reserved amount is the locked rate.
+That rate is the invoice's amount against the amount of a coin that Bitsby reserved in a wallet.
 """
 
 from decimal import Decimal
 
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.utils.money import to_cents
 
 #: Oscar's columns hold amounts below this one.
 MAX_FIAT_VALUE = Decimal(10) ** 10
+
+
+class ReservedAmounts:
+    """The amounts that an invoice reserved, parsed once for many payments.
+
+    ``wallets`` and ``coins`` have them by the wallets' ids and by the coins, in lower case.
+    """
+
+    def __init__(self, invoice: BitsbyInvoice) -> None:
+        self.invoice = invoice
+        self.wallets: dict[str, Decimal | None] = {}
+        self.coins: dict[str, Decimal | None] = {}
+        for wallet in invoice.wallets:
+            amount = Decimal(wallet["amount"]) if wallet.get("amount") else None
+            for found, key in ((self.wallets, "id"), (self.coins, "cryptocurrency")):
+                name = str(wallet.get(key, "")).lower()
+                # Of several the first one with an amount, whose rate counts.
+                if found.get(name) is None:
+                    found[name] = amount
+
+    def fiat_value_of(self, amount: Decimal, wallet_id: str, coin: str) -> Decimal | None:
+        """Return the fiat value of coins that arrived in a wallet; None if no rate is known."""
+        wallet_id, coin = wallet_id.lower(), coin.lower()
+        # A wallet without a reserved amount has no rate, but its coin in another wallet has one.
+        reserved = (wallet_id and self.wallets.get(wallet_id)) or (coin and self.coins.get(coin))
+        return convert_at_locked_rate(amount, reserved or None, self.invoice.amount)
 
 
 def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:
@@ -19,22 +44,8 @@ def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal |
     wallet = payment.wallet
     if wallet is None:
         return None
-    return _fiat_value(payment.amount, wallet.id, wallet.cryptocurrency, invoice)
-
-
-def fiat_value_of_recorded(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Decimal | None:
-    """Return the fiat value that a recorded payment would have if it was bound to ``invoice``."""
-    return _fiat_value(payment.amount, payment.wallet_id, payment.cryptocurrency, invoice)
-
-
-def _fiat_value(
-    amount: Decimal, wallet_id: str, coin: str, invoice: BitsbyInvoice
-) -> Decimal | None:
-    # A wallet without a reserved amount has no rate, but its coin in another wallet has one.
-    reserved = _reserved_amount(invoice, "id", wallet_id) or _reserved_amount(
-        invoice, "cryptocurrency", coin
-    )
-    return convert_at_locked_rate(amount, reserved, invoice.amount)
+    reserved = ReservedAmounts(invoice)
+    return reserved.fiat_value_of(payment.amount, wallet.id, wallet.cryptocurrency)
 
 
 def convert_at_locked_rate(
@@ -55,10 +66,3 @@ def convert_at_locked_rate(
         return None
     value = asked * amount / reserved
     return to_cents(value) if value < MAX_FIAT_VALUE and to_cents(value) > 0 else None
-
-
-def _reserved_amount(invoice: BitsbyInvoice, key: str, value: str) -> Decimal | None:
-    for wallet in invoice.wallets:
-        if value and str(wallet.get(key, "")).lower() == value.lower() and wallet.get("amount"):
-            return Decimal(wallet["amount"])
-    return None

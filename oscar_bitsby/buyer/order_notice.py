@@ -1,16 +1,15 @@
-"""Show the payment status, and the link to its page, on Oscar's own pages of an order: in the
-account, for guests, and on the thank-you page."""
+"""Show the payment status, and the link to its page, on Oscar's own pages of an order."""
 
 import logging
+from functools import cached_property
 from typing import Any
 
 from django.template.loader import select_template
 
 from oscar_bitsby import conf
-from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import PaymentStatus, get_payment_status
-from oscar_bitsby.utils.patching import extend_view
+from oscar_bitsby.orders.payment_status import get_payment_status
+from oscar_bitsby.utils.patching import AnyBase, extend_view
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -22,41 +21,34 @@ VIEWS = (
 )
 
 
-class OrderNoticeMixin:
+class OrderNoticeMixin(AnyBase):  # type: ignore[misc]
     """A view of Oscar that shows an order to its buyer, with the payment status on top."""
 
-    object: Any
-
     def get_template_names(self) -> list[str]:
-        names: list[str] = super().get_template_names()  # type: ignore[misc]
-        return ["oscar_bitsby/buyer/order.html", *names] if self._bitsby_notice() else names
+        names: list[str] = super().get_template_names()
+        return ["oscar_bitsby/buyer/order.html", *names] if self._bitsby_notice else names
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        parent: Any = super()
-        context: dict[str, Any] = parent.get_context_data(**kwargs)
-        notice = self._bitsby_notice()
-        if notice:
-            context["bitsby"] = notice
-            context["bitsby_extends"] = select_template(parent.get_template_names())
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        if self._bitsby_notice:
+            context["bitsby"] = self._bitsby_notice
+            context["bitsby_extends"] = select_template(super().get_template_names())
         return context
 
+    @cached_property
     def _bitsby_notice(self) -> dict[str, Any] | None:
-        """Return the notice's context; None for orders that are not paid by Bitsby."""
-        if not hasattr(self, "_bitsby_context"):
-            self._bitsby_context = _notice(self.object)
-        return self._bitsby_context
-
-
-def _notice(order: Any) -> dict[str, Any] | None:
-    if not conf.is_configured() or not order.sources.filter(source_type__code=METHOD_CODE).exists():
-        return None
-    try:
-        status: PaymentStatus = get_payment_status(order)
-        return {"payment_status": status, "url": signed_urls.order_url(order)}
-    except Exception:
-        # The shop's own page must not fail because of the notice.
-        logger.exception("payment notice could not be shown: order=%s", order.number)
-        return None
+        """The notice's context; None for orders that are not paid by Bitsby."""
+        order = self.object
+        sources = order.sources.filter(source_type__code=conf.METHOD_CODE)
+        if not conf.is_configured() or not sources.exists():
+            return None
+        try:
+            status = get_payment_status(order)
+            return {"payment_status": status, "url": signed_urls.order_url(order)}
+        except Exception:
+            # The shop's own page must not fail because of the notice.
+            logger.exception("payment notice could not be shown: order=%s", order.number)
+            return None
 
 
 def extend_buyer_pages() -> None:

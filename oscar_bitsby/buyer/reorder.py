@@ -35,13 +35,9 @@ def _add(request: Any, line: Any) -> bool:
 
     Return whether the basket now holds that quantity.
     """
-    gone = _("“%s” is no longer available.") % line.title
-    if not line.product:
-        messages.warning(request, gone)
-        return False
-    info = request.strategy.fetch_for_product(line.product)
-    if info.stockrecord is None:
-        messages.warning(request, gone)
+    info = request.strategy.fetch_for_product(line.product) if line.product else None
+    if info is None or info.stockrecord is None:
+        messages.warning(request, _("“%s” is no longer available.") % line.title)
         return False
     options = [
         {"option": attribute.option, "value": attribute.value}

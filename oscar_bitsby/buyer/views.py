@@ -1,7 +1,4 @@
-"""The buyer's pages of an order: pay it, and see its payment status.
-
-API requests are sent outside of any transaction. A failure of Bitsby never leads to an error page.
-"""
+"""The buyer's pages of an order; a failure of Bitsby never leads to an error page."""
 
 import logging
 import math
@@ -50,6 +47,7 @@ class SeeOther(HttpResponseRedirect):
     status_code = 303
 
 
+# API requests must not be sent inside a transaction.
 @method_decorator([transaction.non_atomic_requests, never_cache], name="dispatch")
 class OrderPageView(View):
     """What the pages of one order share: the signed token, and headers that keep it private."""

@@ -1,8 +1,4 @@
-"""Mixins for Oscar's checkout views: choose a payment method, place an order that is paid later.
-
-``patching`` puts them in front of the shop's own views. A shop that sets ``EXTEND_CHECKOUT`` to
-False uses them in its own views itself.
-"""
+"""Mixins for Oscar's checkout views, put there by ``patching`` or, without it, by the shop."""
 
 import logging
 from typing import Any
@@ -20,15 +16,15 @@ from oscar_bitsby import conf
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
-from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.orders.signed_urls import order_url, pay_url
+from oscar_bitsby.utils.patching import AnyBase
 
 logger = logging.getLogger("oscar_bitsby")
 
 Order = get_model("order", "Order")
 
 
-class ChoiceMixin:
+class ChoiceMixin(AnyBase):  # type: ignore[misc]
     """The offered payment methods and the chosen one, for both steps.
 
     ``patched_by_app`` is set on views that ``patching`` made; they are inactive when the shop
@@ -36,28 +32,22 @@ class ChoiceMixin:
     """
 
     patched_by_app = False
-    request: HttpRequest
-    checkout_session: Any
 
     def bitsby_is_active(self) -> bool:
         if self.patched_by_app:
             return conf.extends_checkout()
         return conf.is_configured()
 
-    def offered_methods(self) -> list[Method]:
-        """Return the methods for the present total; none when nothing has to be paid."""
-        total = self.build_submission()["order_total"]  # type: ignore[attr-defined]
-        if total is None or total.incl_tax <= 0:
-            return []
-        return methods_for(total.currency, total.incl_tax)
+    def order_total(self) -> Any:
+        """Return the present total, or None when nothing has to be paid."""
+        total = self.build_submission()["order_total"]
+        return total if total is not None and total.incl_tax > 0 else None
 
-    def chosen_method(self, methods: list[Method]) -> Method | None:
+    def chosen_method(self, total: Any) -> Method | None:
+        """Return the method that the buyer chose, if it is offered for this total."""
+        methods = methods_for(total.currency, total.incl_tax)
         code = self.checkout_session.payment_method()
         return next((method for method in methods if method.code == code), None)
-
-    def is_payment_due(self) -> bool:
-        total = self.build_submission()["order_total"]  # type: ignore[attr-defined]
-        return total is not None and total.incl_tax > 0
 
 
 class PaymentMethodMixin(ChoiceMixin):
@@ -66,24 +56,24 @@ class PaymentMethodMixin(ChoiceMixin):
     template_name = "oscar_bitsby/checkout/payment_method.html"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not self.bitsby_is_active() or not self.is_payment_due():
+        total = self.order_total() if self.bitsby_is_active() else None
+        if total is None:
             return self._default_response(request, *args, **kwargs)
-        methods = self.offered_methods()
+        methods = methods_for(total.currency, total.incl_tax)
         if len(methods) == 1:
             return self._choose(methods[0], request, *args, **kwargs)
-        chosen = self.chosen_method(methods)
-        initial = {"method": chosen.code if chosen else ""}
+        initial = {"method": self.checkout_session.payment_method()}
         return self._render_form(PaymentMethodForm(methods=methods, initial=initial))
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not self.bitsby_is_active():
-            parent: Any = super()
-            handler = getattr(parent, "post", None) or parent.http_method_not_allowed
+            handler = getattr(super(), "post", None) or super().http_method_not_allowed
             response: HttpResponse = handler(request, *args, **kwargs)
             return response
-        methods = self.offered_methods()
+        total = self.order_total()
+        methods = [] if total is None else methods_for(total.currency, total.incl_tax)
         form = PaymentMethodForm(request.POST, methods=methods)
-        if not methods or not form.is_valid():
+        if not form.is_valid():
             return self._render_form(form)
         code = form.cleaned_data["method"]
         chosen = next(method for method in methods if method.code == code)
@@ -99,23 +89,19 @@ class PaymentMethodMixin(ChoiceMixin):
 
     def _default_response(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Return the response of the shop's own step; Oscar's only redirects."""
-        response: HttpResponse = super().get(request, *args, **kwargs)  # type: ignore[misc]
+        response: HttpResponse = super().get(request, *args, **kwargs)
         return response
 
     def _render_form(self, form: PaymentMethodForm) -> HttpResponse:
-        context = self.build_submission()  # type: ignore[attr-defined]
+        context = self.build_submission()
         return render(self.request, self.template_name, {**context, "form": form})
 
 
 class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
     """The preview: shows the chosen method, and places the order."""
 
-    preview: bool
-    template_name_preview: str
-
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        parent: Any = super()
-        response: HttpResponse = parent.dispatch(request, *args, **kwargs)
+        response: HttpResponse = super().dispatch(request, *args, **kwargs)
         if self.bitsby_is_active():
             # The back button leads here from Bitsby. A cached page would show the button to place
             # the order again; a new request redirects to the order.
@@ -123,7 +109,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return response
 
     def get_pre_conditions(self, request: HttpRequest) -> list[str]:
-        conditions: list[str] = super().get_pre_conditions(request)  # type: ignore[misc]
+        conditions: list[str] = super().get_pre_conditions(request)
         if not self.bitsby_is_active():
             return conditions
         return ["check_order_is_not_placed", *conditions, "check_payment_method_is_chosen"]
@@ -136,46 +122,42 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         order_id = request.session.get("checkout_order_id")
         if order_id is None or not request.basket.is_empty:  # type: ignore[attr-defined]
             return
-        order = Order._default_manager.filter(
-            pk=order_id, sources__source_type__code=METHOD_CODE
-        ).first()
+        ours = Order._default_manager.filter(sources__source_type__code=conf.METHOD_CODE)
+        order = ours.filter(pk=order_id).first()
         if order is not None:
             url = pay_url(order) if request.method == "POST" else order_url(order)
             raise exceptions.FailedPreCondition(url=url)
 
     def check_payment_method_is_chosen(self, request: HttpRequest) -> None:
-        if not self.is_payment_due():
-            return
-        if self.chosen_method(self.offered_methods()) is None:
+        total = self.order_total()
+        if total is not None and self.chosen_method(total) is None:
             raise exceptions.FailedPreCondition(
                 url=reverse("checkout:payment-method"),
                 message=_("Please choose a payment method."),
             )
 
     def get_skip_conditions(self, request: HttpRequest) -> list[str]:
-        conditions: list[str] = list(super().get_skip_conditions(request))  # type: ignore[misc]
+        conditions: list[str] = list(super().get_skip_conditions(request))
         if self.bitsby_is_active() and not self.preview:
             conditions.append("skip_details_when_paid_by_bitsby")
         return conditions
 
     def skip_details_when_paid_by_bitsby(self, request: HttpRequest) -> None:
         """Skip the payment details: Bitsby's payment page asks for them."""
-        if self.checkout_session.payment_method() == METHOD_CODE:
+        if self.checkout_session.payment_method() == conf.METHOD_CODE:
             raise exceptions.PassedSkipCondition(url=reverse("checkout:preview"))
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        context: dict[str, Any] = super().get_context_data(**kwargs)  # type: ignore[misc]
+        context: dict[str, Any] = super().get_context_data(**kwargs)
         if self.bitsby_is_active():
             total = context.get("order_total")
             if total is not None and total.incl_tax > 0:
-                methods = methods_for(total.currency, total.incl_tax)
-                context["payment_method"] = self.chosen_method(methods)
-            parent: Any = super()
-            context["bitsby_extends"] = select_template(parent.get_template_names())
+                context["payment_method"] = self.chosen_method(total)
+            context["bitsby_extends"] = select_template(super().get_template_names())
         return context
 
     def get_template_names(self) -> list[str]:
-        names: list[str] = super().get_template_names()  # type: ignore[misc]
+        names: list[str] = super().get_template_names()
         if self.preview and self.bitsby_is_active():
             return ["oscar_bitsby/checkout/preview.html", *names]
         return names
@@ -183,6 +165,5 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
     def pays_by_bitsby(self, order_total: Any) -> bool:
         if not self.bitsby_is_active() or order_total is None:
             return False
-        methods = methods_for(order_total.currency, order_total.incl_tax)
-        chosen = self.chosen_method(methods)
+        chosen = self.chosen_method(order_total)
         return chosen is not None and chosen.is_bitsby

@@ -1,5 +1,4 @@
-"""Place an order that is paid by Bitsby later: one order for one basket, whatever clicks, mail
-servers and signal receivers do."""
+"""Place an order that is paid by Bitsby later, exactly one for each basket."""
 
 import logging
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from oscar_bitsby.buyer.views import SESSION_KEY
 from oscar_bitsby.choices import MailCode
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.orders.signed_urls import pay_url
+from oscar_bitsby.utils.patching import AnyBase
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -42,34 +42,8 @@ class Placement:
     order: Any = None
     is_committed: bool = False
 
-    def freeze_basket(self, basket: Any) -> None:
-        """Freeze the basket, or raise ``BasketAlreadySubmitted``.
 
-        One statement compares and sets: of two clicks, one gets the basket. The other waits here
-        until the first is committed, and then finds its order.
-        """
-        is_ours = Basket.objects.filter(pk=basket.pk, status__in=Basket.editable_statuses).update(
-            status=Basket.FROZEN
-        )
-        if not is_ours:
-            raise BasketAlreadySubmitted
-        basket.status = Basket.FROZEN
-
-    def make_source(self, total: Any) -> Any:
-        """Return the order's source, which allocates the whole total and has received nothing."""
-        return Source(
-            source_type=ledger.source_type(),
-            currency=total.currency,
-            amount_allocated=total.incl_tax,
-        )
-
-    def finish_writing(self, order: Any) -> None:
-        """Keep the written order and enqueue its e-mail, in the same transaction."""
-        self.order = order
-        outbox.enqueue(MailCode.PLACED, order)
-
-
-class OrderPlacementMixin:
+class OrderPlacementMixin(AnyBase):  # type: ignore[misc]
     """Goes in front of Oscar's ``PaymentDetailsView``.
 
     For an order that is paid by Bitsby, everything from freezing the basket to submitting it is
@@ -78,21 +52,18 @@ class OrderPlacementMixin:
     they have no ``Placement``.
     """
 
-    request: Any
-    checkout_session: Any
     _placement: Placement | None = None
 
     def submit(self, **submission: Any) -> HttpResponse:
-        parent: Any = super()
         response: HttpResponse
-        if not self.pays_by_bitsby(submission.get("order_total")):  # type: ignore[attr-defined]
-            response = parent.submit(**submission)
+        if not self.pays_by_bitsby(submission.get("order_total")):
+            response = super().submit(**submission)
             return response
         basket = submission["basket"]
         placement = self._placement = Placement()
         try:
             with transaction.atomic():
-                response = parent.submit(**submission)
+                response = super().submit(**submission)
         except BasketAlreadySubmitted:
             return self._redirect_to_order_of(basket)
         except Exception:
@@ -106,37 +77,45 @@ class OrderPlacementMixin:
         return self.handle_successful_order(placement.order)
 
     def freeze_basket(self, basket: Any) -> None:
-        parent: Any = super()
         if self._placement is None:
-            parent.freeze_basket(basket)
-        else:
-            self._placement.freeze_basket(basket)
+            super().freeze_basket(basket)
+            return
+        # One statement compares and sets: of two clicks, one gets the basket. The other waits here
+        # until the first is committed, and then finds its order.
+        is_ours = Basket.objects.filter(pk=basket.pk, status__in=Basket.editable_statuses).update(
+            status=Basket.FROZEN
+        )
+        if not is_ours:
+            raise BasketAlreadySubmitted
+        basket.status = Basket.FROZEN
 
     def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:
-        parent: Any = super()
         if self._placement is None:
-            parent.handle_payment(order_number, total, **kwargs)
-        else:
-            source = self._placement.make_source(total)
-            self.add_payment_source(source)  # type: ignore[attr-defined]
+            super().handle_payment(order_number, total, **kwargs)
+            return
+        # The source allocates the whole total and has received nothing.
+        self.add_payment_source(
+            Source(
+                source_type=ledger.source_type(),
+                currency=total.currency,
+                amount_allocated=total.incl_tax,
+            )
+        )
 
     def get_initial_order_status(self, basket: Any) -> Any:
-        parent: Any = super()
         if self._placement is None:
-            return parent.get_initial_order_status(basket)
+            return super().get_initial_order_status(basket)
         return conf.get().order_status_pending
 
     def handle_order_placement(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        parent: Any = super()
         # Oscar catches what fails here, after the savepoint has undone it.
         with nullcontext() if self._placement is None else transaction.atomic():
-            response: HttpResponse = parent.handle_order_placement(*args, **kwargs)
+            response: HttpResponse = super().handle_order_placement(*args, **kwargs)
         return response
 
     def place_order(self, *args: Any, **kwargs: Any) -> Any:
-        parent: Any = super()
         try:
-            return parent.place_order(*args, **kwargs)
+            return super().place_order(*args, **kwargs)
         except Exception:
             if self._placement is None:
                 raise
@@ -150,28 +129,28 @@ class OrderPlacementMixin:
                 raise
             logger.exception("a receiver of order_placed failed: order=%s", number)
             if not order.sources.exists():
-                self.save_payment_details(order)  # type: ignore[attr-defined]
+                self.save_payment_details(order)
             return order
 
     def handle_successful_order(self, order: Any) -> HttpResponse:
         """Finish the checkout; called within the transaction and once more after its commit."""
-        parent: Any = super()
         response: HttpResponse
         if self._placement is None:
-            response = parent.handle_successful_order(order)
+            response = super().handle_successful_order(order)
             return response
         if not self._placement.is_committed:
-            self._placement.finish_writing(order)
+            self._placement.order = order
+            outbox.enqueue(MailCode.PLACED, order)
             return HttpResponse()
         url = pay_url(order)
         response = HttpResponseRedirect(url)
         self.store_order_in_session(order)
-        if not outbox.is_enabled():
+        if not conf.get().mails:
             # Oscar's own e-mail may take long. A second click meanwhile finds the order.
             with log_and_continue("saving the session", order):
                 self.request.session.save()
         with log_and_continue("finishing the checkout", order):
-            response = parent.handle_successful_order(order)
+            response = super().handle_successful_order(order)
         self.checkout_session.flush()
         self.store_order_in_session(order)
         return response if getattr(response, "url", None) == url else HttpResponseRedirect(url)
@@ -182,28 +161,25 @@ class OrderPlacementMixin:
         self.request.session[SESSION_KEY] = str(order.number)
 
     def get_success_url(self) -> str:
-        parent: Any = super()
         if self._placement is None or self._placement.order is None:
-            return str(parent.get_success_url())
+            return str(super().get_success_url())
         return pay_url(self._placement.order)
 
     def send_order_placed_email(self, order: Any) -> None:
-        parent: Any = super()
         if self._placement is None:
-            parent.send_order_placed_email(order)
-        elif not outbox.is_enabled():
+            super().send_order_placed_email(order)
+        elif not conf.get().mails:
             with log_and_continue("sending the e-mail", order):
-                parent.send_order_placed_email(order)
+                super().send_order_placed_email(order)
         # Otherwise the app's own e-mail is in the outbox. Oscar's says that the order "will be
         # processed shortly", which is wrong while it is unpaid.
 
     def send_signal(self, request: Any, response: Any, order: Any) -> None:
-        parent: Any = super()
         if self._placement is None:
-            parent.send_signal(request, response, order)
+            super().send_signal(request, response, order)
             return
         with log_and_continue("sending post_checkout", order):
-            parent.send_signal(request, response, order)
+            super().send_signal(request, response, order)
 
     def _redirect_to_order_of(self, basket: Any) -> HttpResponse:
         order = Order._default_manager.filter(basket=basket).first()
@@ -225,7 +201,7 @@ class OrderPlacementMixin:
             " Please try again, or contact us if the problem persists."
         )
         submission["basket"].status = Basket.OPEN
-        response: HttpResponse = self.render_preview(  # type: ignore[attr-defined]
+        response: HttpResponse = self.render_preview(
             self.request, error=error, **submission["payment_kwargs"]
         )
         return response

@@ -14,10 +14,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Keep track of the open sockets, so that a timer can end a blocked read.
-
-    Use it for a session that sends one request at a time.
-    """
+    """End a blocked read by a timer, for a session that sends one request at a time."""
 
     def __init__(self) -> None:
         # Sockets and not connections: a connection drops its socket when the answer says "close",
@@ -50,14 +47,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     @contextmanager
     def interrupted_after(self, seconds: float) -> Iterator[None]:
-        """Shut down all connections if the block takes longer.
-
-        Args:
-            seconds: the time limit.
-
-        Raises:
-            ReadTimeout: the time limit was reached.
-        """
+        """Shut down all connections, and raise ``ReadTimeout``, if the block takes longer."""
         is_over = threading.Event()
         timer = threading.Timer(seconds, self._interrupt, [is_over])
         timer.daemon = True

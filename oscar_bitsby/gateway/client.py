@@ -38,10 +38,9 @@ BACK_OFF = (1.2, 3.0)
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One page of a list.
+    """One page of a list; ``unreadable`` counts the items that are not as documented.
 
-    ``unreadable`` counts the items that are not as documented. They are skipped, because one
-    strange item must not hide the others.
+    They are skipped, because one strange item must not hide the others.
     """
 
     items: tuple[T, ...]
@@ -57,8 +56,7 @@ class BitsbyClient:
     """Send requests to the API for one Bitsby account.
 
     Args:
-        api_key: the account's API key.
-        api_url: the address of the API.
+        api_key, api_url: the account's API key, and the address of the API.
         timeout: seconds for one request, from sending it to the last byte of the answer.
         acquire_slot: called right before each request is sent, to respect the account's rate
             limit. It raises ``RateLimitTimeout`` if it cannot get a slot in time.
@@ -137,14 +135,7 @@ class BitsbyClient:
         end_date: dt.date | None = None,
         status: str | None = None,
     ) -> Iterator[Page[schemas.Invoice]]:
-        """Fetch the pages of the list of invoices, one request for each page that is read.
-
-        Args:
-            invoice_id: only this invoice.
-            project_id: only invoices of this project.
-            start_date, end_date: only invoices created from one day to the other.
-            status: only invoices in this status.
-        """
+        """Fetch the invoices that match, created between the dates; one request a page."""
         fields = {
             "invoiceId": invoice_id,
             "projectId": project_id,
@@ -161,12 +152,7 @@ class BitsbyClient:
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
     ) -> Iterator[Page[schemas.Payment]]:
-        """Fetch the pages of the list of payments, one request for each page that is read.
-
-        Args:
-            invoice_id: only payments that are bound to this invoice.
-            start_date, end_date: only payments whose transaction is from one day to the other.
-        """
+        """Fetch the payments of transactions between the dates; one request a page."""
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
         return self._pages("/payments/list", fields, parsing.parse_payment)
 
@@ -186,9 +172,7 @@ class BitsbyClient:
         offset, was_unreadable = 0, False
         for _ in range(MAX_PAGES):
             page = self._read(
-                path,
-                fields | {"offset": str(offset), "limit": str(PAGE_SIZE)},
-                _page_of(parse),
+                path, fields | {"offset": str(offset), "limit": str(PAGE_SIZE)}, _page_of(parse)
             )
             fresh = {item.id for item in page.items} - seen
             if page.items and not fresh:
@@ -208,19 +192,17 @@ class BitsbyClient:
 
     def _read(self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]) -> T:
         """Send a request that changes nothing, again if it fails for a passing reason."""
-        for attempt in range(1, self._tries + 1):
+        for attempt in range(self._tries - 1):
             try:
                 return self._write(path, fields, parse)
             except RateLimitTimeout:
                 raise
             except (ConnectionFailed, RateLimited) as error:
-                if attempt == self._tries:
-                    raise
                 logger.info("%s: %s; trying again", path, error)
-            pause = BACK_OFF[min(attempt, len(BACK_OFF)) - 1]
+            pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
             # Jitter, so that two machines that were refused together do not retry together.
             time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311  # no secret depends on it
-        raise AssertionError("unreachable")  # pragma: no cover
+        return self._write(path, fields, parse)
 
     def _write(self, path: str, fields: Mapping[str, str], parse: Callable[[Any], T]) -> T:
         """Send a request once and return the parsed answer."""

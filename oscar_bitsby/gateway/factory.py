@@ -29,8 +29,7 @@ def for_background() -> BitsbyClient:
 def for_staff(max_wait: float) -> BitsbyClient:
     """Return a client for a request of staff: buyers go first, and it is sent once.
 
-    Args:
-        max_wait: the seconds that each request waits for a slot at most.
+    Each request waits at most ``max_wait`` seconds for a slot.
     """
     return _client(partial(acquire, max_wait), tries=1)
 

@@ -5,19 +5,14 @@ repeat the value, which may be anything. Unknown fields are ignored.
 """
 
 import datetime as dt
+import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from oscar_bitsby.gateway.schemas import (
-    Balances,
-    CreatedInvoice,
-    Invoice,
-    Payment,
-    Tariff,
-    Wallet,
-)
+from oscar_bitsby.gateway.schemas import Balances, CreatedInvoice, Invoice, Payment, Tariff, Wallet
 from oscar_bitsby.utils.money import parse_amount
 
 T = TypeVar("T")
@@ -80,23 +75,18 @@ def parse_created(data: Any) -> CreatedInvoice:
     url = item.get("url")
     if not isinstance(url, str) or not url or len(url) > 2000:
         raise ValueError("the answer has no payment page")
+    listed = item.get("wallets")
+    # Unreadable wallets are skipped: the invoice exists and has a payment page without them.
+    wallets = (_optional(parse_wallet, one) for one in listed) if isinstance(listed, list) else ()
     return CreatedInvoice(
         id=parse_uuid(item.get("id")),
         uid=_text(item.get("uid")),
         url=strip_unstorable(url),
         created_at=_optional(parse_time, item.get("createDatetime")),
         expires_at=_optional(parse_time, item.get("timeToPayDatetime")),
-        wallets=_parse_wallets(item.get("wallets")),
+        wallets=tuple(wallet for wallet in wallets if wallet is not None),
         raw=item,
     )
-
-
-def _parse_wallets(data: Any) -> tuple[Wallet, ...]:
-    """Skip unreadable wallets: the invoice exists and has a payment page without them."""
-    if not isinstance(data, list):
-        return ()
-    wallets = (_optional(parse_wallet, item) for item in data)
-    return tuple(wallet for wallet in wallets if wallet is not None)
 
 
 def parse_balances(data: Any) -> Balances:
@@ -147,9 +137,15 @@ def strip_unstorable(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
+def storable_json(data: Any) -> Any:
+    """Return decoded JSON without what some database's JSON column refuses."""
+    text = strip_unstorable(json.dumps(data, default=str, ensure_ascii=False))
+    # An escaped NUL. After an odd number of backslashes it is ordinary text.
+    return json.loads(re.sub(r"(?<!\\)((?:\\\\)*)\\u0000", r"\1", text))
+
+
 def _count(value: Any) -> int:
-    count = int(parse_amount(value))
-    return min(count, 2**31 - 1)
+    return min(int(parse_amount(value)), 2**31 - 1)
 
 
 def _signed(value: Any) -> Decimal:
@@ -168,13 +164,9 @@ def _optional(parse: Callable[[Any], T], value: Any) -> T | None:
 
 
 def parse_time(value: Any) -> dt.datetime:
-    """Parse a time: ``YYYY-MM-DD HH:MM:SS`` in UTC as documented, or any ISO 8601.
+    """Return an aware time in UTC, between the years 2000 and 2200.
 
-    Returns:
-        An aware datetime in UTC.
-
-    Raises:
-        ValueError: it is not a time between the years 2000 and 2200.
+    The documented form is ``YYYY-MM-DD HH:MM:SS`` in UTC; any ISO 8601 is read.
     """
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError("a time is not a text")

@@ -104,8 +104,7 @@ def rows() -> Any:
     Reads go to the primary as well: a replica that lags behind would show a free slot again and
     again.
     """
-    database = router.db_for_write(GatewayState)
-    return GatewayState.objects.using(database).filter(pk=GatewayState.SINGLETON_PK)
+    return GatewayState.row().using(router.db_for_write(GatewayState))
 
 
 def _is_ahead(column: str, now: dt.datetime) -> Q:

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import requests
-from requests.auth import AuthBase
 
 from oscar_bitsby import __version__
 from oscar_bitsby.conf import Secret
@@ -36,17 +35,6 @@ class Answer:
     excerpt: str
 
 
-class _TokenAuth(AuthBase):
-    """Add the API key to the request's header right before it is sent."""
-
-    def __init__(self, api_key: Secret) -> None:
-        self._api_key = api_key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Token {self._api_key.reveal()}"
-        return request
-
-
 class Transport:
     """Post multipart forms to one API with one API key.
 
@@ -55,8 +43,7 @@ class Transport:
     context would take the key into error reports.
 
     Args:
-        api_key: the account's API key.
-        api_url: the address of the API.
+        api_key, api_url: the account's API key, and the address of the API.
         timeout: seconds for one request, from sending it to the last byte of the answer.
     """
 
@@ -68,7 +55,7 @@ class Transport:
         self._session = requests.Session()
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
-        self._session.auth = _TokenAuth(api_key)
+        self._session.auth = self._add_token
         self._session.headers["User-Agent"] = USER_AGENT
         self._session.headers["Accept"] = "application/json"
         # A compressed answer could be much larger than the bytes that are sent.
@@ -76,6 +63,11 @@ class Transport:
 
     def __repr__(self) -> str:
         return f"<Transport to {self._api_url}>"
+
+    def _add_token(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the API key to the request's header right before it is sent."""
+        request.headers["Authorization"] = f"Token {self._api_key.reveal()}"
+        return request
 
     def post(self, path: str, fields: Mapping[str, str]) -> Answer:
         """Post ``fields`` to ``path`` and return the answer if its result is ``success``.

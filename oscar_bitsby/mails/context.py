@@ -1,11 +1,4 @@
-"""The context of an e-mail's templates, and whether the e-mail is still true when it is sent.
-
-The templates are Oscar's communication templates of the e-mail's code. In addition to Oscar's
-``site`` they get: ``order``; its ``payment_status``; ``order_url``, absolute; ``received``, the
-money in the order's currency; ``coins``, the amount of the transfer in its coin; ``reason``, a
-``ReviewReason``; ``until`` when an invoice can be paid; ``kept_until``, when an unpaid order is
-cancelled, or None; ``time_zone`` of all times; ``invoice`` and ``payment``.
-"""
+"""The context of an e-mail's templates, and whether the e-mail is still true when it is sent."""
 
 import datetime as dt
 from typing import Any
@@ -21,7 +14,8 @@ from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import MailCode
 from oscar_bitsby.models import BuyerMail
-from oscar_bitsby.orders import payment_status, signed_urls, stage
+from oscar_bitsby.orders import payment_status as status
+from oscar_bitsby.orders import signed_urls, stage
 from oscar_bitsby.orders.payment_status import PaymentStatus
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
@@ -37,9 +31,9 @@ def skip_reason(mail: BuyerMail) -> str:
         return gettext_noop("the order was deleted")
     if not conf.get().mails:
         return gettext_noop("e-mails are switched off")
-    if not address_of(order):
+    if not order.email:
         return gettext_noop("the buyer has no e-mail address")
-    now = payment_status.get_payment_status(order)
+    now = status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.review_reason and payment.resolved_at is None
@@ -55,29 +49,22 @@ def skip_reason(mail: BuyerMail) -> str:
 
 
 VALID_STATUSES: dict[str, tuple[str, ...]] = {
-    MailCode.PLACED: (
-        payment_status.NEW,
-        payment_status.WAITING,
-        payment_status.POSSIBLE_MISMATCH,
-    ),
-    MailCode.PAID: (payment_status.PAID,),
-    MailCode.REMINDER: (payment_status.WAITING,),
-    MailCode.EXPIRED: (payment_status.EXPIRED, payment_status.POSSIBLE_MISMATCH),
-    MailCode.CANCELLED: (payment_status.CANCELLED,),
+    MailCode.PLACED: (status.NEW, status.WAITING, status.POSSIBLE_MISMATCH),
+    MailCode.PAID: (status.PAID,),
+    MailCode.REMINDER: (status.WAITING,),
+    MailCode.EXPIRED: (status.EXPIRED, status.POSSIBLE_MISMATCH),
+    MailCode.CANCELLED: (status.CANCELLED,),
 }
 
-
 STATUS_REASONS = {
-    payment_status.NEW: gettext_noop("no payment has been started"),
-    payment_status.WAITING: gettext_noop("the order is waiting for payment"),
-    payment_status.POSSIBLE_MISMATCH: gettext_noop(
-        "a payment that may belong to the order needs review"
-    ),
-    payment_status.UNDER_REVIEW: gettext_noop("a payment of the order is under review"),
-    payment_status.PAID: gettext_noop("the order is paid"),
-    payment_status.EXPIRED: gettext_noop("the payment window has closed"),
-    payment_status.CANCELLED: gettext_noop("the order is cancelled"),
-    payment_status.OTHER: gettext_noop("the shop handles the order in another way"),
+    status.NEW: gettext_noop("no payment has been started"),
+    status.WAITING: gettext_noop("the order is waiting for payment"),
+    status.POSSIBLE_MISMATCH: gettext_noop("a payment that may belong to the order needs review"),
+    status.UNDER_REVIEW: gettext_noop("a payment of the order is under review"),
+    status.PAID: gettext_noop("the order is paid"),
+    status.EXPIRED: gettext_noop("the payment window has closed"),
+    status.CANCELLED: gettext_noop("the order is cancelled"),
+    status.OTHER: gettext_noop("the shop handles the order in another way"),
 }
 
 
@@ -90,13 +77,6 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     if deadline is not None and deadline - timezone.now() < MIN_TIME_LEFT:
         return gettext_noop("too little time is left to pay")
     return ""
-
-
-def address_of(order: Any) -> str:
-    """Return the buyer's e-mail address, or an empty text if there is none."""
-    if order.user is not None:
-        return str(order.user.email or "")
-    return str(order.guest_email or "")
 
 
 def language_of(mail: BuyerMail) -> str:
@@ -118,21 +98,25 @@ def render(mail: BuyerMail) -> dict[str, str]:
 
 
 def build_context(mail: BuyerMail) -> dict[str, Any]:
-    """Return the context of an e-mail's templates, as described at the top of this module."""
+    """Return what an e-mail's templates get in addition to Oscar's ``site``.
+
+    ``received`` is money in the order's currency, ``coins`` the amount of the transfer in its
+    coin, ``reason`` a ``ReviewReason``, ``until`` when an invoice can be paid, ``kept_until`` when
+    an unpaid order is cancelled, or None, and ``time_zone`` that of all times.
+    """
     order: Any = mail.order
-    now = payment_status.get_payment_status(order)
+    now = status.get_payment_status(order)
     payment = mail.payment
-    path = signed_urls.order_url(order)
     return {
         "order": order,
         "payment_status": now,
         "user": order.user,
-        "order_url": absolute_url(Site.objects.get_current().domain, path),
-        "received": payment.fiat_value
-        if payment is not None
-        else ledger.amount_held(list(order.sources.all())),
-        "coins": str(payment).upper() if payment is not None else "",
-        "reason": payment.review_reason if payment is not None else "",
+        "order_url": absolute_url(Site.objects.get_current().domain, signed_urls.order_url(order)),
+        "received": (
+            payment.fiat_value if payment else ledger.amount_held(list(order.sources.all()))
+        ),
+        "coins": str(payment).upper() if payment else "",
+        "reason": payment.review_reason if payment else "",
         "until": now.until,
         "kept_until": _kept_until(order, now),
         "time_zone": timezone.get_current_timezone_name(),
@@ -144,7 +128,7 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
 def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     """Return when the unpaid order is cancelled, or None if it never is."""
     settings = conf.get()
-    unpaid = (payment_status.NEW, payment_status.POSSIBLE_MISMATCH, payment_status.EXPIRED)
+    unpaid = (status.NEW, status.POSSIBLE_MISMATCH, status.EXPIRED)
     # While an invoice is live the time is unknown: the buyer may request another one after it.
     if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
         return None

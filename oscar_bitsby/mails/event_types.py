@@ -1,9 +1,4 @@
-"""Create Oscar's communication event types of the app's e-mails, so that staff can edit them.
-
-A row without templates uses the files that the app ships; templates that staff write there replace
-them. The rows are created after each ``migrate`` and not by a migration: a shop that forks Oscar's
-communication app has its own migrations, which ours could not depend on.
-"""
+"""Create Oscar's communication event types, whose texts staff can write; ours are the default."""
 
 from typing import Any
 
@@ -27,7 +22,11 @@ def ensure_exists(*codes: str, using: str | None = None) -> None:
 
 
 def ensure_all_exist(using: str = "default", **kwargs: Any) -> None:
-    """Create all missing event types; a receiver of ``post_migrate``."""
+    """Create all missing event types; a receiver of ``post_migrate``.
+
+    A migration could not do this: a shop that forks Oscar's communication app has its own
+    migrations, which ours could not depend on.
+    """
     if not conf.is_configured():
         return
     try:

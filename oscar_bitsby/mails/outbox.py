@@ -1,8 +1,4 @@
-"""Transactional outbox for e-mails: a row is written in the transaction that causes the e-mail.
-
-Nothing is sent here, and no failure here affects that transaction. Reconcile runs send the rows
-(``sender``), so that no buyer, webhook delivery or worker waits for a mail server.
-"""
+"""Transactional outbox for e-mails: runs send them, so that no request waits for a mail server."""
 
 import logging
 from typing import Any
@@ -18,11 +14,6 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 logger = logging.getLogger("oscar_bitsby")
 
 
-def is_enabled() -> bool:
-    """Return whether the shop has switched these e-mails on."""
-    return conf.get().mails
-
-
 def enqueue(
     code: str,
     order: Any,
@@ -31,17 +22,17 @@ def enqueue(
 ) -> None:
     """Enqueue an e-mail to the buyer of ``order``, unless it was enqueued before.
 
-    Never raises: a failure is logged.
+    The row belongs to the caller's transaction. Never raises: a failure is logged.
 
     Args:
         code: a ``MailCode``.
         order: the order; None when it was deleted, and then nothing is enqueued.
-        invoice: the invoice that the e-mail is about: one e-mail for each.
-        payment: the payment that the e-mail is about: one e-mail for each.
+        invoice, payment: what the e-mail is about: one e-mail for each.
     """
     try:
-        if order is None or not is_enabled():
+        if order is None or not conf.get().mails:
             return
+        language = translation.get_language() or str(django_settings.LANGUAGE_CODE)
         about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
         mail = BuyerMail(
             code=code,
@@ -50,8 +41,9 @@ def enqueue(
             order_number=str(order.number),
             invoice=invoice,
             payment=payment,
-            # The sender takes the language of the other e-mails from the first one.
-            language=_language() if code == MailCode.PLACED else "",
+            # The e-mail of placing the order stores the language of the buyer's request, and the
+            # sender takes that of the other e-mails from it.
+            language=language if code == MailCode.PLACED else "",
         )
         # A failed statement must not make the caller's transaction fail.
         with transaction.atomic(using=router.db_for_write(BuyerMail)):
@@ -60,8 +52,3 @@ def enqueue(
         logger.exception(
             "mail not enqueued: order=%s mail=%s", getattr(order, "number", None), code
         )
-
-
-def _language() -> str:
-    """Return the language of the request that places an order."""
-    return translation.get_language() or str(django_settings.LANGUAGE_CODE)

@@ -5,23 +5,22 @@ import datetime as dt
 from django.db.models import F
 from django.utils import timezone
 
+from oscar_bitsby import conf
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 REMINDERS_PER_RUN = 500
-
 #: Invoices that can be paid for less time than this get no reminder.
 MIN_TIME_TO_PAY = dt.timedelta(hours=3)
-
 #: The reminder is sent this long before the invoice expires, but not before the last quarter.
 REMIND_BEFORE = dt.timedelta(hours=1)
 
 
 def enqueue_reminders() -> None:
     """Enqueue a reminder for each invoice that is about to expire."""
-    if not outbox.is_enabled():
+    if not conf.get().mails:
         return
     now = timezone.now()
     expiring = (

@@ -1,9 +1,4 @@
-"""Send the outbox through Oscar's dispatcher: each e-mail once, and only while it is true.
-
-One UPDATE claims a row before it is sent, so that two processes never both send it. When a run
-dies, the next one sends the rows that were not claimed. The row that was being sent is not sent
-again, since the e-mail may have left. Nothing is sent inside a transaction.
-"""
+"""Send the outbox through Oscar's dispatcher: each e-mail once, and only while it is true."""
 
 import datetime as dt
 import logging
@@ -29,12 +24,7 @@ logger = logging.getLogger("oscar_bitsby")
 OrderDispatcher = get_class("order.utils", "OrderDispatcher")
 
 #: How long to wait after each failed try. After the last one the e-mail counts as failed.
-RETRY_AFTER = (
-    dt.timedelta(),
-    dt.timedelta(minutes=10),
-    dt.timedelta(hours=1),
-    dt.timedelta(hours=6),
-)
+RETRY_AFTER = tuple(dt.timedelta(minutes=minutes) for minutes in (0, 10, 60, 360))
 #: A process that has been sending one e-mail for longer than this counts as dead.
 MAX_SENDING_TIME = dt.timedelta(minutes=15)
 #: Limits of one run, so that sending does not delay settling.
@@ -85,6 +75,8 @@ def _send(mail: BuyerMail) -> bool:
         waiting.update(status=MailStatus.DROPPED, error=reason[:300])
         logger.info("mail dropped: order=%s mail=%s: %s", mail.order_number, mail.code, reason)
         return False
+    # One statement claims the row, so that two processes never both send it. If this one dies now,
+    # the e-mail may have left: it is not sent again.
     claimed = waiting.update(
         status=MailStatus.SENDING,
         sending_since=timezone.now(),

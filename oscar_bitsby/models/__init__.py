@@ -2,12 +2,7 @@
 
 from oscar_bitsby.models.delivery import WebhookDelivery
 from oscar_bitsby.models.gateway_state import EPOCH, GatewayState, QueuedBuyer
-from oscar_bitsby.models.invoice import (
-    PAID_WITHOUT_PAYMENT,
-    BitsbyInvoice,
-    InvoiceQuerySet,
-    log_change,
-)
+from oscar_bitsby.models.invoice import PAID_WITHOUT_PAYMENT, BitsbyInvoice, log_change
 from oscar_bitsby.models.mail import MAX_AGE, BuyerMail
 from oscar_bitsby.models.payment import BitsbyPayment, PaymentQuerySet
 
@@ -19,7 +14,6 @@ __all__ = [
     "BitsbyPayment",
     "BuyerMail",
     "GatewayState",
-    "InvoiceQuerySet",
     "PaymentQuerySet",
     "QueuedBuyer",
     "WebhookDelivery",

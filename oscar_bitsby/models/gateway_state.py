@@ -1,5 +1,7 @@
 """State of the gateway that all processes of a shop share."""
 
+from __future__ import annotations
+
 import datetime as dt
 
 from django.db import models
@@ -40,6 +42,11 @@ class GatewayState(models.Model):
         return f"next request at {self.next_request_at}"
 
     @classmethod
+    def row(cls) -> models.QuerySet[GatewayState]:
+        """Return the query of the one row, to update it without reading it."""
+        return cls.objects.filter(pk=cls.SINGLETON_PK)
+
+    @classmethod
     def ensure_exists(cls) -> None:
         """Create the row if it does not exist; safe under concurrency."""
         GatewayState.objects.bulk_create([GatewayState(pk=cls.SINGLETON_PK)], ignore_conflicts=True)
@@ -51,7 +58,7 @@ class QueuedBuyerQuerySet(models.QuerySet["QueuedBuyer"]):
     #: How late a page may return and keep its place. Without JavaScript it waits whole seconds.
     LATENESS = dt.timedelta(seconds=2)
 
-    def present(self, now: dt.datetime) -> "QueuedBuyerQuerySet":
+    def present(self, now: dt.datetime) -> QueuedBuyerQuerySet:
         """Return those whose pages are expected to return, or were a moment ago.
 
         A time far ahead does not count: the clock has been set back since.

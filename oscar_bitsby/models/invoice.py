@@ -34,9 +34,8 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
         """
         with transaction.atomic(using=router.db_for_write(self.model)):
             unlocked = self.select_for_update(skip_locked=True, of=("self",)).order_by("pk")
-            BitsbyInvoice.objects.filter(pk__in=list(unlocked.values_list("pk", flat=True))).update(
-                **values
-            )
+            keys = list(unlocked.values_list("pk", flat=True))
+            BitsbyInvoice.objects.filter(pk__in=keys).update(**values)
 
     def stop_awaiting_payment(self) -> None:
         """Write that the orders of these invoices no longer wait for a payment."""
@@ -44,8 +43,7 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
 
     def live(self) -> InvoiceQuerySet:
         """Return those that a buyer can still pay: at most one of an order."""
-        found: InvoiceQuerySet = self.filter(status__in=BitsbyInvoice.LIVE)
-        return found
+        return self.filter(status__in=BitsbyInvoice.LIVE)
 
     def failed_attempts(self) -> InvoiceQuerySet:
         """Return those without an id from Bitsby that have expired: no buyer has seen them."""
@@ -55,8 +53,7 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
     def watched(self, since: dt.datetime) -> InvoiceQuerySet:
         """Return those whose payments are synced: unpaid ones, and others for some time.
 
-        Args:
-            since: expired and canceled ones are left out if they ended before this time.
+        Expired and canceled ones are left out if they ended before ``since``.
         """
         ended = models.Q(
             status__in=(InvoiceStatus.EXPIRED, InvoiceStatus.CANCELED), ended_at__gte=since
@@ -66,8 +63,7 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
         paid = models.Q(
             status=InvoiceStatus.PAID, expires_at__gte=timezone.now() - WATCHED_AFTER_PAYMENT
         )
-        found: InvoiceQuerySet = self.filter(unpaid | ended | paid, bitsby_id__isnull=False)
-        return found
+        return self.filter(unpaid | ended | paid, bitsby_id__isnull=False)
 
 
 class BitsbyInvoice(models.Model):

@@ -20,10 +20,9 @@ class BuyerMailQuerySet(models.QuerySet["BuyerMail"]):
 
     def waiting(self, now: dt.datetime) -> BuyerMailQuerySet:
         """Return those that are due, and that no process is sending."""
-        found: BuyerMailQuerySet = self.filter(
+        return self.filter(
             status=MailStatus.WAITING, try_after__lte=now, created_at__gt=now - MAX_AGE
         )
-        return found
 
 
 class BuyerMail(models.Model):

@@ -17,8 +17,7 @@ class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
 
     def needs_review(self) -> PaymentQuerySet:
         """Return those that need a decision by staff and have none."""
-        found: PaymentQuerySet = self.exclude(review_reason="").filter(resolved_at=None)
-        return found
+        return self.exclude(review_reason="").filter(resolved_at=None)
 
 
 class BitsbyPayment(models.Model):

@@ -1,11 +1,8 @@
-"""System checks: what is wrong with the shop's settings, and how to fix it."""
+"""System checks: what is wrong with the shop, and how to fix it."""
 
 import importlib.util
-import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -25,56 +22,20 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.exceptions import ConfigurationError
+from oscar_bitsby.ops import settings_checks
 from oscar_bitsby.ops.database_checks import check_databases
 
 
-def check_bitsby(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_bitsby(**kwargs: Any) -> list[CheckMessage]:
     """Run all checks of the app; without valid settings, skip the checks that need them."""
-    messages = [*_check_order_of_apps()]
-    if not conf.is_configured():
-        messages.append(
-            Warning(
-                "OSCAR_BITSBY is not set, so no crypto payments are offered.",
-                hint="Set OSCAR_BITSBY = {'API_KEY': ..., 'PROJECT_ID': ...} with the values from"
-                " your Bitsby account, or remove oscar_bitsby from INSTALLED_APPS.",
-                id="oscar_bitsby.W001",
-            )
-        )
-        return messages
-    messages += _check_keys()
-    try:
-        settings = conf.get()
-    except ConfigurationError as error:
-        messages.append(
-            Error(
-                f"{error}.",
-                hint="See the table of settings in the documentation for valid values.",
-                id="oscar_bitsby.E001",
-            )
-        )
-        return messages
-    parts: tuple[Callable[[conf.Conf], Iterator[CheckMessage]], ...] = (
-        _check_credentials,
-        _check_values,
-        _check_addresses,
-        _check_statuses,
-        _check_urls,
-        _check_hook,
-        _check_celery,
-        check_databases,
-    )
-    for part in parts:
-        messages += part(settings)
-    return messages
+    return [*_check_order_of_apps(), *_check_settings()]
 
 
 #: Django's SMTP backends, which have no timeout unless one is set.
 SMTP = "django.core.mail.backends.smtp."
 
 
-def check_mail_server(
-    app_configs: Sequence[Any] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_mail_server(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a mail server without a timeout, which could block a run."""
     given = conf.raw()
     sends = isinstance(given, Mapping) and given.get("MAILS", True)
@@ -111,104 +72,33 @@ def _check_order_of_apps() -> Iterator[CheckMessage]:
         )
 
 
-def _check_keys() -> Iterator[CheckMessage]:
-    given = conf.raw()
-    if not isinstance(given, Mapping):
-        return
-    unknown = sorted(map(str, set(given) - set(conf.DEFAULTS)))
-    if unknown:
-        yield Error(
-            f"OSCAR_BITSBY has unknown keys: {', '.join(unknown)}.",
-            hint=f"Remove or correct them. Valid keys are: {', '.join(conf.DEFAULTS)}.",
-            id="oscar_bitsby.E003",
-        )
-
-
-def _check_credentials(settings: conf.Conf) -> Iterator[CheckMessage]:
-    if not re.fullmatch(r"[!-~]+", settings.api_key.reveal()):
-        yield Error(
-            "OSCAR_BITSBY['API_KEY'] has characters that are not valid in a key, such as spaces.",
-            hint="Copy the key from your Bitsby account again, without the word 'Token'.",
-            id="oscar_bitsby.E002",
-        )
-    try:
-        uuid.UUID(settings.project_id)
-    except ValueError:
-        yield Error(
-            "OSCAR_BITSBY['PROJECT_ID'] is not a UUID.",
-            hint="Copy the id from the project's settings at Bitsby. It looks like"
-            " 9deea1e2-0c08-41a3-bdc2-a34eada3892d.",
-            id="oscar_bitsby.E002",
-        )
-
-
-def _check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
-    if settings.time_to_pay not in conf.TIMES_TO_PAY:
-        yield Error(
-            f"OSCAR_BITSBY['TIME_TO_PAY'] is {settings.time_to_pay}, which Bitsby does not accept.",
-            hint="Set it to 0.5, 1, 3, 6 or 12 hours.",
-            id="oscar_bitsby.E004",
-        )
-    strange = [item for item in settings.currencies if item not in conf.CURRENCIES]
-    if strange or not settings.currencies:
-        yield Error(
-            (
-                "OSCAR_BITSBY['CURRENCIES'] has currencies that Bitsby does not accept:"
-                f" {', '.join(strange)}."
-                if strange
-                else "OSCAR_BITSBY['CURRENCIES'] is empty."
-            ),
-            hint="Bitsby accepts USD, EUR and RUB; list at least one of them.",
-            id="oscar_bitsby.E005",
-        )
-    if not 1 <= settings.timeout <= 60:
-        yield Error(
-            "OSCAR_BITSBY['TIMEOUT'] is not between 1 and 60 seconds.",
-            hint="Buyers wait this long if Bitsby does not answer; 10 is a good value.",
-            id="oscar_bitsby.E010",
-        )
-    if settings.watch_days < 1:
-        yield Error(
-            "OSCAR_BITSBY['WATCH_DAYS'] is less than 1, so late payments would not be found.",
-            hint="Set it to 1 or more days; 30 is a good value.",
-            id="oscar_bitsby.E010",
-        )
-    codes = [code for code, _ in settings.other_methods]
-    if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
-        yield Error(
-            "OSCAR_BITSBY['OTHER_METHODS'] has a code twice, or the reserved code 'bitsby'.",
-            hint="List only the methods that the shop handles itself, each once.",
-            id="oscar_bitsby.E011",
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_-]*", settings.webhook_token.reveal()):
-        yield Error(
-            "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that are not allowed in a URL.",
-            hint="Use letters, digits, '-' and '_'.",
-            id="oscar_bitsby.E012",
-        )
-
-
-def _check_addresses(settings: conf.Conf) -> Iterator[CheckMessage]:
-    address = urlsplit(settings.api_url)
-    if address.scheme not in ("http", "https") or not address.netloc:
-        yield Error(
-            "OSCAR_BITSBY['API_URL'] is not an http or https URL.",
-            hint="Remove it; a URL other than Bitsby's is only for the simulator.",
-            id="oscar_bitsby.E013",
-        )
-    elif address.scheme != "https" and not django_settings.DEBUG:
+def _check_settings() -> Iterator[CheckMessage]:
+    if not conf.is_configured():
         yield Warning(
-            "OSCAR_BITSBY['API_URL'] is not https, so the API key is sent unencrypted.",
-            hint="Remove it; a URL other than Bitsby's is only for the simulator.",
-            id="oscar_bitsby.W002",
+            "OSCAR_BITSBY is not set, so no crypto payments are offered.",
+            hint="Set OSCAR_BITSBY = {'API_KEY': ..., 'PROJECT_ID': ...} with the values from"
+            " your Bitsby account, or remove oscar_bitsby from INSTALLED_APPS.",
+            id="oscar_bitsby.W001",
         )
-    if not settings.payment_hosts or any("/" in host for host in settings.payment_hosts):
+        return
+    yield from settings_checks.check_keys()
+    try:
+        settings = conf.get()
+    except ConfigurationError as error:
         yield Error(
-            "OSCAR_BITSBY['PAYMENT_HOSTS'] is empty or contains URLs, so no buyer could be sent"
-            " to the payment page.",
-            hint="List host names only, such as 'dash.bitsby.app'.",
-            id="oscar_bitsby.E013",
+            f"{error}.",
+            hint="See the table of settings in the documentation for valid values.",
+            id="oscar_bitsby.E001",
         )
+        return
+    yield from settings_checks.check_credentials(settings)
+    yield from settings_checks.check_values(settings)
+    yield from settings_checks.check_addresses(settings)
+    yield from _check_statuses(settings)
+    yield from _check_urls()
+    yield from _check_hook()
+    yield from _check_celery(settings)
+    yield from check_databases()
 
 
 def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
@@ -244,7 +134,7 @@ def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
             )
 
 
-def _check_urls(settings: conf.Conf) -> Iterator[CheckMessage]:
+def _check_urls() -> Iterator[CheckMessage]:
     try:
         reverse("oscar_bitsby:webhook")
     except NoReverseMatch:
@@ -271,13 +161,10 @@ def _has_our_urls(pattern: Any) -> bool:
     return pattern.app_name == "oscar_bitsby" or any(map(_has_our_urls, pattern.url_patterns))
 
 
-def _check_hook(settings: conf.Conf) -> Iterator[CheckMessage]:
+def _check_hook() -> Iterator[CheckMessage]:
     from oscar_bitsby.checkout.mixins import PaymentDetailsMixin, PaymentMethodMixin
 
-    for name, mixin in (
-        ("payment-method", PaymentMethodMixin),
-        ("preview", PaymentDetailsMixin),
-    ):
+    for name, mixin in (("payment-method", PaymentMethodMixin), ("preview", PaymentDetailsMixin)):
         try:
             # reverse() adds the prefix of FORCE_SCRIPT_NAME, which resolve() does not accept.
             address = "/" + reverse(f"checkout:{name}").removeprefix(get_script_prefix())

@@ -6,14 +6,13 @@ from typing import Any
 from django.core.checks import CheckMessage, Warning
 from django.db import connections, router
 
-from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyInvoice
 
 #: Isolation levels whose transactions do not see later commits, even after waiting for a lock.
 FROZEN = ("REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT")
 
 
-def check_databases(settings: conf.Conf) -> Iterator[CheckMessage]:
+def check_databases() -> Iterator[CheckMessage]:
     """Warn of settings with which a decision under a lock may be based on outdated rows."""
     written = router.db_for_write(BitsbyInvoice)
     read = _read_in_transaction(written)

@@ -23,9 +23,9 @@ from oscar_bitsby.exceptions import (
     Refused,
 )
 from oscar_bitsby.gateway import factory
-from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
-from oscar_bitsby.ops import checks
+from oscar_bitsby.ops.checks import check_bitsby
+from oscar_bitsby.ops.pruning import plural
 from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.utils.clock import db_now
 
@@ -50,18 +50,12 @@ class Finding:
     remedy: str = ""
 
 
-def run_diagnostics(
-    client: BitsbyClient | None = None, *, offline: bool = False
-) -> Iterator[Finding]:
+def run_diagnostics(*, offline: bool = False) -> Iterator[Finding]:
     """Check everything, and skip checks whose requirements are missing.
 
-    Changes nothing, and sends two requests to Bitsby at most.
-
-    Args:
-        client: the client to use instead of the shop's own.
-        offline: send no requests.
+    Changes nothing, and sends at most two requests to Bitsby, none if ``offline``.
     """
-    for message in checks.check_bitsby():
+    for message in check_bitsby():
         is_problem = message.level >= ERROR or not conf.is_configured()
         yield Finding(PROBLEM if is_problem else WARNING, message.msg, message.hint or "")
     try:
@@ -79,7 +73,7 @@ def run_diagnostics(
         )
         return
     if missing:
-        text = _plural(missing, "migration is not applied", "migrations are not applied")
+        text = plural(missing, "migration is not applied", "migrations are not applied")
         yield Finding(PROBLEM, f"{text}.", "Run manage.py migrate.")
         return
     yield from _runs()
@@ -88,11 +82,7 @@ def run_diagnostics(
     yield from _payments()
     yield from _mails()
     if not offline:
-        yield from _gateway(client)
-
-
-def _plural(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+        yield from _gateway()
 
 
 def _migrations() -> int:
@@ -113,17 +103,14 @@ def _runs() -> Iterator[Finding]:
         text = "No payment check has completed: bitsby_reconcile has never run to its end."
         yield Finding(PROBLEM, text, remedy)
         return
-    ago = _ago(db_now() - last)
-    if lease.is_overdue(last):
-        yield Finding(PROBLEM, f"The last run of bitsby_reconcile completed {ago}.", remedy)
-    else:
-        yield Finding(OK, f"The last run of bitsby_reconcile completed {ago}.")
+    text = f"The last run of bitsby_reconcile completed {_ago(db_now() - last)}."
+    yield Finding(PROBLEM, text, remedy) if lease.is_overdue(last) else Finding(OK, text)
 
 
 def _ago(time: dt.timedelta) -> str:
     minutes = round(time.total_seconds() / 60)
     if minutes < 120:
-        return f"{_plural(minutes, 'minute', 'minutes')} ago"
+        return f"{plural(minutes, 'minute')} ago"
     return f"{minutes // 60} hours ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
 
 
@@ -185,7 +172,7 @@ def _payments() -> Iterator[Finding]:
     if waiting:
         yield Finding(
             WARNING,
-            f"{_plural(waiting, 'payment needs', 'payments need')} a decision by staff.",
+            f"{plural(waiting, 'payment needs', 'payments need')} a decision by staff.",
             'Open "Payments to review" in the dashboard.',
         )
     unpaid = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID)
@@ -193,7 +180,7 @@ def _payments() -> Iterator[Finding]:
     if unexplained:
         yield Finding(
             WARNING,
-            f"{_plural(unexplained, 'invoice is', 'invoices are')} paid at Bitsby, but the API"
+            f"{plural(unexplained, 'invoice is', 'invoices are')} paid at Bitsby, but the API"
             " does not name the payment.",
             "Check them in your Bitsby account. The dashboard lists them as invoices that need"
             " attention.",
@@ -203,7 +190,7 @@ def _payments() -> Iterator[Finding]:
     if overdue:
         yield Finding(
             PROBLEM,
-            f"{_plural(overdue, 'invoice', 'invoices')} should have expired more than an hour ago.",
+            f"{plural(overdue, 'invoice')} should have expired more than an hour ago.",
             "Run bitsby_reconcile by hand and read its output.",
         )
     if not waiting and not overdue:
@@ -217,16 +204,15 @@ def _mails() -> Iterator[Finding]:
     if failed:
         yield Finding(
             WARNING,
-            f"{_plural(failed, 'e-mail', 'e-mails')} to buyers could not be sent in the last 7"
-            " days.",
+            f"{plural(failed, 'e-mail')} to buyers could not be sent in the last 7 days.",
             "The admin's list of e-mails says why.",
         )
 
 
-def _gateway(client: BitsbyClient | None) -> Iterator[Finding]:
+def _gateway() -> Iterator[Finding]:
     settings = conf.get()
     try:
-        client = client or factory.for_staff(factory.BACKGROUND_MAX_WAIT)
+        client = factory.for_staff(factory.BACKGROUND_MAX_WAIT)
         balance = client.balances().internal
         projects = {tariff.id for tariff in client.tariffs()}
     except Refused as error:

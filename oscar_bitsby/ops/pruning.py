@@ -1,8 +1,4 @@
-"""Delete old rows: webhook deliveries, e-mails and payments of other projects.
-
-Rows that accounting needs are never deleted: invoices, and payments that are booked, bound or
-waiting for review.
-"""
+"""Delete old rows that accounting does not need; invoices and our payments are kept."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -43,14 +39,15 @@ class Pruned:
 
     def __str__(self) -> str:
         return (
-            f"{_plural(self.deliveries, 'delivery', 'deliveries')},"
-            f" {_plural(self.mails, 'e-mail')},"
-            f" {_plural(self.foreign, 'payment')} of other projects,"
-            f" {_plural(self.dismissed, 'dismissed payment')}"
+            f"{plural(self.deliveries, 'delivery', 'deliveries')},"
+            f" {plural(self.mails, 'e-mail')},"
+            f" {plural(self.foreign, 'payment')} of other projects,"
+            f" {plural(self.dismissed, 'dismissed payment')}"
         )
 
 
-def _plural(number: int, one: str, many: str = "") -> str:
+def plural(number: int, one: str, many: str = "") -> str:
+    """Return a number and a noun; without ``many``, the plural ends in "s"."""
     return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
@@ -68,13 +65,14 @@ def prune(
 ) -> Pruned:
     """Delete old rows in short transactions.
 
-    It can run beside any other work of the shop, and can be interrupted.
+    Invoices, and payments that are booked, bound or waiting for review, are never deleted. It can
+    run beside any other work of the shop, and can be interrupted.
 
     Args:
-        delivery_days: the age in days of deliveries to delete.
-        mail_days: the age of the records of e-mails to buyers to delete. These records prevent
-            that an e-mail is sent twice.
-        dismissed_days: the age of payments to delete that staff have dismissed; None keeps all.
+        delivery_days: delete webhook deliveries that are older.
+        mail_days: delete records of e-mails to buyers that are older. They prevent that an e-mail
+            is sent twice.
+        dismissed_days: delete payments that staff dismissed earlier; None keeps all.
         dry_run: only count the rows.
 
     Raises:
@@ -93,10 +91,8 @@ def prune(
         )
     now = timezone.now()
     old = _is_unused_before(now - dt.timedelta(days=min_days))
-    # Ordered like the index on received_at.
-    deliveries = WebhookDelivery.objects.filter(
-        received_at__lt=now - dt.timedelta(days=delivery_days)
-    ).order_by("received_at", "pk")
+    received_before = now - dt.timedelta(days=delivery_days)
+    deliveries = WebhookDelivery.objects.filter(received_at__lt=received_before)
     # Kept for good: the first e-mail of an order has the buyer's language, and the one about the
     # payment prevents a second one. Kept for now: e-mails about payments to review, because the
     # decision sends the buyer one e-mail.
@@ -110,25 +106,23 @@ def prune(
     )
     foreign = BitsbyPayment.objects.filter(old, is_foreign=True, review_reason="", resolution="")
     pruned = Pruned(
-        deliveries=_delete(deliveries, dry_run=dry_run),
-        mails=_delete_by_key(mails, dry_run=dry_run),
-        foreign=_delete_by_key(foreign, dry_run=dry_run),
+        # Ordered like the index on received_at.
+        deliveries=_delete(deliveries.order_by("received_at", "pk"), dry_run, by_key=False),
+        mails=_delete(mails, dry_run),
+        foreign=_delete(foreign, dry_run),
     )
     if dismissed_days is not None:
         since = now - dt.timedelta(days=dismissed_days)
         dismissed = BitsbyPayment.objects.filter(
-            old,
-            _is_unused_before(since),
-            resolution=Resolution.DISMISSED,
-            resolved_at__lt=since,
+            old, _is_unused_before(since), resolution=Resolution.DISMISSED, resolved_at__lt=since
         )
-        pruned.dismissed = _delete_by_key(dismissed, dry_run=dry_run)
+        pruned.dismissed = _delete(dismissed, dry_run)
     return pruned
 
 
 def _check_days(what: str, days: int, min_days: int, why: str) -> None:
     if days < min_days:
-        age = _plural(min_days, "day")
+        age = plural(min_days, "day")
         raise CannotPrune(f"{what} must be at least {age} old to be deleted: {why}")
     if days > MAX_DAYS:
         raise CannotPrune(f"{what}: {days} days are more than a hundred years")
@@ -149,38 +143,23 @@ def _is_unused_before(moment: dt.datetime) -> models.Q:
     )
 
 
-def _delete(rows: models.QuerySet[WebhookDelivery], *, dry_run: bool) -> int:
-    """Delete the rows, oldest first."""
-    if dry_run:
-        return rows.count()
-    deleted = 0
-    while True:
-        found = _delete_batch(rows)
-        deleted += len(found)
-        if len(found) < BATCH:
-            return deleted
+def _delete(rows: models.QuerySet[Any], dry_run: bool, *, by_key: bool = True) -> int:
+    """Delete the rows, or count them, and return how many.
 
-
-def _delete_by_key(rows: models.QuerySet[Any], *, dry_run: bool) -> int:
-    """Delete the rows in the order of their primary keys, so that the table is read only once.
-
-    An index for this would slow down every new payment for a weekly job.
+    By default the order is that of the primary keys, so that the table is read only once: another
+    index would slow down every new payment for a weekly job.
     """
     if dry_run:
         return rows.count()
-    deleted, after = 0, 0
+    deleted, rest = 0, rows.order_by("pk") if by_key else rows
     while True:
-        found = _delete_batch(rows.filter(pk__gt=after).order_by("pk"))
+        with transaction.atomic(using=router.db_for_write(rows.model)):
+            # Rows that are locked by other work are left for the next run.
+            locked = rest.select_for_update(skip_locked=True)
+            found = list(locked.values_list("pk", flat=True)[:BATCH])
+            rows.model._default_manager.filter(pk__in=found).delete()
         deleted += len(found)
         if len(found) < BATCH:
             return deleted
-        after = found[-1]
-
-
-def _delete_batch(rows: models.QuerySet[Any]) -> list[int]:
-    with transaction.atomic(using=router.db_for_write(rows.model)):
-        # Rows that are locked by other work are left for the next run.
-        locked = rows.select_for_update(skip_locked=True)
-        found = list(locked.values_list("pk", flat=True)[:BATCH])
-        rows.model._default_manager.filter(pk__in=found).delete()
-    return found
+        if by_key:
+            rest = rows.filter(pk__gt=found[-1]).order_by("pk")

@@ -45,16 +45,13 @@ ALERT_LEVELS = {
 
 @dataclass(frozen=True)
 class PaymentStatus:
-    """The payment status of an order.
+    """The payment status of an order."""
 
-    Attributes:
-        state: one of the states above.
-        invoice: the newest invoice, if any.
-        until: when the invoice expires; None where it cannot be paid.
-    """
-
+    #: One of the states above.
     state: str
+    #: The newest invoice, if any.
     invoice: BitsbyInvoice | None
+    #: When the invoice expires; None where it cannot be paid.
     until: dt.datetime | None = None
 
     @property

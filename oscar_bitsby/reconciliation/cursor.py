@@ -10,8 +10,7 @@ from oscar_bitsby.utils.clock import CLOCK_SKEW
 def load() -> GatewayState:
     """Return the shared row; create it if it is missing."""
     GatewayState.ensure_exists()
-    state: GatewayState = GatewayState.objects.get(pk=GatewayState.SINGLETON_PK)
-    return state
+    return GatewayState.row().get()
 
 
 def advance(report: RunReport) -> None:
@@ -20,13 +19,12 @@ def advance(report: RunReport) -> None:
     An interrupted sync and the single page that a delivery causes do not count: payments below
     them were not read.
     """
-    rows = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK, sync_cursor__lt=report.newest)
-    rows.update(sync_cursor=report.newest)
+    GatewayState.row().filter(sync_cursor__lt=report.newest).update(sync_cursor=report.newest)
 
 
 def mark_full_sync(at: dt.datetime, report: RunReport) -> None:
     """Record a full sync, and whether the list was newest first."""
-    GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(
+    GatewayState.row().update(
         last_full_sync_at=at,
         last_overlap_sync_at=at,
         lists_newest_first=report.lists_newest_first and report.is_descending,
@@ -35,7 +33,7 @@ def mark_full_sync(at: dt.datetime, report: RunReport) -> None:
 
 def mark_overlap_sync(at: dt.datetime) -> None:
     """Record an overlap sync."""
-    GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(last_overlap_sync_at=at)
+    GatewayState.row().update(last_overlap_sync_at=at)
 
 
 def first_invoice_at() -> dt.datetime | None:

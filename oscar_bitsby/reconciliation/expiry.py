@@ -23,9 +23,7 @@ BATCH = 500
 POLL_BACKOFF = dt.timedelta(minutes=10)
 
 
-def _not_recently_polled(
-    now: dt.datetime, since: str, patience: dt.timedelta = dt.timedelta()
-) -> Q:
+def _not_recently_polled(now: dt.datetime, since: str, patience: dt.timedelta) -> Q:
     """Exclude what is long overdue and was polled recently without a result."""
     long_due = now - patience - dt.timedelta(hours=1)
     return ~Q(**{f"{since}__lte": long_due}, last_refreshed_at__gt=now - POLL_BACKOFF)
@@ -35,7 +33,7 @@ def expire_overdue(run: ReconcileRun) -> None:
     """Make the final check of overdue invoices, and expire those that have expired at Bitsby."""
     now = db_now()
     overdue = BitsbyInvoice.objects.filter(
-        _not_recently_polled(now, "expires_at"),
+        _not_recently_polled(now, "expires_at", dt.timedelta()),
         status=InvoiceStatus.UNPAID,
         bitsby_id__isnull=False,
         expires_at__lte=now,
@@ -84,13 +82,12 @@ def _orders_to_cancel(settings: conf.Conf, *, dry_run: bool) -> list[Any]:
         .order_by("last_refreshed_at")
         .values_list("order_id", flat=True)[:BATCH]
     )
-    hours = dt.timedelta(hours=float(settings.time_to_pay))
+    placed_by = now - patience - dt.timedelta(hours=float(settings.time_to_pay))
     abandoned = Order._default_manager.filter(
         status=pending,
         sources__source_type__code=METHOD_CODE,
         bitsby_invoices__isnull=True,
-        date_placed__lte=now - patience - hours,
-        date_placed__gte=now - patience - hours - dt.timedelta(days=settings.watch_days),
+        date_placed__range=(placed_by - dt.timedelta(days=settings.watch_days), placed_by),
     )
     orders += abandoned.order_by("date_placed").values_list("pk", flat=True)[:BATCH]
     return list(dict.fromkeys(orders))

@@ -28,19 +28,15 @@ logger = logging.getLogger("oscar_bitsby")
 
 def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return the remote invoice, or None when Bitsby does not know it."""
-    page = next(client.invoice_pages(invoice_id=invoice.bitsby_id), None)
+    page = next(client.invoice_pages(invoice_id=invoice.bitsby_id))
     # A server that ignores the filter answers with other invoices, too.
-    found = (
-        (remote for remote in page.items if remote.id == invoice.bitsby_id) if page else iter(())
-    )
-    return next(found, None)
+    return next((remote for remote in page.items if remote.id == invoice.bitsby_id), None)
 
 
 def fetch_invoice_or_none(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
     """Return the remote invoice, or None when Bitsby does not know it or refuses to answer.
 
-    How Bitsby refuses an unknown invoice is not documented, and one such invoice must not stop a
-    whole run.
+    How Bitsby refuses an unknown invoice is not documented, and none may stop a whole run.
     """
     try:
         return fetch_invoice(client, invoice)
@@ -61,12 +57,12 @@ def settle_fetched(
 
 def _fetch_payment(client: BitsbyClient, remote: schemas.Invoice) -> schemas.Payment | None:
     try:
-        page = next(client.payment_pages(invoice_id=remote.id), None)
+        page = next(client.payment_pages(invoice_id=remote.id))
     except Refused as error:
         logger.warning("payments of invoice %s not fetched: %s", remote.id, error)
         return None
-    items = page.items if page else ()
-    return next((item for item in items if item.invoice and item.invoice.id == remote.id), None)
+    bound = (item for item in page.items if item.invoice and item.invoice.id == remote.id)
+    return next(bound, None)
 
 
 def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> service.Outcome | None:
@@ -148,37 +144,24 @@ def refresh_for_delivery(invoice: BitsbyInvoice) -> bool:
     Raises:
         GatewayError: Bitsby gave no answer that could be used.
     """
-    _flag(invoice)
+    unflagged = BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None)
+    unflagged.update(webhook_pending_since=db_now())
     return _refresh_claimed(invoice, factory.without_waiting)
 
 
 def refresh_flagged(invoice: BitsbyInvoice) -> bool:
     """Refresh an invoice that is still flagged, waiting for a slot like other background work.
 
-    Nothing is sent when the invoice is no longer flagged or was just fetched. It stays flagged
-    until a refresh settles it, so that the next run finds it.
-
-    Returns:
-        whether a request was sent.
-
-    Raises:
-        GatewayError: Bitsby gave no answer that could be used.
-        RuntimeError: called inside a transaction.
+    It stays flagged until a refresh settles it, so that the next run finds it. Returns and raises
+    what ``refresh_for_delivery`` does; also ``RuntimeError`` inside a transaction.
     """
-    is_flagged = BitsbyInvoice.objects.filter(
-        pk=invoice.pk, webhook_pending_since__isnull=False
-    ).exists()
-    return is_flagged and _refresh_claimed(invoice, factory.for_background)
+    flagged = BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since__isnull=False)
+    return flagged.exists() and _refresh_claimed(invoice, factory.for_background)
 
 
 def refresh_delay(invoice: BitsbyInvoice) -> dt.timedelta:
     """Return the time until buyers or deliveries may cause the next fetch of this invoice."""
     return max(invoice.last_refreshed_at + REFRESH_INTERVAL - db_now(), dt.timedelta())
-
-
-def _flag(invoice: BitsbyInvoice) -> None:
-    rows = BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None)
-    rows.update(webhook_pending_since=db_now())
 
 
 def _refresh_claimed(invoice: BitsbyInvoice, make_client: Callable[[], BitsbyClient]) -> bool:
@@ -211,9 +194,8 @@ def _claim(invoice: BitsbyInvoice) -> dt.datetime | None:
     This comes before the slot: writing may wait for a row lock, and a slot does not last.
     """
     now = db_now()
-    free = BitsbyInvoice.objects.filter(
-        pk=invoice.pk, last_refreshed_at__lte=now - REFRESH_INTERVAL
-    )
+    rows = BitsbyInvoice.objects.filter(pk=invoice.pk)
+    free = rows.filter(last_refreshed_at__lte=now - REFRESH_INTERVAL)
     return now if free.update(last_refreshed_at=now) else None
 
 

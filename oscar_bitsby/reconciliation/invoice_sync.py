@@ -19,19 +19,15 @@ UNLISTED_PER_RUN = 5
 def sync_invoices(run: ReconcileRun, invoices: list[BitsbyInvoice]) -> dict[UUID, schemas.Invoice]:
     """Fetch and settle these invoices; return the remote invoices by their ids."""
     fetched, asked = fetch_invoices(run, invoices)
-    over = {
-        key
-        for key, remote in fetched.items()
-        if remote.status in (schemas.EXPIRED, schemas.CANCELED)
-    }
     if not run.dry_run:
-        # The others are polled less often from now on.
-        BitsbyInvoice.objects.filter(bitsby_id__in=asked - over).update_unlocked(
-            last_refreshed_at=db_now()
-        )
+        # What is not over is polled less often from now on.
+        over = (schemas.EXPIRED, schemas.CANCELED)
+        not_over = asked - {key for key, remote in fetched.items() if remote.status in over}
+        rows = BitsbyInvoice.objects.filter(bitsby_id__in=not_over)
+        rows.update_unlocked(last_refreshed_at=db_now())
     for invoice in invoices:
-        remote = fetched.get(invoice.bitsby_id) if invoice.bitsby_id else None
-        if remote is not None:
+        if invoice.bitsby_id in fetched:
+            remote = fetched[invoice.bitsby_id]
             with run.isolate_errors(invoice.bitsby_id):
                 run.report.count(settle_fetched(run.client, invoice, remote, dry_run=run.dry_run))
     return fetched

@@ -35,21 +35,18 @@ class Lease:
         Raises:
             LeaseLost: another run has taken over.
         """
-        mine = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK, lease_token=self.token)
+        mine = GatewayState.row().filter(lease_token=self.token)
         if not mine.update(lease_until=db_now() + LEASE_DURATION):
             raise LeaseLost("another run has taken over")
 
     def finish(self) -> None:
         """Record that this run has completed its checks."""
-        GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(last_run_at=db_now())
+        GatewayState.row().update(last_run_at=db_now())
 
 
 def last_run() -> dt.datetime | None:
     """Return when a run last completed, by the database's clock; None if none ever did."""
-    at = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).values_list(
-        "last_run_at", flat=True
-    )
-    found = at.first()
+    found = GatewayState.row().values_list("last_run_at", flat=True).first()
     return None if found is None or found <= EPOCH else found
 
 
@@ -66,7 +63,7 @@ def acquire() -> Iterator[Lease | None]:
     now = db_now()
     # A lease that ends later than any can was written before the clock was put back.
     is_free = Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE_DURATION)
-    row = GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK)
+    row = GatewayState.row()
     if not row.filter(is_free).update(lease_until=now + LEASE_DURATION, lease_token=token):
         yield None
         return

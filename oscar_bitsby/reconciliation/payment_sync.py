@@ -59,8 +59,7 @@ def _is_due(last: dt.datetime, interval: dt.timedelta, now: dt.datetime) -> bool
 def sync_first_page(client: BitsbyClient) -> None:
     """Import the first page of the latest payments: one request for many webhook deliveries."""
     run = ReconcileRun(client)
-    for page in islice(_pages(client, timezone.now() - INCREMENTAL_SYNC_PERIOD), 1):
-        _import_page(page, run)
+    _import_page(next(_pages(client, timezone.now() - INCREMENTAL_SYNC_PERIOD)), run)
 
 
 def sync_payments(
@@ -174,11 +173,11 @@ def _review_reason(payment: schemas.Payment, since: dt.datetime | None, project_
     The account may have other projects, and payments from before this shop.
     """
     remote = payment.invoice
-    if remote is not None:
-        if remote.project_id != project_id:
-            return ""
-        is_ours = since is not None and (remote.created_at is None or remote.created_at >= since)
-        return ReviewReason.UNKNOWN_INVOICE if is_ours else ""
-    at = payment.transaction_at
+    if remote is None:
+        reason, at = ReviewReason.UNMATCHED, payment.transaction_at
+    elif remote.project_id == project_id:
+        reason, at = ReviewReason.UNKNOWN_INVOICE, remote.created_at
+    else:
+        return ""
     is_ours = since is not None and (at is None or at >= since)
-    return ReviewReason.UNMATCHED if is_ours else ""
+    return reason if is_ours else ""

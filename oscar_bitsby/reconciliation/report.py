@@ -59,12 +59,8 @@ class RunReport:
 class ReconcileRun:
     """The context that all steps of a run share.
 
-    Attributes:
-        client: sends the requests.
-        settings: the shop's settings when the run began.
-        report: what was done so far.
-        progress: called with a short text before each step.
-        renew_lease: called between requests; raises ``LeaseLost`` when another run took over.
+    ``progress`` is called with a short text before each step. ``renew_lease`` is called between
+    requests; it raises ``LeaseLost`` when another run took over.
     """
 
     client: BitsbyClient

@@ -71,7 +71,8 @@ def _run_steps(run: ReconcileRun) -> None:
     if not run.dry_run:
         expire_stale_attempts(run.settings)
     sync_due_payments(run)
-    _refresh_flagged_invoices(run)
+    if not run.dry_run:
+        _refresh_flagged_invoices(run)
     expiry.expire_overdue(run)
     expiry.cancel_unpaid_orders(run)
     if not run.dry_run:
@@ -87,8 +88,6 @@ def _send_mails(run: ReconcileRun) -> None:
 
 def _refresh_flagged_invoices(run: ReconcileRun) -> None:
     """Refresh invoices whose webhook delivery was not processed when it arrived."""
-    if run.dry_run:
-        return
     flagged = BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False)
     for invoice in flagged.order_by("webhook_pending_since")[:FLAGGED_PER_RUN]:
         remote = invoice_refresh.fetch_invoice_or_none(run.client, invoice)

@@ -33,10 +33,8 @@ def stale_before(settings: Conf) -> dt.datetime:
 
 def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
     """Expire an attempt that got no answer. If Bitsby created its invoice, no buyer has seen it."""
-    changed = BitsbyInvoice.objects.filter(pk=attempt.pk, status=InvoiceStatus.CREATING).update(
-        status=InvoiceStatus.EXPIRED, ended_at=db_now(), failure=reason[:300]
-    )
-    if changed:
+    rows = BitsbyInvoice.objects.filter(pk=attempt.pk, status=InvoiceStatus.CREATING)
+    if rows.update(status=InvoiceStatus.EXPIRED, ended_at=db_now(), failure=reason[:300]):
         log_change("attempt expired", attempt, reason=reason)
         failed = BitsbyInvoice.objects.failed_attempts().filter(order=attempt.order_id)
         kept = failed.order_by("-pk").values("pk")[:KEPT_FAILURES]
@@ -86,6 +84,4 @@ def pause_all_orders() -> None:
     orders = {row[0] for row in takewhile(lambda row: _has_failed(row[1:]), rows)}
     if len(orders) > 1:
         pause = min(FIRST_PAUSE * 2 ** (len(orders) - 2), LONGEST_SHARED_PAUSE)
-        GatewayState.objects.filter(pk=GatewayState.SINGLETON_PK).update(
-            creating_paused_until=db_now() + pause
-        )
+        GatewayState.row().update(creating_paused_until=db_now() + pause)

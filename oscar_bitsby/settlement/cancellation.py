@@ -31,15 +31,11 @@ def cancel_unpaid_order(
 ) -> bool:
     """Cancel an unpaid order if its time is up and none of its invoices can be paid.
 
-    Stock and vouchers are released.
-
-    Args:
-        order_pk: the order's key.
-        remote_invoices: the order's invoices as the API has just answered, by their Bitsby ids.
-        dry_run: decide, but write nothing.
+    Stock and vouchers are released. ``remote_invoices`` are the order's invoices as the API has
+    just answered, by their Bitsby ids.
 
     Returns:
-        whether the order was cancelled, or in a dry run would be.
+        whether the order was cancelled, or in a dry run, which writes nothing, would be.
     """
     settings = conf.get()
     if settings.cancel_after is None:

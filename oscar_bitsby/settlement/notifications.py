@@ -20,10 +20,7 @@ NOTIFY_REASONS = (
 
 
 def enqueue_for_actions(
-    actions: tuple[Action, ...],
-    order: Any,
-    invoice: BitsbyInvoice,
-    payment: BitsbyPayment | None,
+    actions: tuple[Action, ...], order: Any, invoice: BitsbyInvoice, payment: BitsbyPayment | None
 ) -> None:
     """Enqueue the e-mail to the buyer that the actions call for, one at most."""
     types = {action.type for action in actions}

@@ -41,7 +41,10 @@ def record_payment(
         if save:
             payment.save()
     elif save and payment.booked_at is not None:
-        _update_booked(payment, values)
+        # What was booked does not change; only the binding can be a new one.
+        if payment.bound_to != values["bound_to"]:
+            payment.bound_to = values["bound_to"]
+            payment.save(update_fields=["bound_to"])
     elif save and _has_news(payment, values):
         _start_over(payment, values)
     return payment
@@ -74,13 +77,6 @@ def _read_values(
     return values
 
 
-def _update_booked(payment: BitsbyPayment, values: dict[str, Any]) -> None:
-    """Save a new binding of a booked payment; what was booked does not change."""
-    if payment.bound_to != values["bound_to"]:
-        payment.bound_to = values["bound_to"]
-        payment.save(update_fields=["bound_to"])
-
-
 def _has_news(payment: BitsbyPayment, values: dict[str, Any]) -> bool:
     """Tell whether the binding changed, or our invoice or the fiat value became known."""
     return (
@@ -91,10 +87,7 @@ def _has_news(payment: BitsbyPayment, values: dict[str, Any]) -> bool:
 
 
 def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
-    """Save new values of a payment that is not booked, and clear its review and decision.
-
-    Both were about the old values.
-    """
+    """Save new values of an unbooked payment; its review and decision were about the old ones."""
     for name, value in values.items():
         setattr(payment, name, value)
     payment.review_reason = payment.resolution = payment.resolution_note = ""
@@ -105,8 +98,8 @@ def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
 def retry_on_conflict(work: Callable[[], T]) -> T:
     """Run a transaction that records a payment, and repeat it once after a conflict.
 
-    Two processes may insert the same payment at the same time. Its id is unique, so one of them
-    fails and its whole transaction is rolled back. When it is repeated, the row exists.
+    Of two processes that insert the same payment, one fails and is rolled back, because the id is
+    unique. When it is repeated, the row exists.
     """
     try:
         return work()

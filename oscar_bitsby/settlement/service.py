@@ -57,11 +57,8 @@ class Outcome:
 class LockedRows:
     """The rows that one settling reads and writes, locked.
 
-    Attributes:
-        order: the order; None if it was deleted.
-        payment: the payment's row; None if the answer has no payment to record. Not saved in a
-            dry run.
-        sources: the order's sources; empty where no payment can be booked.
+    ``order`` is None if it was deleted, ``payment`` if the answer has none to record; a dry run
+    does not save it. ``sources`` is empty where no payment can be booked.
     """
 
     order: Any
@@ -140,10 +137,8 @@ def _load(
 def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
     """Lock the order, then the invoice, and return both as they are now.
 
-    Args:
-        invoice_pk: the invoice's key.
-        order_pk: the key of its order as the caller has read it; None if it was deleted. An
-            invoice can lose its order but never gets another one.
+    ``order_pk`` is None if the order was deleted. It may be stale: an invoice can lose its order
+    but never gets another one.
     """
     order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
     invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
@@ -295,9 +290,7 @@ def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
 def record_unbound(remote_payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
     """Record a payment that is bound to none of our invoices.
 
-    Args:
-        remote_payment: the payment in the API's answer.
-        reason: why staff should review it; empty for a payment of another project.
+    ``reason`` says why staff should review it; it is empty for a payment of another project.
     """
 
     def work() -> BitsbyPayment:

@@ -1,7 +1,4 @@
-"""The steps of binding a payment by hand: choose, read what will happen, confirm.
-
-The Django admin and Oscar's dashboard show the same steps in their own frames.
-"""
+"""The steps of binding a payment by hand, for the admin and the dashboard."""
 
 from typing import Any
 from uuid import UUID
@@ -13,8 +10,6 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from oscar_bitsby.accounting import matching
-from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.staff import binding
@@ -70,19 +65,24 @@ class BindForm(forms.Form):
 
 def binding_error(order: Any) -> str:
     """Return why no payment can be bound to an order, or an empty string."""
-    invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
-    text = ""
-    if not invoices.exists():
-        text = _("Order %s has no Bitsby invoice to bind a payment to.")
-    elif not invoices.exclude(status=InvoiceStatus.PAID).exists():
+    if _open_invoices(order).exists():
+        return ""
+    if order.bitsby_invoices.filter(bitsby_id__isnull=False).exists():
         text = _("Order %s is already paid: it has no open invoice.")
-    return text % order.number if text else ""
+    else:
+        text = _("Order %s has no Bitsby invoice to bind a payment to.")
+    return str(text % order.number)
+
+
+def _open_invoices(order: Any) -> Any:
+    invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
+    return invoices.exclude(status=InvoiceStatus.PAID)
 
 
 def bind_view(
     request: HttpRequest, order: Any, template: str, context: dict[str, Any], done: str
 ) -> HttpResponse:
-    """Show the current step, or bind when the request confirms.
+    """Show the current step, or bind when the request confirms: choose, read, confirm.
 
     Args:
         order: the order; the caller has checked that the user may see it.
@@ -94,10 +94,10 @@ def bind_view(
         PermissionDenied: the user may not move money.
     """
     require_money_permission(request.user)
-    context = context | {"order": order}
     reason = binding_error(order)
     if reason:
         return redirect_with_message(request, ActionResult(False, reason), done)
+    context = context | {"order": order}
     if request.method != "POST":
         problem = binding.refresh_payments(order)
         context |= {"matches": _rows(order), "problem": problem, "form": BindForm()}
@@ -106,19 +106,18 @@ def bind_view(
     if not form.is_valid():
         return render(request, template, context | {"matches": _rows(order), "form": form})
     payment_id = form.cleaned_data["chosen"]
-    found = _match_for(order, payment_id, form.cleaned_data.get("invoice"))
+    confirmed = form.cleaned_data.get("invoice")
+    found = _match_for(order, payment_id, confirmed)
     if found is None:
         return redirect_with_message(request, ActionResult(False, binding_error(order)), done)
     if "confirm" not in request.POST:
         shown = {"found": found, "payment_id": payment_id, "form": form}
         return render(request, template, context | shown)
-    confirmed = form.cleaned_data.get("invoice")
     if confirmed is not None and confirmed != found["invoice"].pk:
         # A second click, or a colleague was faster: binding now would use another invoice.
         text = _("This invoice is no longer open. Check the order before you try again.")
         return redirect_with_message(request, ActionResult(False, text), done)
-    note = form.cleaned_data["note"]
-    result = binding.bind(found["invoice"], payment_id, request.user, note)
+    result = binding.bind(found["invoice"], payment_id, request.user, form.cleaned_data["note"])
     return redirect_with_message(request, result, done)
 
 
@@ -131,23 +130,16 @@ def _rows(order: Any) -> list[dict[str, Any]]:
 
 def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any] | None:
     """Return the invoice to bind to and how the payment matches; None if no invoice is open."""
-    invoices = list(
-        order.bitsby_invoices.filter(bitsby_id__isnull=False).exclude(status=InvoiceStatus.PAID)
-    )
+    invoices = list(_open_invoices(order))
     if not invoices:
         return None
-    chosen = [invoice for invoice in invoices if invoice.pk == invoice_pk]
+    invoices = [invoice for invoice in invoices if invoice.pk == invoice_pk] or invoices
     payment = BitsbyPayment.objects.filter(bitsby_id=payment_id).first()
-    match: Match | None = None
-    if payment is not None:
-        match = max(
-            (matching.match(payment, invoice) for invoice in chosen or invoices),
-            key=lambda found: (found.score, found.invoice.pk),
-        )
+    match = binding.best_match(payment, invoices) if payment is not None else None
     return {
         "match": match,
         "payment": payment,
-        "invoice": match.invoice if match else (chosen or invoices)[0],
+        "invoice": match.invoice if match else invoices[0],
     }
 
 

@@ -70,12 +70,15 @@ def candidates(order: Any) -> list[Match]:
         bound_to=None,
         booked_at=None,
     ).exclude(resolution=Resolution.DISMISSED)
-    matches = []
-    for payment in unbound.order_by("-transaction_at")[:200]:
-        fits = [match(payment, invoice) for invoice in invoices]
-        if fits:
-            matches.append(max(fits, key=lambda found: (found.score, found.invoice.pk)))
+    payments = unbound.order_by("-transaction_at")[:200] if invoices else ()
+    matches = [best_match(payment, invoices) for payment in payments]
     return sorted(matches, key=lambda found: -found.score)
+
+
+def best_match(payment: BitsbyPayment, invoices: list[BitsbyInvoice]) -> Match:
+    """Return how a payment matches that invoice which it fits best, of equal ones the newest."""
+    fits = (match(payment, invoice) for invoice in invoices)
+    return max(fits, key=lambda found: (found.score, found.invoice.pk))
 
 
 def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") -> ActionResult:
@@ -91,9 +94,8 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
         RuntimeError: called inside a transaction.
     """
     if invoice.bitsby_id is None:
-        return ActionResult(
-            False, _("This invoice was never created at Bitsby. Choose another one.")
-        )
+        text = _("This invoice was never created at Bitsby. Choose another one.")
+        return ActionResult(False, text)
     entry = _log_request(invoice, user, _("asked Bitsby to bind payment %s") % payment_id, note)
     refusal = _send_binding(invoice.bitsby_id, payment_id)
     # Whatever was answered, only the API's list says what is true now.
@@ -181,22 +183,19 @@ def _binding_result(
     if invoice.status == InvoiceStatus.PAID:
         text = _("%s The invoice was paid by another payment. Check the order.")
         return ActionResult(False, (text % (f"{refusal}." if refusal else "")).strip())
-    return ActionResult(False, _nothing_booked(refusal, unclear))
-
-
-def _nothing_booked(refusal: str, unclear: str) -> str:
     if refusal:
-        return _("%s Nothing was booked.") % f"{refusal}."
+        return ActionResult(False, _("%s Nothing was booked.") % f"{refusal}.")
     if unclear:
         text = _(
             "Bitsby accepted the binding, but its result could not be fetched (%s). The next"
             " run books the payment."
         )
-        return text % unclear
-    return _(
+        return ActionResult(False, text % unclear)
+    text = _(
         "Bitsby accepted the binding, but does not show the invoice as paid by this payment"
         " yet. Nothing was booked. The next run checks again."
     )
+    return ActionResult(False, text)
 
 
 def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> LogEntry:

@@ -14,44 +14,37 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.staff import bind_flow, permissions
-from oscar_bitsby.utils.patching import prepend_mixin
+from oscar_bitsby.utils.patching import AnyBase, prepend_mixin
 
 Order = get_model("order", "Order")
 
+BIND_URL_NAME = "oscar_bitsby_bind"
 
-class OrderAdminMixin:
+
+class OrderAdminMixin(AnyBase):  # type: ignore[misc]
     """Add binding to the admin class that the shop uses for its orders."""
-
-    admin_site: Any
-    opts: Any
 
     def has_bind_bitsby_permission(self, request: HttpRequest) -> bool:
         """Return who is offered the action; Django derives the name from its permission."""
         return conf.is_configured() and permissions.may_move_money(request.user)
 
     def get_urls(self) -> list[Any]:
-        parent: Any = super()
         # The view sends API requests, which must not happen inside a transaction.
         view = transaction.non_atomic_requests(self.admin_site.admin_view(self.bind_view))
         own = path("<path:object_id>/bitsby/", view, name=BIND_URL_NAME)
-        return [own, *parent.get_urls()]
+        return [own, *super().get_urls()]
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        parent: Any = super()
         # Our template extends the one that the shop's page would use without this app.
-        context["bitsby_extends"] = parent.change_form_template or select_template(
-            [
-                f"admin/{self.opts.app_label}/{self.opts.model_name}/change_form.html",
-                f"admin/{self.opts.app_label}/change_form.html",
-                "admin/change_form.html",
-            ]
-        )
+        folders = (f"{self.opts.app_label}/{self.opts.model_name}/", f"{self.opts.app_label}/", "")
+        templates = [f"admin/{folder}change_form.html" for folder in folders]
+        context["bitsby_extends"] = super().change_form_template or select_template(templates)
         order = context.get("original")
         if order is not None and self.has_bind_bitsby_permission(request):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
-        response: HttpResponse = parent.render_change_form(request, context, *args, **kwargs)
+        response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
 
     @property
@@ -80,23 +73,16 @@ class OrderAdminMixin:
         )
 
 
-BIND_URL_NAME = "oscar_bitsby_bind"
-
-
 @admin.action(description=gettext_lazy("Bind a Bitsby payment"), permissions=["bind_bitsby"])
 def bind_bitsby_payment(
     modeladmin: Any, request: HttpRequest, queryset: Any
 ) -> HttpResponse | None:
     """Open the binding page of the selected order."""
     orders = list(queryset[:2])
-    if len(orders) != 1:
-        modeladmin.message_user(
-            request,
-            _("Select exactly one order to bind a payment to."),
-            level=messages.ERROR,
-        )
-        return None
-    reason = bind_flow.binding_error(orders[0])
+    if len(orders) == 1:
+        reason = bind_flow.binding_error(orders[0])
+    else:
+        reason = _("Select exactly one order to bind a payment to.")
     if reason:
         modeladmin.message_user(request, reason, level=messages.ERROR)
         return None
@@ -104,11 +90,8 @@ def bind_bitsby_payment(
 
 
 def extend_order_admin() -> None:
-    """Put the mixin in front of the admin that the shop registered for its orders, if any.
-
-    Called when all apps are ready: autodiscover first, since the shop's own admin may not have
-    been registered yet, and doing this at import time would come too early for it.
-    """
+    """Put the mixin in front of the admin that the shop registered for its orders, if any."""
+    # The shop's own admin may not have been registered yet.
     admin.autodiscover()
     registered = admin.site._registry.get(Order)
     if registered is None or isinstance(registered, OrderAdminMixin):

@@ -1,6 +1,7 @@
 """Paginate a million rows at the cost of a thousand."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -11,10 +12,9 @@ MAX_COUNT = 10_000
 
 
 def load_rows(rows: QuerySet[Any], keys: Iterable[Any]) -> list[Any]:
-    """Return the rows with these keys, in the order of the keys, by one query.
+    """Return the rows with these keys, in their order; deleted ones are left out.
 
-    A list that is paged by its keys sorts and joins nothing but keys. Rows that were deleted
-    in the meantime are left out.
+    A list that is paged by its keys sorts and joins nothing but keys.
     """
     keys = list(keys)
     found = rows.in_bulk(keys)
@@ -24,10 +24,8 @@ def load_rows(rows: QuerySet[Any], keys: Iterable[Any]) -> list[Any]:
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
     """Count and page up to ``MAX_COUNT`` rows; filters and search find what is beyond."""
 
-    @property
+    @cached_property
     def count(self) -> int:
-        if not hasattr(self, "_bounded"):
-            rows: Any = self.object_list
-            is_query = isinstance(rows, QuerySet)
-            self._bounded = len(rows.order_by().values_list("pk")[:MAX_COUNT] if is_query else rows)
-        return self._bounded
+        rows: Any = self.object_list
+        is_query = isinstance(rows, QuerySet)
+        return len(rows.order_by().values_list("pk")[:MAX_COUNT] if is_query else rows)

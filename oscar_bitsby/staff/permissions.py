@@ -15,10 +15,6 @@ def may_move_money(user: Any) -> bool:
 
 
 def require_money_permission(user: Any) -> None:
-    """Raise an error unless a user may move money.
-
-    Raises:
-        PermissionDenied: the user is not staff or lacks the permission.
-    """
+    """Raise ``PermissionDenied`` unless a user may move money."""
     if not may_move_money(user):
         raise PermissionDenied(_("You need the permission “Can bind Bitsby payments”."))

@@ -1,7 +1,7 @@
-"""Decisions by staff about payments to review: accept, reinstate, dismiss, undo.
+"""Decisions by staff about payments to review, idempotent and safe under concurrency.
 
-Each is written under the locks of settlement and logged in Django's admin log. Decisions are
-idempotent and safe under concurrency: the second person sees what the first decided.
+All take the primary key of the payment, the member of staff and, but for ``undo``, the reason. Each
+is written under the locks of settlement and logged in Django's admin log.
 """
 
 import logging
@@ -76,9 +76,6 @@ def accept(
     """Book a payment if it is not booked, and mark its pending order as paid.
 
     Args:
-        payment_pk: the primary key of a payment that is bound to one of our invoices.
-        user: the member of staff.
-        note: the reason.
         fiat_value: the value in the invoice's currency; used only if none is stored.
     """
     with _locked(payment_pk) as locked:
@@ -124,11 +121,6 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """Mark the cancelled order of a late payment as paid, if stock and pipeline allow it.
 
     Otherwise add a note to the order: its status is then for the shop to decide.
-
-    Args:
-        payment_pk: the primary key of a booked payment.
-        user: the member of staff.
-        note: the reason.
     """
     with _locked(payment_pk) as locked:
         order, payment = locked.order, locked.payment
@@ -163,13 +155,7 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
 
 
 def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
-    """Remove a payment from the payments to review, and book nothing.
-
-    Args:
-        payment_pk: the primary key of the payment.
-        user: the member of staff.
-        note: the reason; required.
-    """
+    """Remove a payment from the payments to review, and book nothing; a reason is required."""
     if not note.strip():
         return ActionResult(False, _("Enter a reason: others may need it later."))
     with _locked(payment_pk) as locked:
@@ -192,8 +178,7 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
 def _unblock_cancellation(locked: _Locked) -> bool:
     """Let a pending order be paid or cancelled again after its unbooked payment was dismissed.
 
-    Returns:
-        whether the order waits for a payment again.
+    Return whether it is.
     """
     order, invoice, payment = locked.order, locked.invoice, locked.payment
     if order is None or invoice is None or payment.booked_at is not None:
@@ -266,10 +251,7 @@ def _already_resolved(payment: BitsbyPayment) -> ActionResult:
 
 
 def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
-    """Log an action in Django's admin log, on the order if there is one.
-
-    The text stays in the language of the person who acted.
-    """
+    """Log an action in Django's admin log, on the order if there is one."""
     target = order if order is not None else subject
     entry: LogEntry = LogEntry.objects.create(
         user_id=user.pk,

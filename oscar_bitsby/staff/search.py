@@ -1,8 +1,4 @@
-"""Find invoices and payments by an order number, an id or a transaction hash.
-
-Only whole values match, since only they can use an index. Each table is queried on its own: one
-query with an OR over both would read every row.
-"""
+"""Find invoices and payments by whole order numbers, ids or hashes, which use an index."""
 
 from typing import Any
 from uuid import UUID
@@ -11,16 +7,12 @@ from django.db.models import Q
 
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
-#: Results that are returned at most from each table.
+#: Results at most from each table. One query with an OR over both would read every row.
 MAX_RESULTS = 1_000
 
 
 def find_invoices(text: str) -> list[Any]:
-    """Return the primary keys of the invoices that match a text.
-
-    It is compared with the invoices' order number, id and short id, and with the id and hash of
-    the payments bound to them.
-    """
+    """Return the primary keys of the invoices that a text names, or whose payments it names."""
     found = BitsbyInvoice.objects.filter(_invoice_named(text)).order_by()
     paid_by = BitsbyPayment.objects.filter(_payment_named(text), invoice__isnull=False).order_by()
     return [
@@ -30,11 +22,7 @@ def find_invoices(text: str) -> list[Any]:
 
 
 def find_payments(text: str) -> list[Any]:
-    """Return the primary keys of the payments that match a text.
-
-    It is compared with the payments' id and hash, and with the order number, id and short id of
-    their invoices.
-    """
+    """Return the primary keys of the payments that a text names, or whose invoices it names."""
     found = BitsbyPayment.objects.filter(_payment_named(text)).order_by()
     invoices = BitsbyInvoice.objects.filter(_invoice_named(text)).order_by()
     keys = list(invoices.values_list("pk", flat=True)[:MAX_RESULTS])

@@ -1,12 +1,4 @@
-"""Translate texts that are stored now and read later, perhaps in another language.
-
-* Notes on orders are for all of the shop's staff: they are stored in ``LANGUAGE_CODE``, whichever
-  request or run writes them.
-* Texts in the app's own rows, such as failures and outcomes, are compared and searched for: they
-  are stored in English and translated when they are shown.
-* The admin log and messages are for one member of staff: they are in that person's language.
-* Texts of Bitsby, of a mail server or of the network are not translated.
-"""
+"""Translate texts that are stored now and read later, perhaps in another language."""
 
 from typing import Any
 
@@ -15,7 +7,7 @@ from django.utils import translation
 
 
 def shop_text(text: str, **values: Any) -> str:
-    """Return a text in the shop's language.
+    """Return a text in the shop's language, in which all of its staff read notes on orders.
 
     Args:
         text: the English text, marked by ``gettext_noop``, with placeholders like ``%(number)s``.
@@ -30,5 +22,9 @@ def shop_text(text: str, **values: Any) -> str:
 
 
 def translate_stored(text: str) -> str:
-    """Return a stored text in the reader's language, or as it is if there is no translation."""
+    """Return a stored text in the reader's language, or as it is if there is no translation.
+
+    Texts in the app's own rows, such as failures, are compared and searched for: they are stored
+    in English and translated when they are shown.
+    """
     return translation.gettext(text)

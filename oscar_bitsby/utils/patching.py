@@ -4,6 +4,9 @@ from typing import Any
 
 from django.apps import apps
 
+#: The base of the app's mixins: their ``super()`` is a class of Oscar's, which has no types.
+AnyBase: Any = object
+
 
 def prepend_mixin(base: type[Any], mixin: type[Any], **attributes: Any) -> type[Any]:
     """Return a class that is ``mixin`` first and ``base`` second, under the name of ``base``.

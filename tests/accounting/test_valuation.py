@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from oscar_bitsby.accounting import valuation
+from oscar_bitsby.accounting import matching, valuation
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 
@@ -58,7 +58,7 @@ def test_payment_has_the_fiat_value_of_its_locked_rate(invoice, wallet, coin, am
 
     values = (
         valuation.fiat_value_of(remote, invoice),
-        valuation.fiat_value_of_recorded(recorded, invoice),
+        matching.match(recorded, invoice).fiat_value,
     )
 
     assert values == ((expected and Decimal(expected)),) * 2

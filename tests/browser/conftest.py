@@ -7,10 +7,9 @@ from pathlib import Path
 import oscar
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.contrib.sites.models import Site
 from django.core import mail
+from django.core.management import call_command
 from django.test import Client
 from oscar.core.loading import get_model
 
@@ -21,11 +20,12 @@ from oscar_bitsby.simulator.process import running_simulator
 from tests.browser import chromium
 from tests.browser.capture import take_screenshot
 from tests.support.shopping import buy
+from tests.support.staff import log_in
 
 Order = get_model("order", "Order")
 
 JQUERY = Path(oscar.__file__).parent / "static" / "oscar" / "js" / "jquery" / "jquery.min.js"
-PATIENCE_MILLISECONDS = 30_000
+MAX_WAIT_MILLISECONDS = 30_000
 DESKTOP = {"width": 1200, "height": 800}
 
 
@@ -46,7 +46,7 @@ def playwright():
         # Playwright keeps an event loop in this thread, so Django refuses to use the database. The
         # loop never runs while a test does, so allowing it is safe.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        chromium.expect.set_options(timeout=PATIENCE_MILLISECONDS)
+        chromium.expect.set_options(timeout=MAX_WAIT_MILLISECONDS)
         yield running
 
 
@@ -78,7 +78,7 @@ class Shop:
         """Return the URL of an order's page, as in the buyer's e-mails."""
         return self.address(signed_urls.order_url(order))
 
-    def time_passes(self, **delta):
+    def move_time(self, **delta):
         """Move all clocks: the shop's, the simulator's, and that of the rate limit."""
         seconds = dt.timedelta(**delta).total_seconds()
         self.simulator.control("advance", {"seconds": seconds})
@@ -89,36 +89,51 @@ class Shop:
         """Return the newest invoice."""
         return BitsbyInvoice.objects.order_by("-pk").first()
 
-    def pays(self, invoice=None, **order):
+    def send_payment(self, invoice=None, **order):
         """Let a payment arrive at the simulator; return its id."""
         invoice = invoice or self.invoice()
         order = {"invoiceId": str(invoice.bitsby_id), **order}
         return self.simulator.control("pay", order)["paymentId"]
 
-    def breaks(self, **fault):
-        """Let the simulator fail; without arguments it works again."""
-        faults = [{"times": 1000, **fault}] if fault else []
-        self.simulator.control("faults", {"faults": faults})
+    def receive_payment(self, **payment):
+        """Let a payment arrive, and enough time pass for the shop to ask about it."""
+        self.send_payment(**payment)
+        self.move_time(seconds=15)
+
+    def cancel_order(self):
+        """Let the invoice expire and its order be cancelled, each by a run."""
+        for _ in range(2):
+            self.move_time(hours=3)
+            call_command("bitsby_reconcile")
+
+    def stop_gateway(self):
+        """Let the simulator fail until ``restart_gateway``."""
+        fault = {"times": 1000, "kind": "status", "status": 500}
+        self.simulator.control("faults", {"faults": [fault]})
+
+    def restart_gateway(self):
+        """Let the simulator work again, and enough time pass for the shop to ask it."""
+        self.simulator.control("faults", {"faults": []})
+        self.move_time(seconds=30)
 
     def mailed_link(self):
         """Send the waiting e-mails; return the link to the order's page in the last one."""
         sender.send_pending()
         return re.search(r"http://\S+/bitsby/orders/[^/\s]+/", mail.outbox[-1].body)[0]
 
-    def sold(self, product, client=None):
+    def sell(self, product):
         """Let a guest place an order and start its payment, without a browser; return the order."""
-        buy(client or Client(), product)
-        return Order.objects.order_by("-pk").first()
+        buy(Client(), product)
+        return Order.objects.get()
 
 
 @pytest.fixture
-def shop(settings, transactional_db, live_server, simulator, clock, move_time, country):
-    settings.OSCAR_BITSBY = {
-        **settings.OSCAR_BITSBY,
-        "API_URL": simulator.url,
-        "PAYMENT_HOSTS": ["127.0.0.1"],
-        "OTHER_METHODS": [("cod", "Pay on delivery")],
-    }
+def shop(settings, configure, transactional_db, live_server, simulator, clock, move_time, country):
+    configure(
+        API_URL=simulator.url,
+        PAYMENT_HOSTS=["127.0.0.1"],
+        OTHER_METHODS=[("cod", "Pay on delivery")],
+    )
     settings.OSCAR_THUMBNAILER = "tests.browser.thumbnails.DotThumbnailer"
     settings.OSCAR_SHOP_NAME, settings.OSCAR_SHOP_TAGLINE = "Driftwood Goods", ""
     host = live_server.url.partition("//")[2]
@@ -139,7 +154,7 @@ def visitor(browser, shop):
         context = in_browser.new_context(
             **{"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
         )
-        context.set_default_timeout(PATIENCE_MILLISECONDS)
+        context.set_default_timeout(MAX_WAIT_MILLISECONDS)
         # Oscar's layout loads jQuery from a CDN; tests send no request to the internet.
         context.route("https://ajax.googleapis.com/**", _give_jquery)
         contexts.append(context)
@@ -155,37 +170,29 @@ def _give_jquery(route):
 
 
 @pytest.fixture
+def order(shop, product):
+    """A guest's order with an unpaid invoice."""
+    return shop.sell(product)
+
+
+@pytest.fixture
 def page(visitor):
     """A page of a guest."""
     return visitor()
 
 
 @pytest.fixture
-def staff_client(visitor, shop):
-    """Return a function that logs staff in, with permissions, and returns their page."""
+def log_in_staff(page, shop):
+    """Return a function that logs a member of staff in on ``page``, with permissions."""
 
-    def enter(*permissions, **options):
-        user = get_user_model().objects.create_user(
-            "staff_client", "staff_client@example.com", "secret", is_staff=True
-        )
-        for permission in permissions:
-            app, code = permission.split(".")
-            user.user_permissions.add(
-                Permission.objects.get(content_type__app_label=app, codename=code)
-            )
-        page = visitor(**options)
-        log_in(page, shop, user)
+    def enter(*permissions):
+        client = log_in("staff", *permissions)
+        name = django_settings.SESSION_COOKIE_NAME
+        cookie = {"name": name, "value": client.cookies[name].value, "url": shop.url}
+        page.context.add_cookies([cookie])
         return page
 
     return enter
-
-
-def log_in(page, shop, user):
-    """Give a browser the session of a user, as if they had logged in."""
-    client = Client()
-    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    name = django_settings.SESSION_COOKIE_NAME
-    page.context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": shop.url}])
 
 
 @pytest.fixture

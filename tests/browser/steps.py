@@ -12,6 +12,7 @@ ADDRESS = {
     "Post/Zip-code": "10115",
 }
 STATE = "[data-bitsby-status]"
+THANKS = "Thank you, we've received your payment"
 
 
 def go_to_payment(page, shop, product, password=None):
@@ -51,9 +52,27 @@ def go_to_preview(page, shop, product, password=None):
 def place_order(page, shop):
     """From the preview to Bitsby's page."""
     page.get_by_role("button", name="Place order").click()
+    expect_payment_page(page, shop)
+
+
+def buy(page, shop, product):
+    """From the product to Bitsby's page, as a guest."""
+    go_to_preview(page, shop, product)
+    place_order(page, shop)
+
+
+def place_order_while_bitsby_is_down(page, shop, product):
+    """From the product to the page that retries."""
+    shop.stop_gateway()
+    go_to_preview(page, shop, product)
+    page.get_by_role("button", name="Place order").click()
+    expect(page.get_by_role("button", name="Try now")).to_be_visible()
+
+
+def expect_payment_page(page, shop):
     page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
 
 
-def shows(page, text):
+def expect_status(page, text):
     """Expect a text in the status on the order's page, which screen readers announce."""
     expect(page.locator(STATE)).to_contain_text(text)

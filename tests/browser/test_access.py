@@ -4,9 +4,10 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
+from tests.browser import steps
 from tests.browser.capture import FOLDER
 from tests.browser.chromium import expect
-from tests.browser.steps import choose_bitsby, go_to_payment, go_to_preview, place_order, shows
+from tests.browser.steps import THANKS, expect_status
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -51,7 +52,7 @@ def tab_to(page, name, role="button"):
 
 def test_checkout_works_by_keyboard(page, shop, product):
     """From the payment step to Bitsby's page with Tab, the arrows, space and Enter alone."""
-    go_to_payment(page, shop, product)
+    steps.go_to_payment(page, shop, product)
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.name") == "method":
@@ -64,12 +65,12 @@ def test_checkout_works_by_keyboard(page, shop, product):
 
     page.keyboard.press("Enter")
 
-    page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
+    steps.expect_payment_page(page, shop)
 
 
-def test_order_page_works_by_keyboard(page, shop, product):
+def test_order_page_works_by_keyboard(page, shop, order):
     """Tab reaches the pay button with a visible focus; Enter opens the payment page."""
-    page.goto(shop.page_of(shop.sold(product)))
+    page.goto(shop.page_of(order))
     tab_to(page, "Open the payment page")
 
     page.keyboard.press("Enter")
@@ -77,26 +78,24 @@ def test_order_page_works_by_keyboard(page, shop, product):
     page.wait_for_url(shop.invoice().url)
 
 
-def test_statuses_are_readable_in_high_contrast(visitor, shop, product):
+def test_statuses_are_readable_in_high_contrast(visitor, shop, order):
     """With forced colours the status is still text, and buttons have a border."""
-    order = shop.sold(product)
     page = visitor(forced_colors="active", viewport={"width": 360, "height": 740})
     page.goto(shop.page_of(order))
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
     button = page.get_by_role("button", name="Open the payment page")
     assert button.evaluate("one => parseFloat(getComputedStyle(one).borderTopWidth)") > 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=FOLDER / "contrast-waiting-phone.png", full_page=True)
-    shop.pays()
-    shop.time_passes(seconds=15)
+    shop.receive_payment()
     call_command("bitsby_reconcile")
     page.reload()
-    shows(page, "Thank you, we've received your payment")
+    expect_status(page, THANKS)
     page.screenshot(path=FOLDER / "contrast-paid-phone.png", full_page=True)
 
 
 @pytest.fixture
-def strict(page, shop):
+def csp_page(page, shop):
     """A guest's page that adds a strict policy to every page and collects violations."""
 
     def add_policy(route):
@@ -113,58 +112,54 @@ def strict(page, shop):
     return page
 
 
-def is_clean(page):
-    """Assert that our parts violate nothing; Oscar's own inline scripts do."""
-    assert [one for one in page.evaluate("violations") if one["isOurs"]] == []
-    return True
+def our_violations(page):
+    """Return how our parts violate the policy; Oscar's own inline scripts do, too."""
+    return [one for one in page.evaluate("violations") if one["isOurs"]]
 
 
-def test_order_page_works_under_strict_csp(strict, shop, product):
+def test_order_page_works_under_strict_csp(csp_page, shop, product):
     """Under ``script-src 'self'`` the order's page counts down, polls and updates."""
-    page = strict
+    page = csp_page
     page.clock.install()
-    go_to_payment(page, shop, product)
-    assert is_clean(page)
-    choose_bitsby(page)
-    assert is_clean(page)
-    place_order(page, shop)
+    steps.go_to_payment(page, shop, product)
+    assert our_violations(page) == []
+    steps.choose_bitsby(page)
+    assert our_violations(page) == []
+    steps.place_order(page, shop)
     page.goto(shop.mailed_link())
     expect(page.locator("[data-bitsby-left]")).to_be_visible()
     # The policy is active: Oscar's own inline scripts violate it.
     assert page.evaluate("violations.length") > 0
-    shop.pays()
-    shop.time_passes(seconds=15)
+    shop.receive_payment()
 
     page.clock.run_for(5000)
 
-    shows(page, "Thank you, we've received your payment")
-    assert is_clean(page)
+    expect_status(page, THANKS)
+    assert our_violations(page) == []
 
 
-def test_staff_pages_work_under_strict_csp(strict, shop, product, staff_client):
+def test_staff_pages_work_under_strict_csp(csp_page, shop, order, log_in_staff):
     """The staff pages have no inline script or style."""
-    order = shop.sold(product)
-    shop.pays(amount="8.50000000")
+    shop.send_payment(amount="8.50000000")
     call_command("bitsby_reconcile")
-    other = staff_client("oscar_bitsby.bind_payment")
-    strict.context.add_cookies(other.context.cookies())
+    log_in_staff("oscar_bitsby.bind_payment")
     paths = [
         reverse("oscar_bitsby:dashboard-inbox"),
         reverse("oscar_bitsby:dashboard-invoices"),
         reverse("oscar_bitsby:dashboard-bind", args=[order.pk]),
     ]
     for path in paths:
-        assert strict.goto(shop.address(path)).status == 200
-        assert is_clean(strict)
+        assert csp_page.goto(shop.address(path)).status == 200
+        assert our_violations(csp_page) == []
 
 
-def test_pages_load_nothing_from_other_sites(strict, shop, product):
+def test_pages_load_nothing_from_other_sites(csp_page, shop, order):
     """Only Oscar's own jQuery comes from another site."""
-    strict.goto(shop.page_of(shop.sold(product)))
-    foreign = {url for url in strict.requested if not url.startswith((shop.url, "data:"))}
+    csp_page.goto(shop.page_of(order))
+    foreign = {url for url in csp_page.requested if not url.startswith((shop.url, "data:"))}
 
     assert all("jquery" in url for url in foreign)
-    assert any("order.js" in url for url in strict.requested)
+    assert any("order.js" in url for url in csp_page.requested)
 
 
 def test_pages_log_no_javascript_error(page, shop, product):
@@ -178,13 +173,11 @@ def test_pages_log_no_javascript_error(page, shop, product):
             problems.append(said.text)
 
     page.on("console", listen)
-    go_to_preview(page, shop, product)
-    place_order(page, shop)
+    steps.buy(page, shop, product)
     page.goto(shop.mailed_link())
-    shows(page, "Waiting for your payment")
-    shop.pays()
-    shop.time_passes(seconds=15)
+    expect_status(page, "Waiting for your payment")
+    shop.receive_payment()
     page.reload()
-    shows(page, "Thank you, we've received your payment")
+    expect_status(page, THANKS)
 
     assert problems == []

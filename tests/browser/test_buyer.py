@@ -6,32 +6,30 @@ from django.core.management import call_command
 from oscar.core.loading import get_model
 
 from oscar_bitsby.buyer import views
-from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from tests.browser import chromium
+from tests.browser import chromium, steps
 from tests.browser.chromium import expect
-from tests.browser.steps import choose_bitsby, go_to_payment, go_to_preview, place_order, shows
+from tests.browser.steps import THANKS, expect_status
 
-Basket = get_model("basket", "Basket")
 Order = get_model("order", "Order")
 
 
 def test_guest_pays_exact_amount(page, shop, product, screenshot):
     """From the product to the paid order, with a mouse, as the buyer sees it."""
-    go_to_payment(page, shop, product)
+    steps.go_to_payment(page, shop, product)
     screenshot(page, "payment-step")
-    choose_bitsby(page)
+    steps.choose_bitsby(page)
     expect(page.get_by_text("Please send exactly that amount.")).to_be_visible()
     screenshot(page, "preview", within=".shipping-payment")
 
-    place_order(page, shop)
+    steps.place_order(page, shop)
     page.get_by_role("button", name="Pay exactly").first.click()
     expect(page.get_by_text("arrived and paid this invoice")).to_be_visible()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
 
     page.goto(shop.mailed_link())
-    shows(page, "Thank you, we've received your payment")
+    expect_status(page, THANKS)
     expect(page.get_by_role("button", name="Pay")).to_have_count(0)
     screenshot(page, "order-paid")
     assert Order.objects.get().status == "Being processed"
@@ -39,34 +37,34 @@ def test_guest_pays_exact_amount(page, shop, product, screenshot):
     page.get_by_role("link", name="View order details").click()
     page.get_by_label("Email address").fill("buyer@example.com")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("Thank you, we've received your payment")).to_be_visible()
+    expect(page.get_by_text(THANKS)).to_be_visible()
     screenshot(page, "guests-order", within=".alert", wide=True)
     page.goto(shop.address("/checkout/thank-you/"))
-    expect(page.get_by_text("Thank you, we've received your payment")).to_be_visible()
+    expect(page.get_by_text(THANKS)).to_be_visible()
     screenshot(page, "thank-you", within=".alert", wide=True)
 
 
 def test_account_page_links_to_the_payment(page, shop, product, screenshot):
     """Before and after the payment, the order's page in the account links to the payment page."""
     get_user_model().objects.create_user("buyer", "buyer@example.com", "open sesame")
-    go_to_preview(page, shop, product, password="open sesame")
-    place_order(page, shop)
+    steps.go_to_preview(page, shop, product, password="open sesame")
+    steps.place_order(page, shop)
     order = Order.objects.get()
     account = shop.address(f"/accounts/orders/{order.number}/")
 
     page.goto(account)
     screenshot(page, "account-waiting", within=".alert", wide=True)
     page.get_by_role("link", name="Pay or check the payment status").click()
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
     screenshot(page, "order-waiting")
     page.get_by_role("button", name="Open the payment page").click()
     page.wait_for_url(shop.invoice().url)
     page.get_by_role("button", name="Pay exactly").first.click()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     call_command("bitsby_reconcile")
 
     page.goto(account)
-    expect(page.get_by_text("Thank you, we've received your payment")).to_be_visible()
+    expect(page.get_by_text(THANKS)).to_be_visible()
     screenshot(page, "account-paid", within=".alert", wide=True)
     assert BitsbyInvoice.objects.count() == 1
 
@@ -76,73 +74,90 @@ def test_buyer_who_paid_too_little_is_asked_not_to_pay_again(page, shop, product
 
     When staff have bound the payment, it says thank you.
     """
-    go_to_preview(page, shop, product)
-    place_order(page, shop)
+    steps.buy(page, shop, product)
     page.get_by_label("Another amount in usdt").first.fill("8.5")
     page.get_by_role("button", name="Pay another amount").first.click()
     expect(page.get_by_text("the payment stays unbound")).to_be_visible()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     call_command("bitsby_reconcile")
     page.goto(shop.mailed_link())
 
     # Bitsby does not say whose payment it is: until staff bind it, it may be another buyer's.
-    shows(page, "Have you already paid?")
-    shows(page, "please don't pay again: your money isn't lost")
+    expect_status(page, "Have you already paid?")
+    expect_status(page, "please don't pay again: your money isn't lost")
     screenshot(page, "order-possible-mismatch")
     payment = BitsbyPayment.objects.get()
     factory.for_background().bind_payment(shop.invoice().bitsby_id, payment.bitsby_id)
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     page.reload()
-    shows(page, "Thank you, we've received your payment")
+    expect_status(page, THANKS)
 
 
-def test_payment_under_review_is_not_requested_again(page, shop, product, screenshot):
-    """While a payment is under review, its buyer is asked not to pay and sees no pay button."""
-    order = shop.sold(product)
-    BitsbyInvoice.objects.update(status=InvoiceStatus.PAID)
+@pytest.mark.parametrize(
+    ("invoice_status", "order_status", "texts", "name"),
+    [
+        ("paid", "Pending", ["We're reviewing your payment", "Please don't pay again"], "review"),
+        ("unpaid", "Complete", ["The shop is handling this order"], "other"),
+    ],
+)
+def test_order_that_nobody_has_to_pay_has_no_pay_button(
+    page, shop, order, screenshot, invoice_status, order_status, texts, name
+):
+    """While a payment is under review, or when staff handle the order, its page asks for none."""
+    BitsbyInvoice.objects.update(status=invoice_status)
+    Order.objects.update(status=order_status)
 
     page.goto(shop.page_of(order))
 
-    shows(page, "We're reviewing your payment")
-    shows(page, "Please don't pay again")
+    for text in texts:
+        expect_status(page, text)
     expect(page.locator("[data-bitsby-next]").get_by_role("button")).to_have_count(0)
-    screenshot(page, "order-under-review")
+    expect(page.get_by_role("button", name="Pay")).to_have_count(0)
+    screenshot(page, f"order-{name}")
+
+
+def test_unusable_settings_show_that_the_order_is_safe(page, shop, order, screenshot, configure):
+    """When settings become unusable after the order, its page says that the order is safe."""
+    configure(TIME_TO_PAY="soon")
+
+    page.goto(shop.page_of(order))
+
+    expect(page.get_by_role("heading", name="Your order is safe")).to_be_visible()
+    screenshot(page, "unavailable")
 
 
 def test_buyer_requests_new_quote_after_expiry(page, shop, product, screenshot):
     """After an hour the page says that the invoice has expired; a click creates one new invoice."""
-    go_to_preview(page, shop, product)
-    place_order(page, shop)
+    steps.buy(page, shop, product)
     first = page.url
     link = shop.mailed_link()
-    shop.time_passes(seconds=3700)
+    shop.move_time(seconds=3700)
     page.goto(link)
-    shows(page, "The payment window has closed")
-    shows(page, "don't pay again")
+    expect_status(page, "The payment window has closed")
+    expect_status(page, "don't pay again")
     screenshot(page, "order-expired")
 
     page.get_by_role("button", name="Request a new quote").click()
-    page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
+    steps.expect_payment_page(page, shop)
     assert page.url != first
     page.get_by_role("button", name="Pay exactly").first.click()
-    shop.time_passes(seconds=15)
+    shop.move_time(seconds=15)
     page.goto(link)
 
-    shows(page, "Thank you, we've received your payment")
+    expect_status(page, THANKS)
     statuses = BitsbyInvoice.objects.order_by("pk").values_list("status", flat=True)
     assert list(statuses) == ["expired", "paid"]
 
 
 def test_link_in_email_opens_on_another_device(page, visitor, shop, product):
     """On a phone without a session in the shop, the link shows the order and pays it."""
-    go_to_preview(page, shop, product)
-    place_order(page, shop)
+    steps.buy(page, shop, product)
     invoice_url = page.url
     page.close()
 
     phone = visitor(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     phone.goto(shop.mailed_link())
-    shows(phone, "Waiting for your payment")
+    expect_status(phone, "Waiting for your payment")
     phone.get_by_role("button", name="Open the payment page").tap()
 
     phone.wait_for_url(invoice_url)
@@ -151,10 +166,10 @@ def test_link_in_email_opens_on_another_device(page, visitor, shop, product):
 
 def test_double_click_places_one_order(page, shop, product):
     """Two clicks on Place order make one order with one invoice, and lead to its payment page."""
-    go_to_preview(page, shop, product)
+    steps.go_to_preview(page, shop, product)
 
     page.get_by_role("button", name="Place order").dblclick()
-    page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
+    steps.expect_payment_page(page, shop)
 
     assert page.url == BitsbyInvoice.objects.get().url
     assert Order.objects.count() == 1
@@ -168,14 +183,13 @@ def test_back_button_from_bitsby_shows_the_order(playwright, visitor, shop, prod
     browser = chromium.launch(playwright, ignore_default_args=keeping)
     try:
         page = visitor(browser)
-        go_to_preview(page, shop, product)
-        place_order(page, shop)
+        steps.buy(page, shop, product)
 
         # Playwright would wait for a load event, which a page from the cache does not have.
         page.evaluate("history.back()")
 
         page.wait_for_url(shop.page_of(Order.objects.get()))
-        shows(page, "Waiting for your payment")
+        expect_status(page, "Waiting for your payment")
         page.get_by_role("button", name="Open the payment page").click()
         page.wait_for_url(shop.invoice().url)
         assert Order.objects.count() == 1
@@ -186,7 +200,7 @@ def test_back_button_from_bitsby_shows_the_order(playwright, visitor, shop, prod
 
 def test_preview_from_browser_cache_is_reloaded(page, shop, product):
     """A browser that restores the preview from its cache reloads it."""
-    go_to_preview(page, shop, product)
+    steps.go_to_preview(page, shop, product)
     # Deferred scripts have run by then.
     page.wait_for_load_state()
 
@@ -197,23 +211,22 @@ def test_preview_from_browser_cache_is_reloaded(page, shop, product):
 def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screenshot, monkeypatch):
     """The page says that the order is safe, and continues by itself when Bitsby works again."""
     monkeypatch.setattr(views, "RETRY_DELAYS", (60,))
-    go_to_preview(page, shop, product)
-    shop.breaks(kind="status", status=500)
+    steps.go_to_preview(page, shop, product)
+    shop.stop_gateway()
     page.get_by_role("button", name="Place order").click()
     expect(page.get_by_text("Your order is safe, and nothing has been charged.")).to_be_visible()
     screenshot(page, "wait-down")
     page.get_by_role("link", name="View your order").click()
-    shows(page, "This order hasn't been paid yet")
+    expect_status(page, "This order hasn't been paid yet")
     screenshot(page, "order-new")
 
-    shop.time_passes(seconds=30)
+    shop.move_time(seconds=30)
     monkeypatch.setattr(views, "RETRY_DELAYS", (1,) * 9)
     page.get_by_role("button", name="Pay now").click()
     expect(page.get_by_text("We'll try again in 1 second")).to_be_visible()
-    shop.breaks()
-    shop.time_passes(seconds=30)
+    shop.restart_gateway()
 
-    page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
+    steps.expect_payment_page(page, shop)
     assert Order.objects.count() == 1
 
 
@@ -221,29 +234,22 @@ def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screens
 def test_back_button_after_waiting_page_shows_the_order(page, shop, product, monkeypatch, way):
     """After a click or a retry of the waiting page, the back button does not lead there again."""
     monkeypatch.setattr(views, "RETRY_DELAYS", (600,) if way == "a click" else (1,) * 9)
-    shop.breaks(kind="status", status=500)
-    go_to_preview(page, shop, product)
-    page.get_by_role("button", name="Place order").click()
-    expect(page.get_by_role("button", name="Try now")).to_be_visible()
-    shop.breaks()
-    shop.time_passes(seconds=30)
+    steps.place_order_while_bitsby_is_down(page, shop, product)
+    shop.restart_gateway()
     if way == "a click":
         page.get_by_role("button", name="Try now").click()
-    page.wait_for_url(f"{shop.simulator.url}/invoices/pay/*")
+    steps.expect_payment_page(page, shop)
 
     page.go_back()
 
     page.wait_for_url(shop.page_of(Order.objects.get()))
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
 
 
 def test_click_survives_the_retrying_page(page, shop, product):
     """While the request of a click is running, the page does not retry by itself."""
     page.clock.install()
-    shop.breaks(kind="status", status=500)
-    go_to_preview(page, shop, product)
-    page.get_by_role("button", name="Place order").click()
-    expect(page.get_by_role("button", name="Try now")).to_be_visible()
+    steps.place_order_while_bitsby_is_down(page, shop, product)
     page.wait_for_load_state()
     # Simulates a click without a response.
     page.evaluate("addEventListener('submit', (event) => event.preventDefault())")
@@ -257,15 +263,11 @@ def test_click_survives_the_retrying_page(page, shop, product):
     assert asked == []
 
 
-def test_cancelled_order_can_be_ordered_again(page, shop, product, screenshot):
+def test_cancelled_order_can_be_ordered_again(page, shop, order, screenshot):
     """The page asks the buyer not to pay, and a click puts the items into the basket."""
-    order = shop.sold(product)
-    shop.time_passes(seconds=3700)
-    call_command("bitsby_reconcile")
-    shop.time_passes(seconds=7200)
-    call_command("bitsby_reconcile")
+    shop.cancel_order()
     page.goto(shop.page_of(order))
-    shows(page, "This order has been cancelled")
+    expect_status(page, "This order has been cancelled")
     screenshot(page, "order-cancelled")
 
     page.get_by_role("button", name="Order again").click()
@@ -275,39 +277,14 @@ def test_cancelled_order_can_be_ordered_again(page, shop, product, screenshot):
     expect(page.get_by_role("link", name="Proceed to checkout")).to_be_visible()
 
 
-def test_order_handled_by_staff_has_no_pay_button(page, shop, product, screenshot):
-    """When staff handle an order themselves, its page says so and has no pay button."""
-    order = shop.sold(product)
-    Order.objects.filter(pk=order.pk).update(status="Complete")
-
-    page.goto(shop.page_of(order))
-
-    shows(page, "The shop is handling this order")
-    expect(page.get_by_role("button", name="Pay")).to_have_count(0)
-    screenshot(page, "order-other")
-
-
-def test_unusable_settings_show_that_the_order_is_safe(page, shop, product, screenshot, settings):
-    """When settings become unusable after the order, its page says that the order is safe."""
-    order = shop.sold(product)
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "TIME_TO_PAY": "soon"}
-
-    page.goto(shop.page_of(order))
-
-    expect(page.get_by_role("heading", name="Your order is safe")).to_be_visible()
-    screenshot(page, "unavailable")
-
-
 def test_payment_works_without_javascript(visitor, shop, product, screenshot, monkeypatch):
     """From the basket to the paid order; the order's page updates by reloading."""
     monkeypatch.setattr(views, "RELOAD_AFTER", 1)
     page = visitor(java_script_enabled=False)
-    go_to_preview(page, shop, product)
-    place_order(page, shop)
+    steps.buy(page, shop, product)
     page.goto(shop.mailed_link())
-    shows(page, "Waiting for your payment")
+    expect_status(page, "Waiting for your payment")
 
-    shop.pays()
-    shop.time_passes(seconds=15)
+    shop.receive_payment()
 
-    shows(page, "Thank you, we've received your payment")
+    expect_status(page, THANKS)

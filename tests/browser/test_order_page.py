@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 
 from tests.browser.chromium import expect
-from tests.browser.steps import STATE, shows
+from tests.browser.steps import STATE, THANKS, expect_status
 
 #: Stores at what time of the page's clock it polls the shop.
 RECORD_POLLING = """
@@ -28,17 +28,16 @@ RECORD_POLLING = """
 MINUTE = 60_000
 
 
-@pytest.fixture
-def order(shop, product):
-    """A guest's order with an unpaid invoice."""
-    return shop.sold(product)
+def record_polling(page):
+    """Let a page record when it polls, on a clock that the test controls."""
+    page.add_init_script(RECORD_POLLING)
+    page.clock.install()
 
 
 @pytest.fixture
 def order_page(page, shop, order):
     """The order's page, whose clock the test controls."""
-    page.add_init_script(RECORD_POLLING)
-    page.clock.install()
+    record_polling(page)
     page.goto(shop.page_of(order))
     page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
     return page
@@ -66,39 +65,36 @@ def run_until_it_shows(page, text):
             break
         page.clock.run_for(1000)
         page.evaluate("window.settled")
-    shows(page, text)
+    expect_status(page, text)
 
 
 def test_page_shows_the_payment_without_reload(order_page, shop):
     """The live region, the pay button and the title change on the same page."""
-    page = order_page
-    shows(page, "Waiting for your payment")
-    announced = page.locator(STATE).element_handle()
-    page.evaluate("window.isSamePage = true")
-    shop.pays()
-    shop.time_passes(seconds=15)
+    expect_status(order_page, "Waiting for your payment")
+    announced = order_page.locator(STATE).element_handle()
+    order_page.evaluate("window.isSamePage = true")
+    shop.receive_payment()
 
-    run_until_it_shows(page, "Thank you, we've received your payment")
-    assert page.evaluate("window.isSamePage") is True
+    run_until_it_shows(order_page, THANKS)
+    assert order_page.evaluate("window.isSamePage") is True
     assert "received your payment" in announced.inner_text()
     assert announced.get_attribute("role") == "status"
     assert announced.get_attribute("aria-live") == "polite"
-    expect(page.get_by_role("button", name="Open the payment page")).to_have_count(0)
-    expect(page).to_have_title(re.compile("received your payment"))
+    expect(order_page.get_by_role("button", name="Open the payment page")).to_have_count(0)
+    expect(order_page).to_have_title(re.compile("received your payment"))
 
 
 def test_page_polls_less_and_less_often_and_stops_at_a_final_status(order_page, shop):
     """It polls every three seconds at first, later twice a minute, and not after a final status."""
-    page = order_page
-    page.evaluate(
+    order_page.evaluate(
         """() => {
             const {version, secondsLeft} = document.querySelector("[data-bitsby-order]").dataset;
             window.fixedAnswer = JSON.stringify({version, secondsLeft: Number(secondsLeft)});
         }"""
     )
     for _ in range(220):
-        page.clock.run_for(1000)
-    asked = poll_times(page)
+        order_page.clock.run_for(1000)
+    asked = poll_times(order_page)
     gaps = [after - before for before, after in itertools.pairwise(asked)]
     assert 3 <= gaps[0] <= 5
     # A response may arrive one step of the clock later.
@@ -106,28 +102,26 @@ def test_page_polls_less_and_less_often_and_stops_at_a_final_status(order_page, 
     assert 29 <= gaps[-1] <= 31
     assert len(asked) < 15
 
-    shop.pays()
-    shop.time_passes(seconds=15)
-    page.evaluate("window.fixedAnswer = null")
-    run_until_it_shows(page, "Thank you, we've received your payment")
-    asked = poll_times(page)
-    page.clock.run_for(600_000)
-    assert poll_times(page) == asked
+    shop.receive_payment()
+    order_page.evaluate("window.fixedAnswer = null")
+    run_until_it_shows(order_page, THANKS)
+    asked = poll_times(order_page)
+    order_page.clock.run_for(600_000)
+    assert poll_times(order_page) == asked
 
 
 def test_page_counts_down_and_shows_the_expiry(order_page, shop):
     """The countdown uses the shop's seconds; at zero the page polls and shows the expiry."""
-    page = order_page
-    left = page.locator("[data-bitsby-left]")
+    left = order_page.locator("[data-bitsby-left]")
     expect(left).to_contain_text(re.compile(r"Time left: 59:\d\d"))
-    page.clock.run_for(10 * MINUTE)
+    order_page.clock.run_for(10 * MINUTE)
     expect(left).to_contain_text(re.compile(r"Time left: (49|50|59):\d\d"))
 
-    shop.time_passes(minutes=61)
-    page.clock.fast_forward(61 * MINUTE)
+    shop.move_time(minutes=61)
+    order_page.clock.fast_forward(61 * MINUTE)
 
-    shows(page, "The payment window has closed")
-    expect(page.get_by_role("button", name="Request a new quote")).to_be_visible()
+    expect_status(order_page, "The payment window has closed")
+    expect(order_page.get_by_role("button", name="Request a new quote")).to_be_visible()
     expect(left).to_have_count(0)
 
 
@@ -136,76 +130,71 @@ def test_page_polls_at_once_when_a_laptop_wakes_up(order_page, shop):
 
     Otherwise the next poll after network errors may be minutes away.
     """
-    page = order_page
-    shop.pays()
-    shop.time_passes(hours=5)
-    page.clock.set_system_time(page.evaluate("Date.now() / 1000 + 5 * 3600"))
-    shows(page, "Waiting for your payment")
+    shop.send_payment()
+    shop.move_time(hours=5)
+    order_page.clock.set_system_time(order_page.evaluate("Date.now() / 1000 + 5 * 3600"))
+    expect_status(order_page, "Waiting for your payment")
 
-    page.clock.run_for(1000)
+    order_page.clock.run_for(1000)
 
-    shows(page, "Thank you, we've received your payment")
+    expect_status(order_page, THANKS)
 
 
 def test_hidden_tab_does_not_poll_until_it_is_visible(order_page, shop):
     """A hidden tab sends no requests; it updates at once when it is visible again."""
-    page = order_page
-    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
-    page.clock.run_for(30_000)
-    page.clock.run_for(30_000)
-    asked = len(poll_times(page))
-    page.clock.run_for(300_000)
-    assert len(poll_times(page)) == asked <= 2
-    shop.pays()
-    shop.time_passes(seconds=15)
+    order_page.evaluate(
+        "Object.defineProperty(document, 'hidden', {value: true, configurable: true})"
+    )
+    order_page.clock.run_for(30_000)
+    order_page.clock.run_for(30_000)
+    asked = len(poll_times(order_page))
+    order_page.clock.run_for(300_000)
+    assert len(poll_times(order_page)) == asked <= 2
+    shop.receive_payment()
 
-    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    order_page.evaluate(
+        "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
+    )
 
-    shows(page, "Thank you, we've received your payment")
+    expect_status(order_page, THANKS)
 
 
 def test_unreachable_shop_changes_nothing_on_the_page(order_page, shop):
     """While the shop is unreachable, the page keeps the status and shows no failure."""
-    page = order_page
-    shown = page.locator(STATE).inner_text()
-    page.route("**/state/", lambda route: route.abort())
+    shown = order_page.locator(STATE).inner_text()
+    order_page.route("**/state/", lambda route: route.abort())
     for _ in range(5):
-        with page.expect_event("requestfailed"):
-            run_until_it_polls(page)
-    assert page.locator(STATE).inner_text() == shown
-    shop.pays()
-    shop.time_passes(seconds=15)
-    page.unroute("**/state/")
+        with order_page.expect_event("requestfailed"):
+            run_until_it_polls(order_page)
+    assert order_page.locator(STATE).inner_text() == shown
+    shop.receive_payment()
+    order_page.unroute("**/state/")
 
-    run_until_it_shows(page, "Thank you, we've received your payment")
+    run_until_it_shows(order_page, THANKS)
 
 
 def test_hanging_request_times_out_and_page_polls_again(order_page, shop):
     """A request without a response is aborted, and polling goes on."""
-    page = order_page
     hanging = []
-    page.route("**/state/", lambda route: hanging.append(route))
-    with page.expect_request("**/state/"):
-        page.clock.run_for(5000)
-    page.unroute("**/state/")
-    shop.pays()
-    shop.time_passes(seconds=15)
+    order_page.route("**/state/", lambda route: hanging.append(route))
+    with order_page.expect_request("**/state/"):
+        order_page.clock.run_for(5000)
+    order_page.unroute("**/state/")
+    shop.receive_payment()
 
     # The time-out of twenty seconds, and the pause after an error.
-    with page.expect_event("requestfailed"):
-        page.clock.run_for(20_000)
-    run_until_it_shows(page, "Thank you, we've received your payment")
+    with order_page.expect_event("requestfailed"):
+        order_page.clock.run_for(20_000)
+    run_until_it_shows(order_page, THANKS)
 
 
 def test_focus_moves_to_the_status_when_the_button_disappears(order_page, shop):
     """The focus moves from the removed pay button to the new status, not to the top."""
-    page = order_page
-    page.get_by_role("button", name="Open the payment page").focus()
-    shop.pays()
-    shop.time_passes(seconds=15)
+    order_page.get_by_role("button", name="Open the payment page").focus()
+    shop.receive_payment()
 
-    run_until_it_shows(page, "Thank you, we've received your payment")
-    expect(page.locator(STATE)).to_be_focused()
+    run_until_it_shows(order_page, THANKS)
+    expect(order_page.locator(STATE)).to_be_focused()
 
 
 TIME_TAG = '<time datetime="2026-01-15T18:30:00+00:00" data-bitsby-time>as the shop wrote it</time>'
@@ -231,13 +220,11 @@ def page_with_time(shop, order):
 def test_times_are_shown_in_the_buyers_time_zone(visitor, page_with_time, shop):
     """A buyer in New York sees New York's time with its zone, also after an update."""
     page = visitor(timezone_id="America/New_York", locale="en-US")
-    page.add_init_script(RECORD_POLLING)
-    page.clock.install()
+    record_polling(page)
     time = page_with_time(page)
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
-    shop.pays()
-    shop.time_passes(seconds=15)
-    run_until_it_shows(page, "Thank you, we've received your payment")
+    shop.receive_payment()
+    run_until_it_shows(page, THANKS)
     expect(time).to_have_text(re.compile(r"Jan 15, 2026, 1:30\sPM \(EST\)"))
 
 
@@ -264,11 +251,9 @@ def test_times_that_cannot_be_converted_stay_as_the_shop_wrote_them(page, page_w
 
 def test_page_with_a_final_status_does_not_poll(page, shop, order):
     """A page that opens with a final status sends no requests."""
-    shop.pays()
-    shop.time_passes(seconds=15)
+    shop.receive_payment()
     call_command("bitsby_reconcile")
-    page.add_init_script(RECORD_POLLING)
-    page.clock.install()
+    record_polling(page)
     page.goto(shop.page_of(order))
     page.clock.run_for(600_000)
 

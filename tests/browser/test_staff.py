@@ -20,38 +20,36 @@ DASHBOARD, ADMIN = ".page-content", "#content-main"
 
 
 @pytest.fixture
-def order(shop, product):
+def order(shop, order):
     """A guest has bought and paid too little; a run has seen it."""
-    order = shop.sold(product)
-    shop.pays(amount="8.50000000")
+    shop.send_payment(amount="8.50000000")
     call_command("bitsby_reconcile")
     return order
 
 
 @pytest.fixture
-def late(order, shop, monkeypatch):
+def late_order(order, shop, monkeypatch):
     """The order was cancelled, and its payment is booked: it was bound at Bitsby."""
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
     payment = BitsbyPayment.objects.get()
-    shop.time_passes(hours=3)
     BitsbyPayment.objects.update(resolved_at=payment.seen_at)
-    call_command("bitsby_reconcile")
-    shop.time_passes(hours=3)
-    call_command("bitsby_reconcile")
+    shop.cancel_order()
     BitsbyPayment.objects.update(resolved_at=None)
     assert Order.objects.get().status == "Cancelled"
-    factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
-    call_command("bitsby_reconcile")
+    bind_at_bitsby(order)
     assert BitsbyPayment.objects.get().review_reason == "late"
     return order
 
 
-def inbox(page, shop):
+def bind_at_bitsby(order):
+    """Bind the payment on Bitsby's own pages; a run sees it."""
+    invoice, payment = order.bitsby_invoices.get(), BitsbyPayment.objects.get()
+    factory.for_background().bind_payment(invoice.bitsby_id, payment.bitsby_id)
+    call_command("bitsby_reconcile")
+
+
+def open_inbox(page, shop):
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-inbox")))
-
-
-def order_tab(page, shop, order):
-    page.goto(shop.address(reverse("dashboard:order-detail", args=[order.number])) + "#bitsby")
 
 
 def bind_first(page, screenshot, name, within):
@@ -67,17 +65,24 @@ def bind_first(page, screenshot, name, within):
     expect(page.get_by_text("Bound and booked")).to_be_visible()
 
 
+def bind_quickly(page):
+    """Choose the likeliest payment and confirm, without a reason."""
+    page.get_by_label("8.5 usdt").check()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Bind this payment").click()
+
+
 def is_paid_once(order):
     order.refresh_from_db()
     return order.status == "Being processed" and Transaction.objects.count() == 1
 
 
-def test_binding_from_the_payments_to_review(order, shop, staff_client, screenshot):
+def test_binding_from_the_payments_to_review(order, shop, log_in_staff, screenshot):
     """The list names the order that the payment may be for; three clicks pay it.
 
     The permission to bind is enough: staff who may not see orders get the message on the list.
     """
-    page = staff_client(MAY_BIND)
+    page = log_in_staff(MAY_BIND)
     page.goto(shop.address(reverse("dashboard:index")))
     page.get_by_role("button", name="Bitsby (1)").click()
     page.get_by_role("link", name="Payments to review").click()
@@ -88,23 +93,21 @@ def test_binding_from_the_payments_to_review(order, shop, staff_client, screensh
     bind_first(page, screenshot, "bind-dashboard", DASHBOARD)
 
     assert is_paid_once(order)
-    inbox(page, shop)
+    open_inbox(page, shop)
     expect(page.get_by_text("All payments are matched")).to_be_visible()
     screenshot(page, "inbox-empty", within=DASHBOARD)
 
 
-def test_binding_from_the_orders_tab(order, shop, staff_client, screenshot):
+def test_binding_from_the_orders_tab(order, shop, log_in_staff, screenshot):
     """The link to the order opens its Bitsby tab, which leads to binding and shows the result."""
-    page = staff_client(MAY_BIND, MAY_SEE)
-    inbox(page, shop)
+    page = log_in_staff(MAY_BIND, MAY_SEE)
+    open_inbox(page, shop)
     page.get_by_role("link", name=f"order {order.number}").click()
     expect(page.get_by_role("link", name="Bind a payment")).to_be_visible()
     screenshot(page, "order-tab", within="#bitsby", wide=True)
 
     page.get_by_role("link", name="Bind a payment").click()
-    page.get_by_label("8.5 usdt").check()
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_role("button", name="Bind this payment").click()
+    bind_quickly(page)
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
     expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received: \S*8\.50"))
@@ -112,9 +115,9 @@ def test_binding_from_the_orders_tab(order, shop, staff_client, screenshot):
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_button(order, shop, staff_client, screenshot):
+def test_binding_from_the_admins_button(order, shop, log_in_staff, screenshot):
     """The order's screen in the Django admin has the button; three clicks, and it is paid."""
-    page = staff_client(MAY_BIND, MAY_SEE, MAY_CHANGE)
+    page = log_in_staff(MAY_BIND, MAY_SEE, MAY_CHANGE)
     page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
     page.get_by_role("link", name="Bind a Bitsby payment").click()
 
@@ -123,26 +126,24 @@ def test_binding_from_the_admins_button(order, shop, staff_client, screenshot):
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_list(order, shop, staff_client, screenshot):
+def test_binding_from_the_admins_list(order, shop, log_in_staff, screenshot):
     """The list of orders has the action; it leads to the page of the one that was ticked."""
-    page = staff_client(MAY_BIND, MAY_SEE, MAY_CHANGE)
+    page = log_in_staff(MAY_BIND, MAY_SEE, MAY_CHANGE)
     page.goto(shop.address(reverse("admin:order_order_changelist")))
     page.locator("input.action-select").check()
     page.get_by_label("Action:").select_option(label="Bind a Bitsby payment")
     page.get_by_role("button", name="Go").click()
 
-    page.get_by_label("8.5 usdt").check()
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_role("button", name="Bind this payment").click()
+    bind_quickly(page)
 
     expect(page.get_by_text("Bound and booked")).to_be_visible()
     assert is_paid_once(order)
 
 
-def test_dismissal_can_be_undone(order, shop, staff_client, screenshot):
+def test_dismissal_can_be_undone(order, shop, log_in_staff, screenshot):
     """Dismissing asks why, is listed under Resolved, and can be undone there."""
-    page = staff_client(MAY_BIND)
-    inbox(page, shop)
+    page = log_in_staff(MAY_BIND)
+    open_inbox(page, shop)
     page.get_by_role("link", name="Dismiss").click()
     screenshot(page, "dismiss", within=DASHBOARD)
     page.get_by_label("Reason").fill("refunded by hand")
@@ -156,18 +157,16 @@ def test_dismissal_can_be_undone(order, shop, staff_client, screenshot):
     page.get_by_role("button", name="Undo").click()
 
     expect(page.get_by_text("The payment is in Payments to review again.")).to_be_visible()
-    inbox(page, shop)
+    open_inbox(page, shop)
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
 
-def test_booked_payment_is_accepted(order, shop, staff_client, screenshot):
+def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
     """A bound payment of another amount stays to review until staff accept it."""
-    payment = BitsbyPayment.objects.get()
-    factory.for_background().bind_payment(order.bitsby_invoices.get().bitsby_id, payment.bitsby_id)
-    shop.time_passes(seconds=60)
-    call_command("bitsby_reconcile")
-    page = staff_client(MAY_BIND)
-    inbox(page, shop)
+    shop.move_time(seconds=60)
+    bind_at_bitsby(order)
+    page = log_in_staff(MAY_BIND)
+    open_inbox(page, shop)
     screenshot(page, "inbox-short", within=DASHBOARD)
 
     page.get_by_role("link", name="Accept").click()
@@ -179,10 +178,10 @@ def test_booked_payment_is_accepted(order, shop, staff_client, screenshot):
     assert is_paid_once(order)
 
 
-def test_late_payment_reinstates_a_cancelled_order(late, shop, staff_client, screenshot):
+def test_late_payment_reinstates_a_cancelled_order(late_order, shop, log_in_staff, screenshot):
     """The list names the payment as late; two clicks reinstate its order."""
-    page = staff_client(MAY_BIND)
-    inbox(page, shop)
+    page = log_in_staff(MAY_BIND)
+    open_inbox(page, shop)
     expect(page.get_by_text("arrived after the order was cancelled")).to_be_visible()
     screenshot(page, "inbox-late", within=DASHBOARD)
 
@@ -192,13 +191,13 @@ def test_late_payment_reinstates_a_cancelled_order(late, shop, staff_client, scr
     page.get_by_role("button", name="Reinstate").click()
 
     expect(page.get_by_text("is reinstated: it is paid")).to_be_visible()
-    assert is_paid_once(late)
+    assert is_paid_once(late_order)
 
 
-def test_staff_without_the_permission_see_and_cannot(order, shop, staff_client, screenshot):
+def test_staff_without_the_permission_see_and_cannot(order, shop, log_in_staff, screenshot):
     """They see the payment and its order but no action; the URLs of actions are refused."""
-    page = staff_client(MAY_SEE, MAY_CHANGE)
-    inbox(page, shop)
+    page = log_in_staff(MAY_SEE, MAY_CHANGE)
+    open_inbox(page, shop)
     expect(page.get_by_text("you need the permission")).to_be_visible()
     expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)
@@ -218,9 +217,9 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, staff_client, 
         assert page.goto(shop.address(reverse(name, args=[order.pk]))).status == 403
 
 
-def test_the_list_of_invoices(order, shop, staff_client, screenshot):
+def test_the_list_of_invoices(order, shop, log_in_staff, screenshot):
     """The invoices can be searched by order, and lead to it."""
-    page = staff_client(MAY_SEE)
+    page = log_in_staff(MAY_SEE)
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-invoices")))
     screenshot(page, "invoices", within=DASHBOARD)
     page.get_by_label("Order number, ID or hash").fill("nothing")

@@ -1,11 +1,11 @@
 """The payment's state on Oscar's own pages of an order."""
 
 import re
+from unittest.mock import Mock
 
 import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.test import Client
 from django.urls import reverse
 
 from oscar_bitsby.buyer import order_notice
@@ -20,21 +20,31 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def user():
+    """A registered buyer."""
     return get_user_model().objects.create_user("ada", "ada@example.com", "x")
 
 
 @pytest.fixture
-def account(user):
-    client = Client()
+def account_page(client, user, place):
+    """Return a function that opens Oscar's page of an order in the buyer's account."""
     client.force_login(user)
-    return client
+
+    def open_page(order):
+        return client.get(reverse("customer:order", args=[order.number]))
+
+    return open_page
 
 
-def test_account_page_shows_payment_status_and_link(account, user, place):
+def has_notice(response):
+    """Tell whether a page of Oscar's contains our notice."""
+    return "oscar_bitsby/buyer/order.html" in [template.name for template in response.templates]
+
+
+def test_account_page_shows_payment_status_and_link(account_page, user, place):
     """A registered buyer finds the payment from the order history."""
     order = place(user=user)
 
-    page = account.get(reverse("customer:order", args=[order.number])).content.decode()
+    page = account_page(order).content.decode()
 
     assert "This order hasn't been paid yet" in page
     assert f'href="{signed_urls.order_url(order)}"' in page
@@ -68,58 +78,58 @@ def test_thank_you_page_shows_payment_status_and_link(guest, product, fake):
     assert f'href="{signed_urls.order_url(order)}"' in page
 
 
-def test_orders_of_other_methods_have_no_notice(account, user, place):
+def test_orders_of_other_methods_have_no_notice(account_page, user, place):
     """The page of an order that is not paid by Bitsby does not change."""
     order = place(user=user)
     order.sources.all().delete()
 
-    response = account.get(reverse("customer:order", args=[order.number]))
+    response = account_page(order)
 
-    assert "oscar_bitsby/buyer/order.html" not in [template.name for template in response.templates]
+    assert not has_notice(response)
     assert signed_urls.order_url(order) not in response.content.decode()
 
 
-def test_without_settings_pages_have_no_notice(account, user, place, settings):
+def test_without_settings_pages_have_no_notice(account_page, user, place, settings):
     """Without ``OSCAR_BITSBY`` Oscar's order pages do not change."""
     order = place(user=user)
     del settings.OSCAR_BITSBY
 
-    response = account.get(reverse("customer:order", args=[order.number]))
+    response = account_page(order)
 
     assert response.status_code == 200
-    assert "oscar_bitsby/buyer/order.html" not in [template.name for template in response.templates]
+    assert not has_notice(response)
 
 
-def test_error_of_the_notice_does_not_break_the_page(account, user, place, monkeypatch, caplog):
+def test_error_of_the_notice_does_not_break_the_page(
+    account_page, user, place, monkeypatch, caplog
+):
     """An error while reading the payment status is logged, and the shop's page is shown."""
-    order = place(user=user)
-
-    def fail(order):
-        raise RuntimeError("broken")
-
+    fail = Mock(side_effect=RuntimeError("broken"))
     monkeypatch.setattr(order_notice, "get_payment_status", fail)
-    response = account.get(reverse("customer:order", args=[order.number]))
 
-    assert response.status_code == 200
+    assert account_page(place(user=user)).status_code == 200
     assert "payment notice could not be shown" in caplog.text
 
 
 def test_extending_twice_changes_nothing():
     """The mixin is put in front of a view once."""
-    before = [getattr(apps.get_app_config(label), name) for label, name in order_notice.VIEWS]
+
+    def views():
+        return [getattr(apps.get_app_config(label), name) for label, name in order_notice.VIEWS]
+
+    before = views()
     order_notice.extend_buyer_pages()
-    assert before == [
-        getattr(apps.get_app_config(label), name) for label, name in order_notice.VIEWS
-    ]
+    assert views() == before
 
 
-def test_page_of_a_paid_order_links_to_the_order_details(account, user, place):
+def test_page_of_a_paid_order_links_to_the_order_details(client, user, place):
     """The page of a paid order has one next step: the order's details."""
     order = place(user=user)
     order.sources.get().debit(order.total_incl_tax, reference="x")
     order.set_status("Being processed")
 
-    page = account.get(signed_urls.order_url(order)).content.decode()
+    client.force_login(user)
+    page = client.get(signed_urls.order_url(order)).content.decode()
 
     assert f'href="{reverse("customer:order", args=[order.number])}"' in page
 

@@ -55,6 +55,19 @@ def payment_page_of(response):
     return response["Location"]
 
 
+def assert_shows_order(response, order):
+    """Assert that the response redirects to the order's page."""
+    assert response.status_code == 303
+    assert response["Location"] == signed_urls.order_url(order)
+
+
+def csrf_token_of_button(response, order):
+    """Return the CSRF token of the page's pay button."""
+    page = response.content.decode()
+    form = page[page.index(f'action="{signed_urls.pay_url(order)}"') :]
+    return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
+
+
 def test_first_get_of_the_buyer_creates_one_invoice(fake, buyer, bought):
     """After placing the order, redirects alone lead the buyer to the payment page."""
     location = payment_page_of(buyer.get(buyer.pay_url))
@@ -77,8 +90,7 @@ def test_reload_creates_no_invoice(fake, buyer, bought, move_time):
     move_time(hours=2)
     response = buyer.get(buyer.pay_url)
 
-    assert response.status_code == 303
-    assert response["Location"] == signed_urls.order_url(bought)
+    assert_shows_order(response, bought)
     assert len(fake.asked(CREATE)) == 1
 
 
@@ -87,8 +99,7 @@ def test_get_without_the_buyers_session_creates_no_invoice(fake, buyer, bought):
     visitor = Client()
     response = visitor.get(buyer.pay_url)
 
-    assert response.status_code == 303
-    assert response["Location"] == signed_urls.order_url(bought)
+    assert_shows_order(response, bought)
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
@@ -101,8 +112,7 @@ def test_head_creates_no_invoice(fake, buyer, bought):
     """HEAD creates no invoice, not even with the buyer's session; a later GET does."""
     response = buyer.head(buyer.pay_url)
 
-    assert response.status_code == 303
-    assert response["Location"] == signed_urls.order_url(bought)
+    assert_shows_order(response, bought)
     assert fake.requests == []
     payment_page_of(buyer.get(buyer.pay_url))
 
@@ -117,50 +127,31 @@ def test_session_of_one_order_creates_no_invoice_of_another(fake, buyer, place):
     assert fake.requests == []
 
 
-def test_post_creates_an_invoice(fake, order):
-    """POST creates the invoice without a session: buyers may pay on another device."""
-    payment_page_of(Client().post(signed_urls.pay_url(order)))
-
-    assert order.bitsby_invoices.count() == 1
-
-
 def test_post_needs_the_csrf_token(fake, order):
-    """Another site cannot make a browser create an invoice; the button on our page can."""
-    client = Client(enforce_csrf_checks=True)
-    assert client.post(signed_urls.pay_url(order)).status_code == 403
+    """Another site cannot make a browser create an invoice; the buttons on our pages can."""
+    client, url = Client(enforce_csrf_checks=True), signed_urls.pay_url(order)
+    assert client.post(url).status_code == 403
     assert fake.requests == []
 
-    page = client.get(signed_urls.order_url(order)).content.decode()
-    form = page[page.index(f'action="{signed_urls.pay_url(order)}"') :]
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
-
-    payment_page_of(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
-
-
-def test_button_of_the_waiting_page_passes_the_csrf_check(fake, order):
-    """The button of the waiting page sends a valid CSRF token."""
     fake.on(CREATE, bitsby.error("Your requests are too frequent. Try in 1 second."))
-    client = Client(enforce_csrf_checks=True)
-    page = client.get(signed_urls.order_url(order)).content.decode()
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
-    waiting = client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token})
+    token = csrf_token_of_button(client.get(signed_urls.order_url(order)), order)
+    waiting = client.post(url, {"csrfmiddlewaretoken": token})
     assert_waits(waiting, order)
-    form = waiting.content.decode()
-    form = form[form.index(f'action="{signed_urls.pay_url(order)}"') :]
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)[1]
     fake.on(CREATE, fake.invoices_create)
+    token = csrf_token_of_button(waiting, order)
 
-    payment_page_of(client.post(signed_urls.pay_url(order), {"csrfmiddlewaretoken": token}))
+    payment_page_of(client.post(url, {"csrfmiddlewaretoken": token}))
 
 
-def test_live_invoice_is_reused(fake, order):
-    """While amount and currency match, every click leads to the same payment page."""
-    client = Client()
-    first = payment_page_of(client.post(signed_urls.pay_url(order)))
+def test_post_creates_an_invoice_and_reuses_it(fake, order):
+    """Without a session, too, every click leads to the same page while the invoice matches."""
+    client, url = Client(), signed_urls.pay_url(order)
+    first = payment_page_of(client.post(url))
 
-    assert payment_page_of(client.post(signed_urls.pay_url(order))) == first
-    assert payment_page_of(Client().post(signed_urls.pay_url(order))) == first
+    assert payment_page_of(client.post(url)) == first
+    assert payment_page_of(Client().post(url)) == first
     assert len(fake.requests) == 1
+    assert order.bitsby_invoices.count() == 1
 
 
 @pytest.mark.parametrize("change", [{"total_incl_tax": Decimal("12.50")}, {"currency": "EUR"}])
@@ -196,8 +187,7 @@ def test_final_check_finds_the_payment_of_the_old_invoice(fake, order):
 
     response = client.post(signed_urls.pay_url(order))
 
-    assert response.status_code == 303
-    assert response["Location"] == signed_urls.order_url(order)
+    assert_shows_order(response, order)
     assert len(fake.asked(CREATE)) == 1
     assert Transaction.objects.get().amount == 10
 
@@ -259,8 +249,10 @@ def test_click_during_another_request_waits(fake, buyer, bought):
     assert bought.bitsby_invoices.count() == 1
 
 
-@pytest.mark.parametrize("again", ["a click on Place order", "a reload", "a click on Try now"])
-def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, again):
+@pytest.mark.parametrize(
+    "second_request", ["a click on Place order", "a reload", "a click on Try now"]
+)
+def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, second_request):
     """A second request during the first one waits, and its own retry leads to the payment page."""
     go_to_preview(guest, product)
     second = {}
@@ -268,9 +260,9 @@ def test_second_request_reaches_bitsby_by_its_own_retry(fake, guest, product, ag
     def answer(fields):
         tab = Client()
         tab.cookies = guest.cookies
-        if again == "a click on Place order":
+        if second_request == "a click on Place order":
             guest.pay_url = place_order(tab)["Location"]
-        send = tab.post if again == "a click on Try now" else tab.get
+        send = tab.post if second_request == "a click on Try now" else tab.get
         second["page"] = send(guest.pay_url)
         return fake.invoices_create(fields)
 
@@ -490,34 +482,20 @@ def test_order_that_is_not_pending_is_not_payable(fake, buyer, bought, status):
     """Neither GET nor POST creates an invoice for an order that is not pending."""
     Order.objects.filter(pk=bought.pk).update(status=status)
 
-    for response in (
-        buyer.get(buyer.pay_url),
-        buyer.post(buyer.pay_url),
-        Client().post(buyer.pay_url),
-    ):
-        assert response.status_code == 303
-        assert response["Location"] == signed_urls.order_url(bought)
+    for send in (buyer.get, buyer.post, Client().post):
+        assert_shows_order(send(buyer.pay_url), bought)
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
 
-def test_order_with_booked_money_is_not_payable_in_any_status(fake, order):
-    """Booked money stops payments, even if the order's status is still pending."""
-    order.sources.get().debit(order.total_incl_tax, reference="x")
+@pytest.mark.parametrize(
+    "arrange", [states.book_payment, states.create_paid_invoice_without_payment]
+)
+def test_pending_order_with_a_payment_is_not_payable(fake, order, invoice_for, arrange):
+    """Booked money, or a payment under review, stops payments of a pending order."""
+    arrange(order, invoice_for)
 
-    response = Client().post(signed_urls.pay_url(order))
-
-    assert response["Location"] == signed_urls.order_url(order)
-    assert fake.requests == []
-
-
-def test_order_with_a_payment_under_review_is_not_payable(fake, order, invoice_for):
-    """While staff review a payment of the order, the buyer is not asked to pay again."""
-    invoice_for(order, status=InvoiceStatus.PAID)
-
-    response = Client().post(signed_urls.pay_url(order))
-
-    assert response["Location"] == signed_urls.order_url(order)
+    assert_shows_order(Client().post(signed_urls.pay_url(order)), order)
     assert fake.requests == []
 
 
@@ -539,16 +517,11 @@ def test_no_api_request_is_sent_inside_a_transaction(
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
     inside = []
 
-    def create(fields):
-        inside.append(connection.in_atomic_block)
-        return fake.invoices_create(fields)
+    def watch(answer):
+        return lambda fields: inside.append(connection.in_atomic_block) or answer(fields)
 
-    def listed(fields):
-        inside.append(connection.in_atomic_block)
-        return fake.invoices_list(fields)
-
-    fake.on(CREATE, create)
-    fake.on(LIST, listed)
+    fake.on(CREATE, watch(fake.invoices_create))
+    fake.on(LIST, watch(fake.invoices_list))
 
     payment_page_of(buyer.get(buyer.pay_url))
     invoice = bought.bitsby_invoices.get()

@@ -22,7 +22,7 @@ def cancelled(order):
     return order
 
 
-def again(client, order):
+def reorder(client, order):
     return client.post(signed_urls.reorder_url(order))
 
 
@@ -31,24 +31,24 @@ def in_basket():
     return list(lines.values_list("product__title", "quantity"))
 
 
-def remote(response):
+def messages_of(response):
     return " ".join(str(message) for message in get_messages(response.wsgi_request))
 
 
 def test_reorder_fills_the_basket_with_the_same_lines(cancelled):
     """One click fills and shows the basket of this browser, also for another buyer's order."""
-    response = again(Client(), cancelled)
+    response = reorder(Client(), cancelled)
 
     assert response["Location"] == reverse("basket:summary")
     assert in_basket() == [("Mug", 3)]
-    assert cancelled.number in remote(response)
+    assert cancelled.number in messages_of(response)
 
 
 def test_double_click_does_not_double_the_items(cancelled):
     """Items that are already in the basket count."""
     client = Client()
-    again(client, cancelled)
-    again(client, cancelled)
+    reorder(client, cancelled)
+    reorder(client, cancelled)
 
     assert in_basket() == [("Mug", 3)]
 
@@ -58,7 +58,7 @@ def test_items_in_the_basket_are_kept(cancelled, product):
     client = Client()
     fill_basket(client, product, 4)
 
-    again(client, cancelled)
+    reorder(client, cancelled)
 
     assert in_basket() == [("Mug", 4)]
 
@@ -67,24 +67,24 @@ def test_line_out_of_stock_is_skipped_with_a_message(cancelled):
     """A line without enough stock is skipped, and a message gives the reason."""
     StockRecord.objects.update(num_in_stock=2, num_allocated=0)
 
-    response = again(Client(), cancelled)
+    response = reorder(Client(), cancelled)
 
     assert in_basket() == []
-    assert "Mug: " in remote(response)
+    assert "Mug: " in messages_of(response)
 
 
-@pytest.mark.parametrize("gone", ["product", "stock record"])
-def test_line_that_is_no_longer_sold_is_skipped_with_a_message(cancelled, product, gone):
+@pytest.mark.parametrize("missing", ["product", "stock record"])
+def test_line_that_is_no_longer_sold_is_skipped_with_a_message(cancelled, product, missing):
     """A line whose product was deleted, or has no stock record, is named in a message."""
-    if gone == "product":
+    if missing == "product":
         product.delete()
     else:
         StockRecord.objects.all().delete()
 
-    response = again(Client(), cancelled)
+    response = reorder(Client(), cancelled)
 
     assert in_basket() == []
-    assert "“Mug” is no longer available." in remote(response)
+    assert "“Mug” is no longer available." in messages_of(response)
 
 
 @pytest.mark.parametrize("status", ["Pending", "Being processed"])
@@ -93,7 +93,7 @@ def test_order_that_is_not_cancelled_is_not_reordered(order, status):
     if status != order.status:
         order.set_status(status)
 
-    response = again(Client(), order)
+    response = reorder(Client(), order)
 
     assert response["Location"] == signed_urls.order_url(order)
     assert in_basket() == []

@@ -5,6 +5,8 @@ from django.db import connections
 from oscar.core.loading import get_model
 from oscar.test import factories
 
+from tests.support.shopping import go_to_payment, go_to_preview
+
 ConditionalOffer = get_model("offer", "ConditionalOffer")
 Benefit = get_model("offer", "Benefit")
 Condition = get_model("offer", "Condition")
@@ -12,7 +14,7 @@ Range = get_model("offer", "Range")
 
 
 @pytest.fixture
-def two_others(configure):
+def other_methods(configure):
     """The shop handles two methods itself, so that there is always a choice."""
     configure(OTHER_METHODS=[("cod", "Pay on delivery"), ("bill", "On account")])
 
@@ -37,3 +39,17 @@ def voucher(db):
     voucher = factories.VoucherFactory(code="ALLFREE")
     voucher.offers.add(offer)
     return voucher
+
+
+@pytest.fixture
+def payment_client(guest, product):
+    """The browser of a guest who is at the payment step, with one product."""
+    go_to_payment(guest, product)
+    return guest
+
+
+@pytest.fixture
+def preview_client(guest, product):
+    """The browser of a guest who is at the preview, with one product to pay by Bitsby."""
+    go_to_preview(guest, product)
+    return guest

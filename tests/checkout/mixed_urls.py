@@ -1,12 +1,9 @@
 """A shop that uses the mixins in its own views, as EXTEND_CHECKOUT = False requires."""
 
-import copy
-
-from django.apps import apps
-from django.urls import include, path
 from oscar.core.loading import get_class
 
 from oscar_bitsby.checkout.mixins import PaymentDetailsMixin, PaymentMethodMixin
+from tests.checkout.stock_urls import shop_urls
 
 
 class PaymentMethodView(PaymentMethodMixin, get_class("checkout.views", "PaymentMethodView")):
@@ -17,15 +14,4 @@ class PaymentDetailsView(PaymentDetailsMixin, get_class("checkout.views", "Payme
     """The shop's own."""
 
 
-checkout = copy.copy(apps.get_app_config("checkout"))
-checkout.payment_method_view = PaymentMethodView
-checkout.payment_details_view = PaymentDetailsView
-
-oscar = copy.copy(apps.get_app_config("oscar"))
-oscar.checkout_app = checkout
-
-urlpatterns = [
-    path("i18n/", include("django.conf.urls.i18n")),
-    path("bitsby/", include("oscar_bitsby.urls")),
-    path("", include(oscar.urls[0])),
-]
+urlpatterns = shop_urls(PaymentMethodView, PaymentDetailsView)

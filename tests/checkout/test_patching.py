@@ -4,15 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from django.apps import apps
 from oscar.core.customisation import fork_app
 
 from oscar_bitsby.checkout import patching
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.paths import ROOT
 
 
 def walk(fork, *methods, path=ROOT):
@@ -36,7 +34,7 @@ def walk(fork, *methods, path=ROOT):
 
 
 def test_mixins_are_in_front_of_the_views_of_a_fork():
-    """Views that a fork overrides keep working behind the app's: ours, the fork's, Oscar's."""
+    """Views that a fork overrides keep working: the app is first, then the fork, then Oscar."""
     found = walk("checkout=tests.forks.overriding.checkout.apps.CheckoutConfig", "bitsby", "cod")
 
     assert found["checks"] == []

@@ -49,6 +49,14 @@ def login(country):
     return make
 
 
+@pytest.fixture(params=["guest", "registered"])
+def buyer_client(request, guest, login, product):
+    """The browser of a guest and of a registered buyer, who are at the preview."""
+    client = guest if request.param == "guest" else login()
+    go_to_preview(client, product)
+    return client
+
+
 @pytest.fixture
 def receive():
     """Return a function that connects a receiver to a signal, for this test only."""
@@ -75,6 +83,11 @@ def assert_leads_to_payment(response, order):
     assert response["Location"] == signed_urls.pay_url(order)
 
 
+def assert_opens_payment_page(client, response):
+    """Assert that the redirect, followed once, leads to Bitsby's payment page."""
+    assert client.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
+
+
 def assert_placed(response):
     """Assert that there is one order, with its basket submitted and its buyer redirected to pay."""
     order = Order.objects.get()
@@ -97,18 +110,16 @@ def assert_not_placed(client, response):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_placing_sends_no_request_and_debits_nothing(fake, guest, product):
+def test_placing_sends_no_request_and_debits_nothing(fake, preview_client):
     """The order is placed pending with its total allocated, and no request is sent to Bitsby."""
-    go_to_preview(guest, product)
-
-    response = place_order(guest)
+    response = place_order(preview_client)
 
     order = assert_placed(response)
     assert fake.requests == []
     assert not Transaction.objects.exists()
     assert not order.bitsby_invoices.exists()
     assert order.sources.get().currency == "USD"
-    assert guest.session["checkout_order_id"] == order.pk
+    assert preview_client.session["checkout_order_id"] == order.pk
     assert order.guest_email == "buyer@example.com"
     assert_mail_is_enqueued_once(order)
 
@@ -124,12 +135,11 @@ def test_order_gets_the_configured_pending_status(configure, guest, product):
 
 
 @pytest.mark.django_db
-def test_thank_you_page_shows_the_order(guest, product):
+def test_thank_you_page_shows_the_order(preview_client):
     """Oscar's thank-you page opens for the placed order and does not call it free."""
-    go_to_preview(guest, product)
-    place_order(guest)
+    place_order(preview_client)
 
-    page = guest.get(reverse("checkout:thank-you"))
+    page = preview_client.get(reverse("checkout:thank-you"))
 
     assert page.status_code == 200
     assert Order.objects.get().number in page.content.decode()
@@ -137,32 +147,18 @@ def test_thank_you_page_shows_the_order(guest, product):
 
 
 @pytest.mark.django_db
-def test_guest_reaches_the_payment_page(fake, guest, product):
-    """A guest's invoice asks for the order's total and names the order but no user."""
-    go_to_preview(guest, product)
-    response = guest.get(place_order(guest)["Location"])
+def test_buyer_reaches_the_payment_page(fake, buyer_client):
+    """The invoice asks for the order's total, and names the order and a registered buyer."""
+    response = buyer_client.get(place_order(buyer_client)["Location"])
 
     assert response.status_code == 303
     assert response["Location"].startswith(PAYMENT_PAGE)
     order = Order.objects.get()
+    user_key = buyer_client.session.get("_auth_user_id")
+    assert order.user_id == (user_key and int(user_key))
     (asked,) = fake.asked("/invoices/create")
-    assert asked["serviceData"] == f'{{"orderId":"{order.number}","userId":null}}'
+    assert asked["serviceData"] == f'{{"orderId":"{order.number}","userId":{user_key or "null"}}}'
     assert (asked["amountFiat"], asked["currencyFiat"]) == ("10.00", "USD")
-    assert order.user is None
-
-
-@pytest.mark.django_db
-def test_registered_buyer_reaches_the_payment_page(fake, login, product):
-    """A registered buyer's invoice names the buyer, and the order is the buyer's."""
-    client = login()
-    go_to_preview(client, product)
-    response = client.get(place_order(client)["Location"])
-
-    assert response["Location"].startswith(PAYMENT_PAGE)
-    order = Order.objects.get()
-    (asked,) = fake.asked("/invoices/create")
-    assert asked["serviceData"] == f'{{"orderId":"{order.number}","userId":{order.user_id}}}'
-    assert order.user_id == int(client.session["_auth_user_id"])
 
 
 @pytest.mark.django_db
@@ -182,34 +178,29 @@ def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, pr
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("is_guest", [True, False])
-def test_second_click_leads_to_the_order_of_the_first(fake, guest, login, product, is_guest):
+def test_second_click_leads_to_the_order_of_the_first(fake, buyer_client):
     """Clicking twice, one after the other, places one order, and both clicks lead to paying it."""
-    client = guest if is_guest else login()
-    go_to_preview(client, product)
-
-    first = place_order(client)
-    second = place_order(client)
+    first = place_order(buyer_client)
+    second = place_order(buyer_client)
 
     order = assert_placed(first)
     assert_leads_to_payment(second, order)
-    assert client.get(second["Location"])["Location"].startswith(PAYMENT_PAGE)
+    assert_opens_payment_page(buyer_client, second)
     assert_mail_is_enqueued_once(order)
 
 
 @pytest.mark.django_db
-def test_back_button_leads_to_the_order(fake, guest, product):
+def test_back_button_leads_to_the_order(fake, preview_client):
     """Opening the preview again leads to the order's page, and not to the payment page."""
-    go_to_preview(guest, product)
-    order = assert_placed(place_order(guest))
-    paying = guest.get(signed_urls.pay_url(order))
+    order = assert_placed(place_order(preview_client))
+    paying = preview_client.get(signed_urls.pay_url(order))
 
-    response = guest.get(reverse("checkout:preview"))
+    response = preview_client.get(reverse("checkout:preview"))
 
     assert response.status_code == 302
     assert response["Location"] == signed_urls.order_url(order)
-    assert "Open the payment page" in guest.get(response["Location"]).content.decode()
-    assert guest.post(signed_urls.pay_url(order))["Location"] == paying["Location"]
+    assert "Open the payment page" in preview_client.get(response["Location"]).content.decode()
+    assert preview_client.post(signed_urls.pay_url(order))["Location"] == paying["Location"]
     assert len(fake.asked("/invoices/create")) == 1
 
 
@@ -238,8 +229,8 @@ def test_earlier_order_of_another_method_changes_nothing(configure, fake, guest,
     assert guest.get(reverse("checkout:preview"))["Location"] == reverse("basket:summary")
 
 
-def click_at_once(monkeypatch, clients, *, together):
-    """Place the order in all browsers at once; with ``together`` all pass the checks first."""
+def click_at_once(monkeypatch, clients):
+    """Place the order in all browsers at once, after all have passed the checks."""
     barrier = threading.Barrier(len(clients))
     submit = PaymentDetailsView.handle_place_order_submission
 
@@ -248,10 +239,7 @@ def click_at_once(monkeypatch, clients, *, together):
         barrier.wait(timeout=30)
         return submit(view, request)
 
-    if together:
-        monkeypatch.setattr(
-            PaymentDetailsView, "handle_place_order_submission", wait_for_the_others
-        )
+    monkeypatch.setattr(PaymentDetailsView, "handle_place_order_submission", wait_for_the_others)
     responses = []
 
     def click(client):
@@ -269,17 +257,14 @@ def click_at_once(monkeypatch, clients, *, together):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("is_guest", [True, False])
 def test_simultaneous_clicks_place_one_order(
-    monkeypatch, requests_atomic, fake, guest, login, product, is_guest
+    monkeypatch, requests_atomic, fake, buyer_client, product
 ):
     """Of two overlapping clicks one places the order, and both lead to its payment."""
     if requests_atomic and connection.vendor == "sqlite":
         pytest.skip("SQLite lets only one such request in, so they cannot overlap")
-    client = guest if is_guest else login()
-    go_to_preview(client, product)
 
-    responses = click_at_once(monkeypatch, [client, same_browser(client)], together=True)
+    responses = click_at_once(monkeypatch, [buyer_client, same_browser(buyer_client)])
 
     assert len(responses) == 2
     order = Order.objects.get()
@@ -287,29 +272,24 @@ def test_simultaneous_clicks_place_one_order(
         assert_placed(response)
     assert_mail_is_enqueued_once(order)
     assert product.stockrecords.get().num_allocated == 1
-    assert client.get(signed_urls.pay_url(order))["Location"].startswith(PAYMENT_PAGE)
+    assert_opens_payment_page(buyer_client, responses[0])
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("is_guest", [True, False])
-def test_click_during_oscars_mail_leads_to_the_order(
-    settings, configure, fake, guest, login, product, is_guest
-):
+def test_click_during_oscars_mail_leads_to_the_order(settings, configure, fake, buyer_client):
     """While a slow server delays Oscar's own e-mail, a second click finds the order."""
     configure(MAILS=False)
-    client = guest if is_guest else login()
-    go_to_preview(client, product)
-    other = same_browser(client)
+    other = same_browser(buyer_client)
     seconds = []
     settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Slow"
     mail_backends.Slow.meanwhile = lambda: seconds.append(place_order(other))
 
-    first = place_order(client)
+    first = place_order(buyer_client)
 
     order = assert_placed(first)
     (second,) = seconds
     assert_leads_to_payment(second, order)
-    assert other.get(second["Location"])["Location"].startswith(PAYMENT_PAGE)
+    assert_opens_payment_page(other, second)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -326,7 +306,7 @@ def test_failing_mail_server_does_not_stop_the_buyer(
 
     order = assert_placed(response)
     assert guest.session["checkout_order_id"] == order.pk
-    assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
+    assert_opens_payment_page(guest, response)
     assert_leads_to_payment(place_order(guest), order)
 
 
@@ -341,65 +321,51 @@ def fail_in_the_database(sender, **kwargs):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    "signal",
-    [order_placed, post_checkout, pre_payment, post_payment],
-    ids=["order_placed", "post_checkout", "pre_payment", "post_payment"],
+    ("signal", "receiver"),
+    [
+        (order_placed, fail),
+        (post_checkout, fail),
+        (pre_payment, fail),
+        (post_payment, fail),
+        # After placing, not even a failed statement rolls the order back.
+        (post_checkout, fail_in_the_database),
+    ],
+    ids=["order_placed", "post_checkout", "pre_payment", "post_payment", "failed statement"],
 )
 def test_raising_receiver_does_not_stop_the_buyer(
-    requests_atomic, receive, fake, guest, product, signal
+    requests_atomic, receive, fake, preview_client, signal, receiver
 ):
     """When a receiver raises, the order stands with its source, and its buyer can pay."""
-    receive(signal, fail)
-    go_to_preview(guest, product)
+    receive(signal, receiver)
 
-    response = place_order(guest)
+    response = place_order(preview_client)
 
     order = assert_placed(response)
-    assert guest.session["checkout_order_id"] == order.pk
+    assert preview_client.session["checkout_order_id"] == order.pk
     assert_mail_is_enqueued_once(order)
-    assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
-    assert_leads_to_payment(place_order(guest), order)
+    assert_opens_payment_page(preview_client, response)
+    assert_leads_to_payment(place_order(preview_client), order)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_receivers_are_called_after_a_failed_mail(settings, configure, receive, guest, product):
-    """``post_checkout`` is sent once, with the pay URL, when Oscar's e-mail could not be sent."""
-    configure(MAILS=False)
-    settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
-    remote = []
-    receive(post_checkout, lambda sender, **kwargs: remote.append(kwargs))
-    go_to_preview(guest, product)
-
-    order = assert_placed(place_order(guest))
-
-    (kwargs,) = remote
-    assert kwargs["order"] == order
-    assert kwargs["response"]["Location"] == signed_urls.pay_url(order)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_receivers_are_called_after_the_commit(receive, guest, product):
-    """Without ATOMIC_REQUESTS, ``post_checkout`` receivers see a committed order."""
-    inside = []
-    receive(post_checkout, lambda sender, **kwargs: inside.append(connection.in_atomic_block))
-    go_to_preview(guest, product)
-    place_order(guest)
-
-    assert inside == [False]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_failed_statement_of_a_receiver_does_not_undo_the_order(
-    requests_atomic, receive, fake, guest, product
+@pytest.mark.parametrize("backend", ["Refusing", None])
+def test_receivers_are_called_once_after_the_commit(
+    settings, configure, receive, preview_client, backend
 ):
-    """A failed statement of a ``post_checkout`` receiver does not roll the order back."""
-    receive(post_checkout, fail_in_the_database)
-    go_to_preview(guest, product)
+    """``post_checkout`` has the pay URL and a committed order, even if Oscar's e-mail failed."""
+    if backend:
+        configure(MAILS=False)
+        settings.EMAIL_BACKEND = f"tests.checkout.mail_backends.{backend}"
+    calls = []
 
-    response = place_order(guest)
+    def receiver(sender, order, response, **kwargs):
+        calls.append((order, response["Location"], connection.in_atomic_block))
 
-    assert_placed(response)
-    assert guest.get(response["Location"])["Location"].startswith(PAYMENT_PAGE)
+    receive(post_checkout, receiver)
+
+    order = assert_placed(place_order(preview_client))
+
+    assert calls == [(order, signed_urls.pay_url(order), False)]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -409,48 +375,48 @@ def test_failed_statement_of_a_receiver_does_not_undo_the_order(
     ids=["order_placed", "pre_payment", "post_payment"],
 )
 def test_receiver_that_breaks_the_transaction_leaves_all_or_nothing(
-    requests_atomic, receive, guest, product, signal
+    requests_atomic, receive, preview_client, product, signal
 ):
     """When a receiver's failed statement breaks the transaction, there is no half order."""
     receive(signal, fail_in_the_database)
-    go_to_preview(guest, product)
 
-    response = place_order(guest)
+    response = place_order(preview_client)
 
     if Order.objects.exists():
         assert_placed(response)
     else:
-        assert_not_placed(guest, response)
+        assert_not_placed(preview_client, response)
         assert product.stockrecords.get().num_allocated in (None, 0)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    ("owner", "method"),
+    ("owner", "method", "message"),
     [
-        (OrderCreator, "place_order"),
-        (OrderCreator, "create_line_models"),
-        (OrderCreator, "update_stock_records"),
-        (Source, "save"),
-        (Basket, "submit"),
+        # Before anything is written, the message is the app's, and then it is Oscar's.
+        (OrderNumberGenerator, "order_number", "could not be placed, and nothing was charged"),
+        (OrderCreator, "place_order", "A problem occurred while placing this order"),
+        (OrderCreator, "create_line_models", "A problem occurred while placing this order"),
+        (OrderCreator, "update_stock_records", "A problem occurred while placing this order"),
+        (Source, "save", "A problem occurred while placing this order"),
+        (Basket, "submit", "A problem occurred while placing this order"),
     ],
-    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_failure_while_placing_leaves_no_trace(
-    monkeypatch, requests_atomic, fake, guest, product, owner, method
+    monkeypatch, requests_atomic, fake, preview_client, product, owner, method, message
 ):
     """A failed order leaves an open basket and a message, and the next try works."""
-    go_to_preview(guest, product)
     with monkeypatch.context() as broken:
         broken.setattr(owner, method, fail)
-        response = place_order(guest)
-        assert_not_placed(guest, response)
+        response = place_order(preview_client)
+        assert_not_placed(preview_client, response)
+    assert message in response.content.decode()
     assert not ShippingAddress.objects.exists()
     assert mail.outbox == []
     assert fake.requests == []
     assert product.stockrecords.get().num_allocated in (None, 0)
 
-    assert_placed(place_order(guest))
+    assert_placed(place_order(preview_client))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -468,21 +434,6 @@ def test_crash_while_placing_leaves_an_open_basket(monkeypatch, guest, product):
 
     assert not Order.objects.exists()
     assert Basket.objects.get().status == "Open"
-    assert_placed(place_order(guest))
-
-
-@pytest.mark.django_db(transaction=True)
-def test_failing_order_number_leaves_no_trace(monkeypatch, requests_atomic, guest, product):
-    """A failure before anything is written shows a message to the buyer, and no error page."""
-    go_to_preview(guest, product)
-    with monkeypatch.context() as broken:
-        broken.setattr(OrderNumberGenerator, "order_number", fail)
-        response = place_order(guest)
-        assert_not_placed(guest, response)
-        assert "Your order could not be placed, and nothing was charged" in (
-            response.content.decode()
-        )
-
     assert_placed(place_order(guest))
 
 
@@ -508,9 +459,8 @@ def test_duplicate_order_number_harms_neither_order(monkeypatch, guest, login, p
 
 
 @pytest.mark.django_db
-def test_basket_frozen_by_another_request_is_left_alone(guest, product):
+def test_basket_frozen_by_another_request_is_left_alone(preview_client):
     """A basket that another request has frozen, without an order yet, is left to that request."""
-    go_to_preview(guest, product)
     submit = PaymentDetailsView.handle_place_order_submission
 
     def frozen_just_now(view, request):
@@ -519,10 +469,10 @@ def test_basket_frozen_by_another_request_is_left_alone(guest, product):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PaymentDetailsView, "handle_place_order_submission", frozen_just_now)
-        response = place_order(guest)
+        response = place_order(preview_client)
 
     assert response["Location"] == reverse("basket:summary")
-    assert "already being placed" in guest.get(response["Location"]).content.decode()
+    assert "already being placed" in preview_client.get(response["Location"]).content.decode()
     assert not Order.objects.exists()
     assert Basket.objects.filter(status="Frozen").count() == 1
 
@@ -564,15 +514,14 @@ def test_orders_of_other_methods_fail_as_without_the_app(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_items_added_after_placing_start_a_new_basket(fake, guest, product):
+def test_items_added_after_placing_start_a_new_basket(fake, preview_client, product):
     """Items that are added after the order was placed start a new basket."""
-    go_to_preview(guest, product)
-    order = assert_placed(place_order(guest))
+    order = assert_placed(place_order(preview_client))
 
-    fill_basket(guest, product, quantity=2)
+    fill_basket(preview_client, product, quantity=2)
 
     assert order.lines.get().quantity == 1
-    assert guest.get(reverse("basket:summary")).context["basket"].num_items == 2
+    assert preview_client.get(reverse("basket:summary")).context["basket"].num_items == 2
     assert Basket.objects.get(pk=order.basket_id).status == "Submitted"
 
 

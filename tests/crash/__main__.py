@@ -17,7 +17,7 @@ from tests.crash import databases
 def main():
     """Run what the arguments name; return 1 when a promise was broken."""
     options = parser().parse_args()
-    be_strict()
+    turn_warnings_into_errors()
     # SIGTERM must not leave a simulator or a database behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # Small pages, so that a list has several.
@@ -33,23 +33,24 @@ def main():
 
         runner = Runner(database, simulator)
         runner.build()
-        results = list((run_races if options.races else run_operations)(runner, options))
+        results = list(run_all(runner, options))
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
     return 1 if any(result.findings for result in results) else 0
 
 
-def be_strict():
-    """Turn warnings into errors, except those that setup.cfg ignores."""
+def turn_warnings_into_errors():
+    """Make warnings errors, except those that setup.cfg ignores."""
     warnings.simplefilter("error")
     for category in (DeprecationWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)
     warnings.filterwarnings("ignore", ".*is not implemented in this backend", UserWarning)
 
 
-def run_operations(runner, options):
-    """Run the operations that were asked for; print and yield the result of each."""
+def run_all(runner, options):
+    """Run the operations or races that were asked for; print and yield the result of each."""
     from tests.crash.operations import OPERATIONS
+    from tests.crash.races import RACES, run_race
 
     say = (lambda *texts, **how: None) if options.json else print
 
@@ -59,50 +60,32 @@ def run_operations(runner, options):
 
     began = time.monotonic()
     tested, findings = 0, 0
-    say(f"Crash points on {runner.database.vendor}")
-    chosen = {name: one for name, one in OPERATIONS.items() if re.search(options.only, name)}
-    for name, operation in chosen.items():
+    vendor = runner.database.vendor
+    unit, scenarios = ("rounds", RACES) if options.races else ("points", OPERATIONS)
+    say(f"{'Races' if options.races else 'Crash points'} on {vendor}")
+    for name, scenario in scenarios.items():
+        if not re.search(options.only, name):
+            continue
         since = time.monotonic()
-        result = runner.explore(operation, sample=options.sample, at=options.at, progress=listed)
+        if options.races:
+            result = run_race(runner, scenario, options.rounds)
+        else:
+            result = runner.explore(scenario, sample=options.sample, at=options.at, progress=listed)
         tested += result.tested
         findings += len(result.findings)
         found = f"{len(result.findings)} broken" if result.findings else "all kept"
         say(
-            f"  {name:<30} {result.tested:>4} of {result.points:>4} points  {found}"
+            f"  {name:<36} {result.tested:>4} of {result.points:>4} {unit}  {found}"
             f"  ({time.monotonic() - since:.1f} s)",
             flush=True,
         )
         for finding in result.findings[: options.show]:
             say("    " + str(finding).replace("\n", "\n    "), flush=True)
         for text, points in result.observations.items():
-            say(f"    seen at {len(points)} points: {text}; first {points[0]}", flush=True)
+            say(f"    seen at {len(points)} {unit}: {text}; first {points[0]}", flush=True)
         yield result
     say(
-        f"{tested} points on {runner.database.vendor}, {findings} with a broken promise,"
-        f" {time.monotonic() - began:.0f} s"
-    )
-
-
-def run_races(runner, options):
-    """Run the races that were asked for; print and yield the outcome of each."""
-    from tests.crash.races import RACES, run_race
-
-    say = (lambda *texts, **how: None) if options.json else print
-    say(f"Races on {runner.database.vendor}")
-    began = time.monotonic()
-    rounds, findings = 0, 0
-    chosen = {name: one for name, one in RACES.items() if re.search(options.only, name)}
-    for name, race in chosen.items():
-        outcome = run_race(runner, race, options.rounds)
-        rounds += outcome.rounds
-        findings += len(outcome.findings)
-        found = f"{len(outcome.findings)} broken" if outcome.findings else "all kept"
-        say(f"  {name:<34} {outcome.rounds:>4} rounds  {found}  {outcome.statuses}", flush=True)
-        for finding in outcome.findings[: options.show]:
-            say("    " + str(finding).replace("\n", "\n    "), flush=True)
-        yield outcome
-    say(
-        f"{rounds} rounds on {runner.database.vendor}, {findings} with a broken promise,"
+        f"{tested} {unit} on {vendor}, {findings} with a broken promise,"
         f" {time.monotonic() - began:.0f} s"
     )
 

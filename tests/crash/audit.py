@@ -28,7 +28,7 @@ def audit(shop, *, staff_moved_orders=False, placed_meanwhile=False):
         staff_moved_orders: staff set statuses by hand, so that any status is right.
         placed_meanwhile: an order was placed while another process changed its vouchers.
     """
-    remote = invariants.remote_from_json(shop.state())
+    remote = invariants.Remote(shop.state())
     rows = invariants.Rows()
     return [
         *invariants.check_books(rows, remote),
@@ -47,8 +47,8 @@ def payments(rows, remote):
     events = Counter(PaymentEvent.objects.values_list("reference", flat=True))
     for key, payment in remote.payments.items():
         row = rows.payments.get(key)
-        if payment.invoice_id in rows.by_bitsby_id:
-            invoice = rows.by_bitsby_id[payment.invoice_id]
+        invoice = rows.by_bitsby_id.get(invariants.invoice_id_of(payment))
+        if invoice is not None:
             if row is None or row.booked_at is None or row.invoice_id != invoice.pk:
                 yield f"payment {key}: bound to an invoice of ours and not booked for it"
             if events[key] != 1:
@@ -138,14 +138,14 @@ def invoices(rows, remote):
             yield f"invoice {row.pk}: still being created"
         if row.webhook_pending_since is not None:
             yield f"invoice {row.pk}: a delivery was not processed"
-        if row.bitsby_id is not None and row.amount != remote.invoices[str(row.bitsby_id)].amount:
-            yield f"invoice {row.pk}: {row.amount}, at Bitsby another amount"
         # A replaced invoice stays watched, whatever its status at Bitsby.
         is_replaced = row.status in (InvoiceStatus.CANCELED, InvoiceStatus.EXPIRED) and row.failure
-        if row.bitsby_id is not None and not is_replaced:
-            status = remote.invoices[str(row.bitsby_id)].status
-            if status != row.status:
-                yield f"invoice {row.pk}: {row.status}, at Bitsby {status}"
+        if row.bitsby_id is not None:
+            item = remote.invoices[str(row.bitsby_id)]
+            if row.amount != Decimal(item["amountFiat"]):
+                yield f"invoice {row.pk}: {row.amount}, at Bitsby another amount"
+            if item["status"] != row.status and not is_replaced:
+                yield f"invoice {row.pk}: {row.status}, at Bitsby {item['status']}"
         order = rows.orders.get(row.order_id)
         if row.order_awaits_payment and (order is None or order.status != PENDING) and row.ended_at:
             yield f"invoice {row.pk}: still waits for an order that is {order and order.status}"

@@ -1,8 +1,8 @@
 """The operations that are killed, and what people do afterwards.
 
 Each operation is a class: ``stage`` names the snapshot that it begins with, ``prepare`` brings
-about its situation, ``act`` is killed, ``after`` is what happens when the shop runs again, and
-``expect`` returns the problems that the audit does not know.
+about its situation, ``act`` is killed (a run, unless the class says otherwise), ``after`` is what
+happens when the shop runs again, and ``expect`` returns the problems that the audit does not know.
 """
 
 from decimal import Decimal
@@ -12,6 +12,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
@@ -19,44 +20,49 @@ from oscar_bitsby.staff import binding, review
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOUR
 
-Basket = get_model("basket", "Basket")
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
 
 OPERATIONS = {}
 
 
-class Operation:
-    """Base of all operations; a subclass with a ``name`` is registered."""
+class Scenario:
+    """Base of operations and races; the subclasses of these two are registered by their names."""
 
-    name = ""
+    registry = None
     stage = "placed"
-    #: The statuses that the order may have at rest.
+    #: The number of orders, and the statuses that each of them may have at rest.
+    orders = 1
     final_statuses = (audit.PAID,)
 
     def __init_subclass__(cls):
-        if cls.name:
-            OPERATIONS[cls.name] = cls()
+        cls.name = cls.__name__
+        if Scenario not in cls.__bases__:
+            cls.registry[cls.name] = cls()
 
     def prepare(self, shop):
         """Bring about the situation."""
-
-    def act(self, shop):
-        """Perform the operation; the process is killed at some point of it."""
-        raise NotImplementedError
 
     def after(self, shop):
         """Let people act and time pass; the runner reconciles afterwards."""
 
     def expect(self, shop):
         """Return the problems that the audit does not know."""
-        order = shop.order()
-        status = order.status if order else None
-        return (
-            []
-            if status in self.final_statuses
-            else [f"the order is {status}, not {self.final_statuses}"]
-        )
+        orders = [shop.order(buyer) for buyer in range(self.orders)]
+        statuses = [order and order.status for order in orders]
+        if set(statuses) <= set(self.final_statuses):
+            return []
+        return [f"the orders are {statuses}, not {self.final_statuses}"]
+
+
+class Operation(Scenario):
+    """Base of all operations."""
+
+    registry = OPERATIONS
+
+    def act(self, shop):
+        """Make a run, or what else the process does that is killed at some point."""
+        reconciliation.reconcile()
 
 
 def invoiced(shop, buyer=0):
@@ -71,25 +77,25 @@ def short(shop, invoice):
     return shop.pay(invoice, amount=f"{amount:.8f}")["paymentId"]
 
 
-def let_cancel(shop, buyer=0):
-    """Let an order be cancelled as unpaid."""
-    shop.later(HOUR + 60)
-    shop.reconcile()
-    shop.later(HOUR + 60)
-    shop.reconcile()
-    assert shop.order(buyer).status == audit.CANCELLED
+def let_cancel(shop):
+    """Let the order be cancelled as unpaid."""
+    for _ in range(2):
+        shop.later(HOUR + 60)
+        shop.reconcile()
+    assert shop.order().status == audit.CANCELLED
 
 
-def bind_at_bitsby(shop, invoice, payment_id):
-    """Bind a payment on Bitsby's own pages; the shop is not informed."""
-    from oscar_bitsby.gateway import factory
-
-    factory.for_buyer().bind_payment(invoice.bitsby_id, payment_id)
+def bind_at_bitsby(shop):
+    """Bind the short payment on Bitsby's own pages; the shop is not informed."""
+    factory.for_buyer().bind_payment(shop.invoice().bitsby_id, shop.memo["payments"][0])
 
 
-def atomic_requests():
-    """Run each request in one transaction from now on, as Oscar's own sandbox does."""
-    connections.settings["default"]["ATOMIC_REQUESTS"] = True
+class AtomicRequests:
+    """Runs each request in one transaction, as Oscar's own sandbox does."""
+
+    def act(self, shop):
+        connections.settings["default"]["ATOMIC_REQUESTS"] = True
+        super().act(shop)
 
 
 # Placing the order.
@@ -98,7 +104,6 @@ def atomic_requests():
 class Place(Operation):
     """The buyer's last click in the checkout; the buyer does not return."""
 
-    name = "place, abandoned"
     stage = "checkout"
     final_statuses = (audit.CANCELLED, None)
 
@@ -115,7 +120,6 @@ class Place(Operation):
 class PlaceAgain(Place):
     """The same, but the buyer clicks again, gets the payment page and pays."""
 
-    name = "place, clicked again"
     final_statuses = (audit.PAID,)
 
     def after(self, shop):
@@ -125,7 +129,6 @@ class PlaceAgain(Place):
         if page == "/checkout/" or (was_placed and "/bitsby/orders/" not in page):
             # The order was committed before its number was in the session.
             shop.observations.append("placed, but the second click does not lead to the order")
-        shop.memo["led"] = bool(page)
         if shop.order() is None:
             return
         # The buyer has the link of the order's page from the e-mail, from staff or from the click.
@@ -134,14 +137,8 @@ class PlaceAgain(Place):
             shop.pay_page(page)
 
 
-class PlaceAtomic(Place):
+class PlaceAtomic(AtomicRequests, Place):
     """The last click in a shop with ATOMIC_REQUESTS."""
-
-    name = "place, atomic requests"
-
-    def act(self, shop):
-        atomic_requests()
-        super().act(shop)
 
 
 # Starting a payment.
@@ -149,8 +146,6 @@ class PlaceAtomic(Place):
 
 class Pay(Operation):
     """The click on "pay"; the buyer clicks again, at once and after a while, and pays."""
-
-    name = "pay, clicked again"
 
     def act(self, shop):
         shop.click_pay()
@@ -169,48 +164,35 @@ class Pay(Operation):
 class PayAbandoned(Pay):
     """The click on "pay"; the buyer does not return."""
 
-    name = "pay, abandoned"
     final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
         shop.later(HOUR + 60)
-        shop.until_quiet()
+        shop.run_until_stable()
         shop.later(HOUR + 60)
 
 
-class PayFirst(Pay):
+class PayByRedirect(Pay):
     """The redirect to the payment page: the GET of the browser that has just placed the order."""
-
-    name = "pay, by redirect"
 
     def act(self, shop):
         shop.browser().get(signed_urls.pay_url(shop.order()))
 
 
-class PayAtomic(Pay):
+class PayAtomic(AtomicRequests, Pay):
     """The click on "pay" in a shop with ATOMIC_REQUESTS."""
-
-    name = "pay, atomic requests"
-
-    def act(self, shop):
-        atomic_requests()
-        super().act(shop)
 
 
 class PayAfterExpiry(Pay):
     """Paying again when the first invoice has expired without a run."""
-
-    name = "pay, first one expired"
 
     def prepare(self, shop):
         invoiced(shop)
         shop.later(HOUR + 60)
 
 
-class PayChanged(Pay):
+class PayAfterChange(Pay):
     """Paying again when staff has changed the total; the buyer then pays the old invoice."""
-
-    name = "pay, old one paid meanwhile"
 
     def prepare(self, shop):
         shop.memo["old"] = invoiced(shop).pk
@@ -219,15 +201,13 @@ class PayChanged(Pay):
 
     def after(self, shop):
         shop.pay(BitsbyInvoice.objects.get(pk=shop.memo["old"]))
-        shop.until_quiet()
+        shop.run_until_stable()
         if shop.click_pay():
             shop.problems.append("the buyer is asked to pay a paid order")
 
 
-class PayBoth(PayChanged):
+class PayBoth(PayAfterChange):
     """The same, but the buyer pays the old invoice and the new one."""
-
-    name = "pay, old and new paid"
 
     def after(self, shop):
         Pay.after(self, shop)
@@ -240,19 +220,12 @@ class PayBoth(PayChanged):
 class SettleByRun(Operation):
     """A run that finds the payment."""
 
-    name = "settle, run"
-
     def prepare(self, shop):
         shop.pay(invoiced(shop))
-
-    def act(self, shop):
-        reconciliation.reconcile()
 
 
 class SettleByDelivery(SettleByRun):
     """A webhook delivery that makes the shop refresh; it comes again."""
-
-    name = "settle, delivery comes again"
 
     def act(self, shop):
         shop.deliver(shop.invoice())
@@ -266,16 +239,11 @@ class SettleByDelivery(SettleByRun):
 class SettleByLostDelivery(SettleByDelivery):
     """A webhook delivery that makes the shop refresh, and never comes again."""
 
-    name = "settle, delivery once"
-
-    def after(self, shop):
-        """Do nothing."""
+    after = Operation.after
 
 
 class SettleByPage(SettleByRun):
     """The buyer opens the order's page, which asks Bitsby."""
-
-    name = "settle, order page"
 
     def act(self, shop):
         shop.browser().get(signed_urls.order_url(shop.order()))
@@ -284,8 +252,8 @@ class SettleByPage(SettleByRun):
 class SettleBurst(Operation):
     """A delivery while another one waits for a refresh: one request settles both."""
 
-    name = "settle, two deliveries"
     stage = "two placed"
+    orders = 2
 
     def prepare(self, shop):
         for buyer in (0, 1):
@@ -297,28 +265,19 @@ class SettleBurst(Operation):
     def act(self, shop):
         shop.deliver(shop.invoice(0))
 
-    def expect(self, shop):
-        statuses = [shop.order(buyer).status for buyer in (0, 1)]
-        return [] if statuses == [audit.PAID] * 2 else [f"the orders are {statuses}"]
-
 
 class SettleTwoByRun(SettleBurst):
     """A run that finds the payments of two orders, and an unmatched one."""
-
-    name = "settle, run over three"
 
     def prepare(self, shop):
         super().prepare(shop)
         short(shop, shop.invoice(1))
 
-    def act(self, shop):
-        reconciliation.reconcile()
+    act = Operation.act
 
 
 class SettleByPages(Operation):
     """A run that finds the payment on the second page of a list, below unmatched ones."""
-
-    name = "settle, run over pages"
 
     def prepare(self, shop):
         invoice = invoiced(shop)
@@ -332,25 +291,17 @@ class SettleByPages(Operation):
             shop.later(2)
             short(shop, invoice)
 
-    def act(self, shop):
-        reconciliation.reconcile()
 
-
-class SettleSecond(PayChanged):
+class SettleSecond(PayAfterChange):
     """A run that finds two payments of one order."""
-
-    name = "settle, paid twice"
 
     def prepare(self, shop):
         super().prepare(shop)
         for invoice in (shop.invoice(), invoiced(shop)):
             shop.pay(invoice)
 
-    def act(self, shop):
-        reconciliation.reconcile()
-
-    def after(self, shop):
-        """Do nothing."""
+    act = Operation.act
+    after = Operation.after
 
     def expect(self, shop):
         flags = set(BitsbyPayment.objects.values_list("review_reason", flat=True))
@@ -361,30 +312,21 @@ class SettleSecond(PayChanged):
 class SettleLate(Operation):
     """A run that finds a payment of an order that was cancelled before."""
 
-    name = "settle, after cancelling"
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
-        invoice = invoiced(shop)
-        payment = short(shop, invoice)
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         let_cancel(shop)
-        bind_at_bitsby(shop, invoice, payment)
-
-    def act(self, shop):
-        reconciliation.reconcile()
+        bind_at_bitsby(shop)
 
 
 class SettleUnbound(Operation):
     """A run that finds a payment of a wrong amount."""
 
-    name = "settle, wrong amount"
     final_statuses = (audit.PENDING,)
 
     def prepare(self, shop):
         short(shop, invoiced(shop))
-
-    def act(self, shop):
-        reconciliation.reconcile()
 
 
 # Expiring and cancelling.
@@ -393,22 +335,13 @@ class SettleUnbound(Operation):
 class Expire(Operation):
     """A run that expires an invoice; the buyer pays again."""
 
-    name = "expire, paid again"
-
-    def prepare(self, shop):
-        invoiced(shop)
-        shop.later(HOUR + 60)
-
-    def act(self, shop):
-        reconciliation.reconcile()
-
+    prepare = PayAfterExpiry.prepare
     after = Pay.after
 
 
 class ExpireAbandoned(Expire):
     """A run that expires an invoice; the buyer does not return."""
 
-    name = "expire, abandoned"
     final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
@@ -418,7 +351,6 @@ class ExpireAbandoned(Expire):
 class Cancel(Expire):
     """A run that cancels an unpaid order."""
 
-    name = "cancel"
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -426,14 +358,11 @@ class Cancel(Expire):
         shop.reconcile()
         shop.later(HOUR + 60)
 
-    def after(self, shop):
-        """Do nothing."""
+    after = Operation.after
 
 
 class CancelLongAgo(Cancel):
     """The first run after a long time: it expires and cancels."""
-
-    name = "cancel, after a pause"
 
     def prepare(self, shop):
         Expire.prepare(self, shop)
@@ -444,8 +373,6 @@ class CancelLongAgo(Cancel):
 class CancelUnstarted(Cancel):
     """A run that cancels an order whose buyer never came to the payment page."""
 
-    name = "cancel, never started"
-
     def prepare(self, shop):
         shop.later(2 * HOUR + 60)
 
@@ -453,43 +380,33 @@ class CancelUnstarted(Cancel):
 class CancelPaid(Cancel):
     """A run that cancels an order; before the next run its late payment is bound at Bitsby."""
 
-    name = "cancel, paid meanwhile"
     final_statuses = (audit.CANCELLED, audit.PAID)
 
     def prepare(self, shop):
-        shop.memo["payment"] = short(shop, invoiced(shop))
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.later(HOUR + 60)
         shop.reconcile()
         shop.later(HOUR + 60)
 
     def after(self, shop):
-        bind_at_bitsby(shop, shop.invoice(), shop.memo["payment"])
+        bind_at_bitsby(shop)
 
 
-class CancelTwo(Cancel):
+class CancelTwo(ExpireAbandoned):
     """A run that cancels two orders, which share a voucher and products."""
 
-    name = "cancel, two orders"
     stage = "two placed"
+    orders = 2
 
     def prepare(self, shop):
         for buyer in (0, 1):
             invoiced(shop, buyer)
+        # The first run may expire the invoices only.
         shop.later(2 * HOUR + 120)
-
-    def after(self, shop):
-        # The first run may have expired the invoices only.
-        shop.later(HOUR + 60)
-
-    def expect(self, shop):
-        statuses = [shop.order(buyer).status for buyer in (0, 1)]
-        return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
 
 
 class CancelInvoice(Operation):
     """Staff cancels an invoice at Bitsby; the buyer pays by another."""
-
-    name = "cancel the invoice"
 
     def prepare(self, shop):
         invoiced(shop)
@@ -499,7 +416,7 @@ class CancelInvoice(Operation):
 
     def after(self, shop):
         # Before the next run, a click would lead to the canceled invoice's page.
-        shop.until_quiet()
+        shop.run_until_stable()
         Pay.after(self, shop)
 
 
@@ -509,27 +426,22 @@ class CancelInvoice(Operation):
 class Bind(Operation):
     """Staff binds a payment of a wrong amount, and does it again after the crash."""
 
-    name = "bind, done again"
-
     def prepare(self, shop):
-        shop.memo["payment"] = short(shop, invoiced(shop))
+        shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.reconcile()
 
     def act(self, shop):
-        binding.bind(shop.invoice(), shop.memo["payment"], shop.staff, "it was meant")
+        binding.bind(shop.invoice(), shop.memo["payments"][0], shop.staff, "it was meant")
 
-    def after(self, shop):
-        self.act(shop)
+    after = act
 
 
 class BindLeft(Bind):
     """Staff binds a payment of a wrong amount, and does nothing after the crash."""
 
-    name = "bind, left"
     final_statuses = (audit.PAID, audit.PENDING)
 
-    def after(self, shop):
-        """Do nothing."""
+    after = Operation.after
 
     def expect(self, shop):
         bound = [item for item in shop.state()["payments"] if item.get("invoice")]
@@ -541,7 +453,6 @@ class BindLeft(Bind):
 class BindLate(Bind):
     """Staff binds a payment to the invoice of an order that was cancelled."""
 
-    name = "bind, order cancelled"
     final_statuses = (audit.CANCELLED,)
 
     def prepare(self, shop):
@@ -552,46 +463,41 @@ class BindLate(Bind):
 class BindByForm(Bind):
     """The same with the dashboard's form, with its session and log entry."""
 
-    name = "bind, dashboard"
-
     def act(self, shop):
         order = shop.order()
         shop.staff_browser().post(
             f"/bitsby/dashboard/orders/{order.pk}/bind/",
             {
                 "invoice": shop.invoice().pk,
-                "payment": shop.memo["payment"],
+                "payment": shop.memo["payments"][0],
                 "payment_id": "",
                 "note": "it was meant",
                 "confirm": "on",
             },
         )
 
-    def after(self, shop):
-        binding.bind(shop.invoice(), shop.memo["payment"], shop.staff, "it was meant")
+    after = Bind.act
 
 
-class Accept(Bind):
+class AcceptBound(Bind):
     """Staff accepts a payment that was bound at Bitsby, and does it again after the crash."""
-
-    name = "accept"
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.memo["payment"])
+        bind_at_bitsby(shop)
         shop.reconcile()
 
     def act(self, shop):
         review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
 
+    after = act
+
 
 # Receiving a delivery with a false status.
 
 
-class Forged(Operation):
+class DeliverForged(Operation):
     """A delivery for an unpaid invoice; then it is paid, and the real delivery comes."""
-
-    name = "delivery, forged"
 
     def prepare(self, shop):
         invoiced(shop)
@@ -600,20 +506,15 @@ class Forged(Operation):
         shop.deliver(shop.invoice())
 
     def after(self, shop):
-        shop.until_quiet()
+        shop.run_until_stable()
         shop.later(60)
         shop.pay(shop.invoice())
         if shop.deliver(shop.invoice()) != 200:
             shop.problems.append("the real delivery does not settle")
 
 
-class ForgedLeft(Forged):
+class DeliverForgedOnly(DeliverForged):
     """A delivery for an invoice that is never paid."""
 
-    name = "delivery, never paid"
     final_statuses = (audit.CANCELLED,)
-
-    def after(self, shop):
-        shop.later(HOUR + 60)
-        shop.until_quiet()
-        shop.later(HOUR + 60)
+    after = PayAbandoned.after

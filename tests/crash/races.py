@@ -1,7 +1,7 @@
 """Races: processes that start at the same moment and work on the same orders."""
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from django.db import connections
@@ -14,8 +14,16 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit, processes
 from tests.crash.barrier import Barrier
-from tests.crash.operations import bind_at_bitsby, invoiced, short
-from tests.crash.runner import Finding, come_to_rest, in_shop
+from tests.crash.operations import (
+    Bind,
+    CancelPaid,
+    PayAfterExpiry,
+    Scenario,
+    bind_at_bitsby,
+    invoiced,
+    short,
+)
+from tests.crash.runner import Result, in_shop, wait_out_poll_backoff
 from tests.crash.shop import HOUR
 
 Order = get_model("order", "Order")
@@ -32,28 +40,15 @@ DECIDED = r'FROM "oscar_bitsby_bitsbypayment" INNER JOIN "oscar_bitsby_bitsbyinv
 RELEASED = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
 
 
-@dataclass
-class Outcome:
-    """The results of all rounds of a race."""
-
-    operation: str
-    rounds: int = 0
-    statuses: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-
-class Race:
-    """Base of all races; a subclass with a ``name`` is registered.
+class Race(Scenario):
+    """Base of all races.
 
     ``jobs`` are functions of a shop that run at once, each in a process of its own. ``held`` has
     the numbers of the jobs that are held back, one in each round, and the statement inside a
     transaction at which the others begin.
     """
 
-    name = ""
-    stage = "placed"
-    #: The statuses that the order may have at rest.
-    final_statuses = (audit.PAID,)
+    registry = RACES
     #: Staff sets the order's status by hand.
     staff_moves = False
     #: An order is cancelled in it, which may take more runs.
@@ -61,37 +56,13 @@ class Race:
     jobs = ()
     held = ((0, READ),)
 
-    def __init_subclass__(cls):
-        if cls.name:
-            RACES[cls.name] = cls()
-
-    def prepare(self, shop):
-        """Bring about the situation."""
-
-    def after(self, shop):
-        """Let time pass."""
-
-    def expect(self, shop):
-        """Return the problems that the audit does not know."""
-        status = shop.order().status
-        return (
-            []
-            if status in self.final_statuses
-            else [f"the order is {status}, not {self.final_statuses}"]
-        )
-
 
 def run_race(runner, race, rounds):
     """Run a race ``rounds`` times for each job that is held back in it."""
-    outcome = Outcome(race.name)
-    for number in range(1, rounds * len(race.held) + 1):
-        shop = run_round(runner, race, number)
-        outcome.rounds += 1
-        statuses = shop.memo.get("statuses", "?")
-        outcome.statuses[statuses] = outcome.statuses.get(statuses, 0) + 1
-        if shop.problems:
-            outcome.findings.append(Finding(race.name, f"round {number}", shop.problems))
-    return outcome
+    result = Result(race.name, points=rounds * len(race.held))
+    for number in range(1, result.points + 1):
+        result.add(f"round {number}", run_round(runner, race, number))
+    return result
 
 
 def has_row_locks():
@@ -129,18 +100,17 @@ def run_round(runner, race, number):
 
     def rest(shop):
         race.after(shop)
-        shop.until_quiet()
+        shop.run_until_stable()
         if race.is_slow:
-            come_to_rest(shop)
+            wait_out_poll_backoff(shop)
         shop.problems += audit.audit(
             shop,
             staff_moved_orders=race.staff_moves,
             placed_meanwhile=place in race.jobs or place_other in race.jobs,
         )
         shop.problems += race.expect(shop)
-        shop.memo["statuses"] = ", ".join(
-            Order.objects.order_by("pk").values_list("status", flat=True)
-        )
+        statuses = Order.objects.order_by("pk").values_list("status", flat=True)
+        shop.observations.append(f"orders at rest: {', '.join(statuses)}")
 
     try:
         shop = runner.step(shop, rest)
@@ -174,9 +144,7 @@ def click_pay(shop):
 
 
 def place(shop, buyer=0):
-    response = shop.place(buyer)
-    if response.status_code != 302:
-        shop.problems.append(f"the checkout answers {response.status_code}")
+    check_answer(shop, shop.place(buyer), 302)
 
 
 def place_other(shop):
@@ -194,29 +162,27 @@ def accept(shop):
 
 
 def bind_and_deliver(shop):
-    bind_at_bitsby(shop, shop.invoice(), shop.memo["payments"][0])
+    bind_at_bitsby(shop)
     deliver(shop)
     refresh(shop)
 
 
 def cancel_in_dashboard(shop):
-    set_status(shop, audit.CANCELLED)
+    act_in_dashboard(shop, "change_order_status", new_status=audit.CANCELLED)
 
 
 def ship_in_dashboard(shop):
-    set_status(shop, audit.PAID)
-
-
-def set_status(shop, status):
-    url = reverse("dashboard:order-detail", kwargs={"number": shop.order().number})
-    data = {"order_action": "change_order_status", "new_status": status}
-    check_answer(shop, staff_browser_of(shop).post(url, data))
+    act_in_dashboard(shop, "change_order_status", new_status=audit.PAID)
 
 
 def write_note(shop):
+    act_in_dashboard(shop, "save_note", message="called the buyer", note_type="Info")
+
+
+def act_in_dashboard(shop, action, **data):
     url = reverse("dashboard:order-detail", kwargs={"number": shop.order().number})
-    data = {"order_action": "save_note", "message": "called the buyer", "note_type": "Info"}
-    check_answer(shop, staff_browser_of(shop).post(url, data))
+    response = staff_browser_of(shop).post(url, {"order_action": action, **data})
+    check_answer(shop, response, 200, 302)
 
 
 def save_in_admin(shop):
@@ -235,11 +201,8 @@ def save_in_admin(shop):
         "lines-TOTAL_FORMS": 0,
         "lines-INITIAL_FORMS": 0,
     }
-    response = staff_browser_of(shop).post(
-        reverse("admin:order_order_change", args=[order.pk]), data
-    )
-    if response.status_code != 302:
-        shop.problems.append(f"the admin answers {response.status_code} to saving an order")
+    url = reverse("admin:order_order_change", args=[order.pk])
+    check_answer(shop, staff_browser_of(shop).post(url, data), 302)
 
 
 def staff_browser_of(shop):
@@ -249,9 +212,10 @@ def staff_browser_of(shop):
     return browser
 
 
-def check_answer(shop, response):
-    if response.status_code >= 400:
-        shop.problems.append(f"the dashboard answers {response.status_code}")
+def check_answer(shop, response, *expected):
+    if response.status_code not in expected:
+        path = response.request["PATH_INFO"]
+        shop.problems.append(f"the shop answers {response.status_code} to a POST to {path}")
 
 
 STAFF_JOBS = (cancel_in_dashboard, ship_in_dashboard, write_note, save_in_admin)
@@ -260,55 +224,45 @@ STAFF_JOBS = (cancel_in_dashboard, ship_in_dashboard, write_note, save_in_admin)
 # The races.
 
 
-class Settling(Race):
+class SettleSettle(Race):
     """Four workers refresh the same invoice."""
 
-    name = "settle x settle"
     jobs = (refresh, refresh, refresh, refresh)
 
     def prepare(self, shop):
         shop.pay(invoiced(shop))
 
 
-class Runs(Settling):
+class SettleRunsDeliveries(SettleSettle):
     """Two runs, two deliveries and the buyer's page."""
 
-    name = "reconcile x reconcile x webhook"
     jobs = (reconcile, reconcile, deliver, deliver, open_order_page)
 
 
-class Cancelling(Race):
+class CancelSettle(Race):
     """A late payment is bound while runs cancel the order."""
 
-    name = "settle x cancel"
     final_statuses = (audit.PAID, audit.CANCELLED)
     is_slow = True
     jobs = (bind_and_deliver, reconcile, reconcile)
     held = ((1, DECIDED), (0, READ))
-
-    def prepare(self, shop):
-        shop.memo["payments"] = [short(shop, invoiced(shop))]
-        shop.later(HOUR + 60)
-        shop.reconcile()
-        shop.later(HOUR + 60)
+    prepare = CancelPaid.prepare
 
 
-class CancellingBound(Cancelling):
+class CancelBound(CancelSettle):
     """The same, with a payment that is bound before all of them begin."""
 
-    name = "settle x settle x cancel"
     jobs = (refresh, deliver, reconcile, refresh)
     held = ((2, READ),)
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.memo["payments"][0])
+        bind_at_bitsby(shop)
 
 
-class CancellingPaying(Cancelling):
+class CancelPay(CancelSettle):
     """The buyer returns at the moment of the cancellation."""
 
-    name = "pay x cancel"
     jobs = (click_pay, reconcile, click_pay)
     held = ((1, DECIDED), (0, READ))
     final_statuses = (audit.CANCELLED,)
@@ -316,13 +270,12 @@ class CancellingPaying(Cancelling):
     def after(self, shop):
         for _ in range(2):
             shop.later(HOUR + 60)
-            shop.until_quiet()
+            shop.run_until_stable()
 
 
-class Paying(Race):
+class PayPay(Race):
     """Four clicks on "pay"."""
 
-    name = "pay x pay"
     jobs = (click_pay, click_pay, click_pay, click_pay)
     made = 1
 
@@ -334,36 +287,27 @@ class Paying(Race):
         shop.pay_page(page)
 
 
-class PayingAgain(Paying):
+class PayPayExpired(PayPay):
     """Four clicks on "pay" when the first invoice has expired."""
 
-    name = "pay x pay, first one expired"
     made = 2
-
-    def prepare(self, shop):
-        invoiced(shop)
-        shop.later(HOUR + 60)
+    prepare = PayAfterExpiry.prepare
 
 
-class PayingSettled(Paying):
+class PaySettle(SettleSettle):
     """The buyer pays and clicks again while workers settle."""
 
-    name = "pay x settle"
     jobs = (click_pay, refresh, reconcile, deliver)
     held = ((0, READ), (1, READ))
-
-    def prepare(self, shop):
-        shop.pay(invoiced(shop))
 
     def after(self, shop):
         if shop.click_pay():
             shop.problems.append("the buyer is asked to pay a paid order")
 
 
-class Placing(Race):
+class PlacePlace(Race):
     """Three clicks on "place order" in one browser; the buyer does not return."""
 
-    name = "place x place"
     stage = "checkout"
     is_slow = True
     jobs = (place, place, place)
@@ -373,48 +317,32 @@ class Placing(Race):
         shop.later(2 * HOUR + 60)
 
 
-class PlacingCancelling(Race):
+class PlaceCancel(PlacePlace):
     """An order is cancelled while another with the same products and voucher is placed."""
 
-    name = "place x cancel"
-    is_slow = True
+    stage = "placed"
+    orders = 2
     jobs = (place_other, reconcile)
     held = ((0, READ), (1, DECIDED))
-    final_statuses = (audit.CANCELLED,)
-
-    def prepare(self, shop):
-        shop.later(2 * HOUR + 60)
-
-    def after(self, shop):
-        shop.later(2 * HOUR + 60)
-
-    def expect(self, shop):
-        statuses = list(Order.objects.values_list("status", flat=True))
-        return [] if statuses == [audit.CANCELLED] * 2 else [f"the orders are {statuses}"]
+    prepare = PlacePlace.after
 
 
-class ReleasingPlacing(PlacingCancelling):
+class PlaceRelease(PlaceCancel):
     """The same, from the moment when the first voucher or stock of both orders is released."""
 
-    name = "place x cancel, releasing"
     held = ((1, RELEASED),)
 
 
-class Binding(Race):
+class BindBind(Race):
     """Three members of staff bind one payment to one invoice."""
 
-    name = "bind x bind"
     jobs = (bind, bind, bind)
-
-    def prepare(self, shop):
-        shop.memo["payments"] = [short(shop, invoiced(shop))]
-        shop.reconcile()
+    prepare = Bind.prepare
 
 
-class BindingTwoPayments(Binding):
+class BindTwoPayments(BindBind):
     """Two payments are bound to one invoice."""
 
-    name = "bind x bind, two payments"
     jobs = (bind, lambda shop: bind(shop, payment=1), reconcile)
 
     def prepare(self, shop):
@@ -423,10 +351,9 @@ class BindingTwoPayments(Binding):
         shop.reconcile()
 
 
-class BindingTwoOrders(Binding):
+class BindTwoOrders(BindBind):
     """One payment is bound to the invoices of two orders."""
 
-    name = "bind x bind, two orders"
     stage = "two placed"
     jobs = (bind, lambda shop: bind(shop, buyer=1), reconcile)
 
@@ -439,38 +366,34 @@ class BindingTwoOrders(Binding):
         return [] if statuses == [audit.PAID, audit.PENDING] else [f"the orders are {statuses}"]
 
 
-class Accepting(Binding):
+class AcceptSettle(BindBind):
     """Staff accepts a short payment while workers refresh it."""
 
-    name = "accept x settle"
     jobs = (accept, accept, refresh, reconcile)
 
     def prepare(self, shop):
         super().prepare(shop)
-        bind_at_bitsby(shop, shop.invoice(), shop.memo["payments"][0])
+        bind_at_bitsby(shop)
         shop.reconcile()
 
 
-class StaffNotes(Settling):
+class SettleNote(SettleSettle):
     """Staff writes notes on the order while it is settled."""
 
-    name = "settle x staff's note"
     jobs = (refresh, write_note, deliver, write_note)
 
 
-class StaffShips(Settling):
+class SettleStaffMoves(SettleSettle):
     """Staff moves the order in the dashboard while it is settled."""
 
-    name = "settle x staff moves"
     jobs = (refresh, ship_in_dashboard, deliver, cancel_in_dashboard)
     staff_moves = True
     final_statuses = (audit.PAID, audit.CANCELLED)
 
 
-class StaffSaves(Settling):
+class SettleStaffSaves(SettleSettle):
     """Staff saves the order's whole form in the admin while it is settled."""
 
-    name = "settle x staff saves"
     jobs = (refresh, save_in_admin, deliver, reconcile)
     staff_moves = True
     final_statuses = (audit.PAID, audit.PENDING)
@@ -482,21 +405,15 @@ class StaffSaves(Settling):
         shop.later(3 * HOUR)
 
 
-class StaffCancels(Cancelling):
+class CancelStaffCancels(CancelSettle):
     """Staff cancels in the dashboard while a run does, and a late payment arrives."""
 
-    name = "cancel x staff cancels"
     jobs = (reconcile, cancel_in_dashboard, bind_and_deliver)
     held = ((0, DECIDED),)
     staff_moves = True
 
 
-class Everything(Race):
+class BuyerStaffDeliveriesRuns(SettleSettle):
     """Buyer, staff, deliveries and runs at once on one order."""
 
-    name = "everything"
-    final_statuses = (audit.PAID,)
     jobs = (refresh, deliver, reconcile, click_pay, open_order_page, write_note, reconcile)
-
-    def prepare(self, shop):
-        shop.pay(invoiced(shop))

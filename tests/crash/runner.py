@@ -32,13 +32,21 @@ class Finding:
 
 @dataclass
 class Result:
-    """The results of all points of an operation."""
+    """The results of all points of an operation, or of all rounds of a race."""
 
     operation: str
     points: int = 0
     tested: int = 0
     findings: list[Finding] = field(default_factory=list)
     observations: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, point, shop):
+        """Add the shop at rest after a point or round."""
+        self.tested += 1
+        if shop.problems:
+            self.findings.append(Finding(self.operation, point, shop.problems))
+        for text in shop.observations:
+            self.observations.setdefault(text, []).append(point)
 
 
 class Runner:
@@ -148,8 +156,8 @@ class Runner:
         result = Result(operation.name)
         # A sample skips the recovery of a completed operation, which other tests cover.
         _, shop, points = self.crash(operation, 0, recovers=sample is None)
-        _add(result, "not killed", shop)
-        result.points = len(points)
+        result.add("not killed", shop)
+        result.tested, result.points = 0, len(points)
         if at is not None:
             numbers = iter([at])
         elif sample is not None:
@@ -161,8 +169,7 @@ class Runner:
             point, shop, _ = self.crash(operation, number)
             if point is None and not shop.problems:
                 break
-            result.tested += 1
-            _add(result, point or f"point {number}, not reached", shop)
+            result.add(point or f"point {number}, not reached", shop)
             progress(point)
             if point is None:
                 break
@@ -191,13 +198,6 @@ def _one_of_each(numbers, stretches, draw):
     return [numbers[draw.randrange(*ends)] for ends in pairwise(ends)]
 
 
-def _add(result, point, shop):
-    if shop.problems:
-        result.findings.append(Finding(result.operation, point, shop.problems))
-    for text in shop.observations:
-        result.observations.setdefault(text, []).append(point)
-
-
 def in_shop(shop, job):
     """Run ``job`` as a process of the shop; return the shop with the errors that it logged."""
     if shop.offset is not None:
@@ -216,16 +216,16 @@ def in_shop(shop, job):
 def recover(operation, shop):
     """Start the shop again: let people return, run until nothing changes, and audit."""
     operation.after(shop)
-    shop.until_quiet()
-    come_to_rest(shop)
+    shop.run_until_stable()
+    wait_out_poll_backoff(shop)
     shop.problems += [*audit.audit(shop), *operation.expect(shop)]
 
 
-def come_to_rest(shop):
+def wait_out_poll_backoff(shop):
     """Let enough time pass for runs to expire and cancel what they polled recently."""
     for _ in range(2):
         is_pending = Order.objects.filter(status=audit.PENDING).exists()
         if not is_pending and not BitsbyInvoice.objects.live().exists():
             return
         shop.later(POLL_BACKOFF_SECONDS)
-        shop.until_quiet()
+        shop.run_until_stable()

@@ -5,6 +5,7 @@ import os
 from tests.crash import clock
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, OSCAR_BITSBY
+from tests.support.no_migrations import NoMigrations
 
 clock.install()
 
@@ -20,17 +21,7 @@ OSCAR_BITSBY = {
 }
 
 
-class NoMigrations:
-    """Tells Django that no app has migrations, so that tables are made from the models, which takes
-    a second instead of thirty. Another test proves that models and migrations agree."""
-
-    def __contains__(self, app):
-        return True
-
-    def __getitem__(self, app):
-        return None
-
-
+# Tables from the models take a second instead of thirty; another test proves that they agree.
 MIGRATION_MODULES = NoMigrations()
 # The harness collects log messages itself.
 LOGGING_CONFIG = None

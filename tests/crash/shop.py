@@ -88,7 +88,7 @@ class Shop:
             )
         uses = {"MANY": Voucher.MULTI_USE, "MORE": Voucher.MULTI_USE, "ONCE": Voucher.SINGLE_USE}
         for code, usage in uses.items():
-            everything = factories.RangeFactory(name=code, includes_all_products=True)
+            all_products = factories.RangeFactory(name=code, includes_all_products=True)
             voucher = factories.VoucherFactory(name=code, code=code, usage=usage)
             voucher.offers.add(
                 factories.ConditionalOfferFactory(
@@ -96,9 +96,9 @@ class Shop:
                     offer_type=ConditionalOffer.VOUCHER,
                     # A basket may have several of them.
                     exclusive=False,
-                    condition=factories.ConditionFactory(range=everything, type="Count", value=1),
+                    condition=factories.ConditionFactory(range=all_products, type="Count", value=1),
                     benefit=factories.BenefitFactory(
-                        range=everything, type="Percentage", value=Decimal(20)
+                        range=all_products, type="Percentage", value=Decimal(20)
                     ),
                 )
             )
@@ -196,7 +196,7 @@ class Shop:
             self.problems.append(f"a run reports failures: {report}")
         return report
 
-    def until_quiet(self):
+    def run_until_stable(self):
         """Make runs until one changes nothing."""
         skipped = False
         before = None
@@ -213,7 +213,7 @@ class Shop:
             if after == before:
                 return
             before = after
-        self.problems.append(f"not quiet after {MAX_RUNS} runs: {report}")
+        self.problems.append(f"not stable after {MAX_RUNS} runs: {report}")
 
     def state(self):
         """Return everything that Bitsby has of the account."""

@@ -13,6 +13,12 @@ import django
 HERE = Path(__file__).resolve().parent
 
 
+def files_in(folder):
+    """Return the names of all files in a folder of the installed package."""
+    root = Path(str(files("oscar_bitsby"))) / folder
+    return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+
+
 def prove_installed_from_wheel():
     """The package comes from site-packages and brings what modules do not show."""
     import oscar_bitsby
@@ -53,8 +59,7 @@ def prove_templates():
     """Every template in the wheel compiles, with the template tags and parents that it names."""
     from django.template.loader import get_template
 
-    root = Path(str(files("oscar_bitsby"))) / "templates"
-    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    names = files_in("templates")
     assert names
     for name in names:
         get_template(name)
@@ -65,8 +70,7 @@ def prove_static_files():
     """All that the wheel ships as static files was collected."""
     from django.conf import settings
 
-    root = Path(str(files("oscar_bitsby"))) / "static"
-    names = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    names = files_in("static")
     for name in names:
         assert (settings.STATIC_ROOT / name).is_file(), name
     return len(names)
@@ -101,18 +105,16 @@ def prove_staff_pages():
     from django.test import Client
     from django.urls import reverse
 
-    staff_client = get_user_model().objects.create_superuser(
-        "staff_client", "staff_client@example.com", "secret"
-    )
+    superuser = get_user_model().objects.create_superuser("admin", "admin@example.com", "secret")
     client = Client()
-    client.force_login(staff_client)
+    client.force_login(superuser)
     for name in (
         "admin:order_order_add",
         "oscar_bitsby:dashboard-inbox",
         "oscar_bitsby:dashboard-invoices",
     ):
         assert client.get(reverse(name)).status_code == 200, name
-    staff_client.delete()
+    superuser.delete()
 
 
 def main():

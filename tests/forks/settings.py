@@ -5,17 +5,7 @@ from typing import Any
 
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS as STOCK_APPS
-
-
-class NoMigrations:
-    """Tables come straight from the models, which is quicker than migrating."""
-
-    def __contains__(self, label: str) -> bool:
-        return True
-
-    def __getitem__(self, label: str) -> None:
-        return None
-
+from tests.support.no_migrations import NoMigrations
 
 DATABASES: dict[str, Any] = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}

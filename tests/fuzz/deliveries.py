@@ -82,7 +82,7 @@ class BrokenInput(io.BytesIO):
     """The body of a client that closes the connection while it is read."""
 
     def read(self, *args):
-        raise OSError("the client is gone")
+        raise OSError("the connection is broken")
 
     readline = read
 
@@ -102,18 +102,18 @@ class Deliveries:
         self.open, self.paid, self.token = list(open_ids), list(paid_ids), token
         self.webhook = f"/bitsby/webhook/{token}/" if token else "/bitsby/webhook/"
         self.makers = [
-            (20, self.junk),
-            (18, self.odd_json),
+            (20, self.no_json),
+            (18, self.json_without_id),
             (14, self.open_invoice),
             (10, self.paid_invoice),
             (10, self.unknown_invoice),
             (8, self.strange_encoding),
-            (5, self.twice_named),
+            (5, self.repeated_key),
             (5, self.other_method),
             (4, self.broken_length),
             (3, self.too_long),
             (2, self.nested),
-            (2, self.hung_up),
+            (2, self.broken_connection),
             (1, self.wrong_path),
             (1, self.strange_host),
         ]
@@ -122,9 +122,9 @@ class Deliveries:
         weights, makers = zip(*self.makers, strict=True)
         while True:
             (maker,) = self.random.choices(makers, weights)
-            made = maker()
-            self._decorate(made)
-            yield made
+            delivery = maker()
+            self._decorate(delivery)
+            yield delivery
 
     # What a body is made of
 
@@ -179,8 +179,8 @@ class Deliveries:
         values.setdefault("path", self.webhook)
         return Delivery(allowed=set(allowed), kind=kind, body=body, **values)
 
-    def junk(self):
-        """Bytes of every kind; the chance that they name an invoice of ours is none."""
+    def no_json(self):
+        """Bytes of every kind, which name no invoice."""
         size = self.random.choice((0, 1, 2, 7, 100, 2000, 60_000))
         body = self.random.choice(
             (
@@ -196,9 +196,9 @@ class Deliveries:
                 b'{"invoice":' + self.random.randbytes(20),
             )
         )
-        return self._post("junk", {400}, body)
+        return self._post("no JSON", {400}, body)
 
-    def odd_json(self):
+    def json_without_id(self):
         """JSON without a readable id where it belongs."""
         value = self.random.choice(
             (
@@ -219,7 +219,7 @@ class Deliveries:
                 '[{"invoice":{"id":"%s"}}]' % self.random.choice(self.open),
             )
         )
-        return self._post("odd JSON", {400}, value.encode("utf-8", "surrogatepass"))
+        return self._post("JSON without an id", {400}, value.encode("utf-8", "surrogatepass"))
 
     def open_invoice(self):
         """A forged or early delivery about an invoice that Bitsby does not call paid."""
@@ -250,7 +250,7 @@ class Deliveries:
             allowed |= {400}
         return self._post(f"encoding {encoding}", allowed, written, names={one})
 
-    def twice_named(self):
+    def repeated_key(self):
         """Keys that are given twice: the last one counts."""
         first, last = self.random.choice(self.open), self.random.choice(self.paid)
         if self.random.random() < 0.5:
@@ -259,7 +259,7 @@ class Deliveries:
         outer = f'{{"invoice":{{"id":"{first}"}},"invoice":{{"id":"{last}"}}}}'
         allowed = {503 if last in self.open else 200}
         body = self.random.choice((inner, outer)).encode()
-        return self._post("key given twice", allowed, body, names={last})
+        return self._post("repeated key", allowed, body, names={last})
 
     def other_method(self):
         """Any method but POST, with any token."""
@@ -320,10 +320,10 @@ class Deliveries:
             body = (b"[" * min(depth, LIMIT // 2)) + b"]" * min(depth, LIMIT // 2)
         return self._post("nested", {400}, body)
 
-    def hung_up(self):
+    def broken_connection(self):
         body = self._text(self.random.choice(self.open))
         environ = {"wsgi.input": BrokenInput(body)}
-        return self._post("client hung up", {400}, body, environ=environ)
+        return self._post("broken connection", {400}, body, environ=environ)
 
     def wrong_path(self):
         """Other tokens and other URLs: 404, or Django's redirect to the URL with a slash."""
@@ -359,7 +359,7 @@ class Deliveries:
 
     # What any request may have in addition
 
-    def _decorate(self, made):
+    def _decorate(self, delivery):
         """Add headers that must make no difference."""
         roll = self.random.random
         extra = {}
@@ -393,4 +393,4 @@ class Deliveries:
             extra["REMOTE_ADDR"] = self.random.choice(("", "x" * 300, "::1", "unix:"))
         if roll() < 0.1:
             extra["HTTP_X_HTTP_METHOD_OVERRIDE"] = "DELETE"
-        made.environ = extra | made.environ
+        delivery.environ = extra | delivery.environ

@@ -28,7 +28,9 @@ from tests.fuzz.answers import OTHER_PROJECT, Answers, Bitsby
 from tests.fuzz.deliveries import Delivery
 from tests.fuzz.tools import ANSWERS, SEED, Gateway, Meter, open_shop, undone
 from tests.support import bitsby
-from tests.support.http import FarSide, assert_hidden, reply, serve
+from tests.support.http import StubServer, assert_hidden, reply, serve
+from tests.support.invoices import expired_ago
+from tests.support.settling import status_of
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -87,9 +89,7 @@ class Row:
         self.created_at, self.expires_at, self.amount, self.currency = now, now, "10.00", "USD"
 
 
-def test_the_client_raises_nothing_but_its_own_errors(
-    monkeypatch, clock, unexpected_errors, capsys
-):
+def test_client_raises_only_gateway_errors(monkeypatch, clock, unexpected_errors, capsys):
     """Every method returns or raises a ``GatewayError`` without the key, whatever the answer."""
     answers = Answers(SEED)
     truth = Bitsby(answers, [Row(), Row()], "paid")
@@ -210,15 +210,14 @@ def run(entry_points, monkeypatch, unexpected_errors, meter, number, foreign):
         name = answers.random.choice(list(entry_points.by_name))
         truth.remote.clear()
         with undone():
-            is_over = answers.random.random() < 0.3
-            if is_over:
+            if answers.random.random() < 0.3:
                 past = timezone.now() - dt.timedelta(minutes=5)
                 BitsbyInvoice.objects.update(expires_at=past)
             entry_points.invoice.refresh_from_db()
             try:
                 with meter.one(name):
-                    ended = entry_points.by_name[name]()
-                meter.answers[ended[0] if isinstance(ended, tuple) else ended] += 1
+                    result = entry_points.by_name[name]()
+                meter.answers[result[0] if isinstance(result, tuple) else result] += 1
             except Exception as error:
                 meter.wrong.append((count, name, repr(error)[:300]))
             after = state_of(entry_points.order)
@@ -237,7 +236,7 @@ def run(entry_points, monkeypatch, unexpected_errors, meter, number, foreign):
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["own project", "another project"])
-def test_rubbish_ends_in_no_error_page_and_touches_no_order(
+def test_corrupted_answers_cause_no_error_page_and_change_no_order(
     entry_points, monkeypatch, unexpected_errors, clock, capsys, foreign
 ):
     """Pages, webhook, runs and staff actions answer as promised; an order changes only when an
@@ -261,7 +260,7 @@ def test_some_corrupted_answers_still_settle(entry_points, monkeypatch, unexpect
         with undone():
             entry_points.invoice.refresh_from_db()
             entry_points.webhook()
-            settled += Order.objects.get(pk=entry_points.order.pk).status == "Being processed"
+            settled += status_of(entry_points.order) == "Being processed"
     assert settled > 10
 
 
@@ -288,7 +287,7 @@ class Lists:
         return len(self.gateway.asked)
 
 
-def test_a_list_that_never_ends_is_left(monkeypatch, clock):
+def test_endless_list_is_read_up_to_max_pages(monkeypatch, clock):
     """A list is read for ``MAX_PAGES`` pages at most, with little memory."""
     monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [item(offset + n) for n in range(limit)])
@@ -303,7 +302,7 @@ def test_a_list_that_never_ends_is_left(monkeypatch, clock):
 
 
 @pytest.mark.parametrize("size", [50, 10, 60, 500])
-def test_a_page_that_is_given_again_ends_the_list(monkeypatch, clock, size):
+def test_repeated_page_ends_the_list(monkeypatch, clock, size):
     """A server that ignores the offset is noticed by its second answer."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(size)])
     assert sum(len(page.items) for page in lists.api.payment_pages()) == size
@@ -318,7 +317,7 @@ def test_pages_that_alternate_end_the_list(monkeypatch, clock):
     assert lists.requests == 4
 
 
-def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock):
+def test_repeated_unreadable_page_ends_the_list(monkeypatch, clock):
     """An unreadable page that repeats ends the list after a few requests."""
     monkeypatch.setattr(client, "MAX_PAGES", 100)
     lists = Lists(monkeypatch, lambda offset, limit: [{"id": n} for n in range(50)])
@@ -327,7 +326,7 @@ def test_an_unreadable_page_that_is_given_again_ends_the_list(monkeypatch, clock
 
 
 @pytest.mark.django_db
-def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unexpected_errors):
+def test_huge_page_is_imported_at_a_bounded_cost(monkeypatch, clock, invoice, unexpected_errors):
     """A page with ten times the requested number of payments is imported at a bounded cost."""
     lists = Lists(monkeypatch, lambda offset, limit: [item(n) for n in range(500)] * (not offset))
     meter = Meter("huge pages")
@@ -343,7 +342,7 @@ def test_a_huge_page_is_imported_within_bounds(monkeypatch, clock, invoice, unex
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", STATUSES)
-def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, order, status):
+def test_answer_about_another_project_changes_nothing(fake, invoice, order, status):
     """An answer about the id in another project changes neither order nor invoice."""
     before = state_of(order)
     payment = bitsby.transfer() if status == "paid" else None
@@ -355,13 +354,12 @@ def test_the_word_of_another_project_ends_and_settles_nothing(fake, invoice, ord
 
 
 @pytest.mark.django_db
-def test_an_answer_about_another_project_cancels_no_order(fake, order, invoice_for, move_time):
+def test_answer_about_another_project_cancels_no_order(fake, order, invoice_for, move_time):
     """An order is not cancelled when only another project's answer calls its invoice expired."""
-    ended = timezone.now() - dt.timedelta(hours=5)
-    invoice = invoice_for(order, "canceled", ended_at=ended, expires_at=ended, created_at=ended)
+    invoice = invoice_for(order, **expired_ago(hours=5) | {"status": "canceled"})
     fake.invoices = [bitsby.invoice_item(invoice, "expired", projectId=OTHER_PROJECT)]
     reconciliation.reconcile()
-    assert Order.objects.get(pk=order.pk).status == "Pending"
+    assert status_of(order) == "Pending"
 
 
 # Over real HTTP
@@ -399,7 +397,7 @@ def test_strange_http_ends_in_documented_errors(serve, clock, capsys):
         strange_http(answers, truth.documented(handler.path, {"amountFiat": "10"}))(handler)
         handler.close_connection = True
 
-    server: FarSide = serve(answer)
+    server: StubServer = serve(answer)
     api = BitsbyClient(bitsby.KEY, api_url=server.url, timeout=2, tries=1)
     calls = (api.balances, api.tariffs, lambda: next(api.invoice_pages(), None))
     errors = io.StringIO()

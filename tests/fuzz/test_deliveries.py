@@ -31,7 +31,7 @@ PROMISED = {200, 400, 404, 405, 503}
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def silence_request_log():
     """Silence the line that Django logs for each refused request."""
     names = ("django.request", "django.security")
     before = {name: logging.getLogger(name).level for name in names}
@@ -58,15 +58,15 @@ def rows():
         if instance.pk is None:
             instance.received_at = timezone.now()
 
-    def note(instance, created, **kwargs):
+    def record(instance, created, **kwargs):
         if created:
             stored.append(instance)
 
     pre_save.connect(date, sender=WebhookDelivery)
-    post_save.connect(note, sender=WebhookDelivery)
+    post_save.connect(record, sender=WebhookDelivery)
     yield stored
     pre_save.disconnect(date, sender=WebhookDelivery)
-    post_save.disconnect(note, sender=WebhookDelivery)
+    post_save.disconnect(record, sender=WebhookDelivery)
 
 
 @pytest.fixture
@@ -102,17 +102,17 @@ class Truth:
 
 
 @pytest.mark.parametrize("token", ["", "a-Token_of-30-characters-or-so"])
-def test_rubbish_gets_the_promised_answers_and_no_more(
-    token, shop, invoices, rows, settings, monkeypatch, move_time, caplog, capsys
+def test_invalid_requests_get_the_promised_answers(
+    token, shop, invoices, rows, configure, monkeypatch, move_time, caplog, capsys
 ):
     """Each kind of request gets its promised answer; unknown ids store no row; cost is bounded."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WEBHOOK_TOKEN": token}
+    configure(WEBHOOK_TOKEN=token)
     opened, settled = invoices[:8], invoices[8:]
     truth = Truth(opened)
     Gateway(monkeypatch, truth.answer)
     by_pk = {row.pk: row.bitsby_id for row in invoices}
     statuses = dict(Order.objects.values_list("pk", "status"))
-    made = iter(
+    deliveries = iter(
         Deliveries(SEED, [i.bitsby_id for i in opened], [i.bitsby_id for i in settled], token)
     )
     meter = Meter(f"webhook requests (token: {'yes' if token else 'no'})")
@@ -120,7 +120,7 @@ def test_rubbish_gets_the_promised_answers_and_no_more(
     number = REQUESTS // 2
     began = timezone.now()
 
-    for count, delivery in enumerate(itertools.islice(made, number)):
+    for count, delivery in enumerate(itertools.islice(deliveries, number)):
         if count % 500 == min(499, number // 3):
             meter.memory()
         before = len(rows)
@@ -155,36 +155,38 @@ def test_rubbish_gets_the_promised_answers_and_no_more(
     assert [r for r in caplog.records if r.name == "oscar_bitsby"] == []
 
 
-def test_the_sequence_of_requests_is_repeatable(invoices):
+def test_sequence_of_requests_is_repeatable(invoices):
     """The same seed makes the same requests, so that a failure can be reproduced."""
     ids = [row.bitsby_id for row in invoices]
 
-    def first(seed):
-        made = Deliveries(seed, ids[:8], ids[8:], "t")
-        return [(one.kind, one.method, one.path, one.body) for one in itertools.islice(made, 300)]
+    def requests(seed):
+        deliveries = Deliveries(seed, ids[:8], ids[8:], "t")
+        return [
+            (one.kind, one.method, one.path, one.body) for one in itertools.islice(deliveries, 300)
+        ]
 
-    assert first(1) == first(1)
-    assert first(1) != first(2)
+    assert requests(1) == requests(1)
+    assert requests(1) != requests(2)
 
 
-def test_memory_is_not_kept(shop, invoices, monkeypatch, move_time):
+def test_invalid_requests_keep_no_memory(shop, invoices, monkeypatch, move_time):
     """After a warm-up, hundreds of further requests keep less than 2 MiB of memory."""
     Gateway(monkeypatch, Truth(invoices[:8]).answer)
     ids = [row.bitsby_id for row in invoices]
-    made = iter(Deliveries(SEED + 1, ids[:8], ids[8:]))
+    deliveries = iter(Deliveries(SEED + 1, ids[:8], ids[8:]))
 
-    def go(number):
-        for delivery in itertools.islice(made, number):
+    def send(number):
+        for delivery in itertools.islice(deliveries, number):
             shop.answer(delivery.as_environ())
             move_time(milliseconds=PAUSE)
 
-    go(300)
+    send(300)
     tracemalloc.start()
     try:
-        go(100)
+        send(100)
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        go(300)
+        send(300)
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

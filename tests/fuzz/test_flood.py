@@ -30,6 +30,7 @@ from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.process import running_simulator
 from tests.fuzz.tools import FLOOD_SECONDS
 from tests.support import bitsby
+from tests.support.simulator import gateway_settings
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
@@ -88,12 +89,8 @@ class ShopServer(WSGIServer):
 
 
 @pytest.fixture
-def shop(settings, simulator, monkeypatch, transactional_db):
-    settings.OSCAR_BITSBY = {
-        **settings.OSCAR_BITSBY,
-        "API_URL": simulator.url,
-        "PAYMENT_HOSTS": ["127.0.0.1"],
-    }
+def shop(configure, simulator, monkeypatch, transactional_db):
+    configure(**gateway_settings(simulator))
     simulator.control("reset", {})
     # As in production; and Python's SQLite module crashes when threads open many connections.
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
@@ -146,7 +143,7 @@ def buy(orders, until):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
+def test_flood_of_forged_deliveries_hardly_affects_api_and_buyers(
     shop, simulator, place, invoice_for, real_time, capsys
 ):
     """A flood causes one request per invoice in ten seconds and few rows; buyers get invoices."""
@@ -195,13 +192,6 @@ def test_a_forger_costs_bitsby_and_buyers_next_to_nothing(
     assert BitsbyInvoice.objects.filter(status="unpaid").count() == KNOWN + len(buyers)
 
 
-@pytest.fixture
-def deliver(client, invoice):
-    """Return a function that posts a delivery about the invoice."""
-    body = json.dumps({"invoice": {"id": str(invoice.bitsby_id)}})
-    return lambda: client.post(reverse("oscar_bitsby:webhook"), body, "application/json")
-
-
 def first_interrupted(function, interruption):
     """Return the function with an interruption before its first call."""
     turns = iter([interruption])
@@ -214,24 +204,23 @@ def first_interrupted(function, interruption):
 
 
 @pytest.mark.django_db
-def test_deliveries_that_overlap_store_one_row(invoice, fake, deliver, monkeypatch):
+def test_overlapping_deliveries_store_one_row(invoice, fake, deliver, monkeypatch):
     """Of two concurrent deliveries about an invoice, one is stored."""
-    kept = first_interrupted(webhook._storable_headers, deliver)
-    monkeypatch.setattr(webhook, "_storable_headers", kept)
-    deliver()
+    headers = first_interrupted(webhook._storable_headers, lambda: deliver(invoice))
+    monkeypatch.setattr(webhook, "_storable_headers", headers)
+    deliver(invoice)
     assert WebhookDelivery.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_deliveries_that_overlap_ask_once(invoice, fake, deliver, monkeypatch, clock):
+def test_overlapping_deliveries_send_one_request(unpaid_invoice, fake, deliver, monkeypatch, clock):
     """A delivery that waits two seconds for the database does not cause a second request."""
 
     def another():
-        deliver()
+        deliver(unpaid_invoice)
         clock.sleep(2)
 
     slots = first_interrupted(factory.without_waiting, another)
     monkeypatch.setattr(factory, "without_waiting", slots)
-    fake.invoices = [bitsby.invoice_item(invoice)]
-    deliver()
+    deliver(unpaid_invoice)
     assert len(fake.requests) == 1

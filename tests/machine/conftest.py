@@ -34,7 +34,7 @@ def post(transport, path, fields):
 
 
 @pytest.fixture
-def wired(db, monkeypatch, product):
+def connected_app(db, monkeypatch, product):
     """Connect the app to the machine that runs: its product, staff, clock and gateway."""
     real_now, real_release = timezone.now, transitions.release_order
 
@@ -72,7 +72,7 @@ def wired(db, monkeypatch, product):
 
 
 @pytest.fixture
-def shop(wired):
+def shop(connected_app):
     """A machine for a history that a test writes out step by step."""
     shop = Shop()
     yield shop

@@ -34,16 +34,8 @@ WAITS = (
     *(2 * HOUR, 25 * HOUR, 6 * DAY, 40 * DAY),
 )
 FAULTS = (
-    "none",
-    "none",
-    "lost",
-    "done, lost",
-    "done, slow",
-    "html",
-    "done, html",
-    "refused",
-    "frequent",
-    "shape",
+    *("none", "none", "lost", "done, lost", "done, slow", "html", "done, html"),
+    *("refused", "frequent", "shape"),
 )
 INVALID_BODIES = (b"", b"[]", b"{", b'{"invoice": {"id": 5}}', b"\xff\x00")
 

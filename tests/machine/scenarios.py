@@ -42,6 +42,12 @@ class Scenarios:
         elif how == "page":
             self.open_order_page(len(self.orders) - 1)
 
+    def notify_and_decide(self, how, action):
+        """Let the shop learn of what happened, and staff decide on it, or not."""
+        self.notify(how)
+        if action != "nothing":
+            self.decide_all(action)
+
     def pay_newest(self, how, wallet, times=1):
         """Pay the newest payment page and return the payment; None when no page was opened."""
         if not self.opened_pages:
@@ -87,9 +93,7 @@ class Scenarios:
             self.reconcile(False)
         payment = self.pay_newest("exact", wallet)
         self.bind_newest(payment, binds)
-        self.notify(notify)
-        if then != "nothing":
-            self.decide_all(then)
+        self.notify_and_decide(notify, then)
 
     @precondition(has_opened_pages)
     @rule(wallet=wallets, seconds=st.sampled_from([12, 12, 61 * MINUTE]))
@@ -128,9 +132,7 @@ class Scenarios:
         self.order_and_click(total, True)
         self.alter(len(self.invoices()) - 1, what)
         self.pay_newest("exact", TRON)
-        self.notify(notify)
-        if then != "nothing":
-            self.decide_all(then)
+        self.notify_and_decide(notify, then)
 
     @precondition(has_opened_pages)
     @rule(
@@ -147,9 +149,7 @@ class Scenarios:
         if is_seen:
             self.reconcile(False)
         self.bind_newest(payment, binds)
-        self.notify(notify)
-        if then != "nothing":
-            self.decide_all(then)
+        self.notify_and_decide(notify, then)
 
     @precondition(has_stock)
     @rule(

@@ -14,6 +14,7 @@ from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
+from oscar_bitsby.simulator.control import read_state
 from tests.machine import model
 from tests.machine.buyer_rules import BuyerRules
 from tests.machine.common import HOUR, Errors, Order, Source, StockRecord, counts, one, totals
@@ -41,7 +42,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
 
     #: The machine that runs, so that patched functions can reach it.
     running = None
-    #: Rows that the fixture ``wired`` makes once for all histories.
+    #: Rows that the fixture ``connected_app`` makes once for all histories.
     stock_pk = staff = None
 
     def __init__(self):
@@ -132,7 +133,6 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         before = self._all_rows() if dry_run and not self.wire.meanwhile else None
         with suppress(BitsbyError):
             self._reconcile(dry_run)
-        self.run_commit_hooks()
         if before is not None:
             assert self._all_rows() == before, DRY_RUN_WRITES
 
@@ -140,10 +140,9 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
     def reconcile_undisturbed(self):
         """The command makes a run without faults, as most are."""
         self.wire.calm()
-        self._reconcile(False)
-        self.run_commit_hooks()
+        self._reconcile()
 
-    def _reconcile(self, dry_run):
+    def _reconcile(self, dry_run=False):
         counts["runs"] += 1
         disturbed, changes, now = self.wire.disturbed, self.remote.count, self.clock.now()
         state = cursor.load()
@@ -156,6 +155,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
             report = reconciliation.reconcile(dry_run=dry_run)
         finally:
             self.run_began = outer
+            self.run_commit_hooks()
         assert report.failures == 0, f"{RUN_FAILED}: {self.errors.found}"
         if dry_run or report.skipped or self.wire.disturbed != disturbed or since is None:
             return
@@ -187,7 +187,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
             return
         self.has_written = False
         rows = invariants.Rows()
-        remote = invariants.remote_from_state(self.remote)
+        remote = invariants.Remote(read_state(self.wire.account, {}))
         for problem in invariants.check_books(rows, remote, self.accepted):
             raise AssertionError(problem)
         model.check_asked(rows, self.wire.statuses, self.altered, self.accepted)
@@ -222,8 +222,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         since = self.clock.now() - dt.timedelta(days=29)
         for seconds in (2 * HOUR, 25 * HOUR, 3 * HOUR):
             self.clock.sleep(seconds)
-            self._reconcile(False)
-            self.run_commit_hooks()
+            self._reconcile()
         self.check()
         rows = invariants.Rows()
         statuses = {invoice.id: invoice.status for invoice in self.remote.all_invoices()}

@@ -69,9 +69,8 @@ class StaffRules:
     @rule(action=st.sampled_from(ACTIONS))
     def decide_all(self, action):
         """Staff decide in one way on all payments of orders that wait for review."""
-        for payment_row in (
-            BitsbyPayment.objects.needs_review().exclude(invoice=None).order_by("-pk")
-        ):
+        waiting = BitsbyPayment.objects.needs_review().exclude(invoice=None)
+        for payment_row in waiting.order_by("-pk"):
             self.decide_on(payment_row, action)
 
     def decide_on(self, payment_row, action):

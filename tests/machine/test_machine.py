@@ -34,7 +34,7 @@ FEWEST = {
 }
 
 
-def test_no_history_loses_or_doubles_money(wired, capsys):
+def test_no_history_loses_or_doubles_money(connected_app, capsys):
     """Whatever buyers, staff, Bitsby and the network do, every invariant holds."""
     run(**PROFILES[PROFILE])
 
@@ -59,6 +59,10 @@ def test_payment_on_an_invoice_whose_answer_was_lost_waits_for_review(shop):
     assert (row.review_reason, row.is_foreign) == (ReviewReason.UNKNOWN_INVOICE, False)
 
 
+def is_booked(payment):
+    return BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at is not None
+
+
 def test_payments_of_one_moment_do_not_hide_a_later_one(shop):
     """Payments that were all made in one moment say nothing about the order of the list."""
     shop.open(Quirks(order="oldest", page_size=10))
@@ -67,10 +71,10 @@ def test_payments_of_one_moment_do_not_hide_a_later_one(shop):
         shop.remote.transfer(BITCOIN, Decimal(7 + number))
     shop.reconcile_undisturbed()
     shop.wait(12)
-    shop.pay_newest("exact", TRON)
+    payment = shop.pay_newest("exact", TRON)
     shop.reconcile_undisturbed()
 
-    assert BitsbyPayment.objects.filter(booked_at__isnull=False).exists()
+    assert is_booked(payment)
 
 
 def test_payment_that_is_bound_late_is_booked_by_the_next_overlap_sync(shop):
@@ -85,9 +89,9 @@ def test_payment_that_is_bound_late_is_booked_by_the_next_overlap_sync(shop):
     shop.bind_newest(payment, "merchant")
     shop.wait(6 * MINUTE)
     shop.reconcile_undisturbed()
-    assert BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at is None
+    assert not is_booked(payment)
 
     shop.wait(56 * MINUTE)
     shop.reconcile_undisturbed()
 
-    assert BitsbyPayment.objects.get(bitsby_id=payment.id).booked_at is not None
+    assert is_booked(payment)

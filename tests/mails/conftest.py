@@ -11,7 +11,8 @@ from oscar.core.loading import get_model
 from oscar.test import factories
 
 from oscar_bitsby import reconciliation
-from tests.support.mails import expiring_in
+from tests.support import bitsby
+from tests.support.mails import expiring_in, paid_item
 from tests.support.shopping import go_to_preview, place_order
 
 Order = get_model("order", "Order")
@@ -83,15 +84,28 @@ def staff_user():
 
 
 @pytest.fixture
-def overdue_invoice(order, invoice_for):
-    """An invoice that expired a minute ago and is still unpaid in the database."""
+def overdue_invoice(fake, order, invoice_for):
+    """An invoice that expired a minute ago at Bitsby and is still unpaid in the database."""
     now = timezone.now()
-    return invoice_for(
+    invoice = invoice_for(
         order, created_at=now - dt.timedelta(hours=1), expires_at=now - dt.timedelta(minutes=1)
     )
+    fake.invoices = [bitsby.invoice_item(invoice, "expired")]
+    return invoice
 
 
 @pytest.fixture
 def long_invoice(order, invoice_for):
     """An invoice of twelve hours that expires in fifty minutes."""
     return invoice_for(order, **expiring_in(minutes=50, hours_in_total=12))
+
+
+@pytest.fixture
+def receive_payment(fake):
+    """Return a function that lets Bitsby list the payment of an invoice, and reconciles."""
+
+    def receive(invoice, amount="10.00000000"):
+        fake.payments.insert(0, paid_item(invoice, amount))
+        return reconciliation.reconcile()
+
+    return receive

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal
+from unittest.mock import Mock
 
 import pytest
 from django.conf import settings as shop_settings
@@ -23,11 +24,7 @@ from oscar_bitsby.reconciliation import lease, refresh
 from tests.checkout import mail_backends
 from tests.support import bitsby
 from tests.support.concurrency import failures, run_together
-from tests.support.mails import (
-    assert_one_mail,
-    paid_item,
-    sent_codes,
-)
+from tests.support.mails import assert_one_mail, paid_item, sent_codes
 
 Dispatcher = get_class("communication.utils", "Dispatcher")
 Order = get_model("order", "Order")
@@ -166,15 +163,15 @@ def test_failing_outbox_does_not_stop_the_order(monkeypatch, buy_and_reconcile):
     assert mail.outbox == []
 
 
-@pytest.mark.parametrize("gone", ["user", "order", "address"])
-def test_mail_without_recipient_is_dropped(place, gone):
+@pytest.mark.parametrize("missing", ["user", "order", "address"])
+def test_mail_without_recipient_is_dropped(place, missing):
     """An e-mail is dropped if its order, user or address no longer exists."""
-    user = factories.UserFactory(email="" if gone == "address" else "ada@example.com")
+    user = factories.UserFactory(email="" if missing == "address" else "ada@example.com")
     order = place(user=user)
     outbox.enqueue(MailCode.PLACED, order)
-    if gone == "user":
+    if missing == "user":
         user.delete()
-    elif gone == "order":
+    elif missing == "order":
         order.delete()
     sender.send_pending()
 
@@ -184,17 +181,17 @@ def test_mail_without_recipient_is_dropped(place, gone):
     assert row.error
 
 
-TAKEN_OVER = "the shop handles the order in another way"
+HANDLED_OTHERWISE = "the shop handles the order in another way"
 
 
 @pytest.mark.parametrize(
     ("code", "status", "why"),
     [
-        (MailCode.PLACED, "Being processed", TAKEN_OVER),
+        (MailCode.PLACED, "Being processed", HANDLED_OTHERWISE),
         (MailCode.PLACED, "Cancelled", "the order is cancelled"),
         (MailCode.PAID, "Cancelled", "the order is cancelled"),
-        (MailCode.EXPIRED, "Being processed", TAKEN_OVER),
-        (MailCode.CANCELLED, "Being processed", TAKEN_OVER),
+        (MailCode.EXPIRED, "Being processed", HANDLED_OTHERWISE),
+        (MailCode.CANCELLED, "Being processed", HANDLED_OTHERWISE),
         (MailCode.CANCELLED, "Pending", "the payment window has closed"),
     ],
 )
@@ -220,11 +217,10 @@ def test_mail_is_enqueued_once(order, caplog):
     assert caplog.records == []
 
 
-def test_expired_mail_is_dropped_after_a_payment(order, overdue_invoice, fake):
+def test_expired_mail_is_dropped_after_a_payment(order, overdue_invoice, receive_payment):
     """A payment between enqueuing and sending drops the e-mail about the expiry."""
     outbox.enqueue(MailCode.EXPIRED, order, invoice=overdue_invoice)
-    fake.payments = [paid_item(overdue_invoice)]
-    reconciliation.reconcile()
+    receive_payment(overdue_invoice)
 
     assert sent_codes() == [MailCode.PAID]
 
@@ -262,21 +258,16 @@ def test_run_sends_mails_after_settling_everything(mail_server, place, invoice_f
     assert report.mails == 3
 
 
-def test_run_sends_mails_for_a_limited_time(monkeypatch, mail_server, place):
+def test_run_sends_mails_for_a_limited_time(monkeypatch, place):
     """The e-mails that exceed a run's time are sent by the next one."""
+    send_mail, clock = sender.send, Mock(monotonic=Mock(return_value=0))
 
-    class Clock:
-        now = 0.0
+    def send_slowly(pk):
+        clock.monotonic.return_value += 15
+        return send_mail(pk)
 
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
     monkeypatch.setattr(sender, "time", clock)
-    send_mail = sender.send
-    monkeypatch.setattr(
-        sender, "send", lambda pk: setattr(clock, "now", clock.now + 15) or send_mail(pk)
-    )
+    monkeypatch.setattr(sender, "send", send_slowly)
     for _ in range(4):
         outbox.enqueue(MailCode.PLACED, place())
 
@@ -289,14 +280,9 @@ def test_run_that_lost_its_lease_stops_sending(place):
     """The lease is renewed between e-mails; without it no more are sent."""
     for _ in range(3):
         outbox.enqueue(MailCode.PLACED, place())
-    calls = []
+    lost = lease.LeaseLost("another run has taken over")
 
-    def renew_lease():
-        calls.append(1)
-        if len(calls) == 2:
-            raise lease.LeaseLost("another run has taken over")
-
-    sender.send_pending_safely(renew_lease)
+    sender.send_pending_safely(Mock(side_effect=[None, lost]))
 
     assert len(mail.outbox) == 1
 
@@ -355,9 +341,7 @@ def test_concurrent_settlements_send_one_mail(order, invoice, fake, turn):
     fake.payments = [bitsby.payment_item(invoice=fake.invoices[0], **fake.invoices[0]["payment"])]
 
     results = run_together(
-        reconciliation.reconcile,
-        lambda: refresh(invoice),
-        lambda: refresh(invoice),
+        reconciliation.reconcile, lambda: refresh(invoice), lambda: refresh(invoice)
     )
     reconciliation.reconcile()
 
@@ -379,22 +363,18 @@ def test_nothing_is_sent_inside_a_transaction(mail_server, order, invoice, fake)
     assert inside == [False]
 
 
-def test_admin_shows_sent_and_dropped_mails(admin_client, order):
+def test_admin_shows_sent_and_dropped_mails(admin_client, place):
     """The admin lists the e-mails and the reasons of those that were not sent."""
+    order = place(user=factories.UserFactory(email=""))
     outbox.enqueue(MailCode.PLACED, order)
-    order.user = factories.UserFactory(email="")
-    order.save()
     sender.send_pending()
-    page = admin_client.get(reverse("admin:oscar_bitsby_buyermail_changelist")).content.decode()
+    url = reverse("admin:oscar_bitsby_buyermail_changelist")
+    page = admin_client.get(url).content.decode()
 
     assert order.number in page
     assert "no e-mail address" in page
-    found = admin_client.get(
-        reverse("admin:oscar_bitsby_buyermail_changelist"), {"q": order.number}
-    )
-    assert found.context["cl"].result_count == 1
-    row = BuyerMail.objects.get()
-    change = reverse("admin:oscar_bitsby_buyermail_change", args=[row.pk])
+    assert admin_client.get(url, {"q": order.number}).context["cl"].result_count == 1
+    change = f"{url}{BuyerMail.objects.get().pk}/change/"
     assert admin_client.get(change).status_code == 200
     assert admin_client.post(change, {"status": "sent"}).status_code == 403
 

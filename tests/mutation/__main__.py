@@ -29,7 +29,11 @@ COPIES = ROOT / "build" / "mutation"
 MODULES = {
     "reconciliation/run": [
         "reconciliation/test_run",
+        "reconciliation/test_run_failures",
+        "reconciliation/test_expiry",
+        "reconciliation/test_flagged_invoices",
         "reconciliation/test_invoice_refresh",
+        "reconciliation/test_payment_list",
         "reconciliation/test_payment_sync",
         "test_webhook",
         "test_tasks",
@@ -77,11 +81,11 @@ MODULES = {
 #: Each of these tests takes seconds, and faster ones notice the same changes.
 SLOW = [
     "tests/gateway/test_rate_limit.py::test_four_processes_share_the_rate_limit",
-    "tests/reconciliation/test_run.py::test_incremental_sync_without_news_makes_two_requests",
-    "tests/reconciliation/test_run.py::test_invoices_that_bitsby_does_not_know_do_not_cost_more_and_more",
-    "tests/reconciliation/test_run.py::test_many_overdue_invoices_are_asked_about_in_bulk",
-    "tests/reconciliation/test_run.py::test_nothing_is_lost_whatever_the_order_and_page_size",
-    "tests/test_webhook.py::test_a_burst_of_deliveries_costs_few_requests",
+    "tests/reconciliation/test_payment_list.py::test_incremental_sync_without_news_makes_two_requests",
+    "tests/reconciliation/test_expiry.py::test_overdue_invoices_unknown_to_bitsby_cause_few_requests",
+    "tests/reconciliation/test_expiry.py::test_overdue_invoices_are_fetched_in_bulk",
+    "tests/reconciliation/test_payment_list.py::test_incremental_sync_finds_payments_in_any_order_and_page_size",
+    "tests/test_webhook.py::test_burst_of_deliveries_causes_few_requests",
 ]
 #: The percentage of changes that the tests must notice in each module.
 MIN_SCORE = 95

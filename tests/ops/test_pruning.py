@@ -2,12 +2,11 @@
 
 import datetime as dt
 import io
-import threading
 from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from oscar.core.loading import get_model
@@ -19,6 +18,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, Webhook
 from oscar_bitsby.ops import pruning
 from oscar_bitsby.staff import binding
 from tests.support import bitsby
+from tests.support.concurrency import run_together
 
 Transaction = get_model("payment", "Transaction")
 
@@ -40,10 +40,10 @@ def days_ago(days):
 
 
 @pytest.fixture
-def payment():
+def store_foreign_payment():
     """Return a function that stores a payment of another project, seen so many days ago."""
 
-    def make(days=MIN_DAYS + 1, **values):
+    def store(days=MIN_DAYS + 1, **values):
         defaults = {
             "bitsby_id": bitsby.new_id(),
             "bound_to": bitsby.new_id(),
@@ -54,14 +54,14 @@ def payment():
         }
         return BitsbyPayment.objects.create(**(defaults | values))
 
-    return make
+    return store
 
 
 @pytest.fixture
-def dismissed(payment):
+def store_dismissed_payment(store_foreign_payment):
     """Return a function that stores a payment that staff dismissed so many days ago."""
 
-    def make(days=MIN_DAYS + 1, **values):
+    def store(days=MIN_DAYS + 1, **values):
         defaults = {
             "bound_to": None,
             "is_foreign": False,
@@ -69,69 +69,63 @@ def dismissed(payment):
             "resolution": Resolution.DISMISSED,
             "resolved_at": days_ago(days),
         }
-        return payment(days, **(defaults | values))
+        return store_foreign_payment(days, **(defaults | values))
 
-    return make
+    return store
 
 
 @pytest.fixture
-def delivery(invoice):
+def store_delivery(invoice):
     """Return a function that stores a delivery that came so many days ago."""
 
-    def make(days):
+    def store(days):
         return WebhookDelivery.objects.create(
             invoice=invoice, body="{}", received_at=days_ago(days)
         )
 
-    return make
+    return store
 
 
-def kept(model):
+def stored_keys(model):
     return set(model.objects.values_list("pk", flat=True))
 
 
 # Deliveries
 
 
-def test_deliveries_are_deleted_after_90_days(delivery):
+def test_deliveries_are_deleted_after_90_days(store_delivery):
     """Without options deliveries older than 90 days are deleted, and the output counts them."""
-    young = {delivery(0).pk, delivery(89).pk}
-    delivery(91), delivery(400)
+    young = {store_delivery(0).pk, store_delivery(89).pk}
+    store_delivery(91), store_delivery(400)
 
     assert prune().startswith("deleted: 2 deliveries, 0 e-mails")
-    assert kept(WebhookDelivery) == young
+    assert stored_keys(WebhookDelivery) == young
     assert prune() == f"deleted: {NOTHING}"
 
 
-def test_age_of_deliveries_is_an_option(delivery):
+def test_age_of_deliveries_is_an_option(store_delivery):
     """``--deliveries 7`` deletes deliveries older than 7 days."""
-    young = delivery(6).pk
-    delivery(8)
+    young = store_delivery(6).pk
+    store_delivery(8)
 
     prune("--deliveries", "7")
-    assert kept(WebhookDelivery) == {young}
+    assert stored_keys(WebhookDelivery) == {young}
 
 
 # Payments of other projects
 
 
-def test_foreign_payments_are_deleted_beyond_the_reach_of_syncs(payment):
+@pytest.mark.parametrize(("values", "days"), [({}, MIN_DAYS), ({"WATCH_DAYS": 100}, 107)])
+def test_foreign_payments_are_deleted_beyond_the_reach_of_syncs(
+    store_foreign_payment, configure, values, days
+):
     """They are deleted when no sync reaches them any more, and not a day earlier."""
-    young = payment(MIN_DAYS - 1).pk
-    payment(MIN_DAYS + 1)
+    configure(**values)
+    young = store_foreign_payment(days - 1).pk
+    store_foreign_payment(days + 1)
 
     assert "1 payment of other projects" in prune()
-    assert kept(BitsbyPayment) == {young}
-
-
-def test_longer_watch_days_keep_foreign_payments_longer(payment, settings):
-    """With ``WATCH_DAYS`` of 100 they are kept for 107 days."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WATCH_DAYS": 100}
-    young = payment(106).pk
-    payment(108)
-
-    prune()
-    assert kept(BitsbyPayment) == {young}
+    assert stored_keys(BitsbyPayment) == {young}
 
 
 @pytest.mark.parametrize(
@@ -148,22 +142,27 @@ def test_longer_watch_days_keep_foreign_payments_longer(payment, settings):
     ],
     ids=lambda values: "-".join(values),
 )
-def test_payments_that_may_be_needed_are_kept(payment, values):
+def test_payments_that_may_be_needed_are_kept(store_foreign_payment, values):
     """Payments that are booked, to review, resolved, recent or of unknown time are kept."""
-    row = payment(**values)
+    row = store_foreign_payment(**values)
 
     prune("--dismissed", "400")
-    assert kept(BitsbyPayment) == {row.pk}
+    assert stored_keys(BitsbyPayment) == {row.pk}
 
 
 @pytest.mark.parametrize("how", ["invoice", "bound_to"])
-def test_payments_of_our_invoices_are_kept(payment, dismissed, invoice, how):
+def test_payments_of_our_invoices_are_kept(
+    store_foreign_payment, store_dismissed_payment, invoice, how
+):
     """A payment of an invoice of this shop is kept, however old and even if dismissed."""
     value = invoice if how == "invoice" else invoice.bitsby_id
-    rows = {payment(**{how: value}).pk, dismissed(400, **{how: value}).pk}
+    rows = {
+        store_foreign_payment(**{how: value}).pk,
+        store_dismissed_payment(400, **{how: value}).pk,
+    }
 
     prune("--dismissed", "100")
-    assert kept(BitsbyPayment) == rows
+    assert stored_keys(BitsbyPayment) == rows
 
 
 def test_invoices_and_booked_payments_are_kept(order, invoice, move_time):
@@ -180,22 +179,22 @@ def test_invoices_and_booked_payments_are_kept(order, invoice, move_time):
 # Dismissed payments
 
 
-def test_dismissed_payments_are_deleted_only_with_the_option(dismissed):
+def test_dismissed_payments_are_deleted_only_with_the_option(store_dismissed_payment):
     """They are kept without ``--dismissed``; with it, older ones are deleted."""
-    young, _ = dismissed(99), dismissed(101)
+    young, _ = store_dismissed_payment(99), store_dismissed_payment(101)
     prune()
     assert BitsbyPayment.objects.count() == 2
 
     assert "1 dismissed payment" in prune("--dismissed", "100")
-    assert kept(BitsbyPayment) == {young.pk}
+    assert stored_keys(BitsbyPayment) == {young.pk}
 
 
-def test_recently_dismissed_payments_are_kept(dismissed):
+def test_recently_dismissed_payments_are_kept(store_dismissed_payment):
     """The time of the dismissal counts as well as the age of the payment."""
-    row = dismissed(400, resolved_at=days_ago(3))
+    row = store_dismissed_payment(400, resolved_at=days_ago(3))
 
     prune("--dismissed", "100")
-    assert kept(BitsbyPayment) == {row.pk}
+    assert stored_keys(BitsbyPayment) == {row.pk}
 
 
 # Deleted rows are not imported again
@@ -212,7 +211,7 @@ def answer_by_day(fake):
     fake.on("/payments/list", listed)
 
 
-def test_deleted_payments_are_not_imported_again(place, invoice_for, fake, move_time, dismissed):
+def test_deleted_payments_are_not_imported_again(place, invoice_for, fake, move_time):
     """Neither a full sync nor staff's search for payments imports a deleted payment again."""
     order = place()
     invoice_for(order)
@@ -258,10 +257,10 @@ def test_deleted_payments_are_not_imported_again(place, invoice_for, fake, move_
 
 
 @pytest.fixture
-def mail(order):
+def store_mail(order):
     """Return a function that stores an e-mail of so many days ago."""
 
-    def make(days, **values):
+    def store(days, **values):
         defaults = {
             "order": order,
             "code": MailCode.OTHER_AMOUNT,
@@ -271,50 +270,55 @@ def mail(order):
         }
         return BuyerMail.objects.create(**(defaults | values))
 
-    return make
+    return store
 
 
-def test_mails_are_deleted_after_180_days(mail):
+def test_mails_are_deleted_after_180_days(store_mail):
     """Finished e-mails are deleted after 180 days, or after those of ``--mails``."""
-    young, middle = mail(99).pk, mail(179).pk
-    mail(181), mail(400, status=MailStatus.DROPPED), mail(400, status=MailStatus.FAILED)
+    young, middle = store_mail(99).pk, store_mail(179).pk
+    store_mail(181)
+    store_mail(400, status=MailStatus.DROPPED)
+    store_mail(400, status=MailStatus.FAILED)
 
     assert "deliveries, 3 e-mails," in prune()
-    assert kept(BuyerMail) == {young, middle}
+    assert stored_keys(BuyerMail) == {young, middle}
     assert "deliveries, 1 e-mail," in prune("--mails", "100")
-    assert kept(BuyerMail) == {young}
+    assert stored_keys(BuyerMail) == {young}
 
 
-@pytest.mark.parametrize("status", [MailStatus.WAITING, MailStatus.SENDING])
-def test_unfinished_mails_are_kept(mail, status):
-    """An e-mail that is still to be sent is kept, however old."""
-    mail(400, status=status)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": MailStatus.WAITING},
+        {"status": MailStatus.SENDING},
+        # The first e-mail has the language, and the one about the payment prevents a second one.
+        {"code": MailCode.PLACED},
+        {"code": MailCode.PAID},
+    ],
+)
+def test_mails_that_may_be_needed_are_kept(store_mail, values):
+    """Unfinished e-mails, the first one and the one about the payment are kept, however old."""
+    store_mail(400, **values)
     assert "deliveries, 0 e-mails," in prune()
 
 
-@pytest.mark.parametrize("code", [MailCode.PLACED, MailCode.PAID])
-def test_first_and_paid_mails_are_kept(mail, code):
-    """The first e-mail has the language, and the one about the payment prevents a second one."""
-    mail(400, code=code)
-    assert "deliveries, 0 e-mails," in prune()
-
-
-def test_mails_about_payments_to_review_are_kept(mail, dismissed):
+def test_mails_about_payments_to_review_are_kept(store_mail, store_dismissed_payment):
     """Without them a decision of staff could send an e-mail a second time."""
-    decided, waiting = dismissed(400), dismissed(400, resolution="", resolved_at=None)
-    mail(400, payment=decided)
-    about = mail(400, payment=waiting).pk
+    decided = store_dismissed_payment(400)
+    waiting = store_dismissed_payment(400, resolution="", resolved_at=None)
+    store_mail(400, payment=decided)
+    about = store_mail(400, payment=waiting).pk
 
     assert "deliveries, 1 e-mail," in prune()
-    assert kept(BuyerMail) == {about}
+    assert stored_keys(BuyerMail) == {about}
 
 
 # Transactions and options
 
 
-def test_dry_run_only_counts(delivery, payment, dismissed):
+def test_dry_run_only_counts(store_delivery, store_foreign_payment, store_dismissed_payment):
     """``--dry-run`` deletes nothing and counts the rows that a real run then deletes."""
-    delivery(100), payment(), dismissed(200)
+    store_delivery(100), store_foreign_payment(), store_dismissed_payment(200)
 
     remote = prune("--dry-run", "--dismissed", "100")
     assert remote == (
@@ -324,14 +328,13 @@ def test_dry_run_only_counts(delivery, payment, dismissed):
     assert prune("--dismissed", "100") == remote.replace("would delete", "deleted")
 
 
-def test_rows_are_deleted_in_batches(delivery, payment, monkeypatch):
-    """No transaction deletes more rows than a batch, and no row is left over."""
+def test_rows_are_deleted_in_batches(store_delivery, store_foreign_payment, monkeypatch):
+    """No transaction deletes more rows than a batch, which is 1000, and no row is left over."""
+    assert pruning.BATCH == 1000
     monkeypatch.setattr(pruning, "BATCH", 3)
     for _ in range(7):
-        delivery(100), payment()
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+        store_delivery(100), store_foreign_payment()
+    with CaptureQueriesContext(connection) as queries:
         assert prune() == (
             "deleted: 7 deliveries, 0 e-mails, 7 payments of other projects, 0 dismissed payments\n"
         )
@@ -341,38 +344,30 @@ def test_rows_are_deleted_in_batches(delivery, payment, monkeypatch):
     assert not BitsbyPayment.objects.exists()
 
 
-def test_batches_are_a_thousand_rows():
-    """A batch has the documented size."""
-    assert pruning.BATCH == 1000
-
-
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("argument", "says"),
     [
-        (["--deliveries", "0"], "deliveries must be at least 1 day old"),
-        (["--deliveries", "-5"], "deliveries must be at least 1 day old"),
-        (["--deliveries", "999999999999"], "more than a hundred years"),
-        (["--deliveries", "soon"], "invalid int value"),
-        (["--mails", "66"], "e-mails must be at least 67 days old to be deleted"),
-        (
-            ["--dismissed", "66"],
-            "at least 67 days old to be deleted: a later one would be imported",
-        ),
-        (["--dismissed", "999999999999"], "more than a hundred years"),
-        (["--dismissed", ""], "invalid int value"),
+        ("--deliveries=0", "deliveries must be at least 1 day old"),
+        ("--deliveries=-5", "deliveries must be at least 1 day old"),
+        ("--deliveries=999999999999", "more than a hundred years"),
+        ("--deliveries=soon", "invalid int value"),
+        ("--mails=66", "e-mails must be at least 67 days old to be deleted"),
+        ("--dismissed=66", "at least 67 days old to be deleted: a later one would be imported"),
+        ("--dismissed=999999999999", "more than a hundred years"),
+        ("--dismissed=", "invalid int value"),
     ],
 )
-def test_invalid_ages_are_refused(delivery, arguments, says):
+def test_invalid_ages_are_refused(store_delivery, argument, says):
     """An invalid age is an error that says why, and nothing is deleted."""
-    delivery(400)
+    store_delivery(400)
     with pytest.raises(CommandError, match=says):
-        prune(*arguments)
+        prune(argument)
     assert WebhookDelivery.objects.count() == 1
 
 
-def test_invalid_settings_delete_nothing(delivery, settings):
+def test_invalid_settings_delete_nothing(store_delivery, settings):
     """Without ``WATCH_DAYS`` of valid settings the command fails and deletes nothing."""
-    delivery(400)
+    store_delivery(400)
     settings.OSCAR_BITSBY = None
     with pytest.raises(CommandError, match="OSCAR_BITSBY is not set"):
         prune()
@@ -386,50 +381,34 @@ on_postgresql = pytest.mark.skipif(
 )
 
 
-def in_thread(job):
-    """Run the job in a thread with its own connection; return its result or its error."""
-    results = []
-
-    def run():
-        try:
-            results.append(job())
-        except Exception as error:
-            results.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(60)
-    assert not thread.is_alive(), "pruning waits for a lock"
-    return results[0]
-
-
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
-def test_locked_rows_are_skipped(payment):
+def test_locked_rows_are_skipped(store_foreign_payment):
     """A locked row is neither waited for nor deleted; a later run deletes it."""
-    rows = [payment() for _ in range(3)]
+    rows = [store_foreign_payment() for _ in range(3)]
     with transaction.atomic():
         BitsbyPayment.objects.select_for_update().get(pk=rows[1].pk)
-        assert "2 payments of other projects" in in_thread(prune)
-    assert kept(BitsbyPayment) == {rows[1].pk}
+        (pruned,) = run_together(prune)
+        assert "2 payments of other projects" in pruned
+    assert stored_keys(BitsbyPayment) == {rows[1].pk}
     assert "1 payment of other projects" in prune()
 
 
 @on_postgresql
 @pytest.mark.django_db(transaction=True)
-def test_pruning_during_a_run(order, invoice, fake, payment, delivery):
+def test_pruning_during_a_run_keeps_the_new_payment(
+    order, invoice, fake, store_foreign_payment, store_delivery
+):
     """Pruning in the middle of a run deletes old rows, and the run settles the new payment."""
-    delivery(400)
+    store_delivery(400)
     for _ in range(5):
-        payment()
+        store_foreign_payment()
     news = bitsby.invoice_item(invoice, "paid")
     fake.payments = [bitsby.payment_item(invoice=news)]
     pruned = []
 
     def answer(fields):
-        pruned.append(in_thread(prune))
+        pruned.extend(run_together(prune))
         return fake.payments_list(fields)
 
     fake.on("/payments/list", answer)
@@ -444,7 +423,7 @@ def test_pruning_during_a_run(order, invoice, fake, payment, delivery):
 
 
 @on_postgresql
-def test_deliveries_are_selected_by_index(delivery):
+def test_deliveries_are_selected_by_index(store_delivery):
     """PostgreSQL can use the index on ``received_at`` for the query."""
     rows = WebhookDelivery.objects.filter(received_at__lt=days_ago(90))
     with connection.cursor() as cursor:

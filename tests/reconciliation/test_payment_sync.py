@@ -7,9 +7,8 @@ import pytest
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from oscar_bitsby.models import GatewayState
 from oscar_bitsby.reconciliation import refresh
-from oscar_bitsby.reconciliation.lease import LEASE_DURATION
 from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
@@ -22,63 +21,60 @@ NOON = dt.datetime(2026, 3, 15, 12, tzinfo=dt.timezone.utc)
 
 
 @pytest.fixture
-def at(stop_time):
-    """Stop the shop's clock at ``NOON``, and return a way to set it."""
+def set_time(stop_time):
+    """Stop the shop's clock at ``NOON``, and return a function that sets it."""
     stop_time(NOON)
     return stop_time
 
 
 @pytest.fixture
-def watched(at, order, invoice_for):
+def watched(set_time, order, invoice_for):
     """A live invoice of forty days ago."""
     return invoice_for(order, created_at=NOON - 40 * DAY, expires_at=NOON + 40 * DAY)
 
 
-def days_asked(fake):
+def requested_days(fake):
     return [(one["startDate"], one["endDate"]) for one in fake.asked("/payments/list")]
 
 
-def look_at(last_full_sync_at, **values):
+def store_full_sync(last_full_sync_at, **values):
     GatewayState.ensure_exists()
     GatewayState.objects.update(last_full_sync_at=last_full_sync_at, **values)
 
 
-# Near and far
-
-
 def test_full_sync_covers_all_watched_invoices(watched, fake):
-    """``WATCH_DAYS`` and two days more are asked for, up to two days beyond today."""
-    words = []
+    """A full sync requests ``WATCH_DAYS`` and two days more, up to two days beyond today."""
+    steps = []
 
-    reconciliation.reconcile(progress=words.append)
+    reconciliation.reconcile(progress=steps.append)
 
-    assert days_asked(fake) == [("2026-02-11", "2026-03-17")]
-    assert words[0] == "full sync of payments"
+    assert requested_days(fake) == [("2026-02-11", "2026-03-17")]
+    assert steps[0] == "full sync of payments"
 
 
-def test_full_sync_starts_at_the_first_invoice_of_the_shop(at, order, invoice_for, fake):
-    """What was before the first invoice, less five minutes, is not asked for, but two days more."""
+def test_full_sync_starts_at_the_first_invoice_of_the_shop(set_time, order, invoice_for, fake):
+    """A full sync starts two days before the first invoice less five minutes."""
     midnight = NOON.replace(hour=0) - 5 * DAY
     invoice_for(order, created_at=midnight + dt.timedelta(minutes=4), expires_at=NOON + DAY)
 
     reconciliation.reconcile()
 
-    assert days_asked(fake) == [("2026-03-07", "2026-03-17")]
+    assert requested_days(fake) == [("2026-03-07", "2026-03-17")]
 
 
 def test_incremental_sync_requests_the_last_day(watched, fake):
-    """A day, and two more on both sides."""
-    look_at(NOON - HOUR)
-    words = []
+    """An incremental sync requests one day, and two more on both sides."""
+    store_full_sync(NOON - HOUR)
+    steps = []
 
-    reconciliation.reconcile(progress=words.append)
+    reconciliation.reconcile(progress=steps.append)
 
-    assert days_asked(fake) == [("2026-03-12", "2026-03-17")]
-    assert words == ["incremental sync of payments", "0 payments on 1 pages", "e-mails"]
+    assert requested_days(fake) == [("2026-03-12", "2026-03-17")]
+    assert steps == ["incremental sync of payments", "0 payments on 1 pages", "e-mails"]
 
 
 @pytest.mark.parametrize(
-    ("ago", "is_far"),
+    ("ago", "is_full"),
     [
         (24 * HOUR - dt.timedelta(seconds=1), False),
         (24 * HOUR, True),
@@ -86,31 +82,33 @@ def test_incremental_sync_requests_the_last_day(watched, fake):
         (-dt.timedelta(seconds=1), True),
     ],
 )
-def test_full_sync_is_due_after_a_day(watched, fake, ago, is_far):
-    """A day after the last one, or when that was noted by a clock that was ahead."""
-    look_at(NOON - ago)
-    words = []
+def test_full_sync_is_due_after_a_day(watched, fake, ago, is_full):
+    """A full sync follows a day after the last one, or if that is stored in the future."""
+    store_full_sync(NOON - ago)
+    steps = []
 
-    reconciliation.reconcile(progress=words.append)
+    reconciliation.reconcile(progress=steps.append)
 
-    assert words[0].startswith("full" if is_far else "incremental")
-    noted = GatewayState.objects.get().last_full_sync_at
-    assert noted == (NOON if is_far else NOON - ago)
+    assert steps[0].startswith("full" if is_full else "incremental")
+    stored = GatewayState.objects.get().last_full_sync_at
+    assert stored == (NOON if is_full else NOON - ago)
 
 
-def test_invoice_that_expired_long_ago_is_not_watched(at, order, invoice_for, fake, settings):
-    """``WATCH_DAYS`` after its end an invoice costs no request, until then it does."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "WATCH_DAYS": 3}
+def test_invoice_that_expired_long_ago_is_not_watched(
+    set_time, order, invoice_for, fake, configure
+):
+    """An invoice causes requests until ``WATCH_DAYS`` after its end, and none afterwards."""
+    configure(WATCH_DAYS=3)
     end = NOON - 3 * DAY
     invoice_for(order, "expired", created_at=end - HOUR, expires_at=end, ended_at=end)
     order.sources.all().delete()
     reconciliation.reconcile()
-    assert len(days_asked(fake)) == 1
+    assert len(requested_days(fake)) == 1
 
-    at(NOON + dt.timedelta(seconds=1))
+    set_time(NOON + dt.timedelta(seconds=1))
     reconciliation.reconcile()
 
-    assert len(days_asked(fake)) == 1
+    assert len(requested_days(fake)) == 1
 
 
 @pytest.mark.parametrize(("last_full_sync_at", "pages"), [(NOON - HOUR, 1), (NOON - 25 * HOUR, 2)])
@@ -122,22 +120,22 @@ def test_only_incremental_sync_stops_at_known_payments(watched, fake, last_full_
         )
         for number in range(60)
     ]
-    look_at(NOON - 25 * HOUR)
+    store_full_sync(NOON - 25 * HOUR)
     reconciliation.reconcile()
     fake.requests.clear()
-    look_at(last_full_sync_at, lists_newest_first=True)
+    store_full_sync(last_full_sync_at, lists_newest_first=True)
 
     reconciliation.reconcile()
 
-    assert len(days_asked(fake)) >= pages
-    assert (len(days_asked(fake)) == 1) is (pages == 1)
+    assert len(requested_days(fake)) >= pages
+    assert (len(requested_days(fake)) == 1) is (pages == 1)
 
 
 def test_sync_stores_its_progress(watched, fake):
-    """The next incremental sync may stop where this one began."""
+    """A sync stores the time of the newest payment, at which the next one may stop."""
     seen = NOON - 3 * HOUR
     fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(seen)))]
-    look_at(NOON - HOUR)
+    store_full_sync(NOON - HOUR)
 
     reconciliation.reconcile()
 
@@ -146,27 +144,23 @@ def test_sync_stores_its_progress(watched, fake):
 
 def test_dry_run_stores_no_sync_progress(watched, fake):
     """A dry run stores neither the progress nor the time of a full sync."""
-    look_at(NOON - 25 * HOUR)
+    store_full_sync(NOON - 25 * HOUR)
     fake.payments = [bitsby.payment_item(bitsby.transfer(transactionDatetime=bitsby.written(NOON)))]
-    before = GatewayState.objects.values(
-        "last_full_sync_at", "sync_cursor", "lists_newest_first"
-    ).get()
+    state = GatewayState.objects.values("last_full_sync_at", "sync_cursor", "lists_newest_first")
+    before = state.get()
 
     reconciliation.reconcile(dry_run=True)
 
-    assert (
-        GatewayState.objects.values("last_full_sync_at", "sync_cursor", "lists_newest_first").get()
-        == before
-    )
+    assert state.get() == before
 
 
-def test_run_renews_its_lease_with_each_page(watched, fake, at):
+def test_run_renews_its_lease_with_each_page(watched, fake, set_time):
     """A run that reads many pages keeps its lease."""
     leases = []
     items = [bitsby.payment_item() for _ in range(120)]
 
     def answer(fields):
-        at(NOON + dt.timedelta(seconds=10 * len(leases)))
+        set_time(NOON + dt.timedelta(seconds=10 * len(leases)))
         leases.append(GatewayState.objects.get().lease_until)
         return bitsby.success(fake._page(items, fields))
 
@@ -177,7 +171,7 @@ def test_run_renews_its_lease_with_each_page(watched, fake, at):
     assert leases[0] < leases[2] < leases[3]
 
 
-# Whose client
+# The client and the lease
 
 
 def test_run_uses_the_given_client(watched, fake, clock):
@@ -190,7 +184,7 @@ def test_run_uses_the_given_client(watched, fake, clock):
 
 
 def test_refresh_uses_the_given_client(invoice, fake):
-    """``refresh`` asks with another client than the shop's own where there is one."""
+    """``refresh`` sends its request through the given client."""
     fake.invoices = [bitsby.invoice_item(invoice)]
     client = BitsbyClient(bitsby.KEY)
 
@@ -199,98 +193,13 @@ def test_refresh_uses_the_given_client(invoice, fake):
     assert client.requests == len(fake.requests) == 1
 
 
-def test_skipped_run_is_logged(watched, fake, caplog):
-    """The log says that a run was skipped because another one was running."""
-    GatewayState.ensure_exists()
-    GatewayState.objects.update(lease_until=NOON + LEASE_DURATION, lease_token="another")
+def test_run_is_skipped_while_another_holds_the_lease(watched, other_run, fake, caplog):
+    """A skipped run sends no request, keeps the lease, and says so in its report and the log."""
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         report = reconciliation.reconcile()
 
     assert report.skipped is True
+    assert "skipped" in str(report)
+    assert fake.requests == []
+    assert GatewayState.objects.get().lease_token == "another"
     assert caplog.messages == ["another run is in progress; this one is skipped"]
-
-
-# Deliveries that were noted
-
-
-@pytest.fixture
-def flagged(at, place, invoice_for):
-    """Five invoices whose deliveries were noted, the last one first."""
-    return [
-        invoice_for(place(), expires_at=NOON + DAY, webhook_pending_since=NOON - number * HOUR)
-        for number in range(5)
-    ]
-
-
-def waiting():
-    return set(BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False))
-
-
-def test_three_oldest_flagged_invoices_are_refreshed_first(flagged, fake):
-    """A run refreshes three flagged invoices and leaves the others for the next run."""
-    fake.invoices = [bitsby.invoice_item(invoice) for invoice in flagged]
-
-    reconciliation.reconcile()
-
-    asked = [fields["invoiceId"] for fields in fake.asked("/invoices/list")]
-    assert asked == [str(invoice.bitsby_id) for invoice in flagged[:1:-1]]
-    assert waiting() == set(flagged[:2])
-
-
-def test_flag_of_an_invoice_unknown_to_bitsby_is_cleared(flagged, fake):
-    """An invoice without a word is not asked about in each further pass."""
-    for _ in range(3):
-        reconciliation.reconcile()
-
-    assert len(fake.asked("/invoices/list")) == 5
-    assert waiting() == set()
-
-
-def test_results_of_flagged_invoices_are_counted(flagged, fake):
-    """What is booked because a delivery was noted stands in the report."""
-    paid = flagged[4]
-    fake.invoices = [bitsby.invoice_item(paid, "paid", payment=bitsby.transfer())]
-
-    report = reconciliation.reconcile()
-
-    assert (report.booked, report.failures) == (1, 0)
-
-
-def test_failure_of_a_flagged_invoice_is_logged_with_its_invoice(
-    flagged, fake, caplog, monkeypatch
-):
-    """Operators find the invoice, and the others are dealt with."""
-    fake.invoices = [bitsby.invoice_item(flagged[4], "paid", payment=bitsby.transfer())]
-
-    def fail(*args, **options):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("oscar_bitsby.settlement.service.settle", fail)
-
-    report = reconciliation.reconcile()
-
-    assert report.failures == 1
-    assert f"could not process {flagged[4].bitsby_id}" in caplog.messages
-
-
-def test_dry_run_refreshes_no_flagged_invoice(flagged, fake):
-    """Flags stay set for a run that is not a dry run."""
-    reconciliation.reconcile(dry_run=True)
-
-    assert fake.asked("/invoices/list") == []
-    assert waiting() == set(flagged)
-
-
-def test_flagged_invoice_reported_without_its_payment_is_settled(flagged, fake):
-    """The list of payments is asked for the payment that Bitsby's word on the invoice lacks."""
-    remote, payment = bitsby.invoice_item(flagged[4], "paid"), bitsby.transfer()
-    fake.invoices, fake.payments = [remote], [bitsby.payment_item(payment, remote)]
-    # Too old for the near look, so that the payment is found by the delivery alone.
-    fake.on(
-        "/payments/list",
-        lambda fields: bitsby.success(fake.payments if "invoiceId" in fields else []),
-    )
-
-    report = reconciliation.reconcile()
-
-    assert (report.booked, report.failures) == (1, 0)

@@ -43,6 +43,24 @@ def settle(django_capture_on_commit_callbacks):
 
 
 @pytest.fixture
+def record_unbound(django_capture_on_commit_callbacks):
+    """Return a function that records a payment without an invoice, including the commit."""
+
+    def run(payment=None, reason="unmatched"):
+        remote = parsing.parse_payment(bitsby.payment_item(payment))
+        with django_capture_on_commit_callbacks(execute=True):
+            return settlement.record_unbound(remote, reason=reason)
+
+    return run
+
+
+@pytest.fixture
+def staff_user(django_user_model):
+    """A member of staff."""
+    return django_user_model.objects.create_user("staff", "staff@example.com", "secret")
+
+
+@pytest.fixture
 def cancel(django_capture_on_commit_callbacks):
     """Return a function that tries to cancel an order, with an answer about its invoices."""
 
@@ -59,7 +77,7 @@ def cancel(django_capture_on_commit_callbacks):
 
 @pytest.fixture
 def expired(order, invoice_for):
-    """Return an invoice of ``order`` that expired two hours ago: the order is due to cancel."""
+    """An invoice of ``order`` that expired two hours ago: the order is due to cancel."""
     long_ago = timezone.now() - dt.timedelta(hours=2)
     return invoice_for(
         order, InvoiceStatus.EXPIRED, expires_at=long_ago, ended_at=long_ago, created_at=long_ago
@@ -84,6 +102,6 @@ def raising():
 
 
 @pytest.fixture
-def unpayable(settings):
-    """Let the pipeline not allow the paid status."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
+def unpayable(configure):
+    """A paid status that the pipeline does not allow."""
+    configure(ORDER_STATUS_PAID="Complete")

@@ -40,7 +40,7 @@ def test_invoice_canceled_at_bitsby_is_canceled(order, invoice, settle):
 
 
 def test_paid_invoice_stays_paid(order, invoice, settle):
-    """No later answer changes a paid invoice."""
+    """No later answer changes a paid invoice, which has no end."""
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
     settle(invoice, "expired")
@@ -49,39 +49,23 @@ def test_paid_invoice_stays_paid(order, invoice, settle):
 
     invoice.refresh_from_db()
     assert (invoice.status, status_of(order)) == ("paid", "Being processed")
+    assert invoice.ended_at is None
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
 
 
-@pytest.mark.parametrize("status", ["canceled", "expired"])
-def test_invoice_without_an_expiry_time_ends_now(invoice, settle, status):
-    """Without an expiry time, the end is the time of settling."""
-    BitsbyInvoice.objects.update(expires_at=None)
-    before = timezone.now()
-
-    settle(invoice, status)
-
-    assert before <= reload(invoice).ended_at <= timezone.now()
-
-
 @pytest.mark.parametrize(
-    ("status", "minutes"), [("canceled", -30), ("canceled", 30), ("expired", 30)]
+    ("status", "minutes"),
+    [("canceled", None), ("expired", None), ("canceled", -30), ("canceled", 30), ("expired", 30)],
 )
 def test_invoice_ends_no_later_than_now(invoice, settle, status, minutes):
-    """A canceled invoice, and one that expires early, end at the time of settling."""
-    expires_at = timezone.now() + dt.timedelta(minutes=minutes)
-    BitsbyInvoice.objects.update(expires_at=expires_at)
+    """A canceled invoice, and one that expires early or at no time, end when they are settled."""
     before = timezone.now()
+    expires_at = None if minutes is None else before + dt.timedelta(minutes=minutes)
+    BitsbyInvoice.objects.update(expires_at=expires_at)
 
     settle(invoice, status)
 
     assert before <= reload(invoice).ended_at <= timezone.now()
-
-
-def test_paid_invoice_has_no_end(invoice, settle):
-    """A paid invoice did not expire and was not canceled."""
-    settle(invoice, payment=bitsby.transfer())
-
-    assert reload(invoice).ended_at is None
 
 
 @pytest.mark.parametrize(
@@ -104,10 +88,8 @@ def test_payment_affects_its_own_order_only(order, invoice, invoice_for, place, 
 
     settle(invoice, payment=bitsby.transfer())
 
-    assert (reload(invoice).order_awaits_payment, reload(other).order_awaits_payment) == (
-        False,
-        True,
-    )
+    assert not reload(invoice).order_awaits_payment
+    assert reload(other).order_awaits_payment
 
 
 # Paid without its payment
@@ -118,18 +100,20 @@ def test_paid_without_its_payment_is_a_failure(invoice, settle, caplog):
     for _ in range(3):
         settle(invoice)
 
-    remote = "Bitsby reports it as paid without naming the payment"
-    assert reload(invoice).failure == remote
-    assert caplog.messages == [f"{remote}: order={invoice.order_number}"]
+    failure = "Bitsby reports it as paid without naming the payment"
+    assert reload(invoice).failure == failure
+    assert caplog.messages == [f"{failure}: order={invoice.order_number}"]
 
 
-def test_dry_run_writes_no_failure(invoice, caplog):
-    """A dry run does not change an invoice that is paid without its payment."""
-    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "paid"))
+@pytest.mark.parametrize("status", ["paid", "unpaid"])
+def test_dry_run_writes_neither_failure_nor_page_views(invoice, caplog, status):
+    """A dry run does not change an invoice, also if it is paid without its payment."""
+    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, status, views=9))
 
     settlement.settle(invoice, remote, dry_run=True)
 
-    assert (reload(invoice).failure, caplog.messages) == ("", [])
+    assert (reload(invoice).failure, reload(invoice).page_views) == ("", 0)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("status", ["unpaid", "confirming"])
@@ -153,15 +137,6 @@ def test_page_views_are_those_of_the_last_answer(invoice, settle, remote, kept):
     assert reload(invoice).page_views == kept
 
 
-def test_dry_run_writes_no_page_views(invoice):
-    """A dry run does not write page views."""
-    remote = parsing.parse_invoice(bitsby.invoice_item(invoice, "unpaid", views=9))
-
-    settlement.settle(invoice, remote, dry_run=True)
-
-    assert reload(invoice).page_views == 0
-
-
 def test_unchanged_page_views_are_not_written(invoice, settle, django_assert_max_num_queries):
     """An answer without news updates nothing."""
     settle(invoice, "unpaid", views=3)
@@ -174,28 +149,19 @@ def test_unchanged_page_views_are_not_written(invoice, settle, django_assert_max
 # Pending webhook deliveries
 
 
-def test_decision_clears_the_pending_webhook_of_its_invoice(invoice_for, place, settle):
-    """The webhook delivery of this invoice is processed, those of other invoices are not."""
-    now = timezone.now()
-    invoice, other = (
-        invoice_for(place(), webhook_pending_since=now),
-        invoice_for(place(), webhook_pending_since=now),
-    )
-
-    settle(invoice, "expired")
-
-    assert (reload(invoice).webhook_pending_since, reload(other).webhook_pending_since) == (
-        None,
-        now,
-    )
-
-
-@pytest.mark.parametrize("status", ["unpaid", "paid", "confirming"])
-def test_waiting_keeps_the_webhook_pending(invoice_for, place, settle, status):
-    """If there is nothing to do yet, the next run refreshes the invoice."""
+@pytest.mark.parametrize(
+    ("status", "is_pending"),
+    [("expired", False), ("unpaid", True), ("paid", True), ("confirming", True)],
+)
+def test_webhook_is_pending_until_there_is_a_decision(
+    invoice_for, place, settle, status, is_pending
+):
+    """A decision clears the webhook delivery of its invoice only; waiting keeps it."""
     now = timezone.now()
     invoice = invoice_for(place(), webhook_pending_since=now)
+    other = invoice_for(place(), webhook_pending_since=now)
 
     settle(invoice, status)
 
-    assert reload(invoice).webhook_pending_since == now
+    assert reload(invoice).webhook_pending_since == (now if is_pending else None)
+    assert reload(other).webhook_pending_since == now

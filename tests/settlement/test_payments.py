@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import uuid
 from decimal import Decimal
+from unittest.mock import Mock
 
 import pytest
 from django.db import IntegrityError
@@ -33,6 +34,11 @@ def remote_invoice(invoice, **values):
     return parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", **values))
 
 
+def record(payment, invoice, **options):
+    """Record a payment that is bound to an invoice of ours."""
+    return record_payment(payment, invoice=invoice, remote=remote_invoice(invoice), **options)
+
+
 def columns(payment, *names):
     return tuple(getattr(reload(payment), name) for name in names)
 
@@ -41,7 +47,7 @@ def test_new_payment_is_recorded_with_all_that_the_api_reports(invoice):
     """The row has the payment, its wallet, its binding and its fiat value."""
     remote = remote_payment()
 
-    payment = record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    payment = record(remote, invoice)
 
     names = ("bitsby_id", "amount", "hash", "transaction_at")
     assert columns(payment, *names) == (remote.id, Decimal(4), "abc", AT)
@@ -91,7 +97,7 @@ def test_dry_run_returns_an_unsaved_row(invoice):
     """With ``save=False`` a new payment has its values, and no row."""
     remote = remote_payment()
 
-    payment = record_payment(remote, invoice=invoice, remote=remote_invoice(invoice), save=False)
+    payment = record(remote, invoice, save=False)
 
     assert not BitsbyPayment.objects.exists()
     assert (payment.bitsby_id, payment.invoice, payment.fiat_value) == (remote.id, invoice, 4)
@@ -102,15 +108,13 @@ def test_dry_run_returns_an_existing_row_unchanged(invoice):
     remote = remote_payment()
     known = record_payment(remote)
 
-    payment = record_payment(remote, invoice=invoice, remote=remote_invoice(invoice), save=False)
+    payment = record(remote, invoice, save=False)
 
     assert payment == known
     assert columns(payment, "invoice", "bound_to", "fiat_value") == (None, None, None)
 
 
-def test_new_binding_replaces_the_values_and_clears_the_review(
-    invoice, invoice_for, place, django_user_model
-):
+def test_new_binding_replaces_the_values_and_clears_the_review(invoice, staff_user):
     """A payment that is bound elsewhere is a new case: reason and decision are cleared."""
     remote = remote_payment()
     payment = record_payment(remote, is_foreign=True)
@@ -119,10 +123,10 @@ def test_new_binding_replaces_the_values_and_clears_the_review(
         resolution=Resolution.DISMISSED,
         resolution_note="not ours",
         resolved_at=timezone.now(),
-        resolved_by=django_user_model.objects.create_user("staff"),
+        resolved_by=staff_user,
     )
 
-    record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    record(remote, invoice)
 
     names = ("invoice", "bound_to", "project_id", "is_foreign", "fiat_value", "currency")
     expected = (invoice, invoice.bitsby_id, bitsby.PROJECT, False, Decimal(4), "USD")
@@ -131,28 +135,25 @@ def test_new_binding_replaces_the_values_and_clears_the_review(
     assert columns(payment, *names) == ("", "", "", None, None)
 
 
-def test_nothing_new_changes_nothing(invoice):
+def test_payment_with_the_same_binding_changes_nothing(invoice):
     """A payment with the same binding keeps its values, its reason and its decision."""
     remote = remote_payment()
-    record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    record(remote, invoice)
     BitsbyPayment.objects.update(review_reason=ReviewReason.SHORT, resolution=Resolution.ACCEPTED)
 
-    changed = remote_payment(id=remote.id, hash="other")
-    payment = record_payment(changed, invoice=invoice, remote=remote_invoice(invoice))
+    payment = record(remote_payment(id=remote.id, hash="other"), invoice)
 
     names = ("hash", "review_reason", "resolution")
     assert columns(payment, *names) == ("abc", "short", "accepted")
 
 
-def test_foreign_payment_with_the_same_binding_changes_nothing(invoice):
+def test_unbound_payment_that_stays_unbound_changes_nothing():
     """An unbound payment that is synced again keeps its reason."""
     remote = remote_payment()
     record_payment(remote)
     BitsbyPayment.objects.update(review_reason=ReviewReason.UNMATCHED)
 
-    payment = record_payment(remote)
-
-    assert columns(payment, "review_reason") == ("unmatched",)
+    assert columns(record_payment(remote), "review_reason") == ("unmatched",)
 
 
 def test_invoice_that_becomes_known_is_recorded(invoice):
@@ -162,7 +163,7 @@ def test_invoice_that_becomes_known_is_recorded(invoice):
     BitsbyPayment.objects.update(review_reason=ReviewReason.UNKNOWN_INVOICE)
     assert columns(payment, "invoice") == (None,)
 
-    record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    record(remote, invoice)
 
     assert columns(payment, "invoice", "review_reason") == (invoice, "")
 
@@ -171,10 +172,10 @@ def test_fiat_value_that_becomes_known_is_recorded(invoice):
     """A payment that was first reported without its wallet gets its fiat value later."""
     remote = remote_payment()
     without_wallet = remote_payment(id=remote.id, wallet=None)
-    payment = record_payment(without_wallet, invoice=invoice, remote=remote_invoice(invoice))
+    payment = record(without_wallet, invoice)
     BitsbyPayment.objects.update(review_reason=ReviewReason.UNKNOWN_VALUE)
 
-    record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    record(remote, invoice)
 
     names = ("fiat_value", "wallet_id", "review_reason")
     assert columns(payment, *names) == (Decimal(4), bitsby.TRON, "")
@@ -183,10 +184,10 @@ def test_fiat_value_that_becomes_known_is_recorded(invoice):
 def test_fiat_value_that_stays_unknown_is_no_news(invoice):
     """A payment without a known rate keeps its reason, however often it is reported."""
     remote = remote_payment(wallet=None)
-    record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    record(remote, invoice)
     BitsbyPayment.objects.update(review_reason=ReviewReason.UNKNOWN_VALUE)
 
-    payment = record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    payment = record(remote, invoice)
 
     assert columns(payment, "review_reason") == ("unknown_value",)
 
@@ -195,10 +196,10 @@ def test_booked_payment_only_follows_its_binding(invoice, invoice_for, place):
     """Of a booked payment only the remote invoice changes: invoice, value and reason stay."""
     other = invoice_for(place())
     remote = remote_payment()
-    payment = record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    payment = record(remote, invoice)
     BitsbyPayment.objects.update(booked_at=timezone.now(), review_reason=ReviewReason.SHORT)
 
-    record_payment(remote, invoice=other, remote=remote_invoice(other))
+    record(remote, other)
 
     names = ("invoice", "bound_to", "fiat_value", "review_reason")
     assert columns(payment, *names) == (invoice, other.bitsby_id, Decimal(4), "short")
@@ -210,24 +211,18 @@ def test_booked_payment_only_follows_its_binding(invoice, invoice_for, place):
 def test_booked_payment_with_the_same_binding_is_not_written(invoice, django_assert_num_queries):
     """Reading is all that a known and booked payment costs."""
     remote = remote_payment()
-    record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+    record(remote, invoice)
     BitsbyPayment.objects.update(booked_at=timezone.now())
 
     with django_assert_num_queries(1):
-        record_payment(remote, invoice=invoice, remote=remote_invoice(invoice))
+        record(remote, invoice)
 
 
 def test_conflict_is_retried_once():
     """A transaction that fails with a conflict is repeated, and only once."""
-    errors = [IntegrityError]
+    assert retry_on_conflict(Mock(side_effect=[IntegrityError, "done"])) == "done"
 
-    def work():
-        if errors:
-            raise errors.pop()
-        return "done"
-
-    assert retry_on_conflict(work) == "done"
-    errors.extend([IntegrityError] * 3)
+    failing = Mock(side_effect=IntegrityError)
     with pytest.raises(IntegrityError):
-        retry_on_conflict(work)
-    assert len(errors) == 1
+        retry_on_conflict(failing)
+    assert failing.call_count == 2

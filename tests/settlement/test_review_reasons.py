@@ -14,14 +14,23 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import Action, ActionType, service
 from oscar_bitsby.staff import review
 from tests.support import bitsby
-from tests.support.settling import booked, reasons, reload, status_of
+from tests.support.settling import booked, pay_by_card, reasons, reload, status_of
 
 Order = get_model("order", "Order")
-Source = get_model("payment", "Source")
-SourceType = get_model("payment", "SourceType")
 Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db
+
+
+def reason():
+    """Return the review reason of the only payment."""
+    return BitsbyPayment.objects.get().review_reason
+
+
+def attention_signal(sent_signals):
+    """Return the only signal about a payment that needs attention."""
+    (found,) = [one for one in sent_signals if one.name == "payment_needs_attention"]
+    return found
 
 
 # Reasons
@@ -42,11 +51,7 @@ def test_payment_of_unknown_value_needs_review(order, invoice, settle, sent_sign
         settle(invoice, payment=payment, wallet=wallet)
 
     row = BitsbyPayment.objects.get()
-    assert (row.review_reason, row.fiat_value, row.booked_at) == (
-        "unknown_value",
-        None,
-        None,
-    )
+    assert (row.review_reason, row.fiat_value, row.booked_at) == ("unknown_value", None, None)
     assert reasons(sent_signals) == ["unknown_value"]
     assert booked(order) == []
     assert status_of(order) == "Pending"
@@ -54,13 +59,13 @@ def test_payment_of_unknown_value_needs_review(order, invoice, settle, sent_sign
     assert invoice.status == "paid"
 
 
-@pytest.mark.parametrize("amount", ["100000000000", "99999999999.99999999"])
-def test_amount_too_large_for_oscar_needs_review(order, invoice, settle, amount):
-    """A value that Oscar cannot store is flagged instead of failing in every run."""
+@pytest.mark.parametrize("amount", ["100000000000", "99999999999.99999999", "0.00000000"])
+def test_amount_of_zero_or_too_large_for_oscar_needs_review(order, invoice, settle, amount):
+    """A value of zero, or one that Oscar cannot store, is flagged and does not pay the order."""
     settle(invoice, payment=bitsby.transfer(amount))
 
-    assert BitsbyPayment.objects.get().review_reason == "unknown_value"
-    assert booked(order) == []
+    assert BitsbyPayment.objects.needs_review().get().review_reason == "unknown_value"
+    assert (booked(order), status_of(order)) == ([], "Pending")
 
 
 def test_late_payment_is_booked_and_the_order_stays_cancelled(
@@ -75,7 +80,7 @@ def test_late_payment_is_booked_and_the_order_stays_cancelled(
 
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
     assert status_of(order) == "Cancelled"
-    assert BitsbyPayment.objects.get().review_reason == "late"
+    assert reason() == "late"
     assert reasons(sent_signals) == ["late"]
 
 
@@ -107,27 +112,17 @@ def test_second_payment_of_the_same_invoice_is_booked_and_flagged(
     assert reasons(sent_signals) == ["second"]
 
 
-def test_payment_after_another_source_paid_is_flagged(order, invoice, settle, sent_signals):
-    """If a card paid the order before, the transfer is a second payment."""
-    card = SourceType.objects.create(name="Card", code="card")
-    Source.objects.create(order=order, source_type=card, currency="USD", amount_debited=10)
+@pytest.mark.parametrize(("refunded", "expected"), [(0, ["second"]), (10, [])])
+def test_payment_after_another_source_paid_is_a_second_payment(
+    order, invoice, settle, sent_signals, refunded, expected
+):
+    """If a card paid the order before, and was not refunded in full, the transfer is flagged."""
+    pay_by_card(order, refunded)
 
     settle(invoice, payment=bitsby.transfer())
 
-    assert reasons(sent_signals) == ["second"]
+    assert reasons(sent_signals) == expected
     assert [amount for _, amount in booked(order)] == [Decimal(10)]
-
-
-def test_refunded_source_does_not_make_a_second_payment(order, invoice, settle, sent_signals):
-    """If a card payment was refunded in full, the transfer is no second payment."""
-    card = SourceType.objects.create(name="Card", code="card")
-    Source.objects.create(
-        order=order, source_type=card, currency="USD", amount_debited=10, amount_refunded=10
-    )
-
-    settle(invoice, payment=bitsby.transfer())
-
-    assert reasons(sent_signals) == []
     assert status_of(order) == "Being processed"
 
 
@@ -150,11 +145,7 @@ def test_payment_of_a_changed_invoice_is_not_booked(
         settle(invoice, payment=payment, **values)
 
     row = BitsbyPayment.objects.get()
-    assert (row.review_reason, row.invoice, row.booked_at) == (
-        "mismatch",
-        invoice,
-        None,
-    )
+    assert (row.review_reason, row.invoice, row.booked_at) == ("mismatch", invoice, None)
     assert reasons(sent_signals) == ["mismatch"]
     assert booked(order) == []
     assert order.sources.get().amount_debited == 0
@@ -201,7 +192,7 @@ def test_payment_of_an_expired_invoice_needs_review(
     for _ in range(3):
         settle(invoice, status, payment=payment)
 
-    assert BitsbyPayment.objects.get().review_reason == "not_paid"
+    assert reason() == "not_paid"
     assert reasons(sent_signals) == ["not_paid"]
     assert booked(order) == []
     invoice.refresh_from_db()
@@ -218,7 +209,7 @@ def test_payment_of_an_expired_invoice_is_booked_once_the_invoice_is_paid(order,
     settle(invoice, "paid", payment=payment)
 
     assert booked(order) == [(payment["id"], Decimal("10.00"))]
-    assert BitsbyPayment.objects.get().review_reason == ""
+    assert reason() == ""
     assert status_of(order) == "Being processed"
 
 
@@ -254,28 +245,17 @@ def test_payment_under_an_undocumented_status_needs_review(order, invoice, settl
     assert (booked(order), status_of(order)) == ([], "Pending")
 
 
-def test_order_can_be_paid_again_after_its_payment_was_dismissed(
-    order, invoice, settle, django_user_model
-):
+def test_order_can_be_paid_again_after_its_payment_was_dismissed(invoice, settle, staff_user):
     """After a refund by hand, the invoice is canceled and its order awaits payment."""
-    staff = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
     payment = bitsby.transfer()
     settle(invoice, payment=payment, amountFiat="99.00")
 
-    review.dismiss(BitsbyPayment.objects.get().pk, staff, "sent back")
+    review.dismiss(BitsbyPayment.objects.get().pk, staff_user, "sent back")
     settle(invoice, payment=payment, amountFiat="99.00")
 
     invoice.refresh_from_db()
     assert (invoice.status, invoice.order_awaits_payment) == ("canceled", True)
     assert BitsbyPayment.objects.needs_review().count() == 0
-
-
-def test_payment_of_zero_needs_review(order, invoice, settle):
-    """A payment of zero does not pay the order."""
-    settle(invoice, payment=bitsby.transfer("0.00000000"))
-
-    assert status_of(order) == "Pending"
-    assert BitsbyPayment.objects.needs_review().get().review_reason == "unknown_value"
 
 
 def test_two_payments_that_make_up_the_total_need_no_second_review(order, invoice_for, settle):
@@ -307,22 +287,17 @@ def test_payment_booked_for_another_order_needs_review(place, invoice_for, settl
     assert BitsbyPayment.objects.needs_review().count() == 1
 
 
-def test_payment_is_compared_with_the_current_total(order, invoice, settle):
-    """If the total has grown since the invoice was created, its amount is short."""
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=12)
+@pytest.mark.parametrize(("total", "expected"), [(12, "short"), (0, "over")])
+def test_payment_is_compared_with_the_current_total(order, invoice, settle, total, expected):
+    """If the total was changed after the invoice was created, its amount is wrong.
+
+    A payment of an order with a total of zero is too much, and no second payment.
+    """
+    Order.objects.filter(pk=order.pk).update(total_incl_tax=total)
 
     settle(invoice, payment=bitsby.transfer("10.00000000"))
 
-    assert BitsbyPayment.objects.get().review_reason == "short"
-
-
-def test_payment_of_a_free_order_is_over(order, invoice, settle):
-    """A payment of an order with a total of zero is too much, and no second payment."""
-    Order.objects.filter(pk=order.pk).update(total_incl_tax=0)
-
-    settle(invoice, payment=bitsby.transfer("10.00000000"))
-
-    assert BitsbyPayment.objects.get().review_reason == "over"
+    assert reason() == expected
 
 
 def test_second_payment_of_a_small_order_is_flagged_as_second(place, invoice_for, settle):
@@ -332,20 +307,24 @@ def test_second_payment_of_a_small_order_is_flagged_as_second(place, invoice_for
 
     settle(invoice_for(order), payment=bitsby.transfer("10.00000000"))
 
-    assert BitsbyPayment.objects.get().review_reason == "second"
+    assert reason() == "second"
 
 
 # Flagging a payment
 
 
-def test_unchanged_order_status_is_flagged_before_other_reasons(order, invoice, settle, unpayable):
+def test_unchanged_order_status_is_flagged_before_other_reasons(
+    order, invoice, settle, sent_signals, unpayable
+):
     """Staff first see that the order's status was not changed, even if the payment is short."""
     settle(invoice, payment=bitsby.transfer("9.00000000"))
 
-    assert BitsbyPayment.objects.get().review_reason == "status"
+    assert reason() == "status"
+    payload = attention_signal(sent_signals).payload
+    assert (payload["reason"], payload["order"]) == ("status", order)
 
 
-def test_new_reason_needs_a_new_decision(order, invoice, settle, unpayable, django_user_model):
+def test_new_reason_needs_a_new_decision(order, invoice, settle, unpayable):
     """A decision about one reason does not count for the next one."""
     settle(invoice, payment=bitsby.transfer())
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.ACCEPTED)
@@ -353,11 +332,7 @@ def test_new_reason_needs_a_new_decision(order, invoice, settle, unpayable, djan
     service.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.REBOUND, order)
 
     row = BitsbyPayment.objects.needs_review().get()
-    assert (row.review_reason, row.resolution, row.resolved_at) == (
-        "rebound",
-        "",
-        None,
-    )
+    assert (row.review_reason, row.resolution, row.resolved_at) == ("rebound", "", None)
 
 
 def test_same_reason_needs_no_new_decision(order, invoice, settle):
@@ -372,50 +347,33 @@ def test_same_reason_needs_no_new_decision(order, invoice, settle):
     assert BitsbyPayment.objects.get().resolution == Resolution.ACCEPTED
 
 
-def test_flag_is_logged_with_payment_reason_order_and_invoice(order, invoice, settle, caplog):
-    """One log line has all that operators search for."""
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_flag_is_logged_with_payment_reason_order_and_invoice(
+    order, invoice, settle, record_unbound, caplog, is_bound
+):
+    """One log line has all that operators search for, also for an unbound payment."""
     payment = bitsby.transfer("9.00000000")
-    settle(invoice, payment=payment)
+    if is_bound:
+        settle(invoice, payment=payment)
+        details = f"reason=short order={order.number} invoice={invoice.bitsby_id}"
+    else:
+        record_unbound(payment)
+        details = "reason=unmatched order=None invoice=None"
 
-    assert caplog.messages == [
-        f"payment needs attention: payment={payment['id']} reason=short"
-        f" order={order.number} invoice={invoice.bitsby_id}"
-    ]
-
-
-def test_flag_without_an_order_is_logged(caplog):
-    """An unbound payment is logged without an order."""
-    payment = parsing.parse_payment(bitsby.payment_item())
-    settlement.record_unbound(payment, reason="unmatched")
-
-    assert caplog.messages == [
-        f"payment needs attention: payment={payment.id} reason=unmatched order=None invoice=None"
-    ]
+    assert caplog.messages == [f"payment needs attention: payment={payment['id']} {details}"]
 
 
 def test_flag_sends_a_signal_with_payment_reason_and_order(order, invoice, settle, sent_signals):
     """The signal names the payment, the reason and the order."""
     settle(invoice, payment=bitsby.transfer("9.00000000"))
 
-    (found,) = [one for one in sent_signals if one.name == "payment_needs_attention"]
+    found = attention_signal(sent_signals)
     payload = {"payment": BitsbyPayment.objects.get(), "reason": "short", "order": order}
     assert found.sender is BitsbyPayment
     assert {name: found.payload[name] for name in payload} == payload
 
 
-def test_unchanged_order_status_sends_a_signal_with_the_order(
-    order, invoice, settle, sent_signals, unpayable
-):
-    """The signal about a status that could not be changed names the order."""
-    settle(invoice, payment=bitsby.transfer())
-
-    (found,) = [one for one in sent_signals if one.name == "payment_needs_attention"]
-    assert (found.payload["reason"], found.payload["order"]) == ("status", order)
-
-
-def test_dismissed_payment_is_not_a_missing_payment(
-    order, invoice, settle, django_user_model, caplog
-):
+def test_dismissed_payment_is_not_a_missing_payment(invoice, settle, caplog):
     """After staff dismissed its payment, the invoice is not marked as paid without a payment."""
     payment = bitsby.transfer()
     settle(invoice, payment=payment, wallet=None)
@@ -428,34 +386,29 @@ def test_dismissed_payment_is_not_a_missing_payment(
     assert (reload(invoice).failure, caplog.messages) == ("", [])
 
 
-# Payments that are bound to no invoice of ours
+# Unbound payments
 
 
-def test_unbound_payment_is_recorded_and_flagged_once(
-    sent_signals, django_capture_on_commit_callbacks
-):
-    """An unmatched payment is recorded, and its signal is sent once."""
-    payment = parsing.parse_payment(bitsby.payment_item())
+def test_unbound_payment_is_recorded_and_flagged_once(sent_signals, record_unbound):
+    """An unmatched payment is recorded, not foreign, and its signal is sent once."""
+    payment = bitsby.transfer()
     for _ in range(3):
-        with django_capture_on_commit_callbacks(execute=True):
-            settlement.record_unbound(payment, reason="unmatched")
+        record_unbound(payment)
 
-    row = BitsbyPayment.objects.get()
-    assert (row.bitsby_id, row.review_reason) == (payment.id, "unmatched")
+    row = BitsbyPayment.objects.needs_review().get()
+    assert (str(row.bitsby_id), row.review_reason) == (payment["id"], "unmatched")
+    assert row.is_foreign is False
     assert reasons(sent_signals) == ["unmatched"]
     assert sent_signals[0].payload["payment"] == row
 
 
 def test_booked_payment_is_not_flagged_when_it_is_reported_unbound(
-    order, invoice, settle, sent_signals, django_capture_on_commit_callbacks
+    invoice, settle, sent_signals, record_unbound
 ):
     """A booked payment stays as it is if Bitsby later reports it without its invoice."""
     payment = bitsby.transfer()
     settle(invoice, payment=payment)
-    with django_capture_on_commit_callbacks(execute=True):
-        settlement.record_unbound(
-            parsing.parse_payment(bitsby.payment_item(payment)), reason="unmatched"
-        )
+    record_unbound(payment)
 
     row = BitsbyPayment.objects.get()
     assert (row.review_reason, row.invoice) == ("", invoice)
@@ -473,17 +426,4 @@ def test_payment_of_another_project_is_recorded_without_review(invoice):
 
     assert row == BitsbyPayment.objects.get()
     assert (row.is_foreign, row.review_reason) == (True, "")
-    assert (str(row.bound_to), row.project_id) == (
-        remote["id"],
-        remote["projectId"],
-    )
-
-
-def test_payment_with_a_reason_is_not_foreign():
-    """With a reason it needs review and does not belong to another project."""
-    row = settlement.record_unbound(
-        parsing.parse_payment(bitsby.payment_item()), reason="unmatched"
-    )
-
-    assert reload(row).is_foreign is False
-    assert list(BitsbyPayment.objects.needs_review()) == [row]
+    assert (str(row.bound_to), row.project_id) == (remote["id"], remote["projectId"])

@@ -46,10 +46,7 @@ TABLE = [
     (PAID | {"booked": True}, (MARK_PAID,)),
     (PAID | {"booked": True, "same_money": False}, (MARK_PAID,)),
     (PAID | {"booked": True, "order": CANCELLED}, (MARK_PAID,)),
-    (
-        PAID | {"booked": True, "booked_elsewhere": True},
-        (MARK_PAID, ReviewReason.REBOUND),
-    ),
+    (PAID | {"booked": True, "booked_elsewhere": True}, (MARK_PAID, ReviewReason.REBOUND)),
     # Paid, and to be reviewed.
     (PAID | {"fiat_value": Decimal("9.99")}, (*SETTLE, ReviewReason.SHORT)),
     (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, ReviewReason.SHORT)),
@@ -65,19 +62,10 @@ TABLE = [
     (PAID | {"same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
     (PAID | {"same_project": False}, (ReviewReason.MISMATCH,)),
     (PAID | {"same_project": False, "same_money": False}, (ReviewReason.MISMATCH,)),
-    (
-        PAID | {"same_money": False, "order": CANCELLED},
-        (MARK_PAID, ReviewReason.MISMATCH),
-    ),
-    (
-        PAID | {"same_money": False, "fiat_value": None},
-        (MARK_PAID, ReviewReason.MISMATCH),
-    ),
+    (PAID | {"same_money": False, "order": CANCELLED}, (MARK_PAID, ReviewReason.MISMATCH)),
+    (PAID | {"same_money": False, "fiat_value": None}, (MARK_PAID, ReviewReason.MISMATCH)),
     (PAID | {"fiat_value": None}, (MARK_PAID, ReviewReason.UNKNOWN_VALUE)),
-    (
-        PAID | {"fiat_value": None, "order": GONE},
-        (MARK_PAID, ReviewReason.UNKNOWN_VALUE),
-    ),
+    (PAID | {"fiat_value": None, "order": GONE}, (MARK_PAID, ReviewReason.UNKNOWN_VALUE)),
     (PAID | {"order": GONE}, (MARK_PAID, ReviewReason.ORDER_GONE)),
     # Expired or canceled without a payment.
     (ENDED | {"is_live": True, "time_is_up": False}, (ActionType.EXPIRE,)),
@@ -170,22 +158,14 @@ def test_order_is_cancelled_only_under_all_conditions():
         assert not facts.others_open
 
 
-def test_every_new_payment_of_a_paid_invoice_is_booked_or_flagged():
-    """No payment of a paid remote invoice is ignored."""
+def test_every_new_payment_is_booked_or_flagged():
+    """No payment of a paid, expired or canceled invoice is ignored, of whatever project."""
     for facts in every_facts():
-        if facts.remote_status == "paid" and facts.has_payment and not facts.booked:
-            assert did(facts) & {ActionType.BOOK, ActionType.FLAG}, facts
-
-
-def test_every_new_payment_of_an_expired_or_canceled_invoice_is_flagged():
-    """A payment of an expired or canceled invoice needs review, of whatever project."""
-    for facts in every_facts():
-        if (
-            facts.remote_status in ("expired", "canceled")
-            and facts.has_payment
-            and not facts.booked
-        ):
-            assert ActionType.FLAG in did(facts), facts
+        if facts.has_payment and not facts.booked:
+            if facts.remote_status == "paid":
+                assert did(facts) & {ActionType.BOOK, ActionType.FLAG}, facts
+            elif facts.remote_status in ("expired", "canceled"):
+                assert ActionType.FLAG in did(facts), facts
 
 
 def test_booked_payment_is_never_booked_again():

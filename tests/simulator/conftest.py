@@ -40,6 +40,31 @@ class Simulator(RunningSimulator):
         (item,) = self.call("/invoices/list", invoiceId=invoice["id"])["data"]
         return item
 
+    def ids(self, path: str, **fields: str) -> list[str]:
+        """Return the ids that a list has."""
+        return [item["id"] for item in self.call(path, **fields)["data"]]
+
+    def pay(self, invoice: dict) -> dict:
+        """Let the exact amount of an invoice arrive, and return the answer."""
+        return self.control("pay", {"invoiceId": invoice["id"]})
+
+    def fail(self, *faults: dict) -> None:
+        """Let the next requests fail."""
+        self.control("faults", {"faults": list(faults)})
+
+    def state(self, name: str):
+        """Return the time, or the invoices, payments, requests or deliveries that are stored."""
+        return self.control("state")[name]
+
+    def get(self, url: str) -> requests.Response:
+        """Open a page."""
+        return self.http.get(url, timeout=10)
+
+    def post(self, path: str, **options) -> requests.Response:
+        """Send a request to the simulator, with the token of the account by default."""
+        options = {"headers": {"Authorization": "Token key"}, "timeout": 10, **options}
+        return self.http.post(self.url + path, **options)
+
 
 class Shop:
     """Takes deliveries; answers each with the next of ``statuses``, then with 200."""
@@ -63,7 +88,7 @@ def session() -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def start(session) -> Iterator[Callable[..., Simulator]]:
+def start_simulator(session) -> Iterator[Callable[..., Simulator]]:
     """Return a function that starts a simulator with options."""
     with ExitStack() as stack:
         yield lambda **options: Simulator(

@@ -5,9 +5,11 @@ from tests.simulator.support import OTHER_PROJECT as OTHER
 from tests.simulator.support import PROJECT
 
 
-def test_state_shows_everything_but_the_token(start):
+def test_state_shows_everything_but_the_token(start_simulator):
     """A test sees invoices with their wallets, payments, requests and deliveries."""
-    simulator = start(token="secret-token", webhook_url="http://127.0.0.1:9/", webhooks=False)
+    simulator = start_simulator(
+        token="secret-token", webhook_url="http://127.0.0.1:9/", webhooks=False
+    )
     reply = simulator.call(
         "/invoices/create",
         token="secret-token",
@@ -17,7 +19,7 @@ def test_state_shows_everything_but_the_token(start):
         timeToPay="1",
     )
     invoice = reply["data"]
-    payment = simulator.control("pay", {"invoiceId": invoice["id"]})
+    payment = simulator.pay(invoice)
     state = simulator.control("state")
     assert state["webhooks"] == {"enabled": False, "url": "http://127.0.0.1:9/"}
     (item,) = state["invoices"]
@@ -38,7 +40,7 @@ def test_paying_late_stays_unbound(simulator):
     assert simulator.control("expire", {"invoiceId": invoice["id"]}) == {"status": "expired"}
     answer = simulator.control("pay", {"uid": invoice["uid"], "hash": "beef"})
     assert answer["bound"] is False
-    (payment,) = simulator.control("state")["payments"]
+    (payment,) = simulator.state("payments")
     assert payment["hash"] == "beef"
     assert "invoice" not in payment
 
@@ -50,7 +52,7 @@ def test_moving_the_clock_expires_invoices(simulator):
     assert simulator.listed(invoice)["status"] == "expired"
 
 
-def test_seeding(simulator):
+def test_seeded_invoices_have_different_amounts(simulator):
     """Many unpaid invoices of different amounts are there at once."""
     assert len(simulator.control("seed", {"invoices": 3})["ids"]) == 3
     simulator.control("seed", {"invoices": 1, "projectId": OTHER})
@@ -60,13 +62,13 @@ def test_seeding(simulator):
     assert {item["status"] for item in invoices} == {"unpaid"}
 
 
-def test_reset_goes_back_to_the_start(start):
+def test_reset_goes_back_to_the_start(start_simulator):
     """After a reset nothing is left of what a test did or set."""
-    simulator = start(webhook_url="http://127.0.0.1:9/", webhooks=False)
+    simulator = start_simulator(webhook_url="http://127.0.0.1:9/", webhooks=False)
     simulator.create()
     simulator.control("advance", {"seconds": 10**7})
     simulator.control("webhooks", {"enabled": True, "url": "http://127.0.0.1:10/"})
-    simulator.control("faults", {"faults": [{"kind": "drop", "times": 9}]})
+    simulator.fail({"kind": "drop", "times": 9})
     before = simulator.control("state")["now"]
     assert simulator.control("reset", {}) == {}
     state = simulator.control("state")
@@ -83,7 +85,7 @@ def test_reset_goes_back_to_the_start(start):
     assert simulator.call("/invoices/list")["data"] == "Requests too frequent"
 
 
-def test_webhook_settings(simulator):
+def test_webhook_address_and_switch_are_set_separately(simulator):
     """A test can set the address alone and the switch alone."""
     url = "https://shop.example/bitsby/webhook/"
     assert simulator.control("webhooks", {"url": url}) == {"enabled": True, "url": url}
@@ -128,7 +130,7 @@ def test_invalid_commands_are_refused(simulator, command, data, problem):
         simulator.control(command, data)
 
 
-def test_amounts_are_checked(simulator):
+def test_amount_that_no_wallet_can_receive_is_refused(simulator):
     """An amount that no wallet can receive is refused."""
     invoice = simulator.create()
     for amount in ("0", "much", ""):

@@ -11,7 +11,7 @@ COMMAND = [sys.executable, "-m", "oscar_bitsby.simulator", "--port", "0"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_it_cleanly(interruptible, number):
+def test_signals_end_the_simulator_cleanly(interruptible, number):
     """It says where it listens on the first line, and a signal ends it without a traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -23,7 +23,7 @@ def test_signals_end_it_cleanly(interruptible, number):
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_it_imports_nothing_of_the_app():
+def test_simulator_imports_nothing_of_the_app():
     """The simulator runs where Oscar cannot be imported and imports nothing of the app."""
     code = (
         "import sys; sys.modules['oscar'] = None\n"

@@ -9,13 +9,14 @@ from tests.simulator.support import text_of
 
 
 def press(simulator, invoice, **fields):
-    return simulator.http.post(invoice["url"], data=fields, timeout=10)
+    """Press a button on the payment page of an invoice."""
+    return simulator.post(f"/invoices/pay/{invoice['uid']}", data=fields)
 
 
 def test_payment_page_shows_what_to_pay(simulator):
     """A buyer sees what it is for, how much, how long, and each wallet's address and amount."""
     invoice = simulator.create(description="Order 100001", amountFiat="11.45")
-    answer = simulator.http.get(invoice["url"], timeout=10)
+    answer = simulator.get(invoice["url"])
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     text = text_of(answer.text)
     for part in (
@@ -36,20 +37,20 @@ def test_payment_page_shows_what_to_pay(simulator):
 
 def test_pages_load_and_run_nothing(simulator):
     """Pages load nothing, and what a shop wrote is shown as text."""
-    nasty = '<script src="http://example.com/x.js"></script>"\'&amp;'
-    invoice = simulator.create(description=nasty, serviceData=nasty)
+    markup = '<script src="http://example.com/x.js"></script>"\'&amp;'
+    invoice = simulator.create(description=markup, serviceData=markup)
     for url in (invoice["url"], simulator.url):
-        answer = simulator.http.get(url, timeout=10)
+        answer = simulator.get(url)
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert not re.search(r"<(script|img|iframe)|src=\"|href=\"http", answer.text)
-        assert nasty in text_of(answer.text)
+        assert markup in text_of(answer.text)
 
 
 def test_views_are_counted(simulator):
     """Each GET of the page is a view; a HEAD is none and has no body."""
     invoice = simulator.create()
-    simulator.http.get(invoice["url"], timeout=10)
-    simulator.http.get(invoice["url"], timeout=10)
+    simulator.get(invoice["url"])
+    simulator.get(invoice["url"])
     assert simulator.http.head(invoice["url"], timeout=10).content == b""
     assert simulator.listed(invoice)["views"] == 2
 
@@ -95,7 +96,7 @@ def test_bad_amounts_are_explained(simulator, amount):
     assert answer.status_code == 400
     assert "Enter a positive amount" in text_of(answer.text)
     assert f'value="{html.escape(amount)}" aria-invalid' in answer.text
-    assert simulator.control("state")["payments"] == []
+    assert simulator.state("payments") == []
 
 
 def test_unknown_buttons_do_nothing(simulator):
@@ -103,7 +104,7 @@ def test_unknown_buttons_do_nothing(simulator):
     invoice = simulator.create()
     for fields in ({}, {"action": "exact"}, {"wallet": invoice["wallets"][0]["id"]}):
         assert press(simulator, invoice, **fields).status_code == 400
-    assert simulator.control("state")["payments"] == []
+    assert simulator.state("payments") == []
 
 
 def test_invoice_can_be_expired(simulator):
@@ -120,7 +121,7 @@ def test_invoice_can_be_expired(simulator):
 def test_paid_invoice_cannot_expire(simulator):
     """Pressing the button on an outdated page explains why nothing happens."""
     invoice = simulator.create()
-    simulator.control("pay", {"invoiceId": invoice["id"]})
+    simulator.pay(invoice)
     answer = press(simulator, invoice, action="expire")
     assert answer.status_code == 409
     assert "This invoice is paid and cannot expire" in text_of(answer.text)
@@ -129,18 +130,17 @@ def test_paid_invoice_cannot_expire(simulator):
 def test_unknown_pages_are_not_found(simulator):
     """A page that does not exist is a 404 that a person can read."""
     for path in ("/invoices/pay/nothing", "/nowhere"):
-        answer = simulator.http.get(simulator.url + path, timeout=10)
+        answer = simulator.get(simulator.url + path)
         assert answer.status_code == 404
         assert "Not found" in text_of(answer.text)
-    answer = simulator.http.post(f"{simulator.url}/invoices/pay/nothing", timeout=10)
-    assert answer.status_code == 404
+    assert press(simulator, {"uid": "nothing"}).status_code == 404
 
 
 def overview(simulator) -> str:
-    return simulator.http.get(simulator.url, timeout=10).text
+    return simulator.get(simulator.url).text
 
 
-def test_empty_overview(simulator):
+def test_empty_overview_explains_how_to_get_deliveries(simulator):
     """The overview says that there is nothing yet, and how to get deliveries."""
     text = text_of(overview(simulator))
     assert "Invoices (0) None yet." in text
@@ -151,8 +151,8 @@ def test_empty_overview(simulator):
 def test_overview_links_to_payment_pages(simulator):
     """The overview links to each payment page and distinguishes bound from unbound payments."""
     invoice = simulator.create(description="Order 100001", serviceData='{"orderId":"100001"}')
-    simulator.control("pay", {"invoiceId": invoice["id"]})
-    simulator.control("pay", {"invoiceId": invoice["id"]})
+    simulator.pay(invoice)
+    simulator.pay(invoice)
     page = overview(simulator)
     assert page.count(f'href="/invoices/pay/{invoice["uid"]}"') == 2
     text = text_of(page)
@@ -172,13 +172,10 @@ def test_overview_shows_only_the_newest(simulator):
 def test_webhooks_can_be_switched(simulator):
     """The button turns webhooks off and on, and the page shows the state."""
     simulator.control("webhooks", {"url": "http://127.0.0.1:9/hook?a=<b>"})
-    assert "Webhooks are on . Deliveries go to http://127.0.0.1:9/hook?a=<b>" in text_of(
-        overview(simulator)
-    )
+    text = text_of(overview(simulator))
+    assert "Webhooks are on . Deliveries go to http://127.0.0.1:9/hook?a=<b>" in text
     for value, state in (("0", "off"), ("1", "on")):
-        answer = simulator.http.post(
-            f"{simulator.url}/webhooks", data={"enabled": value}, timeout=10
-        )
+        answer = simulator.post("/webhooks", data={"enabled": value})
         assert [step.status_code for step in answer.history] == [303]
         assert f"Webhooks are {state} ." in text_of(answer.text)
-        assert simulator.control("state")["webhooks"]["enabled"] is (value == "1")
+        assert simulator.state("webhooks")["enabled"] is (value == "1")

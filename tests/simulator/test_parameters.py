@@ -32,25 +32,22 @@ def test_documented_values_are_accepted(parse, text, value):
     assert parse(text) == value
 
 
+#: Values that each parser does not accept.
+INVALID = {
+    parameters.parse_fiat_amount: ["0", "0.004", "-1", "1e3", "NaN", "1,5", ""],
+    parameters.parse_crypto_amount: ["0", "0.000000001", "+1", "\u0661", "1 "],
+    parameters.parse_hours: ["2", "24", "0", "one"],
+    parameters.parse_currency: ["usd", "GBP", ""],
+    parameters.parse_status: ["cancelled"],
+    parameters.parse_date: ["2024-02-30", "20240229", "29.02.2024"],
+    parameters.parse_integer: ["-1", "1.0", "", "9" * 5000],
+    parameters.parse_count: ["0"],
+    parameters.parse_uuid: ["9deea1e20c0841a3bdc2a34eada3892d", "", "1"],
+}
+
+
 @pytest.mark.parametrize(
-    ("parse", "text"),
-    [
-        *(
-            (parameters.parse_fiat_amount, text)
-            for text in ("0", "0.004", "-1", "1e3", "NaN", "1,5", "")
-        ),
-        *(
-            (parameters.parse_crypto_amount, text)
-            for text in ("0", "0.000000001", "+1", "\u0661", "1 ")
-        ),
-        *((parameters.parse_hours, text) for text in ("2", "24", "0", "one")),
-        *((parameters.parse_currency, text) for text in ("usd", "GBP", "")),
-        (parameters.parse_status, "cancelled"),
-        *((parameters.parse_date, text) for text in ("2024-02-30", "20240229", "29.02.2024")),
-        *((parameters.parse_integer, text) for text in ("-1", "1.0", "", "9" * 5000)),
-        (parameters.parse_count, "0"),
-        *((parameters.parse_uuid, text) for text in ("9deea1e20c0841a3bdc2a34eada3892d", "", "1")),
-    ],
+    ("parse", "text"), [(parse, text) for parse, texts in INVALID.items() for text in texts]
 )
 def test_other_values_are_refused(parse, text):
     """What the documentation does not allow is refused with the name of the parameter."""
@@ -58,7 +55,7 @@ def test_other_values_are_refused(parse, text):
         parameters.optional({"it": text}, "it", parse)
 
 
-def test_missing_parameters():
+def test_only_a_mandatory_parameter_may_not_be_missing():
     """Only a mandatory parameter may not be missing."""
     assert parameters.optional({}, "it", parameters.parse_uuid) is None
     with pytest.raises(Refused, match="Parameter it is missing"):

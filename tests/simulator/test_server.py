@@ -34,7 +34,7 @@ def test_listens_on_this_machine_only(simulator):
         (b"Content-Length: " + b"9" * 5000, b"413"),
     ],
 )
-def test_bodies_of_unknown_or_great_length_are_refused(simulator, header, status):
+def test_body_of_unknown_or_too_great_length_is_refused(simulator, header, status):
     """A body that cannot be read whole is refused and the connection closed."""
     reply = send_raw(
         simulator, b"POST /invoices/list HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n"
@@ -45,8 +45,7 @@ def test_bodies_of_unknown_or_great_length_are_refused(simulator, header, status
 
 def test_connections_are_kept(simulator):
     """One connection carries many requests, refusals and faults included."""
-    fault = {"kind": "status", "status": 204, "path": "/invoices/list"}
-    simulator.control("faults", {"faults": [fault]})
+    simulator.fail({"kind": "status", "status": 204, "path": "/invoices/list"})
     connection = http.client.HTTPConnection(simulator.url.removeprefix("http://"), timeout=10)
     try:
         sockets = []
@@ -60,10 +59,10 @@ def test_connections_are_kept(simulator):
         connection.close()
 
 
-def test_clients_that_hang_up_are_not_reported(capfd, start):
+def test_clients_that_hang_up_are_not_reported(capfd, start_simulator):
     """A client that closes the connection in the middle of a request leaves no trace on stderr."""
-    simulator = start()
-    simulator.control("faults", {"faults": [{"kind": "delay", "seconds": 0.1}]})
+    simulator = start_simulator()
+    simulator.fail({"kind": "delay", "seconds": 0.1})
     host, port = simulator.url.removeprefix("http://").split(":")
     for body in (b"", b"part"):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
@@ -71,7 +70,7 @@ def test_clients_that_hang_up_are_not_reported(capfd, start):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             head = f"POST /no HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * len(body)}\r\n"
             connection.sendall(f"{head}Authorization: Token key\r\n\r\n".encode() + body)
-    eventually(lambda: len(simulator.control("state")["requests"]) == 2)
+    eventually(lambda: len(simulator.state("requests")) == 2)
     simulator.create()
     assert capfd.readouterr().err == ""
 
@@ -92,7 +91,7 @@ def test_own_errors_are_reported():
     assert errors.count("TypeError") == 2
 
 
-def test_settings_of_a_shop_are_ignored(monkeypatch, start):
+def test_settings_of_a_shop_are_ignored(monkeypatch, start_simulator):
     """The simulator runs on its own settings where the environment names those of a shop."""
     monkeypatch.setitem(os.environ, "DJANGO_SETTINGS_MODULE", "shop.settings")
-    start().create()
+    start_simulator().create()

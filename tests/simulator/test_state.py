@@ -142,7 +142,7 @@ def test_bind_pays_whatever_is_not_paid(state, close):
     assert invoice.payment is payment
 
 
-def test_bind_refusals(state):
+def test_payment_and_invoice_are_bound_only_once(state):
     """A payment is bound once, an invoice paid once, and both must exist."""
     first, second = make(state), make(state)
     payment, spare = state.transfer(USDT, Decimal("3")), state.transfer(USDT, Decimal("4"))

@@ -74,7 +74,7 @@ def test_invalid_faults_are_refused(raw, problem):
         Fault.from_json(raw)
 
 
-def test_default_statuses():
+def test_fault_without_a_status_is_500_only_for_the_kind_status():
     """A fault that names no status is a 500 if it is about the status, and else a 200."""
     assert Fault("status").http_status == 500
     assert Fault("body").http_status == 200

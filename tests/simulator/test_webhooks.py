@@ -27,14 +27,13 @@ def account(shop):
     account.webhooks.reset()
 
 
-def paid_invoice(simulator):
+def create_paid_invoice(simulator):
     invoice = simulator.create(description="Book", serviceData="7")
-    simulator.control("pay", {"invoiceId": invoice["id"]})
+    simulator.pay(invoice)
     return invoice
 
 
-def pay(account):
-    """Have one invoice created and paid."""
+def pay_new_invoice(account):
     invoice = account.state.create(PROJECT, Decimal(10), "USD", Decimal(1))
     account.state.transfer(WALLETS[0], invoice.reserved[WALLETS[0].id])
 
@@ -54,7 +53,7 @@ def statuses(account) -> list:
 
 def test_paid_invoice_is_delivered_in_the_documented_shape(simulator, shop):
     """The shop gets JSON of wallet, project, invoice and payment as soon as an invoice is paid."""
-    invoice = paid_invoice(simulator)
+    invoice = create_paid_invoice(simulator)
     delivery = shop.next()
     assert delivery["type"] == "application/json"
     assert delivery["path"] == "/bitsby/webhook/?from=simulator"
@@ -86,8 +85,8 @@ def test_paid_invoice_is_delivered_in_the_documented_shape(simulator, shop):
     assert body["wallet"] == listed["wallet"]
     assert body["invoice"]["status"] == "paid"
     assert (body["invoice"]["description"], body["invoice"]["serviceData"]) == ("Book", "7")
-    eventually(lambda: simulator.control("state")["deliveries"])
-    (attempt,) = simulator.control("state")["deliveries"]
+    eventually(lambda: simulator.state("deliveries"))
+    (attempt,) = simulator.state("deliveries")
     del attempt["at"]
     assert attempt == {"invoiceId": invoice["id"], "status": 200, "attempt": 1}
 
@@ -106,7 +105,7 @@ def test_bound_payment_is_delivered_with_its_own_worth(simulator, shop):
 def test_only_200_counts_as_delivered(account, shop, status):
     """Any other answer, a redirect included, brings the same delivery again after five minutes."""
     shop.statuses = [status]
-    pay(account)
+    pay_new_invoice(account)
     first = shop.next()
     eventually(lambda: statuses(account) == [status])
     advance(account, 290)
@@ -120,7 +119,7 @@ def test_only_200_counts_as_delivered(account, shop, status):
 def test_redelivery_ends_after_the_last_wait(account, shop):
     """A shop that always fails is tried nine times, with the documented waits, and no more."""
     shop.statuses = [503] * 20
-    pay(account)
+    pay_new_invoice(account)
     for number, minutes in enumerate((*REDELIVERY_MINUTES, 10**6), start=1):
         eventually(lambda number=number: len(statuses(account)) == number)
         advance(account, minutes * 60)
@@ -129,11 +128,11 @@ def test_redelivery_ends_after_the_last_wait(account, shop):
     eventually(no_retry_waits)
 
 
-def test_speed_shortens_the_waits(start, shop):
+def test_speed_shortens_the_waits(start_simulator, shop):
     """A simulator that runs faster delivers again sooner, by itself."""
-    simulator = start(webhook_url=shop.url, speed=30_000.0)
+    simulator = start_simulator(webhook_url=shop.url, speed=30_000.0)
     shop.statuses = [500]
-    paid_invoice(simulator)
+    create_paid_invoice(simulator)
     assert shop.next() == shop.next()
 
 
@@ -143,17 +142,17 @@ def test_unreachable_shop_is_logged_without_status(account):
         taken.bind(("127.0.0.1", 0))
         # Bound but not listening: connections are refused, and nobody else gets the port.
         account.webhooks.url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-        pay(account)
+        pay_new_invoice(account)
         eventually(lambda: statuses(account) == [None])
 
 
 def test_webhooks_that_are_off_get_lost(simulator, shop):
     """While webhooks are off nothing is sent, then or later, except on demand."""
     simulator.control("webhooks", {"enabled": False})
-    invoice = paid_invoice(simulator)
+    invoice = create_paid_invoice(simulator)
     simulator.control("webhooks", {"enabled": True})
     simulator.control("advance", {"seconds": 10**6})
-    assert simulator.control("state")["deliveries"] == []
+    assert simulator.state("deliveries") == []
     answer = simulator.control("redeliver", {"invoiceId": invoice["id"]})
     assert answer == {"status": 200}
     assert shop.next()["body"]["invoice"]["id"] == invoice["id"]
@@ -162,7 +161,7 @@ def test_webhooks_that_are_off_get_lost(simulator, shop):
 def test_turning_webhooks_off_ends_the_redelivery(account, shop):
     """A delivery that becomes due while webhooks are off is lost, too."""
     shop.statuses = [500]
-    pay(account)
+    pay_new_invoice(account)
     eventually(lambda: statuses(account) == [500])
     account.webhooks.enabled = False
     advance(account, 300)
@@ -170,15 +169,15 @@ def test_turning_webhooks_off_ends_the_redelivery(account, shop):
     assert statuses(account) == [500]
 
 
-def test_redelivery_on_demand(simulator, shop):
+def test_delivery_is_sent_again_on_demand(simulator, shop):
     """A test can have a delivery sent again as often as it likes and sees each answer."""
-    invoice = paid_invoice(simulator)
-    eventually(lambda: simulator.control("state")["deliveries"])
+    invoice = create_paid_invoice(simulator)
+    eventually(lambda: simulator.state("deliveries"))
     shop.statuses = [500]
     order = {"uid": invoice["uid"]}
     assert simulator.control("redeliver", order) == {"status": 500}
     assert simulator.control("redeliver", order) == {"status": 200}
-    assert [one["attempt"] for one in simulator.control("state")["deliveries"]] == [1, 2, 3]
+    assert [one["attempt"] for one in simulator.state("deliveries")] == [1, 2, 3]
 
 
 def test_attempts_from_before_a_reset_are_not_logged(account, shop):

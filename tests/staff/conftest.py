@@ -4,7 +4,14 @@ import pytest
 from oscar.core.loading import get_model
 
 from tests.support import bitsby
-from tests.support.staff import MAY_BIND, cancel_unpaid_order, log_in, receive_payment
+from tests.support.staff import (
+    MAY_BIND,
+    accept_bindings,
+    add_unbound_payment,
+    cancel_unpaid_order,
+    log_in,
+    receive_payment,
+)
 
 Order = get_model("order", "Order")
 
@@ -21,6 +28,20 @@ def staff(db):
 def colleague(db):
     """The browser of another member of staff who may bind payments."""
     return log_in("colleague", *MAY_BIND)
+
+
+@pytest.fixture(params=["admin", "dashboard"])
+def interface(request):
+    """Where staff bind: the admin and the dashboard."""
+    return request.param
+
+
+@pytest.fixture
+def bindable(fake, invoice):
+    """An unbound payment in Bitsby's list, which Bitsby binds to the invoice when asked."""
+    item = add_unbound_payment(fake)
+    accept_bindings(fake, invoice)
+    return item
 
 
 @pytest.fixture
@@ -48,6 +69,14 @@ def no_value(fake, invoice):
 
 
 @pytest.fixture
+def unmatched(fake, invoice):
+    """A payment that is bound to no invoice."""
+    payment = receive_payment(fake)
+    assert payment.review_reason == "unmatched"
+    return payment
+
+
+@pytest.fixture
 def make_late(fake, order, invoice_for):
     """Return a function that receives a payment of the cancelled order."""
 
@@ -57,6 +86,12 @@ def make_late(fake, order, invoice_for):
         return payment
 
     return make
+
+
+@pytest.fixture
+def late(make_late):
+    """A payment of a cancelled order; it is booked."""
+    return make_late()
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ from tests.support.staff import (
     MAY_BIND,
     PARTNER,
     Page,
-    accept_bindings,
     act_url,
-    add_unbound_payment,
     admin_log_of,
     bind_url,
     bookings_of,
-    cancel_unpaid_order,
+    invoice_url,
     log_in,
     message_after,
+    order_tab,
+    order_url,
     perform,
     receive_payment,
     status_of,
@@ -46,36 +46,40 @@ ACTIONS = ["accept", "settle", "dismiss", "undo"]
 
 
 @pytest.fixture
-def late(fake, order, invoice_for):
-    """A payment of a cancelled order, which every action can be tried on."""
-    payment = receive_payment(fake, cancel_unpaid_order(fake, order, invoice_for))
-    assert payment.review_reason == "late"
-    return payment
-
-
-@pytest.fixture
 def unpaid(place, invoice_for):
     """An invoice of another order, still to be paid."""
     return invoice_for(place())
 
 
 @pytest.fixture
-def ways(late, unpaid):
+def action_urls(late, unpaid):
     """The URL of every action on payments and invoices."""
     return {
         "bind": bind_url("dashboard", unpaid.order),
         **{action: act_url(late, action) for action in ACTIONS},
-        "refresh": reverse("oscar_bitsby:dashboard-invoice-refresh", args=[unpaid.pk]),
-        "cancel": reverse("oscar_bitsby:dashboard-invoice-cancel", args=[unpaid.pk]),
+        "refresh": invoice_url(unpaid, "refresh"),
+        "cancel": invoice_url(unpaid, "cancel"),
     }
 
 
 @pytest.fixture
-def nothing_happens(fake, late, unpaid):
-    """Check after the test that no row has changed and no API request was sent."""
+def csrf_staff(db):
+    """A browser of staff who may bind, with CSRF tokens enforced."""
+    return log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch):
+    """Let Django wrap each request in a transaction."""
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+
+
+@pytest.fixture
+def assert_unchanged(fake, late, unpaid):
+    """Assert after the test that no row has changed and no API request was sent."""
     fake.requests.clear()
 
-    def picture():
+    def stored_rows():
         return (
             list(BitsbyPayment.objects.order_by("pk").values()),
             list(BitsbyInvoice.objects.order_by("pk").values()),
@@ -84,99 +88,94 @@ def nothing_happens(fake, late, unpaid):
             LogEntry.objects.count(),
         )
 
-    before = picture()
+    before = stored_rows()
     yield
-    assert picture() == before
+    assert stored_rows() == before
     assert fake.requests == []
 
 
-FORM = {"note": "mine", "fiat_value": "999", "confirm": "1"}
+FORM = {"note": "mine", "fiat_value": "999", "confirm": "1", "payment_id": str(bitsby.new_id())}
 
 
-@pytest.mark.usefixtures("nothing_happens")
-def test_an_anonymous_visitor_is_asked_to_log_in_everywhere(client, ways, unpaid):
-    """Without a login every page and action leads to a login page and does nothing."""
-    pages = [*ways.values(), reverse(INBOX), reverse(INVOICES)]
-    for url in pages:
-        for send in (client.get, client.post):
-            response = send(url, FORM | {"payment_id": str(bitsby.new_id())})
-            assert response.status_code == 302, url
-            assert response["Location"].startswith(reverse("dashboard:login")), url
-    url = bind_url("admin", unpaid.order)
+def assert_admin_asks_to_log_in(client, order):
+    """Assert that the admin's binding page asks this user to log in."""
     for send in (client.get, client.post):
-        assert send(url, FORM)["Location"].startswith(reverse("admin:login"))
+        response = send(bind_url("admin", order), FORM)
+        assert response.status_code == 302
+        assert response["Location"].startswith(reverse("admin:login"))
 
 
-@pytest.mark.usefixtures("nothing_happens")
-def test_a_customer_is_refused_everywhere(ways, unpaid):
-    """A customer, even with the permission by mistake, gets no page and does nothing."""
-    for client in (
-        log_in("customer", is_staff=False),
-        log_in("odd", "oscar_bitsby.bind_payment", is_staff=False),
-    ):
-        for url in [*ways.values(), reverse(INBOX), reverse(INVOICES)]:
-            assert client.get(url).status_code == 403, url
-            payment = str(bitsby.new_id())
-            assert client.post(url, FORM | {"payment_id": payment}).status_code == 403, url
-        url = bind_url("admin", unpaid.order)
+@pytest.mark.usefixtures("assert_unchanged")
+def test_anonymous_visitor_is_asked_to_log_in_on_every_page(client, action_urls, unpaid):
+    """Without a login every page and action leads to a login page and does nothing."""
+    for url in [*action_urls.values(), reverse(INBOX), reverse(INVOICES)]:
         for send in (client.get, client.post):
             response = send(url, FORM)
-            assert response.status_code == 302
-            assert response["Location"].startswith(reverse("admin:login"))
+            assert response.status_code == 302, url
+            assert response["Location"].startswith(reverse("dashboard:login")), url
+    assert_admin_asks_to_log_in(client, unpaid.order)
 
 
-@pytest.mark.usefixtures("nothing_happens")
+@pytest.mark.usefixtures("assert_unchanged")
+@pytest.mark.parametrize("extra", [(), ("oscar_bitsby.bind_payment",)], ids=["plain", "permitted"])
+def test_customer_is_refused_on_every_page(action_urls, unpaid, extra):
+    """A customer, even with the permission by mistake, gets no page and does nothing."""
+    client = log_in("customer", *extra, is_staff=False)
+    for url in [*action_urls.values(), reverse(INBOX), reverse(INVOICES)]:
+        assert client.get(url).status_code == 403, url
+        assert client.post(url, FORM).status_code == 403, url
+    assert_admin_asks_to_log_in(client, unpaid.order)
+
+
+@pytest.mark.usefixtures("assert_unchanged")
 @pytest.mark.parametrize("extra", [(), ("oscar_bitsby.bind_payment",)], ids=["plain", "permitted"])
 @pytest.mark.parametrize("owns", [True, False], ids=["own order", "other's order"])
-def test_a_partners_user_never_moves_money(ways, unpaid, late, product, extra, owns):
+def test_partners_user_cannot_move_money(action_urls, unpaid, late, product, extra, owns):
     """A partner's login, even with the permission, is refused at every action on any order."""
     partner = log_in("partner", PARTNER, *extra, is_staff=False)
     if owns:
         product.stockrecords.get().partner.users.add(partner.user)
-    for name, url in ways.items():
+    for name, url in action_urls.items():
         refused = {403} if owns or name != "bind" else {403, 404}
         shown = partner.get(url).status_code
         assert shown in (refused | {405} if name in ("refresh", "cancel") else refused), name
         sent = partner.post(url, FORM | {"payment_id": str(late.bitsby_id)}).status_code
         assert sent in refused, name
-    response = partner.post(bind_url("admin", unpaid.order), FORM)
-    assert response["Location"].startswith(reverse("admin:login"))
+    assert_admin_asks_to_log_in(partner, unpaid.order)
 
 
-@pytest.mark.usefixtures("nothing_happens")
-def test_staff_without_the_permission_cannot_act(ways, unpaid, late):
+@pytest.mark.usefixtures("assert_unchanged")
+def test_staff_without_the_permission_cannot_act(action_urls, unpaid, late):
     """Staff without ``bind_payment`` get 403 at every action, from the dashboard and the admin."""
     staff = log_in("viewer", "order.view_order", "order.change_order")
-    ways["admin"] = bind_url("admin", unpaid.order)
-    for name, url in ways.items():
+    action_urls["admin"] = bind_url("admin", unpaid.order)
+    for name, url in action_urls.items():
         response = staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
         assert response.status_code == 403, name
         if name in (*ACTIONS, "admin", "bind"):
             assert staff.get(url).status_code == 403, name
 
 
-def test_staff_without_the_permission_see_but_are_offered_nothing(late, unpaid):
+def test_staff_without_the_permission_see_pages_without_actions(late, unpaid):
     """The lists and the order's tab show no action."""
     staff = log_in("viewer", "order.view_order")
 
-    inbox = staff.get(reverse(INBOX))
-    tab = staff.get(reverse("dashboard:order-detail", args=[late.invoice.order_number]))
-    unpaid_tab = staff.get(reverse("dashboard:order-detail", args=[unpaid.order_number]))
-    invoices = staff.get(reverse(INVOICES))
+    inbox = Page(staff.get(reverse(INBOX)))
+    tab = order_tab(staff, late.invoice.order)
+    invoices = Page(staff.get(reverse(INVOICES)))
 
-    assert f"Order {late.invoice.order_number}" in Page(inbox).text
-    assert "you need the permission" in Page(inbox).text
-    assert late.hash in Page(tab).text
-    assert unpaid.uid in Page(invoices).text
-    for response in (inbox, tab, unpaid_tab, invoices):
-        page = Page(response)
+    assert f"Order {late.invoice.order_number}" in inbox.text
+    assert "you need the permission" in inbox.text
+    assert late.hash in tab.text
+    assert unpaid.uid in invoices.text
+    for page in (inbox, tab, order_tab(staff, unpaid.order), invoices):
         targets = [*page.links, *(form["action"] for form in page.forms)]
         own = [url for url in targets if url and url.startswith("/bitsby/dashboard/")]
         acting = [url for url in own if re.search(r"/(payments|orders)/|refresh|cancel", url)]
         assert acting == []
 
 
-def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, ways, late, unpaid):
+def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, late, unpaid):
     """Oscar shows orders by a permission of its own: without it, each link leads to our list."""
     staff = log_in("cashier", "oscar_bitsby.bind_payment")
     fake.invoices.append(bitsby.invoice_item(unpaid))
@@ -187,7 +186,7 @@ def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, ways, late, unpa
     inbox = Page(staff.get(reverse(INBOX)))
     binding = Page(staff.get(bind_url("dashboard", unpaid.order)))
     listed = Page(staff.get(ours))
-    refreshed = staff.post(ways["refresh"])
+    refreshed = staff.post(invoice_url(unpaid, "refresh"))
 
     assert ours in inbox.links
     assert other in binding.links
@@ -201,11 +200,10 @@ def test_staff_who_may_not_open_orders_get_no_link_to_one(fake, ways, late, unpa
                 assert staff.get(url).status_code == 200, url
 
 
-def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice_for, product):
+def test_partners_user_sees_only_payments_of_own_orders(fake, place, invoice_for, product):
     """Invoices and payments of other partners' orders, and unmatched payments, stay hidden."""
     mine, other = invoice_for(place()), invoice_for(place())
-    foreign_partner = Partner.objects.create(name="Other")
-    other.order.lines.update(partner=foreign_partner)
+    other.order.lines.update(partner=Partner.objects.create(name="Other"))
     unmatched = receive_payment(fake, amount="3.00000000")
     my_short, their_short = receive_payment(fake, mine), receive_payment(fake, other)
     partner = log_in("partner", PARTNER, is_staff=False)
@@ -222,13 +220,11 @@ def test_a_partners_user_sees_only_what_concerns_own_orders(fake, place, invoice
         rows = " ".join(listed.rows())
         assert other.uid not in rows
         assert (mine.uid in rows) == (query in ("", "?attention=on"))
-    own = partner.get(reverse("dashboard:order-detail", args=[mine.order_number]))
-    assert my_short.hash in Page(own).text
-    foreign = partner.get(reverse("dashboard:order-detail", args=[other.order_number]))
-    assert foreign.status_code == 404
+    assert my_short.hash in order_tab(partner, mine.order).text
+    assert partner.get(order_url(other.order_number)).status_code == 404
 
 
-def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, invoice_for):
+def test_partners_navigation_has_no_number_of_payments(fake, place, invoice_for):
     """The number in the navigation is the shop's; a partner's user must not learn it."""
     invoice_for(place())
     receive_payment(fake, amount="3.00000000")
@@ -240,15 +236,15 @@ def test_a_partners_navigation_does_not_count_other_peoples_money(fake, place, i
     assert "Bitsby (1)" not in text
 
 
-def test_permission_is_checked_at_every_request(fake, late):
+def test_permission_is_checked_at_every_request(staff, late):
     """A logged-in user who loses the permission or the staff flag is refused."""
-    staff = log_in("staff", *MAY_BIND)
-    assert staff.get(act_url(late, "dismiss")).status_code == 200
+    url = act_url(late, "dismiss")
+    assert staff.get(url).status_code == 200
 
     User.objects.filter(pk=staff.user.pk).update(is_staff=False)
-    assert staff.post(act_url(late, "dismiss"), {"note": "gone"}).status_code == 403
+    assert staff.post(url, {"note": "gone"}).status_code == 403
     User.objects.filter(pk=staff.user.pk).update(is_staff=True, is_active=False)
-    assert staff.post(act_url(late, "dismiss"), {"note": "gone"}).status_code == 302
+    assert staff.post(url, {"note": "gone"}).status_code == 302
     late.refresh_from_db()
     assert late.resolved_at is None
 
@@ -256,94 +252,81 @@ def test_permission_is_checked_at_every_request(fake, late):
 # How actions are sent
 
 
-def test_get_requests_change_nothing(fake, late, unpaid):
-    """A GET with all the answers in it changes nothing; POST-only addresses refuse it with 405."""
-    staff = log_in("staff", *MAY_BIND)
-    item = add_unbound_payment(fake)
-    accept_bindings(fake, unpaid)
-    query = FORM | {"payment_id": item["id"], "payment": item["id"]}
-
+@pytest.mark.usefixtures("assert_unchanged")
+def test_get_requests_change_nothing(staff, late, unpaid):
+    """A GET with all the fields in it changes nothing; POST-only URLs refuse it with 405."""
     for name in ("refresh", "cancel"):
-        url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[unpaid.pk])
+        url = invoice_url(unpaid, name)
         assert staff.get(url).status_code == 405
         assert staff.head(url).status_code == 405
     for action in ACTIONS:
-        assert staff.get(act_url(late, action), query).status_code == 200
+        assert staff.get(act_url(late, action), FORM).status_code == 200
         assert staff.put(act_url(late, action)).status_code == 405
-    for way in ("admin", "dashboard"):
-        assert staff.get(bind_url(way, unpaid.order), query).status_code == 200
 
-    late.refresh_from_db()
-    unpaid.refresh_from_db()
-    assert late.resolved_at is None
-    assert unpaid.status == "unpaid"
-    assert fake.asked(BIND) == fake.asked(CANCEL) == []
-    assert status_of(unpaid.order) == "Pending"
+
+def test_get_of_the_binding_page_binds_nothing(fake, bindable, invoice, staff, interface):
+    """A GET with all the fields of the confirmation binds nothing."""
+    fields = FORM | {"payment_id": bindable["id"], "payment": bindable["id"]}
+
+    assert staff.get(bind_url(interface, invoice.order), fields).status_code == 200
+
+    assert fake.asked(BIND) == []
+    assert status_of(invoice.order) == "Pending"
     assert admin_log_of(staff.user) == []
 
 
-@pytest.mark.usefixtures("nothing_happens")
-def test_actions_need_a_csrf_token(ways, unpaid, late):
-    """A POST without the token of our own page is refused at every address."""
-    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
-    ways["admin"] = bind_url("admin", unpaid.order)
-    for name, url in ways.items():
-        response = staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
+@pytest.mark.usefixtures("assert_unchanged")
+def test_actions_need_a_csrf_token(action_urls, unpaid, late, csrf_staff):
+    """A POST without the token of our own page is refused at every URL."""
+    action_urls["admin"] = bind_url("admin", unpaid.order)
+    for name, url in action_urls.items():
+        response = csrf_staff.post(url, FORM | {"payment_id": str(late.bitsby_id)})
         assert response.status_code == 403, name
 
 
-@pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_binding_forms_carry_a_csrf_token(fake, invoice, way):
+def test_binding_forms_contain_a_csrf_token(bindable, invoice, csrf_staff, interface):
     """With CSRF enforced, each form of the binding works as it is rendered."""
-    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
-    item = add_unbound_payment(fake)
-    accept_bindings(fake, invoice)
-    url = bind_url(way, invoice.order)
+    url = bind_url(interface, invoice.order)
 
-    fields, _ = Page(staff.get(url)).form_with("payment_id")
-    fields, _ = Page(staff.post(url, fields | {"payment": item["id"]})).form_with("confirm")
-    text = message_after(staff, staff.post(url, fields))
+    fields, _ = Page(csrf_staff.get(url)).form_with("payment_id")
+    chosen = csrf_staff.post(url, fields | {"payment": bindable["id"]})
+    fields, _ = Page(chosen).form_with("confirm")
+    text = message_after(csrf_staff, csrf_staff.post(url, fields))
 
     assert "Bound and booked: 8.00 USD" in text
-    assert bookings_of(invoice.order) == [(item["id"], "8.00")]
+    assert bookings_of(invoice.order) == [(bindable["id"], "8.00")]
 
 
-def test_other_forms_carry_a_csrf_token(fake, late, unpaid):
+def test_other_forms_contain_a_csrf_token(fake, late, unpaid, csrf_staff):
     """With CSRF enforced, an action's form and the order tab's buttons work as rendered."""
-    staff = log_in("staff", *MAY_BIND, enforce_csrf_checks=True)
-    assert "Dismissed" in perform(staff, late, "dismiss", note="refunded")
+    assert "Dismissed" in perform(csrf_staff, late, "dismiss", note="refunded")
 
     fake.invoices.append(bitsby.invoice_item(unpaid, views=0))
-    page = Page(staff.get(reverse("dashboard:order-detail", args=[unpaid.order_number])))
+    page = order_tab(csrf_staff, unpaid.order)
     buttons = [f for f in page.forms if f["action"] and "/bitsby/dashboard/" in f["action"]]
     assert len(buttons) == 2
     refresh = next(f for f in buttons if "refresh" in f["action"])
-    answer = message_after(staff, staff.post(refresh["action"], refresh["fields"]))
-    assert "Invoice status: waiting for payment." in answer
+    text = message_after(csrf_staff, csrf_staff.post(refresh["action"], refresh["fields"]))
+    assert "Invoice status: waiting for payment." in text
 
 
-@pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_binding_runs_outside_a_transaction(fake, invoice, way, monkeypatch):
+@pytest.mark.usefixtures("atomic_requests")
+def test_binding_runs_outside_a_transaction(bindable, invoice, staff, interface):
     """Under ATOMIC_REQUESTS the list is read and a payment bound, with no transaction around."""
-    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    staff = log_in("staff", *MAY_BIND)
-    item = add_unbound_payment(fake)
-    accept_bindings(fake, invoice)
-    url = bind_url(way, invoice.order)
+    url = bind_url(interface, invoice.order)
 
     page = Page(staff.get(url))
     assert "could not be fetched" not in page.text
-    assert page.form_with("payment_id")[1]["payment"] == [item["id"]]
-    response = staff.post(url, {"payment_id": item["id"], "confirm": "1"})
+    assert page.form_with("payment_id")[1]["payment"] == [bindable["id"]]
+    response = staff.post(url, {"payment_id": bindable["id"], "confirm": "1"})
 
     assert "Bound and booked" in message_after(staff, response)
     assert status_of(invoice.order) == "Being processed"
 
 
-def test_other_actions_run_outside_a_transaction(fake, late, unpaid, monkeypatch):
+@pytest.mark.usefixtures("atomic_requests")
+def test_other_actions_run_outside_a_transaction(fake, late, unpaid, staff):
     """Under ATOMIC_REQUESTS dismissing, undoing, settling, refreshing and cancelling work."""
-    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    staff = log_in("staff", *MAY_BIND)
     remote = bitsby.invoice_item(unpaid, views=0)
     fake.invoices.append(remote)
     fake.on(CANCEL, lambda fields: remote.update(status="canceled") or bitsby.success("canceled"))
@@ -352,16 +335,14 @@ def test_other_actions_run_outside_a_transaction(fake, late, unpaid, monkeypatch
     assert "in Payments to review again" in perform(staff, late, "undo")
     assert "Already resolved" not in perform(staff, late, "settle", note="shipped by hand")
     for name, text in (("refresh", "waiting for payment"), ("cancel", "is cancelled")):
-        url = reverse(f"oscar_bitsby:dashboard-invoice-{name}", args=[unpaid.pk])
-        assert text in message_after(staff, staff.post(url))
+        assert text in message_after(staff, staff.post(invoice_url(unpaid, name)))
     unpaid.refresh_from_db()
     assert unpaid.status == "canceled"
 
 
 @pytest.mark.parametrize("number", ["0", "999999", "9" * 30])
-def test_missing_rows_are_not_found(number):
+def test_missing_rows_are_not_found(staff, number):
     """Actions on rows that do not exist, and actions that do not exist, are 404."""
-    staff = log_in("staff", *MAY_BIND)
     base = reverse(INBOX)
     for path in (
         f"payments/{number}/accept/",
@@ -374,8 +355,7 @@ def test_missing_rows_are_not_found(number):
     assert staff.get(f"/admin/order/order/{number}/bitsby/").status_code == 404
 
 
-def test_an_unknown_action_is_not_found(late):
+def test_unknown_action_is_not_found(staff, late):
     """A known payment with an unknown action is 404 for those who may act."""
-    staff = log_in("staff", *MAY_BIND)
     assert staff.get(act_url(late, "steal")).status_code == 404
     assert staff.post(act_url(late, "steal"), {"note": "x"}).status_code == 404

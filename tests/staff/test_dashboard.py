@@ -3,19 +3,21 @@
 import pytest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import escape
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import WebhookDelivery
 from oscar_bitsby.staff.dashboard.hook import OrderPageMixin, extend_dashboard
 from tests.support.staff import (
     EVIL,
+    HOSTILE,
     INBOX,
     INVOICES,
     Page,
     act_url,
+    assert_escaped,
     bind_url,
     create_payments,
+    order_url,
 )
 
 Order = get_model("order", "Order")
@@ -100,29 +102,20 @@ def test_markup_from_outside_is_escaped_on_every_page(place, invoice_for, staff)
     """Hashes, addresses, names, ids, errors and reasons do not become markup anywhere."""
     invoice = invoice_for(place(), "expired", uid=EVIL, failure=EVIL)
     WebhookDelivery.objects.create(invoice=invoice, body=EVIL, answered=400, outcome=EVIL)
-    hostile = {
-        "hash": EVIL,
-        "address": EVIL,
-        "blockchain": EVIL,
-        "cryptocurrency": EVIL,
-        "resolution_note": EVIL,
-    }
     (bound,) = create_payments(
-        1, invoice=invoice, fiat_value=8, currency="USD", review_reason="short", **hostile
+        1, invoice=invoice, fiat_value=8, currency="USD", review_reason="short", **HOSTILE
     )
-    create_payments(1, **hostile)
-    create_payments(1, resolved_at=timezone.now(), resolution="dismissed", **hostile)
+    create_payments(1, **HOSTILE)
+    create_payments(1, resolved_at=timezone.now(), resolution="dismissed", **HOSTILE)
     for url in (
         reverse(INBOX),
         reverse(INBOX) + "?show=done",
         reverse(INVOICES),
-        reverse("dashboard:order-detail", args=[invoice.order_number]),
+        order_url(invoice.order_number),
         act_url(bound, "accept"),
         act_url(bound, "dismiss"),
         bind_url("dashboard", invoice.order),
     ):
         response = staff.get(url)
-        assert response.status_code == 200
-        html = response.content.decode()
-        assert EVIL not in html, url
-        assert escape(EVIL)[:12] in html, url
+        assert response.status_code == 200, url
+        assert_escaped(response)

@@ -17,7 +17,10 @@ from tests.support.staff import (
     admin_log_of,
     bind_url,
     bookings_of,
+    invoice_url,
     message_after,
+    order_tab,
+    order_url,
     perform,
     status_of,
 )
@@ -37,12 +40,8 @@ def simulator():
 
 
 @pytest.fixture
-def shop(settings, simulator):
-    settings.OSCAR_BITSBY = {
-        **settings.OSCAR_BITSBY,
-        "API_URL": simulator.url,
-        "PAYMENT_HOSTS": ["127.0.0.1"],
-    }
+def shop(configure, simulator):
+    configure(API_URL=simulator.url, PAYMENT_HOSTS=["127.0.0.1"])
     simulator.control("reset", {})
     simulator.control("ratelimit", {"seconds": 0})
     simulator.control("faults", {"faults": []})
@@ -61,6 +60,17 @@ def pay(shop, invoice, amount, wallet=TRON):
     return shop.control("pay", order)["paymentId"]
 
 
+def let_the_order_be_cancelled(shop, order, move_time):
+    """Let the invoice expire and the time to pay end, so that runs cancel the order."""
+    shop.control("advance", {"seconds": 3700})
+    move_time(seconds=3700)
+    call_command("bitsby_reconcile")
+    move_time(hours=2)
+    shop.control("advance", {"seconds": 7200})
+    call_command("bitsby_reconcile")
+    assert status_of(order) == "Cancelled"
+
+
 def bind_from(client, url, **choice):
     """Choose from the list as rendered, read what will happen, confirm; return both texts."""
     fields, radios = Page(client.get(url)).form_with("payment_id")
@@ -71,8 +81,7 @@ def bind_from(client, url, **choice):
     return asked.text, message_after(client, client.post(url, fields))
 
 
-@pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, staff, way):
+def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, staff, interface):
     """A run lists the payment; once bound, its order is paid at its value."""
     order = invoice.order
     payment_id = pay(shop, invoice, "8.50000000")
@@ -84,8 +93,8 @@ def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, st
     assert f"order {order.number}" in inbox.text
     assert "Bitsby (1)" in inbox.text
     assert status_of(order) == "Pending"
-    url = bind_url(way, order)
-    if way == "dashboard":
+    url = bind_url(interface, order)
+    if interface == "dashboard":
         assert url in inbox.links
 
     asked, done = bind_from(staff, url, payment=payment_id, note="his mail")
@@ -105,27 +114,25 @@ def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, st
     call_command("bitsby_reconcile")
     assert Transaction.objects.count() == 1
     assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
-    tab = Page(staff.get(reverse("dashboard:order-detail", args=[order.number]))).text
+    tab = order_tab(staff, order).text
     assert f"Received: ${payment.fiat_value}" in tab
 
 
-@pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, way):
+def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, interface):
     """The page fetches Bitsby's list itself, without waiting for a run."""
     payment_id = pay(shop, invoice, "20.00000000")
 
-    _, done = bind_from(staff, bind_url(way, invoice.order), payment=payment_id)
+    _, done = bind_from(staff, bind_url(interface, invoice.order), payment=payment_id)
 
     assert "Bound and booked" in done
     assert [reference for reference, _ in bookings_of(invoice.order)] == [payment_id]
     assert status_of(invoice.order) == "Being processed"
 
 
-@pytest.mark.parametrize("way", ["admin", "dashboard"])
-def test_binding_an_unknown_payment_shows_bitsbys_refusal(shop, invoice, staff, way):
+def test_binding_an_unknown_payment_shows_bitsbys_refusal(shop, invoice, staff, interface):
     """Bitsby refuses an unknown id; its reason is shown and nothing is booked."""
     _, done = bind_from(
-        staff, bind_url(way, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
+        staff, bind_url(interface, invoice.order), payment_id="f986ad8d-2298-473d-982a-efbc817b975d"
     )
 
     assert "Payment not found" in done
@@ -143,13 +150,7 @@ def test_late_payment_of_a_cancelled_order_is_bound_and_reinstates_it(
         pipeline = {**Order.pipeline, "Cancelled": ("Being processed",)}
         monkeypatch.setattr(Order, "pipeline", pipeline)
     order = invoice.order
-    shop.control("advance", {"seconds": 3700})
-    move_time(seconds=3700)
-    call_command("bitsby_reconcile")
-    move_time(hours=2)
-    shop.control("advance", {"seconds": 7200})
-    call_command("bitsby_reconcile")
-    assert status_of(order) == "Cancelled"
+    let_the_order_be_cancelled(shop, order, move_time)
     free = product.stockrecords.get().net_stock_level
     total = shop.control("state")["invoices"][0]["wallets"]
     amount = next(wallet["amountCrypto"] for wallet in total if wallet["id"] == TRON)
@@ -185,13 +186,7 @@ def test_late_payment_bound_at_bitsby_reinstates_its_order(
     """A late transfer bound in Bitsby's own pages is shown as late; one click settles the order."""
     monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ("Being processed",)})
     order = invoice.order
-    shop.control("advance", {"seconds": 3700})
-    move_time(seconds=3700)
-    call_command("bitsby_reconcile")
-    move_time(hours=2)
-    shop.control("advance", {"seconds": 7200})
-    call_command("bitsby_reconcile")
-    assert status_of(order) == "Cancelled"
+    let_the_order_be_cancelled(shop, order, move_time)
 
     payment_id = pay(shop, invoice, "9.75000000")
     factory.for_background().bind_payment(invoice.bitsby_id, payment_id)
@@ -206,9 +201,9 @@ def test_late_payment_bound_at_bitsby_reinstates_its_order(
 
 def test_unopened_invoice_is_cancelled(shop, invoice, staff):
     """Bitsby cancels what no buyer has opened, and the button is gone after it."""
-    url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
-    tab = reverse("dashboard:order-detail", args=[invoice.order_number])
-    staff.post(reverse("oscar_bitsby:dashboard-invoice-refresh", args=[invoice.pk]))
+    url = invoice_url(invoice, "cancel")
+    tab = order_url(invoice.order_number)
+    staff.post(invoice_url(invoice, "refresh"))
     assert url in [form["action"] for form in Page(staff.get(tab)).forms]
 
     assert "The invoice is cancelled." in message_after(staff, staff.post(url))
@@ -217,11 +212,11 @@ def test_unopened_invoice_is_cancelled(shop, invoice, staff):
     assert url not in [form["action"] for form in Page(staff.get(tab)).forms]
 
 
-def test_an_opened_invoice_is_not_cancelled(shop, invoice, staff):
+def test_opened_invoice_is_not_cancelled(shop, invoice, staff):
     """The buyer has seen the page: Bitsby refuses, its reason is shown, the button is gone."""
     assert requests.get(invoice.url, timeout=10).status_code == 200
-    url = reverse("oscar_bitsby:dashboard-invoice-cancel", args=[invoice.pk])
-    tab = reverse("dashboard:order-detail", args=[invoice.order_number])
+    url = invoice_url(invoice, "cancel")
+    tab = order_url(invoice.order_number)
 
     assert "has been viewed" in message_after(staff, staff.post(url))
 

@@ -11,13 +11,7 @@ from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.models import BitsbyInvoice, BuyerMail
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
-from tests.support.staff import (
-    admin_log_of,
-    bookings_of,
-    receive_payment,
-    resolved,
-    status_of,
-)
+from tests.support.staff import admin_log_of, bookings_of, receive_payment, resolved, status_of
 
 Order = get_model("order", "Order")
 
@@ -66,32 +60,46 @@ def test_accept_books_logs_and_enqueues_an_email(mismatch, user, caplog):
     )
 
 
-def test_accept_asks_for_an_unknown_value(no_value, user):
-    """Without a value nothing changes; with one that value is booked."""
-    refused = review.accept(no_value.pk, user, "x")
+VALUE_MISSING = "Enter the value of the payment: no exchange rate was locked for it."
+ORDER_MISSING = "This payment does not belong to an order yet. Bind it to one first."
+NOT_BOOKED = "Only a booked payment can reinstate its order."
+NOT_CANCELLED = "The order is not cancelled. Accept the payment instead."
+REASON_MISSING = "Enter a reason: others may need it later."
 
-    assert refused == ActionResult(
-        False, "Enter the value of the payment: no exchange rate was locked for it."
-    )
-    assert resolved(no_value) == ("", None)
+
+@pytest.mark.parametrize(
+    ("decide", "name", "arguments", "message"),
+    [
+        (review.accept, "no_value", ["x"], VALUE_MISSING),
+        (review.accept, "unmatched", ["x", Decimal(8)], ORDER_MISSING),
+        (review.reinstate, "unmatched", ["x"], NOT_BOOKED),
+        (review.reinstate, "mismatch", ["x"], NOT_BOOKED),
+        (review.reinstate, "short", ["x"], NOT_CANCELLED),
+        (review.dismiss, "short", [" "], REASON_MISSING),
+    ],
+)
+def test_refused_decision_changes_nothing(request, user, decide, name, arguments, message):
+    """A decision that lacks something is refused with the reason."""
+    payment = request.getfixturevalue(name)
+
+    assert decide(payment.pk, user, *arguments) == ActionResult(False, message)
+
+    assert resolved(payment) == ("", None)
+    assert admin_log_of(user) == []
+
+
+def test_accept_books_an_entered_value(no_value, user):
+    """A value that staff enter is booked."""
     assert review.accept(no_value.pk, user, "x", Decimal("9.50")).done is True
+
     assert bookings_of(no_value.invoice.order) == [(str(no_value.bitsby_id), "9.50")]
 
 
-def test_accept_needs_an_order(fake, invoice, user):
-    """A payment without an order is not accepted."""
-    payment = receive_payment(fake)
-
-    assert review.accept(payment.pk, user, "x", Decimal(8)) == ActionResult(
-        False, "This payment does not belong to an order yet. Bind it to one first."
-    )
-
-
 def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
-    mismatch, user, settings
+    mismatch, user, configure
 ):
     """The payment is booked, and its review reason becomes the order's status."""
-    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
+    configure(ORDER_STATUS_PAID="Complete")
     order = mismatch.invoice.order
 
     result = review.accept(mismatch.pk, user, "x")
@@ -107,9 +115,8 @@ def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
 
 
 @pytest.mark.usefixtures("allow_reopening")
-def test_reinstate_answers_logs_and_enqueues_an_email(make_late, user):
+def test_reinstate_answers_logs_and_enqueues_an_email(late, user):
     """Reinstating answers with the order's number, adds a note and enqueues an e-mail."""
-    late = make_late()
     order = late.invoice.order
     before = mails(order)
 
@@ -123,9 +130,8 @@ def test_reinstate_answers_logs_and_enqueues_an_email(make_late, user):
     assert mails(order) == before + 1
 
 
-def test_reinstate_adds_a_note_when_the_order_cannot_become_paid(make_late, user):
+def test_reinstate_adds_a_note_when_the_order_cannot_become_paid(late, user):
     """The note has payment, reason and author, and no e-mail is enqueued."""
-    late = make_late()
     order = late.invoice.order
     before = mails(order)
 
@@ -140,34 +146,6 @@ def test_reinstate_adds_a_note_when_the_order_cannot_become_paid(make_late, user
     assert (note.note_type, note.user) == ("System", user)
     assert resolved(late) == ("reinstated", "staff")
     assert mails(order) == before
-
-
-def test_reinstate_needs_a_booked_payment_of_a_cancelled_order(short, fake, user):
-    """An unbound payment and an order that is not cancelled are refused."""
-    unmatched = receive_payment(fake, amount="1.00000000")
-
-    assert review.reinstate(unmatched.pk, user, "x") == ActionResult(
-        False, "Only a booked payment can reinstate its order."
-    )
-    assert review.reinstate(short.pk, user, "x") == ActionResult(
-        False, "The order is not cancelled. Accept the payment instead."
-    )
-    assert admin_log_of(user) == []
-
-
-def test_reinstate_refuses_a_payment_that_is_not_booked(mismatch, user):
-    """A payment that waits to be booked reinstates nothing."""
-    assert review.reinstate(mismatch.pk, user, "x") == ActionResult(
-        False, "Only a booked payment can reinstate its order."
-    )
-
-
-def test_dismiss_needs_a_reason(short, user):
-    """Without a reason nothing changes."""
-    assert review.dismiss(short.pk, user, " ") == ActionResult(
-        False, "Enter a reason: others may need it later."
-    )
-    assert resolved(short) == ("", None)
 
 
 def test_dismissing_an_unbooked_payment_lets_its_order_go_on(mismatch, user):
@@ -203,19 +181,15 @@ def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
     assert (invoice.status, invoice.failure) == (InvoiceStatus.UNPAID, mismatch.invoice.failure)
 
 
-@pytest.mark.parametrize("case", ["booked", "no order", "not pending"])
-def test_dismissing_changes_no_invoice_of_an_order_that_does_not_wait(
-    request, fake, case, invoice, user
-):
-    """A booked payment, one without an order and one of another order leave invoices as is."""
-    if case == "booked":
-        payment = request.getfixturevalue("short")
-        Order.objects.filter(pk=payment.invoice.order.pk).update(status="Pending")
-    elif case == "no order":
-        payment = receive_payment(fake)
-    else:
-        payment = request.getfixturevalue("mismatch")
-        Order.objects.filter(pk=payment.invoice.order.pk).update(status="Being processed")
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("short", "Pending"), ("unmatched", "Pending"), ("mismatch", "Being processed")],
+    ids=["booked", "no order", "not pending"],
+)
+def test_dismissing_changes_no_invoice_of_an_order_that_does_not_wait(request, name, status, user):
+    """A booked payment, one without an order and one of a paid order change no invoices."""
+    payment = request.getfixturevalue(name)
+    Order.objects.update(status=status)
     before = list(BitsbyInvoice.objects.values())
 
     result = review.dismiss(payment.pk, user, "refunded")
@@ -280,9 +254,8 @@ def test_binding_resolves_a_wrong_amount(short, user, reason):
     assert mails(short.invoice.order) == before + 1
 
 
-def test_binding_resolves_nothing_else(make_late, user):
+def test_binding_does_not_resolve_a_late_payment(late, user):
     """A late payment stays to review after binding, and no e-mail is enqueued."""
-    late = make_late()
     before = mails(late.invoice.order)
 
     review.resolve_as_bound(late.pk, user, "seen")
@@ -300,13 +273,11 @@ def test_binding_keeps_an_earlier_decision(short, user, colleague):
     assert resolved(short) == ("dismissed", "colleague")
 
 
-def test_log_entry_without_an_order_is_on_the_payment(fake, invoice, user):
+def test_log_entry_without_an_order_is_on_the_payment(unmatched, user):
     """Without an order the entry belongs to the payment, and its name fits the column."""
-    payment = receive_payment(fake)
+    entry = review.log_admin_entry(user, None, unmatched, "why")
 
-    entry = review.log_admin_entry(user, None, payment, "why")
-
-    assert entry.content_type == ContentType.objects.get_for_model(payment)
-    assert (entry.object_id, entry.user, entry.action_flag) == (str(payment.pk), user, CHANGE)
-    assert entry.object_repr == str(payment)[:200]
-    assert entry.change_message == f"Bitsby: {payment}: why"
+    assert entry.content_type == ContentType.objects.get_for_model(unmatched)
+    assert (entry.object_id, entry.user, entry.action_flag) == (str(unmatched.pk), user, CHANGE)
+    assert entry.object_repr == str(unmatched)[:200]
+    assert entry.change_message == f"Bitsby: {unmatched}: why"

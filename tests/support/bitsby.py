@@ -168,6 +168,14 @@ class FakeBitsby:
         self.responses.remove("POST", URL + path)
         self.responses.add_callback("POST", URL + path, callback)
 
+    def add_paid(self, invoice):
+        """List an invoice of ours as paid, and its payment; return the payment."""
+        payment = transfer()
+        remote = invoice_item(invoice, "paid", payment=payment)
+        self.invoices.append(remote)
+        self.payments.append(payment_item(payment, remote))
+        return payment
+
     def asked(self, path):
         """Return the fields of every request to ``path``."""
         return [fields for asked, fields in self.requests if asked == path]

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as a test wants it, and a search of errors for the
+"""A web server on this machine that misbehaves on demand, and a search of errors for the
 API key."""
 
 import contextlib
@@ -20,8 +20,8 @@ HERE = str(TESTS)
 PATIENCE = 5
 
 
-class FarSide(ThreadingHTTPServer):
-    """A server that answers each POST as ``answer``, a function of the handler, wants it."""
+class StubServer(ThreadingHTTPServer):
+    """A server that answers each POST by ``answer``, a function of the handler."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -65,7 +65,7 @@ def reply(body, status=200, **headers):
     return answer
 
 
-def refuse(handler):
+def reset_connection(handler):
     """Break the connection off with a reset, before any answer."""
     now = struct.pack("ii", 1, 0)
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
@@ -78,7 +78,7 @@ def serve():
     with contextlib.ExitStack() as stack:
 
         def start(answer):
-            server = FarSide(answer)
+            server = StubServer(answer)
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
             for end in (thread.join, server.server_close, server.shutdown, server.over.set):
@@ -88,7 +88,7 @@ def serve():
         yield start
 
 
-def shown(error):
+def texts_of_error(error):
     """Return all that an error report can show: texts, and each frame's variables, of the chain.
 
     The frames of the tests themselves are left out: they hold the key on purpose.
@@ -112,5 +112,5 @@ def shown(error):
 
 
 def assert_hidden(error, key=KEY):
-    leaks = [text for text in shown(error) if key in text]
+    leaks = [text for text in texts_of_error(error) if key in text]
     assert leaks == []

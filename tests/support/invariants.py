@@ -6,7 +6,6 @@ needs a history by ``tests.machine.model``.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from decimal import Decimal
 
 from oscar.core.loading import get_model
@@ -35,68 +34,17 @@ FIAT_VALUE = "a payment's fiat value is not that of the locked rate"
 STOCK_SUM = "stock and lines differ"
 
 
-@dataclass(frozen=True)
-class RemoteInvoice:
-    """An invoice as Bitsby has it; ``reserved`` is the amount of coins for each wallet's id."""
-
-    status: str
-    amount: Decimal
-    reserved: dict[str, Decimal]
-
-
-@dataclass(frozen=True)
-class RemotePayment:
-    """A payment as Bitsby has it; ``invoice_id`` is that of the invoice that it is bound to."""
-
-    amount: Decimal
-    wallet_id: str
-    invoice_id: str | None
-
-
-@dataclass(frozen=True)
 class Remote:
-    """Everything that Bitsby has of the account, by id."""
+    """Bitsby's invoices and payments by id, from what the simulator's ``state`` answers."""
 
-    invoices: dict[str, RemoteInvoice]
-    payments: dict[str, RemotePayment]
-
-
-def remote_from_json(state):
-    """Return what the simulator's control endpoint ``state`` has answered."""
-    return Remote(
-        {
-            item["id"]: RemoteInvoice(
-                item["status"],
-                Decimal(item["amountFiat"]),
-                {wallet["id"]: Decimal(wallet["amountCrypto"]) for wallet in item["wallets"]},
-            )
-            for item in state["invoices"]
-        },
-        {
-            item["id"]: RemotePayment(
-                Decimal(item["amount"]),
-                item["wallet"]["id"],
-                item["invoice"]["id"] if item.get("invoice") else None,
-            )
-            for item in state["payments"]
-        },
-    )
+    def __init__(self, state):
+        self.invoices = {item["id"]: item for item in state["invoices"]}
+        self.payments = {item["id"]: item for item in state["payments"]}
 
 
-def remote_from_state(state):
-    """Return what a simulator's state in this process has."""
-    return Remote(
-        {
-            invoice.id: RemoteInvoice(invoice.status, invoice.amount, invoice.reserved)
-            for invoice in state.all_invoices()
-        },
-        {
-            payment.id: RemotePayment(
-                payment.amount, payment.wallet.id, payment.invoice.id if payment.invoice else None
-            )
-            for payment in state.all_payments()
-        },
-    )
+def invoice_id_of(payment):
+    """Return the id of the invoice that a remote payment is bound to, or None."""
+    return (payment.get("invoice") or {}).get("id")
 
 
 class Rows:
@@ -159,7 +107,7 @@ def check_invoices(rows, remote, accepted=()):
     yield from (f"{TWO_LIVE_INVOICES}: order {pk}" for pk, number in live.items() if number > 1)
     for row in rows.invoices.values():
         if row.status == InvoiceStatus.PAID and row.pk not in accepted:
-            status = remote.invoices[str(row.bitsby_id)].status
+            status = remote.invoices[str(row.bitsby_id)]["status"]
             if status != InvoiceStatus.PAID:
                 yield f"{PAID_HERE_ONLY}: {row.bitsby_id}: {status}"
 
@@ -181,8 +129,9 @@ def check_payments(rows, remote):
 
 def locked_value(payment, invoice, remote):
     """Return a payment's value in the invoice's currency, in cents, at the locked rate."""
-    reserved = remote.invoices[str(invoice.bitsby_id)].reserved[payment.wallet_id]
-    return to_cents(payment.amount * (invoice.amount / reserved))
+    wallets = remote.invoices[str(invoice.bitsby_id)]["wallets"]
+    (wallet,) = [one for one in wallets if one["id"] == payment["wallet"]["id"]]
+    return to_cents(Decimal(payment["amount"]) * (invoice.amount / Decimal(wallet["amountCrypto"])))
 
 
 def check_stock():

@@ -7,6 +7,8 @@ from oscar.core.loading import get_model
 from oscar_bitsby import signals
 
 Order = get_model("order", "Order")
+Source = get_model("payment", "Source")
+SourceType = get_model("payment", "SourceType")
 Transaction = get_model("payment", "Transaction")
 
 OUR_SIGNALS = {
@@ -36,6 +38,17 @@ def booked(order):
     """Return references and amounts of the order's transactions."""
     found = Transaction.objects.filter(source__order=order).order_by("pk")
     return [(row.reference, row.amount) for row in found]
+
+
+def pay_by_card(order, refunded=0):
+    """Book 10 dollars of another source of the order, of which some were refunded."""
+    Source.objects.create(
+        order=order,
+        source_type=SourceType.objects.create(name="Card", code="card"),
+        currency="USD",
+        amount_debited=10,
+        amount_refunded=refunded,
+    )
 
 
 def reload(row):

@@ -8,9 +8,13 @@ from html.parser import HTMLParser
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
@@ -27,6 +31,9 @@ CANCEL = "/invoices/cancel"
 MAY_BIND = ("oscar_bitsby.bind_payment", "order.view_order")
 PARTNER = "partner.dashboard_access"
 EVIL = "<script>alert(1)</script>"
+HOSTILE = dict.fromkeys(
+    ("hash", "address", "blockchain", "cryptocurrency", "resolution_note"), EVIL
+)
 INBOX, INVOICES = "oscar_bitsby:dashboard-inbox", "oscar_bitsby:dashboard-invoices"
 
 
@@ -101,9 +108,27 @@ def message_after(client, response):
     return Page(found).text
 
 
-def bind_url(way, order):
-    name = {"admin": "admin:oscar_bitsby_bind", "dashboard": "oscar_bitsby:dashboard-bind"}[way]
-    return reverse(name, args=[order.pk])
+def bind_url(interface, order):
+    """Return the URL that binds a payment to an order, in "admin" or "dashboard"."""
+    names = {"admin": "admin:oscar_bitsby_bind", "dashboard": "oscar_bitsby:dashboard-bind"}
+    return reverse(names[interface], args=[order.pk])
+
+
+def order_url(order_number):
+    """Return the URL of the dashboard's page of an order."""
+    return reverse("dashboard:order-detail", args=[order_number])
+
+
+def invoice_url(invoice, action):
+    """Return the URL that refreshes or cancels an invoice."""
+    return reverse(f"oscar_bitsby:dashboard-invoice-{action}", args=[invoice.pk])
+
+
+def assert_escaped(response):
+    """Assert that ``EVIL`` stands on a page as text and not as markup."""
+    html = response.content.decode()
+    assert EVIL not in html
+    assert escape(EVIL)[:12] in html
 
 
 def act_url(payment, action):
@@ -192,6 +217,17 @@ def status_of(order):
     return Order.objects.get(pk=order.pk).status
 
 
+def reasons_to_review():
+    """Return the reasons of all payments that wait for a review."""
+    return list(BitsbyPayment.objects.needs_review().values_list("review_reason", flat=True))
+
+
+def delete_order(order):
+    """Delete an order and its sources; its invoices and payments stay."""
+    order.sources.all().delete()
+    Order.objects.filter(pk=order.pk).delete()
+
+
 def admin_log_of(user):
     """Return a user's entries in the admin log, oldest first."""
     return list(
@@ -202,14 +238,7 @@ def admin_log_of(user):
 def payment_cards(response):
     """Return the payments on a page of the list, each as a ``Page``."""
     parts = response.content.decode().split('<div class="card mb-3">')[1:]
-    found = []
-    for part in parts:
-
-        class Part:
-            content = part.encode()
-
-        found.append(Page(Part))
-    return found
+    return [Page(HttpResponse(part)) for part in parts]
 
 
 def payment_card(client, payment, query=""):
@@ -224,7 +253,7 @@ def payment_card(client, payment, query=""):
 
 def order_tab(client, order):
     """Return the dashboard's page of an order."""
-    return Page(client.get(reverse("dashboard:order-detail", args=[order.number])))
+    return Page(client.get(order_url(order.number)))
 
 
 def form_actions(page, word):
@@ -251,6 +280,27 @@ def create_payments(number, **values):
         )
         for count in range(number)
     ]
+
+
+def assert_constant_queries(client, url, create_rows, at_most=15):
+    """Assert that a page costs no more queries with twenty rows than with five.
+
+    Args:
+        create_rows: a function that creates rows of the numbers in a range.
+        at_most: the number of queries that the page may cost.
+
+    Returns:
+        The page with twenty rows.
+    """
+    create_rows(range(5))
+    client.get(url)
+    with CaptureQueriesContext(connection) as few:
+        client.get(url)
+    create_rows(range(5, 20))
+    with CaptureQueriesContext(connection) as many:
+        response = client.get(url)
+    assert len(many) == len(few) <= at_most
+    return response
 
 
 def resolved(payment):

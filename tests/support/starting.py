@@ -1,9 +1,12 @@
 """Start payments, and inspect the requests, attempts and errors."""
 
+from decimal import Decimal
+
 import pytest
 
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.facade import start_payment
+from tests.support import bitsby
 
 
 def create_requests(fake):
@@ -22,3 +25,15 @@ def refusal(order, error_class):
         start_payment(order)
     assert type(caught.value) is error_class
     return str(caught.value)
+
+
+def start_listed(order, fake, status="unpaid", **values):
+    """Start a payment, and let the API list its invoice with a status; return the invoice."""
+    invoice = start_payment(order)
+    fake.invoices = [bitsby.invoice_item(invoice, status, **values)]
+    return invoice
+
+
+def change_total(order, total="12.00"):
+    """Change the total of the order in the database only."""
+    type(order).objects.filter(pk=order.pk).update(total_incl_tax=Decimal(total))

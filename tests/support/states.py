@@ -38,9 +38,13 @@ def create_payment_under_review(order, invoice_for):
     )
 
 
+def book_payment(order, invoice_for):
+    order.sources.get().debit(order.total_incl_tax, reference="x")
+
+
 def pay_order(order, invoice_for):
     invoice_for(order, status=InvoiceStatus.PAID)
-    order.sources.get().debit(order.total_incl_tax, reference="x")
+    book_payment(order, invoice_for)
     order.set_status("Being processed")
 
 

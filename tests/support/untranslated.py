@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-from django.template.base import Lexer, TokenType
-
 #: Names and formats, the same in every language.
 SAME_EVERYWHERE = {"bitsby", "true false"}
 #: Texts for developers and machines, and the two formats of an e-mail.
@@ -29,8 +27,8 @@ NOT_TRANSLATED = {"simulator", "migrations"}
 #: Modules whose texts are for developers, in logs and errors.
 FOR_DEVELOPERS = {
     "adapter.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
-    "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py", "tasks.py",
-    "transport.py",
+    "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py",
+    "settings_checks.py", "tasks.py", "transport.py",
 }  # fmt: skip
 #: Functions that take a text for people, with the number of the argument from which on to look.
 SPEAKERS = {
@@ -41,7 +39,7 @@ SPEAKERS = {
 }  # fmt: skip
 #: Owners of functions of the same names that take no text for people, such as ``logger.info``.
 NOT_SPEAKERS = {"logger", "logging", "signals"}
-FIELD = re.compile(r"^\w+Field$|^ForeignKey$")
+FIELD = re.compile(r"^\w+Field$")
 SHOWN_KEYWORDS = {
     "verbose_name", "verbose_name_plural", "help_text", "label", "description", "empty_label",
     "short_description", "title", "message", "outcome", "error", "note", "explanation",
@@ -64,52 +62,41 @@ def _reads_as_text(text: str) -> bool:
 
 # Templates
 
+#: What is marked, and comments.
+_MARKED = re.compile(
+    r"{%\s*(blocktrans(?:late)?|comment)\b.*?%}.*?{%\s*end\1\s*%}|{#.*?#}", re.DOTALL
+)
+_TAG = re.compile(r"{[{%]\s*(.*?)\s*[}%]}", re.DOTALL)
+_ARGUMENT = re.compile(r"\w+=(\"[^\"]*\"|'[^']*')")
+_LITERAL = re.compile(
+    r"(?:^|\|(?:default|default_if_none|add|join|yesno|pluralize):)(\"[^\"]*\"|'[^']*')"
+)
+_TAGS_WITHOUT_TEXTS = {"trans", "translate", "extends", "load", "url", "static", "if", "elif"}
+
+
+def _line_ends(match: re.Match[str]) -> str:
+    return "\n" * match[0].count("\n")
+
 
 def in_template(name: str, source: str) -> list[str]:
     """Return the texts of a template that are not marked."""
-    found, shown = [], ""
-    inside, is_comment = "", False
-    for token in Lexer(source).tokenize():
-        line = "\n" * token.contents.count("\n")
-        word = token.contents.split()[0] if token.contents.split() else ""
-        if token.token_type == TokenType.BLOCK and word in ("comment", "endcomment"):
-            is_comment = word == "comment"
-        elif token.token_type == TokenType.BLOCK and word in ("blocktrans", "blocktranslate"):
-            inside = word
-        elif token.token_type == TokenType.BLOCK and word == f"end{inside}":
-            inside = ""
-        elif inside or is_comment or token.token_type == TokenType.COMMENT:
-            shown += line
-            continue
-        if token.token_type == TokenType.TEXT:
-            shown += token.contents
-            continue
-        if token.token_type != TokenType.COMMENT:
-            found += [f"{token.lineno}: {text}" for text in _literals(token.contents, word)]
-        shown += line
+    unmarked = _MARKED.sub(_line_ends, source)
+    found = []
+    for tag in _TAG.finditer(unmarked):
+        word = tag[1].split()[0]
+        if word not in _TAGS_WITHOUT_TEXTS:
+            pattern = _ARGUMENT if word in ("include", "with") else _LITERAL
+            line = unmarked.count("\n", 0, tag.start()) + 1
+            found += [(line, text[1:-1]) for text in pattern.findall(tag[1])]
+    shown = _TAG.sub(_line_ends, unmarked)
     if name.endswith(".html"):
         reader = _Reader()
         reader.feed(shown)
         reader.close()
-        return found + reader.found
-    return found + [
-        f"{number}: {line.strip()}"
-        for number, line in enumerate(shown.split("\n"), 1)
-        if _has_words(line)
-    ]
-
-
-def _literals(contents: str, word: str) -> list[str]:
-    """Return the unmarked texts inside a tag or a variable."""
-    if word in ("trans", "translate", "extends", "load", "url", "static", "if", "elif"):
-        return []
-    if word in ("include", "with"):
-        pattern = r"\w+=(\"[^\"]*\"|'[^']*')"
+        found += reader.found
     else:
-        pattern = (
-            r"(?:^|\|(?:default|default_if_none|add|join|yesno|pluralize):)(\"[^\"]*\"|'[^']*')"
-        )
-    return [text[1:-1] for text in re.findall(pattern, contents) if _has_words(text[1:-1])]
+        found += enumerate(shown.split("\n"), 1)
+    return [f"{line}: {' '.join(text.split())}" for line, text in found if _has_words(text)]
 
 
 class _Reader(HTMLParser):
@@ -117,12 +104,11 @@ class _Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.found: list[tuple[int, str]] = []
         self._silent = ""
 
     def _add(self, text: str) -> None:
-        if _has_words(text):
-            self.found.append(f"{self.getpos()[0]}: {' '.join(text.split())}")
+        self.found.append((self.getpos()[0], text))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._silent = tag if tag in SILENT else self._silent
@@ -165,50 +151,49 @@ def _aliases(tree: ast.Module) -> dict[str, str]:
     }
 
 
-def _raw(node: ast.expr | None) -> Iterator[tuple[int, str]]:
+def _raw(node: ast.AST | None) -> Iterator[tuple[int, str]]:
     """Yield the unmarked texts of an expression, however it is composed."""
+    parts: list[ast.expr] = []
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.lineno, node.value
     elif isinstance(node, ast.JoinedStr):
-        parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
-        yield node.lineno, "".join(str(part) for part in parts)
+        texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+        yield node.lineno, "".join(map(str, texts))
     elif isinstance(node, ast.IfExp):
-        yield from _raw(node.body)
-        yield from _raw(node.orelse)
-    elif isinstance(node, ast.BoolOp):
-        for value in node.values:
-            yield from _raw(value)
+        parts = [node.body, node.orelse]
+    elif isinstance(node, ast.BoolOp | ast.Dict):
+        parts = node.values
     elif isinstance(node, ast.BinOp):
-        yield from _raw(node.left)
-        yield from _raw(node.right)
+        parts = [node.left, node.right]
     elif isinstance(node, ast.Call) and _name(node.func) in ("format", "strip", "format_lazy"):
-        yield from _raw(getattr(node.func, "value", None))
-        yield from _raw(node.args[0] if node.args else None)
-    elif isinstance(node, ast.Dict):
-        for value in node.values:
-            yield from _raw(value)
+        parts = [node.func, *node.args[:1]]
+    elif isinstance(node, ast.Attribute):
+        parts = [node.value]
+    for part in parts:
+        yield from _raw(part)
 
 
 def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
+        # What may be a text or a code, and what is a text even when it looks like a code.
         places: list[ast.expr | None] = []
-        strict: list[ast.expr | None] = []
+        certain: list[ast.expr | None] = []
         if isinstance(node, ast.Call):
-            strict += _spoken(node)
+            certain += _spoken(node)
             keywords = {keyword.arg: keyword.value for keyword in node.keywords}
             places += [keywords[name] for name in SHOWN_KEYWORDS & keywords.keys()]
             places.append(keywords.get("error_messages"))
-            strict += _choices(keywords.get("choices"))
+            certain += _choices(keywords.get("choices"))
         elif isinstance(node, ast.Assign):
             names = {_name(target) for target in node.targets}
             pairs = [pair for target in node.targets for pair in _pairs(target, node.value)]
             places += [value for name, value in pairs if name in SHOWN_NAMES]
-            strict += _choices(node.value) if names & CHOICES else []
+            certain += _choices(node.value) if names & CHOICES else []
             places += _choices(node.value) if any(name.isupper() for name in names) else []
         elif isinstance(node, ast.ClassDef):
             is_choices = any(_name(base).endswith("Choices") for base in node.bases)
             members = [one.value for one in node.body if isinstance(one, ast.Assign)]
-            strict += _choices(ast.Tuple(members)) if is_choices else []
+            certain += _choices(ast.Tuple(members)) if is_choices else []
         elif isinstance(node, ast.AugAssign):
             places.append(node.value if _name(node.target) in SHOWN_NAMES else None)
         elif isinstance(node, ast.Return):
@@ -218,15 +203,14 @@ def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
             shown = zip(keys, node.values, strict=True)
             places += [value for key, value in shown if key in ("label", "title", "name")]
         yield from (found for place in places for found in _raw(place) if _reads_as_text(found[1]))
-        yield from (found for place in strict for found in _raw(place) if _has_words(found[1]))
+        yield from (found for place in certain for found in _raw(place) if _has_words(found[1]))
 
 
 def _spoken(call: ast.Call) -> list[ast.expr | None]:
     name = _name(call.func)
     owner = _name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if FIELD.match(name) and owner == "models":
-        first = call.args[:1]
-        return [arg for arg in first if name != "ForeignKey"]
+        return list(call.args[:1])
     if name not in SPEAKERS or owner in NOT_SPEAKERS:
         return []
     return list(call.args[SPEAKERS[name] :])

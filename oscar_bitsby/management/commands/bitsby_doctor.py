@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from oscar_bitsby.ops import doctor
+from oscar_bitsby.ops.pruning import plural
 
 
 class Command(BaseCommand):
@@ -33,5 +34,5 @@ class Command(BaseCommand):
                 self.stdout.write(f"    → {found.remedy}")
             problems += found.state == doctor.PROBLEM
         if problems:
-            raise CommandError("1 problem." if problems == 1 else f"{problems} problems.")
+            raise CommandError(f"{plural(problems, 'problem')}.")
         self.stdout.write("No problem found.")

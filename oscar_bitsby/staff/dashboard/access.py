@@ -9,9 +9,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.decorators import method_decorator
-from oscar.core.loading import get_class, get_model
-
-Order = get_model("order", "Order")
+from oscar.core.loading import get_class
 
 PARTNER_PERMISSION = "partner.dashboard_access"
 
@@ -44,13 +42,7 @@ def order_page(user: Any, number: str) -> str:
 
 
 def only_visible(queryset: Any, user: Any, order_path: str) -> Any:
-    """Restrict a queryset to the orders that a user may see.
-
-    Args:
-        queryset: rows that lead to an order.
-        user: who sees them.
-        order_path: the lookup from a row to its order.
-    """
+    """Restrict a queryset, whose ``order_path`` looks up an order, to what a user may see."""
     if user.is_staff:
         return queryset
     orders = orders_for(user).order_by().values("pk")

@@ -1,7 +1,4 @@
-"""The actions of the dashboard on payments and invoices.
-
-Every action is a POST, checks the permission, and runs outside any transaction.
-"""
+"""The actions of the dashboard: each is a POST and checks the permission to move money."""
 
 import re
 from collections.abc import Callable
@@ -86,19 +83,13 @@ class PaymentActionView(DashboardMixin, View):
         except ValueError:
             return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
-            return self._ask(
-                request,
-                pk,
-                action,
-                _("Enter a reason: others may need it later."),
-            )
+            return self._ask(request, pk, action, _("Enter a reason: others may need it later."))
         try:
             result = chosen.do(payment, request.user, note, fiat_value)
         except BitsbyError as error:
             result = ActionResult(False, str(error))
-        return bind_flow.redirect_with_message(
-            request, result, reverse("oscar_bitsby:dashboard-inbox")
-        )
+        url = reverse("oscar_bitsby:dashboard-inbox")
+        return bind_flow.redirect_with_message(request, result, url)
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
         permissions.require_money_permission(request.user)
@@ -141,9 +132,8 @@ class InvoiceActionView(DashboardMixin, View):
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         permissions.require_money_permission(request.user)
-        invoice: BitsbyInvoice = get_object_or_404(
-            BitsbyInvoice.objects.select_related("order"), pk=pk
-        )
+        invoices = BitsbyInvoice.objects.select_related("order")
+        invoice: BitsbyInvoice = get_object_or_404(invoices, pk=pk)
         if action == "cancel":
             result = binding.cancel_invoice(invoice, request.user, request.POST.get("note", ""))
         else:
@@ -159,12 +149,10 @@ def _refresh(invoice: BitsbyInvoice) -> ActionResult:
     try:
         outcome = invoice_refresh.refresh(invoice, factory.for_staff(binding.STAFF_MAX_WAIT))
     except BitsbyError as error:
-        return ActionResult(
-            False,
-            _("Bitsby could not be reached: %s.") % i18n.translate_stored(str(error)),
-        )
+        problem = i18n.translate_stored(str(error))
+        return ActionResult(False, _("Bitsby could not be reached: %s.") % problem)
     if outcome is None:
         return ActionResult(False, _("Bitsby does not know this invoice."))
     invoice.refresh_from_db()
-    status = invoice.get_status_display()
-    return ActionResult(True, _("Refreshed. Invoice status: %s.") % status)
+    text = _("Refreshed. Invoice status: %s.")
+    return ActionResult(True, text % invoice.get_status_display())

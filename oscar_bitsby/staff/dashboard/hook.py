@@ -8,12 +8,11 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
 from oscar_bitsby import conf
-from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import permissions
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
-from oscar_bitsby.utils.patching import extend_view
+from oscar_bitsby.utils.patching import AnyBase, extend_view
 
 #: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
@@ -36,11 +35,9 @@ def _label() -> str:
     return f"Bitsby ({MAX_COUNT}+)" if waiting > MAX_COUNT else f"Bitsby ({waiting})"
 
 
+# Oscar passes further arguments. Without ``OSCAR_BITSBY`` the navigation stays unchanged.
 def shown_to_staff(user: Any, *args: Any) -> bool:
-    """Return whether a user gets the entry with the number of payments to review.
-
-    Oscar passes further arguments. Without ``OSCAR_BITSBY`` the navigation stays unchanged.
-    """
+    """Return whether a user gets the entry with the number of payments to review."""
     return conf.is_configured() and may_see_all(user)
 
 
@@ -55,43 +52,28 @@ def _extend_navigation() -> None:
         item.get("access_fn") is shown_to_staff for item in navigation
     ):
         return
+    pages = (
+        (gettext_lazy("Payments to review"), "oscar_bitsby:dashboard-inbox"),
+        (gettext_lazy("Invoices"), "oscar_bitsby:dashboard-invoices"),
+    )
     for label, access in ((lazy(_label, str)(), shown_to_staff), ("Bitsby", shown_to_partners)):
-        children = [
-            {
-                "label": gettext_lazy("Payments to review"),
-                "url_name": "oscar_bitsby:dashboard-inbox",
-                "access_fn": access,
-            },
-            {
-                "label": gettext_lazy("Invoices"),
-                "url_name": "oscar_bitsby:dashboard-invoices",
-                "access_fn": access,
-            },
-        ]
+        children = [{"label": text, "url_name": url, "access_fn": access} for text, url in pages]
         entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
         navigation.append({**entry, "children": children})
 
 
-class OrderPageMixin:
+class OrderPageMixin(AnyBase):  # type: ignore[misc]
     """Add our tab to the shop's view of the order's page."""
-
-    template_name: str
-    request: Any
-    object: Any
 
     def get_template_names(self) -> list[str]:
         return ["oscar_bitsby/dashboard/order_detail.html"]
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        parent: Any = super()
-        context: dict[str, Any] = parent.get_context_data(**kwargs)
-        context["bitsby_extends"] = select_template(parent.get_template_names())
-        invoices = list(
-            BitsbyInvoice.objects.filter(order=self.object).prefetch_related(
-                "payments__resolved_by", "deliveries"
-            )
-        )
-        if invoices or self.object.sources.filter(source_type__code=METHOD_CODE).exists():
+        context: dict[str, Any] = super().get_context_data(**kwargs)
+        context["bitsby_extends"] = select_template(super().get_template_names())
+        rows = BitsbyInvoice.objects.filter(order=self.object)
+        invoices = list(rows.prefetch_related("payments__resolved_by", "deliveries"))
+        if invoices or self.object.sources.filter(source_type__code=conf.METHOD_CODE).exists():
             received = sum(
                 payment.fiat_value or 0
                 for invoice in invoices

@@ -98,39 +98,42 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context = super().get_context_data(**kwargs)
-        rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by").defer(
-            "invoice__reply", "invoice__wallets"
-        )
+        rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
+        rows = rows.defer("invoice__reply", "invoice__wallets")
         payments = load_rows(rows, context["payments"])
         suggested = suggest_invoices(payments)
-        context["rows"] = [self._row(payment, suggested) for payment in payments]
-        context["offered"] = MAX_INVOICES
-        context["shows_resolved"] = self.shows_resolved
-        context["last_run"] = lease.last_run()
-        context["is_overdue"] = lease.is_overdue(context["last_run"])
-        context["may_bind"] = permissions.may_move_money(self.request.user)
-        return context
+        last_run = lease.last_run()
+        return context | {
+            "rows": [self._row(payment, suggested) for payment in payments],
+            "offered": MAX_INVOICES,
+            "shows_resolved": self.shows_resolved,
+            "last_run": last_run,
+            "is_overdue": lease.is_overdue(last_run),
+            "may_bind": permissions.may_move_money(self.request.user),
+        }
 
     def _row(self, payment: BitsbyPayment, suggested: Suggestions) -> dict[str, Any]:
         match = suggested.found.get(payment.pk)
         order = payment.invoice.order if payment.invoice else None
         if order is None and match is not None:
             order = match.invoice.order
+        difference = None
+        if payment.fiat_value is not None and payment.invoice is not None:
+            difference = payment.fiat_value - payment.invoice.amount
         return {
             "payment": payment,
             "match": match,
             "order_page": order_page(self.request.user, order.number) if order else "",
             "is_exhaustive": suggested.is_exhaustive(payment),
             "explorer": binding.explorer_url(payment),
-            "difference": _difference(payment),
+            "difference": difference,
             "advice": ADVICE.get(payment.review_reason, ""),
         }
 
 
-def _difference(payment: BitsbyPayment) -> Any:
-    if payment.fiat_value is None or payment.invoice is None:
-        return None
-    return payment.fiat_value - payment.invoice.amount
+def _day_field(label: Any) -> forms.DateField:
+    widget = forms.DateInput(attrs={"type": "date"})
+    return forms.DateField(label=label, required=False, validators=SANE_DAYS, widget=widget)
 
 
 class InvoiceFilterForm(forms.Form):
@@ -147,24 +150,15 @@ class InvoiceFilterForm(forms.Form):
         required=False,
         choices=[("", _("any")), *((c, c) for c in CURRENCIES)],
     )
-    date_from = forms.DateField(
-        label=pgettext_lazy("day", "From"),
-        required=False,
-        validators=SANE_DAYS,
-        widget=forms.DateInput(attrs={"type": "date"}),
-    )
-    date_to = forms.DateField(
-        label=pgettext_lazy("day", "To"),
-        required=False,
-        validators=SANE_DAYS,
-        widget=forms.DateInput(attrs={"type": "date"}),
-    )
+    date_from = _day_field(pgettext_lazy("day", "From"))
+    date_to = _day_field(pgettext_lazy("day", "To"))
     attention = forms.BooleanField(label=_("Needs review"), required=False)
 
 
 class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
     """List and filter all invoices, newest first."""
 
+    queryset = BitsbyInvoice.objects.defer("reply", "wallets")
     template_name = "oscar_bitsby/dashboard/invoices.html"
     context_object_name = "invoices"
     paginate_by = PAGE
@@ -172,15 +166,14 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_queryset(self) -> Any:
         # Sorted by the column of the date filters, so that one index serves both.
-        found: Any = BitsbyInvoice.objects.order_by("-created_at", "-pk")
+        found: Any = super().get_queryset().order_by("-created_at", "-pk")
         self.form = InvoiceFilterForm(self.request.GET)
         if self.form.is_valid():
             found = _filter(found, self.form.cleaned_data)
         found = only_visible(found, self.request.user, "order")
-        keys = found.values_list("pk", flat=True)
+        self.needs_review = self.form.is_valid() and self.form.cleaned_data["attention"]
         # The subquery of this filter is expensive: run it once for the count and the page.
-        needs_review = self.form.is_valid() and self.form.cleaned_data["attention"]
-        return list(keys[:MAX_COUNT]) if needs_review else keys
+        return list(found.values_list("pk", flat=True)[:MAX_COUNT]) if self.needs_review else found
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         query = self.request.GET.copy()
@@ -191,8 +184,8 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
             may_open_orders=may_open_orders(self.request.user),
             **kwargs,
         )
-        rows = BitsbyInvoice.objects.defer("reply", "wallets")
-        context["invoices"] = load_rows(rows, context["invoices"])
+        if self.needs_review:
+            context["invoices"] = load_rows(self.queryset, context["invoices"])
         return context
 
 
@@ -209,12 +202,8 @@ def _filter(invoices: Any, wanted: dict[str, Any]) -> Any:
         needs_review = BitsbyPayment.objects.needs_review().filter(invoice__isnull=False)
         unnamed = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
         # A union, since each side can use an index. A subquery in an OR would read every row.
-        wanted_keys = (
-            needs_review.order_by()
-            .values("invoice")
-            .union(unnamed.order_by().values("pk"), all=True)
-        )
-        invoices = invoices.filter(pk__in=wanted_keys)
+        payments, unnamed = needs_review.order_by().values("invoice"), unnamed.order_by()
+        invoices = invoices.filter(pk__in=payments.union(unnamed.values("pk"), all=True))
     text = wanted["q"].strip()
     if text:
         invoices = invoices.filter(pk__in=find_invoices(text))
@@ -233,8 +222,7 @@ class BindView(DashboardMixin, View):
         permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
-        return bind_flow.bind_view(
-            request, order, "oscar_bitsby/dashboard/bind.html", {"order_page": page}, page
-        )
+        template = "oscar_bitsby/dashboard/bind.html"
+        return bind_flow.bind_view(request, order, template, {"order_page": page}, page)
 
     post = get

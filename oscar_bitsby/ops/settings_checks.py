@@ -1,0 +1,111 @@
+"""System checks of ``OSCAR_BITSBY``: values that are wrong, whatever the shop around them is."""
+
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning
+
+from oscar_bitsby import conf
+
+
+def check_keys() -> Iterator[CheckMessage]:
+    """Find keys that the app does not know."""
+    given = conf.raw()
+    if not isinstance(given, Mapping):
+        return
+    unknown = sorted(map(str, set(given) - set(conf.DEFAULTS)))
+    if unknown:
+        yield Error(
+            f"OSCAR_BITSBY has unknown keys: {', '.join(unknown)}.",
+            hint=f"Remove or correct them. Valid keys are: {', '.join(conf.DEFAULTS)}.",
+            id="oscar_bitsby.E003",
+        )
+
+
+def check_credentials(settings: conf.Conf) -> Iterator[CheckMessage]:
+    """Find an API key or project id that cannot be right."""
+    if not re.fullmatch(r"[!-~]+", settings.api_key.reveal()):
+        yield Error(
+            "OSCAR_BITSBY['API_KEY'] has characters that are not valid in a key, such as spaces.",
+            hint="Copy the key from your Bitsby account again, without the word 'Token'.",
+            id="oscar_bitsby.E002",
+        )
+    try:
+        uuid.UUID(settings.project_id)
+    except ValueError:
+        yield Error(
+            "OSCAR_BITSBY['PROJECT_ID'] is not a UUID.",
+            hint="Copy the id from the project's settings at Bitsby. It looks like"
+            " 9deea1e2-0c08-41a3-bdc2-a34eada3892d.",
+            id="oscar_bitsby.E002",
+        )
+
+
+def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
+    """Find values that Bitsby or the app does not accept."""
+    if settings.time_to_pay not in conf.TIMES_TO_PAY:
+        yield Error(
+            f"OSCAR_BITSBY['TIME_TO_PAY'] is {settings.time_to_pay}, which Bitsby does not accept.",
+            hint="Set it to 0.5, 1, 3, 6 or 12 hours.",
+            id="oscar_bitsby.E004",
+        )
+    strange = [item for item in settings.currencies if item not in conf.CURRENCIES]
+    if strange or not settings.currencies:
+        fault = f"has currencies that Bitsby does not accept: {', '.join(strange)}"
+        yield Error(
+            f"OSCAR_BITSBY['CURRENCIES'] {fault if strange else 'is empty'}.",
+            hint="Bitsby accepts USD, EUR and RUB; list at least one of them.",
+            id="oscar_bitsby.E005",
+        )
+    if not 1 <= settings.timeout <= 60:
+        yield Error(
+            "OSCAR_BITSBY['TIMEOUT'] is not between 1 and 60 seconds.",
+            hint="Buyers wait this long if Bitsby does not answer; 10 is a good value.",
+            id="oscar_bitsby.E010",
+        )
+    if settings.watch_days < 1:
+        yield Error(
+            "OSCAR_BITSBY['WATCH_DAYS'] is less than 1, so late payments would not be found.",
+            hint="Set it to 1 or more days; 30 is a good value.",
+            id="oscar_bitsby.E010",
+        )
+    codes = [code for code, _ in settings.other_methods]
+    if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
+        yield Error(
+            "OSCAR_BITSBY['OTHER_METHODS'] has a code twice, or the reserved code 'bitsby'.",
+            hint="List only the methods that the shop handles itself, each once.",
+            id="oscar_bitsby.E011",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", settings.webhook_token.reveal()):
+        yield Error(
+            "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that are not allowed in a URL.",
+            hint="Use letters, digits, '-' and '_'.",
+            id="oscar_bitsby.E012",
+        )
+
+
+def check_addresses(settings: conf.Conf) -> Iterator[CheckMessage]:
+    """Find addresses that are wrong or not safe."""
+    address = urlsplit(settings.api_url)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        yield Error(
+            "OSCAR_BITSBY['API_URL'] is not an http or https URL.",
+            hint="Remove it; a URL other than Bitsby's is only for the simulator.",
+            id="oscar_bitsby.E013",
+        )
+    elif address.scheme != "https" and not django_settings.DEBUG:
+        yield Warning(
+            "OSCAR_BITSBY['API_URL'] is not https, so the API key is sent unencrypted.",
+            hint="Remove it; a URL other than Bitsby's is only for the simulator.",
+            id="oscar_bitsby.W002",
+        )
+    if not settings.payment_hosts or any("/" in host for host in settings.payment_hosts):
+        yield Error(
+            "OSCAR_BITSBY['PAYMENT_HOSTS'] is empty or contains URLs, so no buyer could be sent"
+            " to the payment page.",
+            hint="List host names only, such as 'dash.bitsby.app'.",
+            id="oscar_bitsby.E013",
+        )
