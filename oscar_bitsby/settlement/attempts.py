@@ -37,7 +37,7 @@ def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:
     if rows.update(status=InvoiceStatus.EXPIRED, ended_at=db_now(), failure=reason[:300]):
         log_change("attempt expired", attempt, reason=reason)
         failed = BitsbyInvoice.objects.failed_attempts().filter(order=attempt.order_id)
-        kept = failed.order_by("-pk").values("pk")[:KEPT_FAILURES]
+        kept = failed.order_by("-pk").values_list("pk", flat=True)[:KEPT_FAILURES]
         failed.exclude(pk__in=list(kept)).delete()
 
 
