@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from bench.report import Row, percentile
 from bench.slots import SECONDS, arrivals, simulate
 from oscar_bitsby.gateway.client import PAGE_SIZE
-from oscar_bitsby.gateway.factory import BUYER_MAX_WAIT
 
 DAY, HOUR = 86_400, 3_600
 #: Requests of a run with new payments: two pages of payments, one page of overdue invoices.
@@ -16,8 +15,8 @@ RUN_INTERVAL = 60.0
 #: The share of a day's orders that are placed in the busiest hour.
 BUSIEST_HOUR = 0.1
 HOW = (
-    f"simulation of the rate limit: a request every {SECONDS} s, buyers first, a buyer waits"
-    f" {BUYER_MAX_WAIT:.0f} s and then the page tries again after 3, 5, 8 … s; a run every"
+    f"simulation of the rate limit: a request every {SECONDS} s, buyers first and in the order of"
+    " their clicks, background work at least every fifth; a run every"
     f" {RUN_INTERVAL:.0f} s with {RUN_REQUESTS} requests; {PAGE_SIZE} payments on a page. Settling"
     " itself is left out, see P6."
 )
@@ -86,6 +85,4 @@ def _bursts_of_buyers() -> Iterator[Row]:
             f"payment page after {statistics.median(result.buyers):,.0f} s (median), the last one"
             f" after {max(result.buyers):,.0f} s"
         )
-        if result.gave_up:
-            text += f"; {result.gave_up:,} pages stop trying by themselves"
         yield _row(f"{count:,} buyers click at once", text)

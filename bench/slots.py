@@ -1,13 +1,12 @@
 """Simulate how buyers and background work share the slots of the rate limit."""
 
-import heapq
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
-from oscar_bitsby.buyer.views import RETRY_DELAYS
-from oscar_bitsby.gateway.factory import BUYER_MAX_WAIT
-from oscar_bitsby.gateway.rate_limit import MIN_INTERVAL
+from oscar_bitsby.gateway.rate_limit import BUYERS_IN_A_ROW, MIN_INTERVAL
 
 #: Seconds between two requests of the account.
 SECONDS = MIN_INTERVAL.total_seconds()
@@ -19,7 +18,6 @@ class Result:
 
     buyers: list[float] = field(default_factory=list)
     jobs: list[list[float]] = field(default_factory=list)
-    gave_up: int = 0
 
 
 def arrivals(rate: float, until: float, seed: int) -> Iterator[float]:
@@ -29,45 +27,30 @@ def arrivals(rate: float, until: float, seed: int) -> Iterator[float]:
         yield at
 
 
-def simulate(
-    buyers: Sequence[float], jobs: Sequence[tuple[float, int]] = (), seed: int = 1
-) -> Result:
+def simulate(buyers: Sequence[float], jobs: Sequence[tuple[float, int]] = ()) -> Result:
     """Assign slots until all requests are sent.
 
-    A buyer's request waits for ``BUYER_MAX_WAIT``, and then the page retries after its delays. A
-    slot goes to a random one of the waiting buyers. A job sends its requests one after another,
-    and only when no buyer waits.
+    Buyers are served in the order of their clicks. A job sends its requests one after another,
+    when no buyer waits or after ``BUYERS_IN_A_ROW`` buyers.
 
     Args:
-        buyers: the time of each click.
+        buyers: the time of each click, in order.
         jobs: the start of each job and its number of requests, in order of time.
     """
-    draw, result = random.Random(seed), Result(jobs=[[] for _ in jobs])
-    coming = [(at, at, 0) for at in buyers]
-    heapq.heapify(coming)
-    waiting: list[tuple[float, float, int]] = []
-    queue = [(at, number) for number, (at, count) in enumerate(jobs) for _ in range(count)]
-    free_at = 0.0
-    while coming or waiting or queue:
-        if not waiting:
-            soonest = min([at for at, *_ in coming[:1]] + [at for at, _ in queue[:1]])
-            free_at = max(free_at, soonest)
-        while coming and coming[0][0] <= free_at:
-            waiting.append(heapq.heappop(coming))
-        for buyer in [one for one in waiting if one[0] + BUYER_MAX_WAIT < free_at]:
-            waiting.remove(buyer)
-            at, clicked, tries = buyer
-            if tries < len(RETRY_DELAYS):
-                again = at + BUYER_MAX_WAIT + RETRY_DELAYS[tries]
-                heapq.heappush(coming, (again, clicked, tries + 1))
-            else:
-                result.gave_up += 1
-        if waiting:
-            _, clicked, _ = waiting.pop(draw.randrange(len(waiting)))
-            result.buyers.append(free_at - clicked)
-        elif queue and queue[0][0] <= free_at:
-            result.jobs[queue.pop(0)[1]].append(free_at)
+    result = Result(jobs=[[] for _ in jobs])
+    waiting = deque(buyers)
+    queue = deque((at, number) for number, (at, count) in enumerate(jobs) for _ in range(count))
+    free_at, streak = 0.0, 0
+    while waiting or queue:
+        soonest = min(waiting[0] if waiting else inf, queue[0][0] if queue else inf)
+        free_at = max(free_at, soonest)
+        is_job_due = bool(queue) and queue[0][0] <= free_at
+        has_buyer = bool(waiting) and waiting[0] <= free_at
+        if has_buyer and not (is_job_due and streak >= BUYERS_IN_A_ROW):
+            result.buyers.append(free_at - waiting.popleft())
+            streak += 1
         else:
-            continue
+            result.jobs[queue.popleft()[1]].append(free_at)
+            streak = 0
         free_at += SECONDS
     return result

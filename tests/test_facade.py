@@ -319,7 +319,7 @@ def test_second_replacement_in_one_call_is_not_followed_by_a_third(order, fake, 
     start_payment(order)
     monkeypatch.setattr(BitsbyInvoice, "fits", lambda invoice, order: False)
     retired = []
-    monkeypatch.setattr(facade, "_replace_invoice", retired.append)
+    monkeypatch.setattr(facade, "_replace_invoice", lambda invoice, client: retired.append(invoice))
 
     message = "the order's invoice was replaced meanwhile; try again"
     assert refusal(order, PaymentInProgress) == message

@@ -1,6 +1,7 @@
 """Test attempts of ``start_payment``: only one at a time, and what a failed one leaves."""
 
 import datetime as dt
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -13,12 +14,14 @@ from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
     PaymentInProgress,
-    RateLimitTimeout,
+    PaymentPaused,
+    Queued,
     Refused,
     ReplyNotUnderstood,
 )
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from oscar_bitsby.settlement import attempts
 from tests.support import bitsby
 from tests.support.starting import create_requests, refusal, statuses
 
@@ -148,8 +151,8 @@ def test_late_answer_is_stored_and_not_reused(order, fake, move_time):
     ],
     ids=repr,
 )
-def test_failed_attempt_expires_and_the_next_click_creates_an_invoice(order, fake, answer):
-    """A failed attempt leaves the order pending, is stored as expired, and is not retried."""
+def test_failed_attempt_expires_and_pauses_the_order(order, fake, answer, move_time):
+    """A failed attempt leaves the order pending, and is repeated after ten seconds only."""
     fake.on("/invoices/create", answer)
     with pytest.raises(BitsbyError):
         start_payment(order)
@@ -159,8 +162,71 @@ def test_failed_attempt_expires_and_the_next_click_creates_an_invoice(order, fak
     assert Order.objects.get().status == "Pending"
 
     fake.on("/invoices/create", bitsby.success(bitsby.created()))
+    move_time(seconds=9)
+    assert refusal(order, PaymentPaused) == f"order {order.number}: its last attempt failed"
+    assert len(create_requests(fake)) == 1
+    move_time(seconds=1)
     assert start_payment(order).status == "unpaid"
     assert statuses(order) == ["expired", "unpaid"]
+
+
+def click_every_second(orders, seconds, move_time):
+    """Let rude buyers click once a second, in turn."""
+    for second in range(seconds):
+        with suppress(BitsbyError):
+            start_payment(orders[second % len(orders)])
+        move_time(seconds=1)
+
+
+def test_pause_of_a_refused_order_doubles_up_to_ten_minutes(order, fake, move_time):
+    """Whoever clicks once a second for an hour causes few requests and few rows."""
+    fake.on("/invoices/create", bitsby.error("The amount is too small"))
+    sent = []
+    for _ in range(60):
+        before = len(create_requests(fake))
+        click_every_second([order], 60, move_time)
+        sent.append(len(create_requests(fake)) - before)
+
+    assert sum(sent) == 11
+    assert sent[0] == 3
+    assert order.bitsby_invoices.count() == attempts.KEPT_FAILURES
+
+
+def test_refused_orders_leave_the_slots_to_others(place, fake, clock, move_time):
+    """Two refused orders and a click a second do not keep a run from settling a payment."""
+    orders = [place("0.10"), place("0.20")]
+    fake.on("/invoices/create", bitsby.error("The amount is too small"))
+    click_every_second(orders, 58, move_time)
+
+    assert len(create_requests(fake)) <= 7
+
+
+def test_refusals_of_several_orders_pause_all_orders_for_a_short_time(place, fake, move_time):
+    """After two orders were refused, a third one waits and is asked for when the pause is over."""
+    fake.on("/invoices/create", bitsby.error("You have a debt"))
+    for order in (place(), place()):
+        refusal(order, Refused)
+        move_time(seconds=2)
+    fake.on("/invoices/create", fake.invoices_create)
+    third = place()
+
+    assert refusal(third, Queued)
+    assert len(create_requests(fake)) == 2
+    move_time(seconds=10)
+    assert start_payment(third).status == "unpaid"
+
+
+def test_refusals_before_a_success_pause_no_other_order(place, fake, move_time):
+    """A refused order does not delay others while Bitsby accepts theirs."""
+    fake.on("/invoices/create", bitsby.error("The amount is too small"))
+    refusal(place("0.10"), Refused)
+    fake.on("/invoices/create", fake.invoices_create)
+    start_payment(place())
+    fake.on("/invoices/create", bitsby.error("The amount is too small"))
+    refusal(place("0.20"), Refused)
+    fake.on("/invoices/create", fake.invoices_create)
+
+    assert start_payment(place()).status == "unpaid"
 
 
 def test_failed_attempt_is_logged_and_stored_with_its_reason(order, fake, caplog):
@@ -174,12 +240,12 @@ def test_failed_attempt_is_logged_and_stored_with_its_reason(order, fake, caplog
     assert lines == [f"no invoice for order {order.number}: {message}"]
 
 
-def test_rate_limit_timeout_sends_nothing_and_stores_no_attempt(order, fake, clock, caplog):
+def test_queued_buyer_sends_nothing_and_stores_no_attempt(order, fake, clock, caplog):
     """A buyer who gets no slot leaves neither an attempt in the database nor a log line."""
     GatewayState.ensure_exists()
-    GatewayState.objects.update(next_request_at=timezone.now() + dt.timedelta(seconds=8))
+    GatewayState.objects.update(next_request_at=clock.now() + dt.timedelta(seconds=8))
 
-    assert refusal(order, RateLimitTimeout)
+    assert refusal(order, Queued)
 
     assert (fake.requests, statuses(order), caplog.messages) == ([], [], [])
     clock.sleep(10)

@@ -307,7 +307,7 @@ def local_url(listener):
 def unreachable(configure, *_):
     with socket.socket() as closed:
         configure(API_URL=local_url(closed))
-    factory.for_buyer().balances()
+    factory.for_background().balances()
 
 
 def answered(name):
@@ -342,7 +342,7 @@ def no_slot(configure, fake, order):
 
 def key_with_a_line_end(configure, fake, order):
     configure(API_KEY=KEY + "\n")
-    factory.for_buyer().balances()
+    factory.for_background().balances()
 
 
 def configured(**values):
@@ -350,7 +350,7 @@ def configured(**values):
 
     def use(configure, fake, order):
         configure(**values)
-        factory.for_buyer().balances()
+        factory.for_background().balances()
 
     return use
 
@@ -436,7 +436,7 @@ def test_system_exit_does_not_show_the_key(configure, order):
 
 def test_repr_does_not_contain_the_key():
     """Objects that hold the key, and their parts, do not print it."""
-    api = factory.for_buyer()
+    api = factory.for_background()
     session = api._transport._session
     texts = []
     for one in (api, api._transport, session, session.auth, conf.get(), conf.get().api_key):

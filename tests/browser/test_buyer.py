@@ -1,5 +1,7 @@
 """Buyers in a browser: through the checkout, to Bitsby and back."""
 
+import datetime as dt
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -8,6 +10,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.buyer import views
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.settlement import attempts
 from tests.browser import chromium, steps
 from tests.browser.chromium import expect
 from tests.browser.steps import THANKS, expect_status
@@ -210,7 +213,6 @@ def test_preview_from_browser_cache_is_reloaded(page, shop, product):
 
 def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screenshot, monkeypatch):
     """The page says that the order is safe, and continues by itself when Bitsby works again."""
-    monkeypatch.setattr(views, "RETRY_DELAYS", (60,))
     steps.go_to_preview(page, shop, product)
     shop.stop_gateway()
     page.get_by_role("button", name="Place order").click()
@@ -220,10 +222,10 @@ def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screens
     expect_status(page, "This order hasn't been paid yet")
     screenshot(page, "order-new")
 
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", dt.timedelta(seconds=2))
     shop.move_time(seconds=30)
-    monkeypatch.setattr(views, "RETRY_DELAYS", (1,) * 9)
     page.get_by_role("button", name="Pay now").click()
-    expect(page.get_by_text("We'll try again in 1 second")).to_be_visible()
+    expect(page.get_by_text("We'll try again in 4 seconds")).to_be_visible()
     shop.restart_gateway()
 
     steps.expect_payment_page(page, shop)
@@ -233,10 +235,12 @@ def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screens
 @pytest.mark.parametrize("way", ["a click", "by itself"])
 def test_back_button_after_waiting_page_shows_the_order(page, shop, product, monkeypatch, way):
     """After a click or a retry of the waiting page, the back button does not lead there again."""
-    monkeypatch.setattr(views, "RETRY_DELAYS", (600,) if way == "a click" else (1,) * 9)
+    pause = dt.timedelta(seconds=600 if way == "a click" else 5)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", pause)
     steps.place_order_while_bitsby_is_down(page, shop, product)
     shop.restart_gateway()
     if way == "a click":
+        shop.move_time(seconds=600)
         page.get_by_role("button", name="Try now").click()
     steps.expect_payment_page(page, shop)
 

@@ -214,7 +214,7 @@ def test_page_without_live_invoice_sends_no_request(fake, order, invoice_for, ar
     assert fake.requests == []
 
 
-def test_pages_are_not_cached_indexed_or_sent_as_referrer(fake, order):
+def test_pages_are_not_cached_indexed_or_sent_as_referrer(fake, order, move_time):
     """No page of an order is stored, indexed, or sent to another site as referrer."""
     client = Client()
     fake.on(CREATE, requests.ConnectionError("refused"))
@@ -225,6 +225,7 @@ def test_pages_are_not_cached_indexed_or_sent_as_referrer(fake, order):
         "wait": client.post(signed_urls.pay_url(order)),
     }
     fake.on(CREATE, fake.invoices_create)
+    move_time(seconds=10)
     responses["pay"] = Client().post(signed_urls.pay_url(order))
     responses["pay again"] = Client().get(signed_urls.pay_url(order))
     assert responses["pay"]["Location"].startswith("https://dash.bitsby.app/invoices/pay/")

@@ -1,6 +1,7 @@
 """The pay view: it creates an invoice, or lets the buyer wait, and redirects to Bitsby."""
 
 import datetime as dt
+import html
 import re
 from decimal import Decimal
 
@@ -11,7 +12,8 @@ from django.test import Client
 from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from oscar_bitsby.gateway.buyer_queue import Turn
+from oscar_bitsby.models import BitsbyInvoice, GatewayState, QueuedBuyer
 from oscar_bitsby.orders import signed_urls
 from tests.support import bitsby, states
 from tests.support.gateway_failures import failing_response
@@ -46,6 +48,13 @@ def assert_waits(response, order):
     assert order.status == "Pending"
     assert Order.objects.count() == 1
     assert not Transaction.objects.exists()
+
+
+def follow(client, response, move_time):
+    """Do what the waiting page does: return after its delay."""
+    seconds, url = refresh_of(response)
+    move_time(seconds=seconds + 1)
+    return client.get(url)
 
 
 def payment_page_of(response):
@@ -321,34 +330,32 @@ def test_lost_database_connection_does_not_lose_the_invoice(fake, order):
         "redirect",
     ],
 )
-def test_failing_gateway_makes_the_buyer_wait(fake, buyer, bought, kind):
+def test_failing_gateway_makes_the_buyer_wait(fake, buyer, bought, kind, move_time):
     """After any failing response the order is safe, the page retries, and then it works."""
     fake.on(CREATE, failing_response(kind))
 
     response = buyer.get(buyer.pay_url)
 
     assert_waits(response, bought)
-    seconds, url = refresh_of(response)
-    assert seconds > 0
     assert not bought.bitsby_invoices.live().exists()
     # A second failing try is as harmless.
-    again = buyer.get(url)
+    again = follow(buyer, response, move_time)
     assert_waits(again, bought)
 
     fake.on(CREATE, fake.invoices_create)
-    payment_page_of(buyer.get(refresh_of(again)[1]))
+    payment_page_of(follow(buyer, again, move_time))
     assert bought.bitsby_invoices.live().get().status == InvoiceStatus.UNPAID
     assert bitsby.KEY not in response.content.decode()
 
 
-def test_waiting_page_may_create_the_invoice_after_a_failed_click(fake, order):
+def test_waiting_page_may_create_the_invoice_after_a_failed_click(fake, order, move_time):
     """After a failed click, the page's own retries may create the invoice, too."""
     client = Client()
     fake.on(CREATE, requests.ReadTimeout("too slow"))
     waiting = client.post(signed_urls.pay_url(order))
     fake.on(CREATE, fake.invoices_create)
 
-    payment_page_of(client.get(refresh_of(waiting)[1]))
+    payment_page_of(follow(client, waiting, move_time))
 
 
 def test_missing_slot_makes_the_buyer_wait(fake, buyer, bought, clock):
@@ -359,7 +366,9 @@ def test_missing_slot_makes_the_buyer_wait(fake, buyer, bought, clock):
     response = buyer.get(buyer.pay_url)
 
     assert_waits(response, bought)
-    assert "We're preparing your payment page." in response.content.decode()
+    text = response.content.decode()
+    assert "You're next." in text
+    assert "It's your turn in about 8 seconds." in text
     assert fake.requests == []
     assert not bought.bitsby_invoices.exists()
 
@@ -367,35 +376,45 @@ def test_missing_slot_makes_the_buyer_wait(fake, buyer, bought, clock):
     payment_page_of(buyer.get(refresh_of(response)[1]))
 
 
-def test_waiting_page_retries_less_often_and_then_stops(fake, buyer, bought):
-    """Delays never get shorter, and at the end only the button is left."""
+def test_waiting_page_says_when_it_tries_again(fake, buyer, bought, move_time):
+    """After each failure the page waits twice as long, up to ten minutes, and says so."""
     fake.on(CREATE, requests.ConnectionError("refused"))
-    url, delays = buyer.pay_url, []
-    for _ in range(60):
-        response = buyer.get(url)
+    response, delays = buyer.get(buyer.pay_url), []
+    for _ in range(8):
         assert_waits(response, bought)
-        found = refresh_of(response)
-        if found is None:
-            break
-        seconds, url = found
-        delays.append(seconds)
+        delays.append(refresh_of(response)[0])
+        response = follow(buyer, response, move_time)
 
-    assert found is None
-    assert "Please try again later or contact us." in response.content.decode()
-    assert delays == sorted(delays)
-    assert delays[0] <= 5
-    assert delays[-1] >= 30
-    assert len(fake.asked(CREATE)) == len(delays) + 1
+    assert [round(delay, -1) for delay in delays] == [10, 20, 40, 80, 160, 320, 600, 600]
+    assert "try again in 10 minutes. You don't need to do anything." in html.unescape(
+        response.content.decode()
+    )
+    assert len(fake.asked(CREATE)) == 9
     fake.on(CREATE, fake.invoices_create)
-    payment_page_of(buyer.post(buyer.pay_url))
+    payment_page_of(follow(buyer, response, move_time))
 
 
-@pytest.mark.parametrize("tries", ["", "x", "-3", "1e9", "99999999999999999999", "²", "\x00"])
-def test_invalid_retry_counter_is_harmless(fake, buyer, bought, tries):
-    """With any value of the counter in the URL, the page waits as usual."""
-    fake.on(CREATE, requests.ConnectionError("refused"))
+def test_clicks_during_the_pause_send_nothing(fake, buyer, bought):
+    """A buyer who clicks again and again sees how long the page waits, and Bitsby sees nothing."""
+    fake.on(CREATE, bitsby.error("You have a debt"))
+    for _ in range(5):
+        assert_waits(buyer.post(buyer.pay_url), bought)
+    assert len(fake.asked(CREATE)) == 1
 
-    assert_waits(buyer.get(buyer.pay_url, {"try": tries}), bought)
+
+def test_waiting_page_says_how_many_come_before(fake, buyer, bought, clock):
+    """In a rush the page says how many people pay before, and about how long it takes."""
+    Turn("1").take()
+    for number in range(2, 8):
+        returns_at = clock.now() + dt.timedelta(seconds=5)
+        QueuedBuyer.objects.create(key=str(number), returns_at=returns_at)
+
+    text = buyer.get(buyer.pay_url).content.decode()
+
+    assert "6 people are paying before you." in text
+    assert "It's your turn in about 8 seconds." in text
+    assert "This page continues by itself. Please keep it open." in text
+    assert not fake.requests
 
 
 REFUSED_PAGES = [
@@ -538,7 +557,7 @@ def test_no_api_request_is_sent_inside_a_transaction(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_failed_attempt_is_kept_under_atomic_requests(monkeypatch, fake, buyer, bought):
+def test_failed_attempt_is_kept_under_atomic_requests(monkeypatch, fake, buyer, bought, move_time):
     """Under ATOMIC_REQUESTS the failed attempt is stored, and the next try succeeds."""
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     fake.on(CREATE, requests.ReadTimeout("too slow"))
@@ -547,7 +566,7 @@ def test_failed_attempt_is_kept_under_atomic_requests(monkeypatch, fake, buyer, 
     assert bought.bitsby_invoices.get().status == InvoiceStatus.EXPIRED
     fake.on(CREATE, fake.invoices_create)
 
-    payment_page_of(buyer.get(refresh_of(waiting)[1]))
+    payment_page_of(follow(buyer, waiting, move_time))
 
 
 def test_database_error_in_pay_view_shows_the_waiting_page(order, monkeypatch):

@@ -21,6 +21,7 @@ from oscar_bitsby.exceptions import (
 )
 from oscar_bitsby.gateway import client as client_module
 from oscar_bitsby.gateway import factory, parsing, schemas
+from oscar_bitsby.gateway.buyer_queue import Turn
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.simulator.process import running_simulator
 from tests.support.bitsby import KEY, PROJECT, error, fields_of, new_id, success
@@ -584,7 +585,7 @@ def test_wrong_key_is_refused(remote):
 @pytest.mark.parametrize(
     ("make", "tries"),
     [
-        (factory.for_buyer, 1),
+        (lambda: factory.for_buyer(Turn("100001")), 1),
         (factory.for_background, 3),
         (lambda: factory.for_staff(8), 1),
         (factory.without_waiting, 1),
@@ -602,9 +603,9 @@ def test_factory_sets_the_number_of_tries(fake, make, tries):
 def test_clients_of_a_shop_share_the_rate_limit(fake, clock, payload):
     """Requests of different clients of a shop are 1.1 seconds apart."""
     fake.on("/billing/balances", payload("billing_balances"))
-    factory.for_buyer().balances()
+    factory.for_buyer(Turn("100001")).balances()
     factory.for_background().balances()
-    factory.for_buyer().balances()
+    factory.for_buyer(Turn("100001")).balances()
     assert 2.1 < clock.slept <= 2.2
 
 
@@ -625,12 +626,12 @@ def test_without_waiting_needs_a_slot_for_each_request(fake, clock, payload):
 
 
 @pytest.mark.django_db
-def test_for_buyer_waits_for_max_wait_only(fake, payload):
+def test_for_staff_waits_for_max_wait_only(fake, payload):
     """Without a slot within ``max_wait``, ``RateLimitTimeout`` is raised and nothing is sent."""
     fake.on("/billing/balances", payload("billing_balances"))
     factory.without_waiting()
     with pytest.raises(RateLimitTimeout):
-        factory.for_buyer(max_wait=0.5).balances()
+        factory.for_staff(max_wait=0.5).balances()
     assert fake.requests == []
 
 
@@ -639,7 +640,7 @@ def test_factory_needs_settings(settings):
     """Without settings the factory raises ``ConfigurationError``."""
     settings.OSCAR_BITSBY = {}
     with pytest.raises(ConfigurationError):
-        factory.for_buyer()
+        factory.for_background()
 
 
 @pytest.mark.django_db

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from oscar_bitsby.exceptions import RateLimitTimeout
 from oscar_bitsby.gateway import rate_limit
 from oscar_bitsby.gateway.rate_limit import acquire
-from oscar_bitsby.models import GatewayState
+from oscar_bitsby.models import GatewayState, QueuedBuyer
 from oscar_bitsby.simulator.process import running_simulator
 from tests.paths import ROOT
 from tests.support.bitsby import KEY
@@ -48,18 +48,17 @@ def db_clock(clock, db, monkeypatch):
     return db_clock
 
 
-def assert_no_slot(buyer=False):
-    """Assert that no slot is free now; a buyer is marked as waiting by that."""
+def assert_no_slot():
+    """Assert that no slot is free now."""
     with pytest.raises(RateLimitTimeout):
-        acquire(0, buyer=buyer)
+        acquire(0)
 
 
-@pytest.mark.parametrize("buyer", [True, False])
-def test_requests_are_spaced(db_clock, clock, buyer):
+def test_requests_are_spaced(db_clock, clock):
     """Each request waits until 1.1 seconds after the request before."""
     moments = []
     for _ in range(5):
-        acquire(10, buyer=buyer)
+        acquire(10)
         moments.append(clock.slept)
     assert [round(b - a, 3) for a, b in pairwise(moments)] == [SPACING] * 4
 
@@ -82,23 +81,21 @@ def test_idle_time_does_not_allow_a_burst(db_clock, clock):
     assert_no_slot()
 
 
-@pytest.mark.parametrize("buyer", [True, False])
-def test_zero_max_wait_fails_at_once_without_a_free_slot(db_clock, clock, buyer):
+def test_zero_max_wait_fails_at_once_without_a_free_slot(db_clock, clock):
     """With ``max_wait=0`` and no free slot, ``RateLimitTimeout`` names the rate limit at once."""
     acquire(0)
     message = r"^the account's one request a second is in use; nothing was sent"
     with pytest.raises(RateLimitTimeout, match=message):
-        acquire(0, buyer=buyer)
+        acquire(0)
     assert clock.slept == 0
 
 
-@pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("max_wait", [0.5, 1.0, 1.09])
-def test_wait_is_not_longer_than_max_wait(db_clock, clock, buyer, max_wait):
+def test_wait_is_not_longer_than_max_wait(db_clock, clock, max_wait):
     """If no slot comes free within ``max_wait``, ``RateLimitTimeout`` is raised in time."""
     acquire(0)
     with pytest.raises(RateLimitTimeout):
-        acquire(max_wait, buyer=buyer)
+        acquire(max_wait)
     assert clock.slept <= max_wait
 
 
@@ -113,57 +110,27 @@ def test_wait_is_limited_when_others_take_every_slot(db_clock, clock, monkeypatc
     acquire(0)
     monkeypatch.setattr(clock, "sleep", sleep_while_others_take_it)
     with pytest.raises(RateLimitTimeout):
-        acquire(5, buyer=True)
+        acquire(5)
     assert 3 < clock.slept <= 5
 
 
-def test_waiting_buyer_goes_before_background_work(db_clock, clock):
-    """A slot that comes free goes to the waiting buyer, and the next one to background work."""
-    acquire(0)
-    assert_no_slot(buyer=True)
-    clock.sleep(SPACING)
-
-    assert_no_slot()
-    acquire(0, buyer=True)
-    acquire(10)
-    assert clock.slept == pytest.approx(2 * SPACING)
-
-
-def test_priority_of_a_buyer_who_left_expires(db_clock, clock):
-    """Background work gets the slot soon after it came free if the buyer does not take it."""
-    acquire(0)
-    assert_no_slot(buyer=True)
-    acquire(10)
-    assert SPACING < clock.slept <= SPACING + 0.5
-
-
-def test_buyers_do_not_wait_for_each_other(db_clock, clock):
-    """A buyer takes a free slot even while another buyer is marked as waiting."""
-    acquire(0)
-    assert_no_slot(buyer=True)
-    acquire(10, buyer=True)
-    assert clock.slept == pytest.approx(SPACING)
-
-
-@pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("back", [{"minutes": 1}, {"hours": 1}, {"days": 400}])
-def test_clock_set_back_far_does_not_block_requests(db_clock, clock, buyer, back):
+def test_clock_set_back_far_does_not_block_requests(db_clock, clock, back):
     """Stored times that are far in the future are ignored."""
     acquire(0)
-    assert_no_slot(buyer=True)
+    assert_no_slot()
     db_clock.move(**{unit: -number for unit, number in back.items()})
-    acquire(0, buyer=buyer)
-    assert_no_slot(buyer=buyer)
+    acquire(0)
+    assert_no_slot()
     assert clock.slept == 0
 
 
-@pytest.mark.parametrize("buyer", [True, False])
 @pytest.mark.parametrize("seconds", [1, 5, 8])
-def test_clock_set_back_by_seconds_delays_by_seconds(db_clock, clock, buyer, seconds):
+def test_clock_set_back_by_seconds_delays_by_seconds(db_clock, clock, seconds):
     """A small step back is waited for like a taken slot."""
     acquire(0)
     db_clock.move(seconds=-seconds)
-    acquire(60, buyer=buyer)
+    acquire(60)
     assert clock.slept == pytest.approx(seconds + SPACING, abs=0.01)
 
 
@@ -175,34 +142,12 @@ def test_clock_set_forward_frees_the_slot(db_clock, clock):
     assert clock.slept == 0
 
 
-def test_background_work_ignores_buyer_mark_in_the_future(db_clock, clock):
-    """After the clock was set back, an old mark of a buyer does not delay background work."""
-    acquire(0)
-    assert_no_slot(buyer=True)
-    db_clock.move(hours=-1)
-    for _ in range(3):
-        acquire(60)
-    assert clock.slept == pytest.approx(2 * SPACING)
-
-
-def test_buyers_go_first_after_the_clock_was_set_back(db_clock, clock):
-    """An old mark in the future is replaced by that of a buyer who waits now."""
-    acquire(0)
-    assert_no_slot(buyer=True)
-    db_clock.move(hours=-1)
-    acquire(0)
-    assert_no_slot(buyer=True)
-    clock.sleep(SPACING)
-    assert_no_slot()
-
-
-@pytest.mark.parametrize("buyer", [True, False])
-def test_missing_row_is_created(db_clock, clock, buyer):
+def test_missing_row_is_created(db_clock, clock):
     """Without the row, as after a flush, a request is sent at once and the next one is spaced."""
     GatewayState.objects.all().delete()
-    acquire(0, buyer=buyer)
+    acquire(0)
     assert GatewayState.objects.get().pk == GatewayState.SINGLETON_PK
-    assert_no_slot(buyer=buyer)
+    assert_no_slot()
     assert clock.slept == 0
 
 
@@ -213,18 +158,17 @@ def test_taking_a_slot_keeps_the_other_columns(db_clock):
         pk=GatewayState.SINGLETON_PK, lease_token="mine", lists_newest_first=True
     )
     acquire(0)
-    assert_no_slot(buyer=True)
+    assert_no_slot()
     state = GatewayState.objects.get()
     assert (state.lease_token, state.lists_newest_first) == ("mine", True)
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("buyer", [True, False])
-def test_acquire_inside_a_transaction_is_an_error(buyer):
+def test_acquire_inside_a_transaction_is_an_error():
     """Inside a transaction of the caller ``RuntimeError`` is raised, and the slot stays free."""
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
-        acquire(10, buyer=buyer)
-    acquire(0, buyer=buyer)
+        acquire(10)
+    acquire(0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -248,7 +192,8 @@ def test_no_transaction_is_open_while_waiting(clock, monkeypatch):
 def test_background_work_sleeps_while_a_buyer_has_priority(db_clock, clock):
     """Background work tries again when the buyer's priority is over, and does not poll."""
     acquire(0)
-    assert_no_slot(buyer=True)
+    returns_at = START + dt.timedelta(seconds=SPACING)
+    QueuedBuyer.objects.create(key="100001", returns_at=returns_at)
     db_clock.reads = 0
 
     acquire(10)
@@ -257,16 +202,16 @@ def test_background_work_sleeps_while_a_buyer_has_priority(db_clock, clock):
     assert db_clock.reads <= 3
 
 
-def test_later_mark_of_another_buyer_is_kept(db_clock, clock):
-    """A mark that another buyer wrote with a clock slightly ahead does not change."""
-    GatewayState.ensure_exists()
+def test_mark_of_waiting_background_work_is_replaced_after_the_clock_was_set_back(db_clock):
+    """A mark far in the future is ignored, and a later one of another process is kept."""
+    acquire(0)
     later = START + dt.timedelta(seconds=5)
-    GatewayState.objects.update(
-        next_request_at=START + dt.timedelta(seconds=1), buyer_waits_until=later
-    )
-    assert_no_slot(buyer=True)
-
-    assert GatewayState.objects.get().buyer_waits_until == later
+    for mark, kept in ((later, later), (START + dt.timedelta(hours=1), None)):
+        GatewayState.objects.update(background_waits_until=mark)
+        with pytest.raises(RateLimitTimeout):
+            acquire(0.5)
+        expected = kept or START + dt.timedelta(seconds=SPACING + 0.5)
+        assert GatewayState.objects.get().background_waits_until == expected
 
 
 @pytest.mark.django_db(transaction=True)
@@ -307,7 +252,7 @@ from django.db import connection
 from oscar_bitsby.gateway import factory
 
 connection.ensure_connection()
-client = factory.for_buyer(max_wait=30) if who == "buyer" else factory.for_background()
+client = factory.for_staff(30) if who == "staff" else factory.for_background()
 print("ready", flush=True)
 sys.stdin.readline()
 client.balances()
@@ -331,7 +276,7 @@ def test_four_processes_share_the_rate_limit(real_time):
             subprocess.Popen(
                 [*command, who], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-            for who in ("buyer", "background", "buyer", "background")
+            for who in ("staff", "background", "staff", "background")
         ]
         try:
             assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
