@@ -1,6 +1,7 @@
 """Test secrets and permissions: the key is never shown, and pages open only for their users."""
 
 import ast
+import datetime as dt
 import io
 import json
 import logging
@@ -34,14 +35,17 @@ from oscar_bitsby.exceptions import (
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
+    PaymentPaused,
+    Queued,
     RateLimited,
     RateLimitTimeout,
     Refused,
     ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway import factory
+from oscar_bitsby.gateway.buyer_queue import Turn
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, QueuedBuyer, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from tests.fuzz.answers import URLS
 from tests.support import bitsby
@@ -340,6 +344,19 @@ def no_slot(configure, fake, order):
     factory.without_waiting()
 
 
+def not_the_next_buyer(configure, fake, order):
+    factory.without_waiting()
+    returns_at = timezone.now() + dt.timedelta(seconds=1)
+    QueuedBuyer.objects.create(key="100001", returns_at=returns_at)
+    factory.for_buyer(Turn("100002")).balances()
+
+
+def refused_order(configure, fake, order):
+    fake.on("/invoices/create", ALL_ECHOES["refusal"])
+    raised(facade.start_payment, order)
+    facade.start_payment(order)
+
+
 def key_with_a_line_end(configure, fake, order):
     configure(API_KEY=KEY + "\n")
     factory.for_background().balances()
@@ -372,6 +389,8 @@ CAUSES = {
     "page elsewhere": (PaymentPageRefused, page_elsewhere),
     "not payable": (NotPayable, completed_order),
     "in progress": (PaymentInProgress, order_in_progress),
+    "not the next": (Queued, not_the_next_buyer),
+    "refused a moment ago": (PaymentPaused, refused_order),
 }
 
 
@@ -400,7 +419,7 @@ class Bug(Exception):
     [
         "oscar_bitsby.gateway.parsing.parse_created",
         "oscar_bitsby.facade._save_created",
-        "oscar_bitsby.gateway.factory.acquire",
+        "oscar_bitsby.gateway.buyer_queue.take",
         "oscar_bitsby.gateway.transport.json.loads",
         "oscar_bitsby.gateway.factory.BitsbyClient",
         "oscar_bitsby.conf.Conf",
