@@ -5,7 +5,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.gateway import rate_limit
+from oscar_bitsby.gateway import buyer_queue, rate_limit
 from oscar_bitsby.gateway.transport import Transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from oscar_bitsby.orders import transitions
@@ -52,9 +52,10 @@ def connected_app(db, monkeypatch, product):
                 # The field has kept the function that was there before the clock was replaced.
                 monkeypatch.setitem(field.__dict__, "_get_default", now)
     monkeypatch.setattr(timezone, "now", now)
-    monkeypatch.setattr(rate_limit, "db_now", now)
+    for module in (rate_limit, buyer_queue):
+        monkeypatch.setattr(module, "db_now", now)
+        monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr("oscar_bitsby.utils.clock._server_time", lambda alias: now())
-    monkeypatch.setattr("oscar_bitsby.gateway.rate_limit.time", Time)
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
     monkeypatch.setattr(transitions, "release_order", release_order)
     monkeypatch.setattr(Transport, "post", post)

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from oscar_bitsby import facade, webhook
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.gateway import factory, transport
+from oscar_bitsby.gateway import buyer_queue, factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import expiry, payment_sync
@@ -218,6 +218,7 @@ def never_expires_an_attempt(patch):
 def ignores_the_rate_limit(patch):
     """Requests are sent without waiting for a slot."""
     patch(factory, "acquire", lambda *known, **choices: None)
+    patch(buyer_queue.Turn, "take", lambda turn: None)
 
 
 @violates(fake_gateway.IN_TRANSACTION)
