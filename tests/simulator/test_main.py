@@ -12,7 +12,7 @@ COMMAND = [sys.executable, "-m", "oscar_bitsby.simulator", "--port", "0"]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_the_simulator_cleanly(interruptible, number):
-    """It says where it listens on the first line, and a signal ends it without a traceback."""
+    """It listens on this machine only, says so, and a signal ends it without a traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
