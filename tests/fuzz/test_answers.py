@@ -41,27 +41,21 @@ STATUSES = ("unpaid", "paid", "expired", "canceled")
 __all__ = ["serve"]
 
 
-class Unexpected(logging.Handler):
-    """Collects what the package logs with a traceback: unexpected errors."""
-
-    def __init__(self):
-        super().__init__(logging.ERROR)
-        self.errors = []
-
-    def emit(self, record):
-        if record.exc_info:
-            self.errors.append(repr(record.exc_info[1])[:200])
-
-
 @pytest.fixture
-def unexpected_errors():
-    logger, handler = logging.getLogger("oscar_bitsby"), Unexpected()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    logger.addHandler(handler)
-    yield handler.errors
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+def unexpected_errors(caplog):
+    """Collect the errors that the package logs with a traceback: the unexpected ones."""
+    errors = []
+
+    def collect(record):
+        if record.levelno >= logging.ERROR and record.exc_info:
+            errors.append(repr(record.exc_info[1])[:200])
+        return True
+
+    logger = logging.getLogger("oscar_bitsby")
+    caplog.set_level(logging.ERROR, logger.name)
+    caplog.handler.addFilter(collect)
+    yield errors
+    caplog.handler.removeFilter(collect)
 
 
 def methods(api):
