@@ -43,13 +43,9 @@ def delivery_text(invoice, payload):
 @pytest.mark.parametrize(
     "content_type",
     [
-        "application/json",
-        "application/json; charset=windows-1251",
-        "text/plain",
-        "application/octet-stream",
-        "application/x-www-form-urlencoded",
+        *("application/json", "application/json; charset=windows-1251", "text/plain", ""),
+        *("application/octet-stream", "application/x-www-form-urlencoded"),
         "multipart/form-data; boundary=none",
-        "",
     ],
 )
 def test_a_delivery_counts_whatever_its_content_type(order, paid_invoice, deliver, content_type):
