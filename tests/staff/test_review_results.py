@@ -266,8 +266,9 @@ def test_matched_payment_was_resolved_by_the_app(fake, invoice, user):
 
 
 @pytest.mark.parametrize("reason", ["short", "over"])
-def test_binding_resolves_a_wrong_amount(short, user, reason):
+def test_binding_resolves_a_wrong_amount(short, user, reason, caplog):
     """Staff saw the amount when they bound; no second log entry is written."""
+    caplog.set_level("INFO", "oscar_bitsby")
     short.review_reason = reason
     short.save()
     before = mails(short.invoice.order)
@@ -275,6 +276,7 @@ def test_binding_resolves_a_wrong_amount(short, user, reason):
     review.resolve_as_bound(short.pk, user, " seen ")
 
     assert resolved(short) == ("bound", "staff")
+    assert caplog.messages[0].startswith(f"payment bound: order={short.invoice.order_number} ")
     assert short.resolution_note == "seen"
     assert admin_log_of(user) == []
     assert mails(short.invoice.order) == before + 1
