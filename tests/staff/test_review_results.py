@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.utils import translation
 from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus, MailCode
@@ -78,9 +79,11 @@ def test_accept_asks_for_an_unknown_value(no_value, user):
     assert bookings_of(no_value.invoice.order) == [(str(no_value.bitsby_id), "9.50")]
 
 
-def test_accept_needs_an_order(fake, invoice, user):
-    """A payment without an order is not accepted."""
-    payment = receive_payment(fake)
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_accept_needs_an_order(fake, invoice, mismatch, user, is_bound):
+    """A payment that is not bound, or whose order was deleted, is not accepted."""
+    payment = mismatch if is_bound else receive_payment(fake, amount="1.00000000")
+    Order.objects.all().delete()
 
     assert review.accept(payment.pk, user, "x", Decimal(8)) == ActionResult(
         False, "This payment does not belong to an order yet. Bind it to one first."
@@ -203,7 +206,7 @@ def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
     assert (invoice.status, invoice.failure) == (InvoiceStatus.UNPAID, mismatch.invoice.failure)
 
 
-@pytest.mark.parametrize("case", ["booked", "no order", "not pending"])
+@pytest.mark.parametrize("case", ["booked", "no order", "deleted order", "not pending"])
 def test_dismissing_changes_no_invoice_of_an_order_that_does_not_wait(
     request, fake, case, invoice, user
 ):
@@ -213,6 +216,9 @@ def test_dismissing_changes_no_invoice_of_an_order_that_does_not_wait(
         Order.objects.filter(pk=payment.invoice.order.pk).update(status="Pending")
     elif case == "no order":
         payment = receive_payment(fake)
+    elif case == "deleted order":
+        payment = request.getfixturevalue("mismatch")
+        Order.objects.all().delete()
     else:
         payment = request.getfixturevalue("mismatch")
         Order.objects.filter(pk=payment.invoice.order.pk).update(status="Being processed")
@@ -263,6 +269,8 @@ def test_matched_payment_was_resolved_by_the_app(fake, invoice, user):
         assert decide(payment.pk, user, "y") == ActionResult(
             False, "Already resolved: settled, by the app."
         )
+    with translation.override("de"):
+        assert "abgeschlossen" in review.accept(payment.pk, user, "y").message
 
 
 @pytest.mark.parametrize("reason", ["short", "over"])
