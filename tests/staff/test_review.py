@@ -10,7 +10,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests.support.staff import (
     INBOX,
@@ -91,7 +91,7 @@ def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_
     heard = []
 
     def listen(sender, invoice, order, **rest):
-        heard.append((invoice.pk, order.pk))
+        heard.append((sender, invoice, order))
 
     signals.invoice_paid.connect(listen)
     try:
@@ -100,7 +100,7 @@ def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_
     finally:
         signals.invoice_paid.disconnect(listen)
 
-    assert heard == [(mismatch.invoice.pk, mismatch.invoice.order.pk)]
+    assert heard == [(BitsbyInvoice, mismatch.invoice, mismatch.invoice.order)]
 
 
 def test_unknown_value_must_be_entered_before_accepting(no_value, staff):

@@ -46,7 +46,7 @@ def notes(order):
 def test_accept_books_logs_and_enqueues_an_email(mismatch, user, caplog):
     """Accepting answers with the booked value and clears what held the order back."""
     order, invoice = mismatch.invoice.order, mismatch.invoice
-    BitsbyInvoice.objects.filter(pk=invoice.pk).update(order_awaits_payment=True)
+    BitsbyInvoice.objects.update(status=InvoiceStatus.EXPIRED, order_awaits_payment=True)
     before = mails(order)
     caplog.set_level("INFO", "oscar_bitsby")
 
@@ -56,7 +56,7 @@ def test_accept_books_logs_and_enqueues_an_email(mismatch, user, caplog):
     assert resolved(mismatch) == ("accepted", "staff")
     assert mismatch.resolution_note == "fine"
     assert admin_log_of(user) == [f"Bitsby: {mismatch}: accepted as it is: fine"]
-    assert notes(order)[-1].startswith(f"Payment {mismatch} accepted by staff.")
+    assert notes(order)[-1] == f"Payment {mismatch} accepted by staff."
     assert mails(order) == before + 1
     invoice.refresh_from_db()
     assert (invoice.status, invoice.order_awaits_payment) == (InvoiceStatus.PAID, False)
@@ -91,7 +91,7 @@ def test_accept_needs_an_order(fake, invoice, mismatch, user, is_bound):
 
 
 def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
-    mismatch, user, settings
+    mismatch, user, settings, caplog
 ):
     """The payment is booked, and its review reason becomes the order's status."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "ORDER_STATUS_PAID": "Complete"}
@@ -106,6 +106,7 @@ def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
     )
     assert resolved(mismatch) == ("", None)
     assert (mismatch.review_reason, status_of(order)) == ("status", "Pending")
+    assert f"reason=status order={order.number} " in caplog.messages[-1]
     assert len(bookings_of(order)) == 1
 
 
@@ -122,7 +123,8 @@ def test_reinstate_answers_logs_and_enqueues_an_email(make_late, user):
         True, f"Order {order.number} is reinstated: it is paid, and its stock is reserved."
     )
     assert admin_log_of(user) == [f"Bitsby: {late}: order reinstated: shipped"]
-    assert any(f"Reinstated by late payment {late}." in text for text in notes(order))
+    assert LogEntry.objects.get(user=user).get_edited_object() == order
+    assert f"Reinstated by late payment {late}." in notes(order)
     assert mails(order) == before + 1
 
 
