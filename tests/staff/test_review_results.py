@@ -9,7 +9,7 @@ from django.utils import translation
 from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus, MailCode
-from oscar_bitsby.models import BitsbyInvoice, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
 from tests.support.staff import (
@@ -315,6 +315,7 @@ def test_binding_keeps_an_earlier_decision(short, user, colleague):
 def test_log_entry_without_an_order_is_on_the_payment(fake, invoice, user):
     """Without an order the entry belongs to the payment, and its name fits the column."""
     payment = receive_payment(fake)
+    payment.cryptocurrency = "x" * 300
 
     entry = review.log_admin_entry(user, None, payment, "why")
 
@@ -322,3 +323,20 @@ def test_log_entry_without_an_order_is_on_the_payment(fake, invoice, user):
     assert (entry.object_id, entry.user, entry.action_flag) == (str(payment.pk), user, CHANGE)
     assert entry.object_repr == str(payment)[:200]
     assert entry.change_message == f"Bitsby: {payment}: why"
+
+
+def test_payment_that_was_bound_to_another_invoice_meanwhile_is_not_decided_on(
+    mismatch, invoice_for, place, user, monkeypatch
+):
+    """A decision about a payment whose invoice changed before it was locked is refused."""
+    lock, other = review.lock_order_and_invoice, invoice_for(place())
+
+    def bind_and_lock(*keys):
+        BitsbyPayment.objects.update(invoice=other)
+        return lock(*keys)
+
+    monkeypatch.setattr(review, "lock_order_and_invoice", bind_and_lock)
+
+    message = r"^This payment has just changed\. Check it again\.$"
+    with pytest.raises(review.ChangedMeanwhile, match=message):
+        review.accept(mismatch.pk, user, "x")
