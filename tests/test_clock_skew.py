@@ -19,7 +19,6 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.exceptions import PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
-from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.utils import clock as db_clock
@@ -223,29 +222,18 @@ def test_shared_clock_is_the_clock_of_the_database(move_own_clock, minutes):
 
 
 @CLOCKS
-@pytest.mark.parametrize(("seconds", "is_due"), [(2, False), (30, True)])
-def test_refresh_interval_holds_across_machines(
-    invoice, fake, move_own_clock, minutes, seconds, is_due
+@pytest.mark.parametrize(("seconds", "number"), [(2, 0), (30, 1)])
+def test_flood_over_machines_causes_one_request_and_one_row(
+    invoice, fake, deliver, move_own_clock, minutes, seconds, number
 ):
-    """Ten seconds pass between two refreshes for deliveries, whatever the machines' clocks."""
-    BitsbyInvoice.objects.update(last_refreshed_at=ago(seconds=seconds))
-    move_own_clock(minutes)
-
-    assert invoice_refresh.refresh_for_delivery(invoice) is is_due
-    assert bool(fake.requests) is is_due
-
-
-@CLOCKS
-@pytest.mark.parametrize(("seconds", "rows"), [(2, 0), (30, 1)])
-def test_flood_over_machines_stores_one_delivery(
-    invoice, fake, deliver, move_own_clock, minutes, seconds, rows
-):
-    """Whether a delivery is stored does not depend on the clock of the machine that receives it."""
-    BitsbyInvoice.objects.update(last_delivery_stored_at=ago(seconds=seconds))
+    """Ten seconds pass between two refreshes or stored deliveries, whatever the clocks."""
+    moment = ago(seconds=seconds)
+    BitsbyInvoice.objects.update(last_refreshed_at=moment, last_delivery_stored_at=moment)
     move_own_clock(minutes)
     deliver(invoice)
 
-    assert WebhookDelivery.objects.count() == rows
+    assert len(fake.requests) == number
+    assert WebhookDelivery.objects.count() == number
 
 
 @CLOCKS

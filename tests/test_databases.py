@@ -13,6 +13,7 @@ from oscar_bitsby.gateway import parsing
 from oscar_bitsby.gateway.rate_limit import acquire
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import cancellation
+from oscar_bitsby.staff import review
 from oscar_bitsby.utils.clock import db_now
 from tests.support import bitsby
 
@@ -96,6 +97,16 @@ def test_unbound_payments_are_written_in_the_database_of_payments(durable_aliase
     settlement.record_unbound(parsing.parse_payment(bitsby.payment_item()), reason="unmatched")
 
     assert set(durable_aliases) == {"elsewhere"}
+
+
+def test_decisions_of_staff_lock_the_database_of_payments(durable_aliases, django_user_model):
+    """Staff decide about a payment in one transaction of the database that stores it."""
+    user = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
+    payment = BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), amount=1)
+
+    assert not review.undo(payment.pk, user).done
+
+    assert durable_aliases == ["elsewhere"]
 
 
 def test_attempt_and_answer_are_committed_in_the_database_of_invoices(durable_aliases, order, fake):

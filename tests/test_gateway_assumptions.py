@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 
 import pytest
-from django.test import Client
-from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
@@ -20,8 +18,8 @@ from oscar_bitsby.exceptions import Refused
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests.support import bitsby
+from tests.support.settling import status_of
 
-Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
 
 pytestmark = pytest.mark.django_db
@@ -31,23 +29,12 @@ PAGE = TESTS.parent / "docs" / "gateway.rst"
 HOUR = dt.timedelta(hours=1)
 
 
-def status_of(order):
-    return Order.objects.get(pk=order.pk).status
-
-
-def deliver(invoice, payload, *, encode=str.encode, content_type="application/json", **extra):
-    """Post the documented delivery about an invoice."""
+@pytest.fixture
+def delivery_text(invoice, payload):
+    """The text of the documented delivery about ``invoice``."""
     body = payload("webhook_paid")
     body["invoice"]["id"] = str(invoice.bitsby_id)
-    url = reverse("oscar_bitsby:webhook")
-    return Client().generic("POST", url, encode(json.dumps(body)), content_type, **extra)
-
-
-@pytest.fixture
-def paid_invoice(invoice, fake):
-    """An invoice that Bitsby calls paid."""
-    fake.invoices = [bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer())]
-    return invoice
+    return json.dumps(body)
 
 
 # The webhook
@@ -56,27 +43,23 @@ def paid_invoice(invoice, fake):
 @pytest.mark.parametrize(
     "content_type",
     [
-        "application/json",
-        "application/json; charset=windows-1251",
-        "text/plain",
-        "application/octet-stream",
-        "application/x-www-form-urlencoded",
+        *("application/json", "application/json; charset=windows-1251", "text/plain", ""),
+        *("application/octet-stream", "application/x-www-form-urlencoded"),
         "multipart/form-data; boundary=none",
-        "",
     ],
 )
-def test_a_delivery_counts_whatever_its_content_type(order, paid_invoice, payload, content_type):
+def test_a_delivery_counts_whatever_its_content_type(order, paid_invoice, deliver, content_type):
     """A delivery's body is read as JSON whatever its content type."""
-    assert deliver(paid_invoice, payload, content_type=content_type).status_code == 200
+    assert deliver(paid_invoice, CONTENT_TYPE=content_type).status_code == 200
     assert status_of(order) == "Being processed"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_a_delivery_counts_in_every_encoding_of_json(order, paid_invoice, payload, encoding):
+def test_a_delivery_counts_in_every_encoding_of_json(
+    order, paid_invoice, delivery_text, deliver, encoding
+):
     """A delivery may have any encoding of JSON, with a byte order mark or without."""
-    answer = deliver(paid_invoice, payload, encode=lambda text: text.encode(encoding))
-
-    assert answer.status_code == 200
+    assert deliver(body=delivery_text.encode(encoding)).status_code == 200
     assert status_of(order) == "Being processed"
 
 
@@ -90,18 +73,17 @@ def test_a_delivery_counts_in_every_encoding_of_json(order, paid_invoice, payloa
         {"HTTP_X_FORWARDED_FOR": "10.0.0.1, rubbish", "HTTP_AUTHORIZATION": "Token other"},
     ],
 )
-def test_a_delivery_counts_from_everywhere(order, paid_invoice, payload, extra):
+def test_a_delivery_counts_from_everywhere(order, paid_invoice, deliver, extra):
     """The sender of a delivery makes no difference: the API is asked."""
-    assert deliver(paid_invoice, payload, **extra).status_code == 200
+    assert deliver(paid_invoice, **extra).status_code == 200
     assert status_of(order) == "Being processed"
 
 
-def test_compressed_delivery_is_refused_and_its_payment_is_found(order, invoice, fake, payload):
+def test_compressed_delivery_is_refused_and_its_payment_is_found(
+    order, paid_invoice, delivery_text, deliver
+):
     """A compressed delivery is refused, and the next run finds its payment."""
-    item = bitsby.invoice_item(invoice, "paid")
-    fake.payments = [bitsby.payment_item(invoice=item)]
-
-    answer = deliver(invoice, payload, encode=lambda text: b"\x1f\x8b\x08" + text.encode())
+    answer = deliver(body=b"\x1f\x8b\x08" + delivery_text.encode())
     reconciliation.reconcile()
 
     assert answer.status_code == 400
@@ -189,7 +171,6 @@ def test_blocked_account_is_logged_and_the_next_click_works(order, fake, caplog,
 
 def test_rate_limit_in_other_words_ends_the_run_and_loses_nothing(order, paid_invoice, fake):
     """An unknown refusal ends the run without a retry, and the next run finds the payment."""
-    fake.payments = [bitsby.payment_item(fake.invoices[0]["payment"], fake.invoices[0])]
     fake.on("/payments/list", bitsby.error("Slow down"))
     with pytest.raises(Refused):
         reconciliation.reconcile()

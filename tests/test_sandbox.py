@@ -64,13 +64,8 @@ def free_ports(number):
 
 
 def manage(env, *arguments):
-    done = subprocess.run(
-        [sys.executable, str(SANDBOX / "manage.py"), *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=MAX_WAIT,
-    )
+    command = [sys.executable, str(SANDBOX / "manage.py"), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=MAX_WAIT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

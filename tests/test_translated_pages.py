@@ -33,6 +33,7 @@ from tests.support.staff import (
     act_url,
     admin_log_of,
     bind_url,
+    create_payments,
     log_in,
     receive_payment,
 )
@@ -213,14 +214,9 @@ def test_mails_are_translated(place, invoice_for, language, code, reason, source
     process that sends them; amounts of coins are written as in wallets."""
     order = place("1234.50")
     invoice = invoice_for(order)
-    payment = BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(),
-        invoice=invoice,
-        amount=Decimal("1234.500012"),
-        cryptocurrency="usdt",
-        fiat_value=Decimal("1234.50"),
-        currency="USD",
-        review_reason=reason,
+    amounts = {"amount": Decimal("1234.500012"), "fiat_value": Decimal("1234.50")}
+    (payment,) = create_payments(
+        1, invoice=invoice, currency="USD", review_reason=reason, **amounts
     )
     row = BuyerMail.objects.create(
         order=order,
@@ -312,21 +308,12 @@ def test_remarks_are_shown_in_the_readers_language(order, invoice_for, staff_cli
 def test_crypto_amounts_are_not_localised_in_the_admin(invoice, staff_client, language, settings):
     """Amounts in coins have no separators in the list and on the page of a payment."""
     settings.USE_THOUSAND_SEPARATOR = True
-    payment = BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), amount=Decimal("1234.56780001"), cryptocurrency="usdt"
-    )
+    (payment,) = create_payments(1, amount=Decimal("1234.56780001"))
     name = "admin:oscar_bitsby_bitsbypayment"
     for url in (reverse(f"{name}_changelist"), reverse(f"{name}_change", args=[payment.pk])):
         text = flat(staff_client.get(url))
         assert "1234.56780001" in text
         assert "1.234,5678" not in text
-
-
-@pytest.fixture
-def payment_without_rate(fake, invoice):
-    """Return a payment in a coin without a locked rate."""
-    ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
-    return receive_payment(fake, invoice, "0.00500000", wallet=ether)
 
 
 @pytest.mark.parametrize("grouping", [False, True])
@@ -347,17 +334,20 @@ def payment_without_rate(fake, invoice):
     ],
 )
 def test_fiat_value_accepts_a_comma_or_a_point_and_nothing_ambiguous(
-    settings, payment_without_rate, staff_client, grouping, typed, fiat_value
+    settings, fake, invoice, staff_client, grouping, typed, fiat_value
 ):
     """A fiat value may be typed with a comma or a point, whatever the language of the page; when it
     is ambiguous it is refused, and nothing is booked."""
     settings.USE_THOUSAND_SEPARATOR = grouping
+    # No rate is locked for this coin.
+    ether = bitsby.wallet(id="other", cryptocurrency="eth", blockchain="ethereum")
+    payment = receive_payment(fake, invoice, "0.00500000", wallet=ether)
     fields = {"note": "x", "fiat_value": typed}
-    page = staff_client.post(act_url(payment_without_rate, "accept"), fields)
-    payment_without_rate.refresh_from_db()
+    page = staff_client.post(act_url(payment, "accept"), fields)
+    payment.refresh_from_db()
     assert page.status_code == (302 if fiat_value else 200)
-    assert payment_without_rate.fiat_value == (Decimal(fiat_value) if fiat_value else None)
-    assert (payment_without_rate.booked_at is None) == (fiat_value is None)
+    assert payment.fiat_value == (Decimal(fiat_value) if fiat_value else None)
+    assert (payment.booked_at is None) == (fiat_value is None)
 
 
 @pytest.mark.parametrize("language", ["en"])

@@ -60,7 +60,7 @@ def release_order(order: Any) -> None:
     _release_vouchers(order)
     handler = EventHandler()
     # Oscar locks stock records in this order when an order is placed.
-    for line in order.lines.order_by("stockrecord_id", "pk"):
+    for line in order.lines.order_by("stockrecord_id"):
         if not line.num_allocated or line.stockrecord_id is None:
             # Nothing to release, or the stock record was deleted.
             continue
@@ -81,7 +81,7 @@ def reopen_order(order: Any, status: str, note: str) -> bool:
     """
     try:
         with transaction.atomic():
-            for line in order.lines.order_by("stockrecord_id", "pk"):
+            for line in order.lines.order_by("stockrecord_id"):
                 _allocate_again(line)
             if not change_order_status(order, status, note):
                 raise _CannotReopen
@@ -124,7 +124,7 @@ def _release_vouchers(order: Any) -> None:
     for voucher_id in voucher_ids:
         Voucher.objects.filter(pk=voucher_id).update(num_orders=_decrement("num_orders", 1))
     used.delete()
-    for discount in order.discounts.exclude(voucher_id=None).order_by("voucher_id", "pk"):
+    for discount in order.discounts.exclude(voucher_id=None):
         Voucher.objects.filter(pk=discount.voucher_id).update(
             total_discount=_decrement("total_discount", discount.amount)
         )

@@ -181,7 +181,7 @@ def _unblock_cancellation(locked: _Locked) -> bool:
     Return whether it is.
     """
     order, invoice, payment = locked.order, locked.invoice, locked.payment
-    if order is None or invoice is None or payment.booked_at is not None:
+    if invoice is None or payment.booked_at is not None:
         return False
     if order_stage(conf.get(), order) is not OrderStage.PENDING:
         return False

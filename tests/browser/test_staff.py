@@ -50,6 +50,7 @@ def bind_at_bitsby(order):
 
 def open_inbox(page, shop):
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-inbox")))
+    return page
 
 
 def bind_first(page, screenshot, name, within):
@@ -63,13 +64,6 @@ def bind_first(page, screenshot, name, within):
     screenshot(page, f"{name}-confirm", within=within)
     page.get_by_role("button", name="Bind this payment").click()
     expect(page.get_by_text("Bound and booked")).to_be_visible()
-
-
-def bind_quickly(page):
-    """Choose the likeliest payment and confirm, without a reason."""
-    page.get_by_label("8.5 usdt").check()
-    page.get_by_role("button", name="Continue").click()
-    page.get_by_role("button", name="Bind this payment").click()
 
 
 def is_paid_once(order):
@@ -100,14 +94,16 @@ def test_binding_from_the_payments_to_review(order, shop, log_in_staff, screensh
 
 def test_binding_from_the_orders_tab(order, shop, log_in_staff, screenshot):
     """The link to the order opens its Bitsby tab, which leads to binding and shows the result."""
-    page = log_in_staff(MAY_BIND, MAY_SEE)
-    open_inbox(page, shop)
+    page = open_inbox(log_in_staff(MAY_BIND, MAY_SEE), shop)
     page.get_by_role("link", name=f"order {order.number}").click()
     expect(page.get_by_role("link", name="Bind a payment")).to_be_visible()
     screenshot(page, "order-tab", within="#bitsby", wide=True)
 
     page.get_by_role("link", name="Bind a payment").click()
-    bind_quickly(page)
+    # Without a reason.
+    page.get_by_label("8.5 usdt").check()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Bind this payment").click()
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
     expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received: \S*8\.50"))
@@ -115,35 +111,27 @@ def test_binding_from_the_orders_tab(order, shop, log_in_staff, screenshot):
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_button(order, shop, log_in_staff, screenshot):
-    """The order's screen in the Django admin has the button; three clicks, and it is paid."""
+@pytest.mark.parametrize("way", ["button", "action"])
+def test_binding_from_the_admin(order, shop, log_in_staff, screenshot, way):
+    """The order's screen has a button, the list an action; three clicks, and it is paid."""
     page = log_in_staff(MAY_BIND, MAY_SEE, MAY_CHANGE)
-    page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
-    page.get_by_role("link", name="Bind a Bitsby payment").click()
+    if way == "button":
+        page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
+        page.get_by_role("link", name="Bind a Bitsby payment").click()
+    else:
+        page.goto(shop.address(reverse("admin:order_order_changelist")))
+        page.locator("input.action-select").check()
+        page.get_by_label("Action:").select_option(label="Bind a Bitsby payment")
+        page.get_by_role("button", name="Go").click()
 
     bind_first(page, screenshot, "bind-admin", ADMIN)
 
     assert is_paid_once(order)
 
 
-def test_binding_from_the_admins_list(order, shop, log_in_staff, screenshot):
-    """The list of orders has the action; it leads to the page of the one that was ticked."""
-    page = log_in_staff(MAY_BIND, MAY_SEE, MAY_CHANGE)
-    page.goto(shop.address(reverse("admin:order_order_changelist")))
-    page.locator("input.action-select").check()
-    page.get_by_label("Action:").select_option(label="Bind a Bitsby payment")
-    page.get_by_role("button", name="Go").click()
-
-    bind_quickly(page)
-
-    expect(page.get_by_text("Bound and booked")).to_be_visible()
-    assert is_paid_once(order)
-
-
 def test_dismissal_can_be_undone(order, shop, log_in_staff, screenshot):
     """Dismissing asks why, is listed under Resolved, and can be undone there."""
-    page = log_in_staff(MAY_BIND)
-    open_inbox(page, shop)
+    page = open_inbox(log_in_staff(MAY_BIND), shop)
     page.get_by_role("link", name="Dismiss").click()
     screenshot(page, "dismiss", within=DASHBOARD)
     page.get_by_label("Reason").fill("refunded by hand")
@@ -165,8 +153,7 @@ def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
     """A bound payment of another amount stays to review until staff accept it."""
     shop.move_time(seconds=60)
     bind_at_bitsby(order)
-    page = log_in_staff(MAY_BIND)
-    open_inbox(page, shop)
+    page = open_inbox(log_in_staff(MAY_BIND), shop)
     screenshot(page, "inbox-short", within=DASHBOARD)
 
     page.get_by_role("link", name="Accept").click()
@@ -180,8 +167,7 @@ def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
 
 def test_late_payment_reinstates_a_cancelled_order(late_order, shop, log_in_staff, screenshot):
     """The list names the payment as late; two clicks reinstate its order."""
-    page = log_in_staff(MAY_BIND)
-    open_inbox(page, shop)
+    page = open_inbox(log_in_staff(MAY_BIND), shop)
     expect(page.get_by_text("arrived after the order was cancelled")).to_be_visible()
     screenshot(page, "inbox-late", within=DASHBOARD)
 
@@ -196,8 +182,7 @@ def test_late_payment_reinstates_a_cancelled_order(late_order, shop, log_in_staf
 
 def test_staff_without_the_permission_see_and_cannot(order, shop, log_in_staff, screenshot):
     """They see the payment and its order but no action; the URLs of actions are refused."""
-    page = log_in_staff(MAY_SEE, MAY_CHANGE)
-    open_inbox(page, shop)
+    page = open_inbox(log_in_staff(MAY_SEE, MAY_CHANGE), shop)
     expect(page.get_by_text("you need the permission")).to_be_visible()
     expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)

@@ -52,6 +52,15 @@ PAGES = (
 )  # fmt: skip
 
 
+#: Documented data that depends on no field of the request.
+FIXED_DATA = {
+    "/invoices/cancel": "Invoice canceled",
+    "/invoices/bindPayment": "Invoice binded to payment",
+    "/billing/balances": {"internal": "100.00", "partner": "-0.50"},
+    "/billing/tarrifs": [{"id": bitsby.PROJECT, "name": "x", "payer": "seller", "rate": "1.00"}],
+}
+
+
 class Answers:
     """Corrupt answers at random.
 
@@ -178,23 +187,13 @@ class Bitsby:
         """Return the data of a documented answer."""
         if path == "/invoices/create":
             return bitsby.created(fields["amountFiat"])
-        if path == "/invoices/cancel":
-            return "Invoice canceled"
-        if path == "/invoices/bindPayment":
-            return "Invoice binded to payment"
-        if path == "/billing/balances":
-            return {"internal": "100.00", "partner": "-0.50"}
-        if path == "/billing/tarrifs":
-            return [{"id": bitsby.PROJECT, "name": "x", "payer": "seller", "rate": "1.00"}]
-        if path == "/billing/history":
-            return [
-                {"datetime": "2026-01-01 00:00:00", "event": "x", "amount": "-1", "comment": ""}
-            ]
-        rows = [row for row in self.invoices if row.bitsby_id]
-        payment = bitsby.transfer() if self.status == "paid" else None
+        if path in FIXED_DATA:
+            return FIXED_DATA[path]
+        is_paid = self.status == "paid"
         remote = [
-            bitsby.invoice_item(row, self.status, payment=payment and bitsby.transfer())
-            for row in rows
+            bitsby.invoice_item(row, self.status, bitsby.transfer() if is_paid else None)
+            for row in self.invoices
+            if row.bitsby_id
         ]
         if path == "/invoices/list":
             wanted = fields.get("invoiceId")

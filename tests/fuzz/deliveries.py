@@ -14,29 +14,37 @@ LIMIT = 64 * 1024
 METHODS = ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")
 STRANGE_METHODS = ("post", "POSTT", "P\xd6ST", "-", "POST POST")
 TYPES = (
-    "application/json",
-    "application/json; charset=utf-8",
-    "application/json; charset=utf-16",
-    "application/json; charset=no-such-charset",
-    "application/x-www-form-urlencoded",
-    "multipart/form-data",
-    "multipart/form-data; boundary=",
-    "multipart/form-data; boundary=x",
-    "multipart/form-data; boundary=" + "x" * 300,
-    "multipart/mixed; boundary=\xff",
-    "text/plain",
-    "text/html; charset=\x7f",
-    "image/png",
-    "*/*",
-    "",
-    "x" * 3000,
-    ";;;===",
-)
+    "application/json", "application/json; charset=utf-8", "application/json; charset=utf-16",
+    "application/json; charset=no-such-charset", "application/x-www-form-urlencoded",
+    "multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=x",
+    "multipart/form-data; boundary=" + "x" * 300, "multipart/mixed; boundary=\xff", "text/plain",
+    "text/html; charset=\x7f", "image/png", "*/*", "", "x" * 3000, ";;;===",
+)  # fmt: skip
 SCALARS = (
     "null", "true", "false", "0", "-0", "-1", "1e400", "-1e400", "1e-400", "NaN", "Infinity",
     "-Infinity", "0.1", "9" * 30, "9" * 5000, "1E999999999999", "[]", "{}", '""', '"\\u0000"',
     '"\\ud800"', '"\\udfff\\ud800"', '"\xe4\u20ac\U0001f4b0"', '"' + "x" * 5000 + '"', '"paid"',
 )  # fmt: skip
+#: JSON with the id of an invoice where it does not belong.
+MISPLACED_IDS = (
+    '{"invoice":[{"id":"%s"}]}', '{"Invoice":{"id":"%s"}}', '{"invoice":{"ID":"%s"}}',
+    '{"invoice":{"id":["%s"]}}', '{"invoice":{"id":"%s\\u0000"}}', '{"invoice":{"id":"%sx"}}',
+    '{"invoice":{"id":"%s"}', '{"id":"%s"}', '{"invoice":"%s"}', '"%s"',
+    '[{"invoice":{"id":"%s"}}]',
+)  # fmt: skip
+#: Parts of the environment that must make no difference: how often they are there, and values.
+EXTRAS = (
+    (0.7, "CONTENT_TYPE", TYPES),
+    (0.2, "QUERY_STRING", ("id=1", "%", "&" * 500, "a=\xff", "token=x")),
+    (0.2, "HTTP_COOKIE", ("sessionid=" + "x" * 500, ";;;=", "csrftoken=\xff", "a=b; a=b")),
+    (0.05, "HTTP_COOKIE", ("django_language=zz",)),
+    (0.1, "HTTP_CONTENT_ENCODING", ("gzip", "br", "deflate", "x")),
+    (0.1, "HTTP_ACCEPT_LANGUAGE", ("de", "x" * 600, "*;q=9", "\xff")),
+    (0.1, "HTTP_AUTHORIZATION", ("Basic x", "Token \x00", "")),
+    (0.1, "HTTP_X_FORWARDED_FOR", ("x" * 900, "::1", "\x00")),
+    (0.1, "REMOTE_ADDR", ("", "x" * 300, "::1", "unix:")),
+    (0.1, "HTTP_X_HTTP_METHOD_OVERRIDE", ("DELETE",)),
+)
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "latin-1")
 
 
@@ -155,23 +163,13 @@ class Deliveries:
 
     def _text(self, invoice_id, written=None):
         """Return the same without numbers that Python cannot read."""
-        return (
-            self._about(invoice_id, written)
-            .replace("9" * 5000, "9")
-            .encode("utf-8", "surrogatepass")
-        )
+        text = self._about(invoice_id, written).replace("9" * 5000, "9")
+        return text.encode("utf-8", "surrogatepass")
 
     def _uuid_forms(self, one):
-        return self.random.choice(
-            (
-                str(one),
-                str(one).upper(),
-                one.hex,
-                f"{{{one}}}",
-                f"urn:uuid:{one}",
-                one.hex[:16] + "-" + one.hex[16:],
-            )
-        )
+        unusual = one.hex[:16] + "-" + one.hex[16:]
+        forms = (str(one), str(one).upper(), one.hex, f"{{{one}}}", f"urn:uuid:{one}", unusual)
+        return self.random.choice(forms)
 
     # Kinds of requests
 
@@ -200,23 +198,14 @@ class Deliveries:
 
     def json_without_id(self):
         """JSON without a readable id where it belongs."""
+        one = self.random.choice(self.open)
         value = self.random.choice(
             (
                 self._value(),
                 '{"invoice":%s}' % self._value(),
                 '{"invoice":{"id":%s}}' % self._value(),
-                '{"invoice":[{"id":"%s"}]}' % self.random.choice(self.open),
-                '{"Invoice":{"id":"%s"}}' % self.random.choice(self.open),
-                '{"invoice":{"ID":"%s"}}' % self.random.choice(self.open),
-                '{"invoice":{"id":["%s"]}}' % self.random.choice(self.open),
-                '{"invoice":{"id":"%s\\u0000"}}' % self.random.choice(self.open),
-                '{"invoice":{"id":"%sx"}}' % self.random.choice(self.open),
-                '{"invoice":{"id":"%s"}' % self.random.choice(self.open),
-                '{"id":"%s"}' % self.random.choice(self.open),
-                '{"invoice":{"id":%d}}' % self.random.choice(self.open).int,
-                '{"invoice":"%s"}' % self.random.choice(self.open),
-                '"%s"' % self.random.choice(self.open),
-                '[{"invoice":{"id":"%s"}}]' % self.random.choice(self.open),
+                '{"invoice":{"id":%d}}' % one.int,
+                *(text % one for text in MISPLACED_IDS),
             )
         )
         return self._post("JSON without an id", {400}, value.encode("utf-8", "surrogatepass"))
@@ -275,28 +264,13 @@ class Deliveries:
         """A Content-Length that is missing, no number, negative or wrong."""
         one = self.random.choice(self.open)
         body = self._text(one)
-        short = str(self.random.randrange(len(body)))
-        length, allowed = self.random.choice(
-            (
-                (None, {400}),
-                ("", {400}),
-                ("many", {400}),
-                ("-1", {400}),
-                ("-" + "9" * 30, {400}),
-                ("1e3", {400}),
-                ("9" * 5000, {400}),
-                (str(LIMIT + 1), {400}),
-                (str(2**63), {400}),
-                ("0x10", {400}),
-                ("5, 5", {400}),
-                (short, {400}),
-                (str(len(body) + 1000), {503}),
-                (f" {len(body)} ", {503}),
-                (f"+{len(body)}", {503}),
-            )
-        )
-        if length == str(len(body) + 1000) and len(body) + 1000 > LIMIT:
-            allowed = {400}
+        shorter, longer = self.random.randrange(len(body)), len(body) + 1000
+        readable = [f" {len(body)} ", f"+{len(body)}"]
+        invalid = [None, "", "many", "-1", "-" + "9" * 30, "1e3", "9" * 5000, "0x10", "5, 5"]
+        invalid += map(str, (LIMIT + 1, 2**63, shorter))
+        (readable if longer <= LIMIT else invalid).append(str(longer))
+        length = self.random.choice(readable + invalid)
+        allowed = {503} if length in readable else {400}
         environ = {"CONTENT_LENGTH": length}
         if length is None and self.random.random() < 0.7:
             environ |= {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
@@ -349,9 +323,8 @@ class Deliveries:
 
     def strange_host(self):
         """Django answers 400 for a host that is not allowed."""
-        host = self.random.choice(
-            ("evil.example.com", "", "a b", "testserver:99999x", "\xff", "[::1")
-        )
+        hosts = ("evil.example.com", "", "a b", "testserver:99999x", "\xff", "[::1")
+        host = self.random.choice(hosts)
         body = self._text(self.random.choice(self.paid))
         environ = {"HTTP_HOST": host}
         # Without a name in the header, the server's name counts.
@@ -361,36 +334,8 @@ class Deliveries:
 
     def _decorate(self, delivery):
         """Add headers that must make no difference."""
-        roll = self.random.random
-        extra = {}
-        if roll() < 0.7:
-            extra["CONTENT_TYPE"] = self.random.choice(TYPES)
-        if roll() < 0.2:
-            extra["QUERY_STRING"] = self.random.choice(
-                ("id=1", "%", "&" * 500, "a=\xff", "token=x")
-            )
-        if roll() < 0.2:
-            extra["HTTP_COOKIE"] = self.random.choice(
-                (
-                    "sessionid=" + "x" * 500,
-                    ";;;=",
-                    "csrftoken=\xff",
-                    "a=b; a=b",
-                    "django_language=zz",
-                )
-            )
-        if roll() < 0.1:
-            extra["HTTP_CONTENT_ENCODING"] = self.random.choice(("gzip", "br", "deflate", "x"))
-        if roll() < 0.1:
-            extra["HTTP_ACCEPT_LANGUAGE"] = self.random.choice(("de", "x" * 600, "*;q=9", "\xff"))
-        if roll() < 0.1:
-            extra["HTTP_AUTHORIZATION"] = self.random.choice(("Basic x", "Token \x00", ""))
-        if roll() < 0.1:
-            extra["HTTP_X_FORWARDED_FOR"] = self.random.choice(("x" * 900, "::1", "\x00"))
+        roll, choose = self.random.random, self.random.choice
+        extra = {name: choose(values) for share, name, values in EXTRAS if roll() < share}
         if roll() < 0.05:
             extra |= {f"HTTP_X_{number}": "\x00\xff" * 300 for number in range(60)}
-        if roll() < 0.1:
-            extra["REMOTE_ADDR"] = self.random.choice(("", "x" * 300, "::1", "unix:"))
-        if roll() < 0.1:
-            extra["HTTP_X_HTTP_METHOD_OVERRIDE"] = "DELETE"
         delivery.environ = extra | delivery.environ

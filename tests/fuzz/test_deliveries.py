@@ -31,15 +31,10 @@ PROMISED = {200, 400, 404, 405, 503}
 
 
 @pytest.fixture(autouse=True)
-def silence_request_log():
+def silence_request_log(caplog):
     """Silence the line that Django logs for each refused request."""
-    names = ("django.request", "django.security")
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
+    for name in ("django.request", "django.security"):
+        caplog.set_level(logging.CRITICAL, name)
 
 
 @pytest.fixture

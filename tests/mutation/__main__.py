@@ -76,7 +76,7 @@ MODULES = {
         "settlement/test_review_reasons",
     ],
     "settlement/cancellation": ["settlement/test_cancellation", "test_databases"],
-    "staff/review": ["staff/test_review", "staff/test_review_results"],
+    "staff/review": ["staff/test_review", "staff/test_review_results", "test_databases"],
 }
 #: Each of these tests takes seconds, and faster ones notice the same changes.
 SLOW = [

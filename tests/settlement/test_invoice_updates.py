@@ -7,8 +7,9 @@ import pytest
 from django.utils import timezone
 
 from oscar_bitsby import settlement
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.gateway import parsing
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, BuyerMail
 from tests.support import bitsby
 from tests.support.settling import booked, reload, status_of
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_expired_invoice_ends_at_its_expiry_time(order, invoice, settle, sent_signals, move_time):
-    """The end is the expiry time, not the time of settling; the signal is sent once."""
+    """The end is the expiry time, not the time of settling; signal and e-mail are sent once."""
     move_time(hours=5)
     for _ in range(3):
         settle(invoice, "expired")
@@ -27,6 +28,7 @@ def test_expired_invoice_ends_at_its_expiry_time(order, invoice, settle, sent_si
     invoice.refresh_from_db()
     assert (invoice.status, invoice.ended_at) == ("expired", invoice.expires_at)
     assert [name for name, *_ in sent_signals] == ["invoice_expired"]
+    assert BuyerMail.objects.get(code=MailCode.EXPIRED).invoice == invoice
     assert status_of(order) == "Pending"
 
 

@@ -12,7 +12,7 @@ COMMAND = [sys.executable, "-m", "oscar_bitsby.simulator", "--port", "0"]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_the_simulator_cleanly(interruptible, number):
-    """It says where it listens on the first line, and a signal ends it without a traceback."""
+    """It listens on this machine only, says so, and a signal ends it without a traceback."""
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -51,19 +51,13 @@ def test_taken_port_is_explained():
     assert result.stderr.startswith(f"Cannot listen on port {port}: ")
 
 
-@pytest.mark.parametrize(
-    "argument",
-    [
-        "--port=65536",
-        "--port=http",
-        "--webhook-url=shop",
-        "--token=",
-        "--speed=0",
-        "--speed=nan",
-        "--project-id=mine",
-        "--page-size=0",
-    ],
-)
+INVALID_OPTIONS = (
+    "--port=65536", "--port=http", "--webhook-url=shop", "--token=", "--speed=0", "--speed=nan",
+    "--project-id=mine", "--page-size=0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", INVALID_OPTIONS)
 def test_invalid_options_are_refused(argument, capsys):
     """An invalid option ends it with a message that says what is expected."""
     with pytest.raises(SystemExit) as ended:

@@ -84,7 +84,9 @@ def test_amount_of_another_invoice_pays_that_one(simulator):
     fields = {"wallet": wallet["id"], "amount": wallet["amountCrypto"]}
     answer = press(simulator, first, action="other", **fields)
     assert "paid another invoice" in text_of(answer.text)
-    assert simulator.listed(second)["status"] == "paid"
+    (payment,) = simulator.call("/payments/list")["data"]
+    assert payment["invoice"]["id"] == second["id"]
+    assert [simulator.listed(one)["status"] for one in (first, second)] == ["unpaid", "paid"]
 
 
 @pytest.mark.parametrize("amount", ["", "0", "-1", "1,5", "1e5", "abc<b>", "0.123456789"])

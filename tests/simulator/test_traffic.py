@@ -2,19 +2,20 @@ import pytest
 
 from oscar_bitsby.simulator.traffic import Fault, Traffic
 
+REQUEST = {"path": "/invoices/list", "fields": {"limit": "5"}}
+
 
 def admit(traffic: Traffic, arrived: float, authorized: bool = True) -> bool:
-    return traffic.admit(arrived, "/invoices/list", {}, authorized)
+    return traffic.admit(arrived, *REQUEST.values(), authorized)
 
 
 def test_one_request_a_second_by_arrival():
-    """A request is too early until a second after the last one that was accepted."""
+    """A request is too early until a second after the last accepted one; all are logged."""
     traffic = Traffic()
-    assert admit(traffic, 100.0)
-    assert not admit(traffic, 100.999)
-    assert not admit(traffic, 99.0)
-    assert admit(traffic, 101.0)
-    assert not admit(traffic, 101.5)
+    times = {100.0: True, 100.999: False, 99.0: False, 101.0: True, 101.5: False}
+    assert [admit(traffic, at) for at in times] == list(times.values())
+    logged = [{"at": at, "accepted": accepted, **REQUEST} for at, accepted in times.items()]
+    assert traffic.requests() == logged
 
 
 def test_wrong_tokens_do_not_count_towards_the_limit():
@@ -24,27 +25,11 @@ def test_wrong_tokens_do_not_count_towards_the_limit():
     assert admit(traffic, 100.1)
 
 
-def test_refused_requests_are_logged():
-    """The log says of each request when it arrived and whether it was accepted."""
-    traffic = Traffic()
-    traffic.admit(1.0, "/invoices/list", {"limit": "5"}, True)
-    traffic.admit(1.5, "/invoices/list", {}, True)
-    assert traffic.requests() == [
-        {"at": 1.0, "path": "/invoices/list", "accepted": True, "fields": {"limit": "5"}},
-        {"at": 1.5, "path": "/invoices/list", "accepted": False, "fields": {}},
-    ]
-
-
 def test_faults_are_used_up_in_order():
     """Each fault happens as often as set, on its path or on all."""
     traffic = Traffic()
-    traffic.set_faults(
-        [
-            Fault("drop", path="/invoices/create", times=2),
-            Fault("delay"),
-            Fault("body", times=0),
-        ]
-    )
+    drop = Fault("drop", path="/invoices/create", times=2)
+    traffic.set_faults([drop, Fault("delay"), Fault("body", times=0)])
 
     def kind(path):
         fault = traffic.next_fault(path)

@@ -67,19 +67,9 @@ def test_paid_invoice_is_delivered_in_the_documented_shape(simulator, shop):
         "commissionRate": "1",
     }
     assert list(body["invoice"]) == [
-        "id",
-        "uid",
-        "createDatetime",
-        "timeToPayDatetime",
-        "commissionFiatUSD",
-        "amountFiatUSD",
-        "amountFiat",
-        "calcAmountFiat",
-        "currencyFiat",
-        "description",
-        "serviceData",
-        "status",
-    ]
+        "id", "uid", "createDatetime", "timeToPayDatetime", "commissionFiatUSD", "amountFiatUSD",
+        "amountFiat", "calcAmountFiat", "currencyFiat", "description", "serviceData", "status",
+    ]  # fmt: skip
     listed = simulator.listed(invoice)
     assert body["payment"] == listed["payment"]
     assert body["wallet"] == listed["wallet"]

@@ -35,6 +35,7 @@ LIST = "admin:order_order_changelist"
 ACTION = "bind_bitsby_payment"
 EDIT = ("order.add_order", "order.change_order", "order.delete_order")
 MODELS = ("bitsbyinvoice", "bitsbypayment", "webhookdelivery")
+NIL = str(uuid.UUID(int=0))
 VIEW = tuple(f"oscar_bitsby.view_{model}" for model in MODELS)
 
 
@@ -209,9 +210,7 @@ def test_extending_twice_changes_nothing(registry):
     extend_order_admin()
 
     assert registry._registry[Order] is before
-    assert [parent for parent in type(before).__mro__ if parent is OrderAdminMixin] == [
-        OrderAdminMixin
-    ]
+    assert type(before).__mro__.count(OrderAdminMixin) == 1
 
 
 def test_shop_without_an_order_admin_gets_none(registry):
@@ -281,17 +280,15 @@ def rows_of(response):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_rows_can_be_read_and_not_changed(records, model):
-    """List and page open for reading; adding, changing and deleting are refused to everybody."""
+def test_rows_can_be_read_and_not_changed(records, admin_client, model):
+    """List and page open; adding, changing and deleting are refused even to a superuser."""
     record = records[model][0]
-    allowed = [f"oscar_bitsby.{verb}_{model}" for verb in ("view", "add", "change", "delete")]
-    staff = log_in("boss", *allowed)
     name = f"admin:oscar_bitsby_{model}"
     add = reverse(f"{name}_add")
     change, delete = (reverse(f"{name}_{verb}", args=[record.pk]) for verb in ("change", "delete"))
 
-    listed = staff.get(list_url(model))
-    shown = staff.get(change)
+    listed = admin_client.get(list_url(model))
+    shown = admin_client.get(change)
 
     assert listed.status_code == shown.status_code == 200
     assert rows_of(listed) == 2
@@ -301,14 +298,12 @@ def test_rows_can_be_read_and_not_changed(records, model):
         assert 'name="_save"' not in html
         assert add not in html
         assert "delete_selected" not in html
-    assert staff.get(add).status_code == 403
+    assert admin_client.get(add).status_code == 403
     for url in (add, change, delete):
-        assert staff.post(url, {"post": "yes", "status": "paid"}).status_code == 403
-    staff.post(
-        list_url(model),
-        {"action": "delete_selected", "_selected_action": [record.pk], "post": "yes"},
-    )
-    assert type(record).objects.filter(pk=record.pk).exists()
+        assert admin_client.post(url, {"post": "yes", "status": "paid"}).status_code == 403
+    deletion = {"action": "delete_selected", "_selected_action": [record.pk], "post": "yes"}
+    admin_client.post(list_url(model), deletion)
+    assert type(record).objects.count() == 2
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -330,15 +325,7 @@ def test_rows_are_found_by_whole_values(records, viewer, model):
 
     for value in values:
         assert rows_of(viewer.get(list_url(model), {"q": value})) == 1, value
-    for value in (
-        "two words",
-        "'",
-        "%",
-        str(bitsby.new_id()),
-        EVIL,
-        "9" * 300,
-        str(uuid.UUID(int=0)),
-    ):
+    for value in ("two words", "'", "%", EVIL, "9" * 300, str(bitsby.new_id()), NIL):
         response = viewer.get(list_url(model), {"q": value})
         assert response.status_code == 200
         assert rows_of(response) == 0, value
@@ -347,7 +334,7 @@ def test_rows_are_found_by_whole_values(records, viewer, model):
 
 def test_mails_can_be_searched_for_any_text(admin_client, order):
     """Any text in the search field of the e-mails shows a list."""
-    for value in (order.number, "two words", str(uuid.UUID(int=0)), "%"):
+    for value in (order.number, "two words", NIL, "%"):
         assert admin_client.get(list_url("buyermail"), {"q": value}).status_code == 200
 
 
@@ -402,15 +389,12 @@ def test_markup_from_outside_is_escaped_in_the_admin(invoice, viewer):
         assert_escaped(viewer.get(f"{list_url(model)}{record.pk}/change/"))
 
 
-def test_deleting_an_order_keeps_its_payments(fake, invoice, staff, viewer):
-    """Deleting an order in the admin deletes no payment."""
-    payment = receive_payment(fake, invoice)
+def test_payment_of_a_deleted_order_is_found(fake, invoice, staff, viewer):
+    """When an order is deleted, its number still finds the payment."""
+    receive_payment(fake, invoice)
     order = invoice.order
     delete_order(order)
 
-    invoice.refresh_from_db()
-    payment.refresh_from_db()
-    assert (invoice.order, payment.invoice) == (None, invoice)
     assert staff.get(bind_url("admin", order)).status_code == 404
     found = viewer.get(list_url("bitsbypayment"), {"q": invoice.order_number})
     assert rows_of(found) == 1

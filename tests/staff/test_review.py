@@ -10,7 +10,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests.support.concurrency import run_together
 from tests.support.staff import (
@@ -100,7 +100,8 @@ def test_accepting_sends_invoice_paid(mismatch, staff, django_capture_on_commit_
 
     sent = listen.call_args.kwargs
     assert listen.call_count == 1
-    assert (sent["invoice"], sent["order"]) == (mismatch.invoice, mismatch.invoice.order)
+    expected = (BitsbyInvoice, mismatch.invoice, mismatch.invoice.order)
+    assert (sent["sender"], sent["invoice"], sent["order"]) == expected
 
 
 def test_unknown_value_must_be_entered_before_accepting(no_value, staff):

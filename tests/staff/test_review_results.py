@@ -5,10 +5,11 @@ from decimal import Decimal
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.utils import translation
 from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus, MailCode
-from oscar_bitsby.models import BitsbyInvoice, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
 from tests.support.staff import admin_log_of, bookings_of, receive_payment, resolved, status_of
@@ -39,7 +40,7 @@ def notes(order):
 def test_accept_books_logs_and_enqueues_an_email(mismatch, user, caplog):
     """Accepting answers with the booked value and clears what held the order back."""
     order, invoice = mismatch.invoice.order, mismatch.invoice
-    BitsbyInvoice.objects.filter(pk=invoice.pk).update(order_awaits_payment=True)
+    BitsbyInvoice.objects.update(status=InvoiceStatus.EXPIRED, order_awaits_payment=True)
     before = mails(order)
     caplog.set_level("INFO", "oscar_bitsby")
 
@@ -49,7 +50,7 @@ def test_accept_books_logs_and_enqueues_an_email(mismatch, user, caplog):
     assert resolved(mismatch) == ("accepted", "staff")
     assert mismatch.resolution_note == "fine"
     assert admin_log_of(user) == [f"Bitsby: {mismatch}: accepted as it is: fine"]
-    assert notes(order)[-1].startswith(f"Payment {mismatch} accepted by staff.")
+    assert notes(order)[-1] == f"Payment {mismatch} accepted by staff."
     assert mails(order) == before + 1
     invoice.refresh_from_db()
     assert (invoice.status, invoice.order_awaits_payment) == (InvoiceStatus.PAID, False)
@@ -95,8 +96,19 @@ def test_accept_books_an_entered_value(no_value, user):
     assert bookings_of(no_value.invoice.order) == [(str(no_value.bitsby_id), "9.50")]
 
 
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_accept_needs_an_order(fake, invoice, mismatch, user, is_bound):
+    """A payment that is not bound, or whose order was deleted, is not accepted."""
+    payment = mismatch if is_bound else receive_payment(fake, amount="1.00000000")
+    Order.objects.all().delete()
+
+    assert review.accept(payment.pk, user, "x", Decimal(8)) == ActionResult(
+        False, "This payment does not belong to an order yet. Bind it to one first."
+    )
+
+
 def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
-    mismatch, user, configure
+    mismatch, user, configure, caplog
 ):
     """The payment is booked, and its review reason becomes the order's status."""
     configure(ORDER_STATUS_PAID="Complete")
@@ -111,6 +123,7 @@ def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
     )
     assert resolved(mismatch) == ("", None)
     assert (mismatch.review_reason, status_of(order)) == ("status", "Pending")
+    assert f"reason=status order={order.number} " in caplog.messages[-1]
     assert len(bookings_of(order)) == 1
 
 
@@ -126,7 +139,8 @@ def test_reinstate_answers_logs_and_enqueues_an_email(late, user):
         True, f"Order {order.number} is reinstated: it is paid, and its stock is reserved."
     )
     assert admin_log_of(user) == [f"Bitsby: {late}: order reinstated: shipped"]
-    assert any(f"Reinstated by late payment {late}." in text for text in notes(order))
+    assert LogEntry.objects.get(user=user).get_edited_object() == order
+    assert f"Reinstated by late payment {late}." in notes(order)
     assert mails(order) == before + 1
 
 
@@ -183,13 +197,21 @@ def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("short", "Pending"), ("unmatched", "Pending"), ("mismatch", "Being processed")],
-    ids=["booked", "no order", "not pending"],
+    [
+        ("short", "Pending"),
+        ("unmatched", "Pending"),
+        ("mismatch", "Being processed"),
+        ("mismatch", None),
+    ],
+    ids=["booked", "no order", "not pending", "deleted order"],
 )
 def test_dismissing_changes_no_invoice_of_an_order_that_does_not_wait(request, name, status, user):
     """A booked payment, one without an order and one of a paid order change no invoices."""
     payment = request.getfixturevalue(name)
-    Order.objects.update(status=status)
+    if status is None:
+        Order.objects.all().delete()
+    else:
+        Order.objects.update(status=status)
     before = list(BitsbyInvoice.objects.values())
 
     result = review.dismiss(payment.pk, user, "refunded")
@@ -237,11 +259,14 @@ def test_matched_payment_was_resolved_by_the_app(fake, invoice, user):
         assert decide(payment.pk, user, "y") == ActionResult(
             False, "Already resolved: settled, by the app."
         )
+    with translation.override("de"):
+        assert "abgeschlossen" in review.accept(payment.pk, user, "y").message
 
 
 @pytest.mark.parametrize("reason", ["short", "over"])
-def test_binding_resolves_a_wrong_amount(short, user, reason):
+def test_binding_resolves_a_wrong_amount(short, user, reason, caplog):
     """Staff saw the amount when they bound; no second log entry is written."""
+    caplog.set_level("INFO", "oscar_bitsby")
     short.review_reason = reason
     short.save()
     before = mails(short.invoice.order)
@@ -249,6 +274,7 @@ def test_binding_resolves_a_wrong_amount(short, user, reason):
     review.resolve_as_bound(short.pk, user, " seen ")
 
     assert resolved(short) == ("bound", "staff")
+    assert caplog.messages[0].startswith(f"payment bound: order={short.invoice.order_number} ")
     assert short.resolution_note == "seen"
     assert admin_log_of(user) == []
     assert mails(short.invoice.order) == before + 1
@@ -275,9 +301,28 @@ def test_binding_keeps_an_earlier_decision(short, user, colleague):
 
 def test_log_entry_without_an_order_is_on_the_payment(unmatched, user):
     """Without an order the entry belongs to the payment, and its name fits the column."""
+    unmatched.cryptocurrency = "x" * 300
+
     entry = review.log_admin_entry(user, None, unmatched, "why")
 
     assert entry.content_type == ContentType.objects.get_for_model(unmatched)
     assert (entry.object_id, entry.user, entry.action_flag) == (str(unmatched.pk), user, CHANGE)
     assert entry.object_repr == str(unmatched)[:200]
     assert entry.change_message == f"Bitsby: {unmatched}: why"
+
+
+def test_payment_that_was_bound_to_another_invoice_meanwhile_is_not_decided_on(
+    mismatch, invoice_for, place, user, monkeypatch
+):
+    """A decision about a payment whose invoice changed before it was locked is refused."""
+    lock, other = review.lock_order_and_invoice, invoice_for(place())
+
+    def bind_and_lock(*keys):
+        BitsbyPayment.objects.update(invoice=other)
+        return lock(*keys)
+
+    monkeypatch.setattr(review, "lock_order_and_invoice", bind_and_lock)
+
+    message = r"^This payment has just changed\. Check it again\.$"
+    with pytest.raises(review.ChangedMeanwhile, match=message):
+        review.accept(mismatch.pk, user, "x")
