@@ -57,6 +57,7 @@ class Migration(migrations.Migration):
                 ('last_delivery_stored_at', models.DateTimeField(default=datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc), editable=False)),
                 ('webhook_pending_since', models.DateTimeField(blank=True, null=True, verbose_name='Webhook pending since')),
                 ('order_awaits_payment', models.BooleanField(default=True, verbose_name='Order awaits payment')),
+                ('offers_released', models.BooleanField(default=False, editable=False)),
                 ('page_views', models.PositiveIntegerField(blank=True, null=True, verbose_name='Page views')),
                 ('failure', models.CharField(blank=True, max_length=300, verbose_name='Failure')),
                 ('order', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='bitsby_invoices', to='order.order', verbose_name='Order')),
