@@ -102,6 +102,8 @@ class BitsbyInvoice(models.Model):
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
     webhook_pending_since = models.DateTimeField(_("Webhook pending since"), null=True, blank=True)
     order_awaits_payment = models.BooleanField(_("Order awaits payment"), default=True)
+    #: The order was cancelled, and its offers count it no longer. Vouchers have Oscar's own rows.
+    offers_released = models.BooleanField(default=False, editable=False)
     #: Views of the payment page, by Bitsby's last answer.
     page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
     failure = models.CharField(_("Failure"), max_length=300, blank=True)

@@ -1,9 +1,12 @@
-"""Changes of an order's status, with its stock and vouchers."""
+"""Changes of an order's status, with its stock, vouchers and offers."""
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.db.models import F, Value
 from django.db.models.functions import Greatest
@@ -56,8 +59,8 @@ def change_order_status(order: Any, status: str, note: str) -> bool:
 
 
 def release_order(order: Any) -> None:
-    """Release the vouchers and the stock of a cancelled order."""
-    _release_vouchers(order)
+    """Release the vouchers, the offers and the stock of a cancelled order, each once."""
+    _release_discounts(order)
     handler = EventHandler()
     # Oscar locks stock records in this order when an order is placed.
     for line in order.lines.order_by("stockrecord_id"):
@@ -74,13 +77,17 @@ def release_order(order: Any) -> None:
 
 
 def reopen_order(order: Any, status: str, note: str) -> bool:
-    """Change a cancelled order's status and allocate its stock again, both or neither.
+    """Change a cancelled order's status and take again what was released, all or nothing.
+
+    The buyer keeps discounts whose voucher or offer is used up: see ``used_up_discounts``. They
+    count beyond the limit, because they are granted.
 
     Returns:
         False if the pipeline does not allow the status or there is not enough stock.
     """
     try:
         with transaction.atomic():
+            _take_discounts(order)
             for line in order.lines.order_by("stockrecord_id"):
                 _allocate_again(line)
             if not change_order_status(order, status, note):
@@ -116,23 +123,121 @@ def _release_quietly(line: Any) -> None:
     )
 
 
-def _release_vouchers(order: Any) -> None:
+def _release_discounts(order: Any) -> None:
+    were_released = _were_offers_released(order)
+    order.bitsby_invoices.update(offers_released=True)
     used = VoucherApplication.objects.filter(order=order)
-    voucher_ids = list(used.values_list("voucher_id", flat=True))
+    voucher_ids = set(used.values_list("voucher_id", flat=True))
     # Oscar locks vouchers together and in the model's order when an order is placed.
     list(Voucher.objects.filter(pk__in=voucher_ids).select_for_update())
     for voucher_id in voucher_ids:
         Voucher.objects.filter(pk=voucher_id).update(num_orders=_decrement("num_orders", 1))
     used.delete()
-    for discount in order.discounts.exclude(voucher_id=None):
-        Voucher.objects.filter(pk=discount.voucher_id).update(
-            total_discount=_decrement("total_discount", discount.amount)
-        )
-        ConditionalOffer.objects.filter(pk=discount.offer_id).update(
-            num_applications=_decrement("num_applications", discount.frequency or 0),
-            num_orders=_decrement("num_orders", 1),
-            total_discount=_decrement("total_discount", discount.amount),
-        )
+    for discount, offer in _discounts(order, lock=True):
+        if discount.voucher_id in voucher_ids:
+            Voucher.objects.filter(pk=discount.voucher_id).update(
+                total_discount=_decrement("total_discount", discount.amount)
+            )
+        if offer is not None and not were_released:
+            _release_offer(offer, discount)
+
+
+def _release_offer(offer: Any, discount: Any) -> None:
+    offer.num_applications = max(offer.num_applications - (discount.frequency or 0), 0)
+    offer.num_orders = max(offer.num_orders - 1, 0)
+    offer.total_discount = max(offer.total_discount - discount.amount, Decimal(0))
+    if not offer.is_suspended:
+        # As the model's save(), which would also run receivers of the shop: these can fail.
+        is_consumed = offer.get_max_applications() == 0
+        offer.status = offer.CONSUMED if is_consumed else offer.OPEN
+    names = ("num_applications", "num_orders", "total_discount", "status")
+    ConditionalOffer.objects.filter(pk=offer.pk).update(**{n: getattr(offer, n) for n in names})
+
+
+def _take_discounts(order: Any) -> None:
+    were_released = _were_offers_released(order)
+    order.bitsby_invoices.update(offers_released=False)
+    vouchers = {voucher.pk: voucher for voucher in _released_vouchers(order, lock=True)}
+    for voucher in vouchers.values():
+        voucher.record_usage(order, order.user or AnonymousUser())
+    for discount, offer in _discounts(order, lock=True):
+        usage = {"freq": discount.frequency or 0, "discount": discount.amount}
+        if discount.voucher_id in vouchers:
+            vouchers[discount.voucher_id].record_discount(usage)
+        if offer is not None and were_released:
+            offer.record_usage(usage)
+
+
+@dataclass(frozen=True)
+class UsedUpDiscount:
+    """A discount of a cancelled order that its voucher or offer cannot give once more."""
+
+    #: The voucher's code, or the name of an offer without a voucher.
+    name: str
+    amount: Decimal
+    currency: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.amount} {self.currency})"
+
+
+def used_up_discounts(order: Any, *, lock: bool = False) -> list[UsedUpDiscount]:
+    """Return the discounts of a cancelled order that were used up after they were released.
+
+    Args:
+        lock: whether to lock vouchers and offers, so that the answer is true until the end of the
+            transaction.
+    """
+    released = _released_vouchers(order, lock=lock)
+    used_up = {voucher.pk for voucher in released if _is_used_up(voucher, order.user)}
+    were_released = _were_offers_released(order)
+    return [
+        UsedUpDiscount(discount.description(), discount.amount, order.currency)
+        for discount, offer in _discounts(order, lock=lock)
+        if discount.voucher_id in used_up
+        or (were_released and offer is not None and _exceeds_limit(offer, discount))
+    ]
+
+
+def _is_used_up(voucher: Any, user: Any) -> bool:
+    if user is None and voucher.usage == voucher.ONCE_PER_CUSTOMER:
+        # The account was deleted, so nobody has used it instead.
+        return False
+    is_available, _reason = voucher.is_available_to_user(user or AnonymousUser())
+    return not is_available
+
+
+def _exceeds_limit(offer: Any, discount: Any) -> bool:
+    """Tell whether the offer cannot be applied as often as it was, by its limits for the shop."""
+    if offer.max_discount and offer.total_discount >= offer.max_discount:
+        return True
+    applications = offer.num_applications + (discount.frequency or 0)
+    return bool(offer.max_global_applications) and applications > offer.max_global_applications
+
+
+def _were_offers_released(order: Any) -> bool:
+    return bool(order.bitsby_invoices.filter(offers_released=True).exists())
+
+
+def _released_vouchers(order: Any, *, lock: bool) -> list[Any]:
+    """Return the vouchers that gave the order a discount and that it no longer uses."""
+    used = VoucherApplication.objects.filter(order=order).values("voucher_id")
+    gave = order.discounts.exclude(voucher_id=None).values("voucher_id")
+    vouchers = Voucher.objects.filter(pk__in=gave).exclude(pk__in=used)
+    return list(vouchers.select_for_update() if lock else vouchers)
+
+
+def _discounts(order: Any, *, lock: bool) -> Iterator[tuple[Any, Any]]:
+    """Yield the order's discounts with their offers, None for deleted ones.
+
+    Oscar stores discounts in the order in which it locks their offers. Each offer is read when it
+    is its turn, because two discounts can have the same one.
+    """
+    offers = ConditionalOffer.objects.all()
+    if lock:
+        offers = offers.select_for_update()
+    for discount in order.discounts.order_by("pk"):
+        yield discount, offers.filter(pk=discount.offer_id).first()
 
 
 def _decrement(name: str, amount: int | Decimal) -> Greatest:

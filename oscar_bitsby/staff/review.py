@@ -35,6 +35,12 @@ logger = logging.getLogger("oscar_bitsby")
 #: The failure of an invoice that Bitsby called paid by a payment that staff dismissed.
 DISMISSED = gettext_noop("its payment was dismissed by staff")
 
+#: Added to the note and the message about a reinstated order.
+KEPT_DISCOUNTS = gettext_noop(
+    "Used up meanwhile, but the order keeps the discounts that its buyer was promised:"
+    " %(discounts)s."
+)
+
 
 @dataclass(frozen=True)
 class ActionResult:
@@ -120,7 +126,8 @@ def accept(
 def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """Mark the cancelled order of a late payment as paid, if stock and pipeline allow it.
 
-    Otherwise add a note to the order: its status is then for the shop to decide.
+    Otherwise add a note to the order: its status is then for the shop to decide. The buyer keeps
+    discounts that are used up meanwhile; note and message name them.
     """
     with _locked(payment_pk) as locked:
         order, payment = locked.order, locked.payment
@@ -134,10 +141,15 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
         text = i18n.shop_text(
             gettext_noop("Reinstated by late payment %(payment)s."), payment=payment
         )
+        used_up = transitions.used_up_discounts(order, lock=True)
+        if used_up:
+            text += " " + i18n.shop_text(KEPT_DISCOUNTS, discounts=_join(used_up))
         if transitions.reopen_order(order, settings.order_status_paid, text):
             message = (
                 _("Order %s is reinstated: it is paid, and its stock is reserved.") % order.number
             )
+            if used_up:
+                message += " " + _(KEPT_DISCOUNTS) % {"discounts": _join(used_up)}
             outbox.enqueue(MailCode.PAID, order)
         else:
             text = i18n.shop_text(
@@ -152,6 +164,18 @@ def reinstate(payment_pk: Any, user: Any, note: str) -> ActionResult:
             )
         _resolve(payment, Resolution.REINSTATED, user, note, order)
         return ActionResult(True, message)
+
+
+def used_up_discounts(payment: BitsbyPayment) -> list[transitions.UsedUpDiscount]:
+    """Return the discounts that are used up, if the payment's order is cancelled."""
+    order = payment.invoice.order if payment.invoice else None
+    if order is None or order_stage(conf.get(), order) is not OrderStage.CANCELLED:
+        return []
+    return transitions.used_up_discounts(order)
+
+
+def _join(discounts: list[transitions.UsedUpDiscount]) -> str:
+    return ", ".join(str(discount) for discount in discounts)
 
 
 def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:

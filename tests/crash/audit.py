@@ -100,16 +100,19 @@ def baskets():
 def stock():
     """Lines hold stock exactly when the app has not cancelled their order."""
     for line in Line.objects.select_related("order"):
-        is_released = line.order.status == CANCELLED and line.allocation_cancelled
+        is_cancelled = line.order.status == CANCELLED
+        is_released = is_cancelled and line.allocation_cancelled
         expected = 0 if is_released else line.quantity
         by_us = line.order.notes.filter(message__startswith="Cancelled: Bitsby").exists()
-        if line.num_allocated != expected or is_released is not by_us:
+        if line.num_allocated != expected or is_released is not (is_cancelled and by_us):
             yield f"line {line.pk} of {line.order.number}: {line.num_allocated} allocated"
 
 
 def vouchers(placed_meanwhile=False):
     """A voucher counts the orders that are not cancelled and their discounts."""
-    released = Order.objects.filter(notes__message__startswith="Cancelled: Bitsby")
+    # A reinstated order keeps the note.
+    by_us = Order.objects.filter(notes__message__startswith="Cancelled: Bitsby")
+    released = by_us.filter(status=CANCELLED)
     holding = Order.objects.exclude(pk__in=released)
     for voucher in Voucher.objects.all():
         discounts = OrderDiscount.objects.filter(voucher_id=voucher.pk, order__in=holding)

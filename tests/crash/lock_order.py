@@ -15,6 +15,7 @@ ORDER = (
     "oscar_bitsby.BitsbyPayment",
     "payment.Source",
     "voucher.Voucher",
+    "offer.ConditionalOffer",
     "partner.StockRecord",
 )
 #: Inserting one of these can wait for another process that inserts the same one.

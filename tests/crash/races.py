@@ -19,6 +19,7 @@ from tests.crash.operations import (
     CancelPaid,
     PayAfterExpiry,
     Scenario,
+    SettleLate,
     bind_at_bitsby,
     invoiced,
     short,
@@ -36,8 +37,8 @@ MAX_SKIPPED = 25
 READ = r'FROM "order_order"|FOR UPDATE'
 #: A run has read everything that decides on a cancellation, payments in review last.
 DECIDED = r'FROM "oscar_bitsby_bitsbypayment" INNER JOIN "oscar_bitsby_bitsbyinvoice"'
-#: It has begun to release an order: vouchers or stock.
-RELEASED = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
+#: It has begun to release or to take again what an order holds: vouchers or stock.
+TAKEN = RELEASED = r'UPDATE "(voucher_voucher|partner_stockrecord)"'
 
 
 class Race(Scenario):
@@ -159,6 +160,12 @@ def bind(shop, buyer=0, payment=0):
 
 def accept(shop):
     review.accept(BitsbyPayment.objects.get().pk, shop.staff, "fine")
+
+
+def reinstate(shop):
+    # A shop whose pipeline lets a cancelled order be paid.
+    Order.pipeline = Order.pipeline | {audit.CANCELLED: (audit.PAID,)}
+    review.reinstate(BitsbyPayment.objects.get().pk, shop.staff, "paid late")
 
 
 def bind_and_deliver(shop):
@@ -331,6 +338,24 @@ class PlaceRelease(PlaceCancel):
     """The same, from the moment when the first voucher or stock of both orders is released."""
 
     held = ((1, RELEASED),)
+
+
+class ReinstatePlace(Race):
+    """Staff reinstate an order while another with the same products and vouchers is placed."""
+
+    stage = "placed"
+    orders = 2
+    staff_moves = True
+    jobs = (reinstate, place_other)
+    held = ((0, READ), (0, TAKEN), (1, READ))
+    final_statuses = (audit.PAID, audit.CANCELLED)
+
+    def prepare(self, shop):
+        SettleLate.prepare(self, shop)
+        shop.reconcile()
+
+    def after(self, shop):
+        shop.later(2 * HOUR + 60)
 
 
 class BindBind(Race):

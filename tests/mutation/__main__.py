@@ -68,7 +68,7 @@ MODULES = {
     ],
     "accounting/valuation": ["accounting/test_valuation", "settlement/test_service"],
     "orders/stage": ["orders/test_stage"],
-    "orders/transitions": ["orders/test_transitions"],
+    "orders/transitions": ["orders/test_transitions", "orders/test_discounts"],
     "settlement/rules": ["settlement/test_rules"],
     "settlement/payments": [
         "settlement/test_payments",

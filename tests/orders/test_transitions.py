@@ -11,13 +11,12 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_class, get_model
-from oscar.test import factories
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.orders import transitions
 from tests.support import bitsby
-from tests.support.ordering import create_plate, place_order
+from tests.support.ordering import create_plate, create_voucher, place_order
 
 ConditionalOffer = get_model("offer", "ConditionalOffer")
 StockRecord = get_model("partner", "StockRecord")
@@ -156,11 +155,7 @@ def test_paying_keeps_stock_allocated(invoice_for, fake, product):
 @pytest.fixture
 def voucher():
     """A single-use voucher of 20 percent."""
-    return factories.create_voucher(
-        code="ONCE",
-        usage=Voucher.SINGLE_USE,
-        start_datetime=timezone.now() - dt.timedelta(days=1),
-    )
+    return create_voucher()
 
 
 def test_single_use_voucher_can_be_used_again(cancel, product, voucher):

@@ -1,8 +1,10 @@
-"""Orders of several products, with vouchers."""
+"""Orders of several products, with vouchers and offers."""
 
+import datetime as dt
 from decimal import Decimal
 
 from django.contrib.auth.models import AnonymousUser
+from django.utils import timezone
 from oscar.core.loading import get_class, get_model
 from oscar.test import factories
 
@@ -10,6 +12,7 @@ from oscar_bitsby.accounting import ledger
 
 Applicator = get_class("offer.applicator", "Applicator")
 Source = get_model("payment", "Source")
+Voucher = get_model("voucher", "Voucher")
 
 
 def create_plate(title="Plate", stock=20):
@@ -17,6 +20,21 @@ def create_plate(title="Plate", stock=20):
     return factories.create_product(
         title=title, price=Decimal("3.00"), num_in_stock=stock, partner_name="Shop"
     )
+
+
+def create_voucher(usage=Voucher.SINGLE_USE):
+    """Return the voucher ONCE of 20 percent."""
+    yesterday = timezone.now() - dt.timedelta(days=1)
+    return factories.create_voucher(code="ONCE", usage=usage, start_datetime=yesterday)
+
+
+def create_site_offer(**limits):
+    """Return the offer Sale of 20 percent, which every basket gets within these limits."""
+    offer = factories.create_offer(name="Sale")
+    for name, limit in limits.items():
+        setattr(offer, name, limit)
+    offer.save()
+    return offer
 
 
 def place_order(quantities, voucher=None, user=None):

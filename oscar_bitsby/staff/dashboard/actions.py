@@ -16,6 +16,7 @@ from django.views.generic import View
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
@@ -84,6 +85,10 @@ class PaymentActionView(DashboardMixin, View):
             return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
             return self._ask(request, pk, action, _("Enter a reason: others may need it later."))
+        used_up = ", ".join(map(str, _used_up_discounts(payment, action)))
+        if used_up and used_up != request.POST.get("used_up"):
+            text = _("A voucher or offer of this order has just been used up. Check it below.")
+            return self._ask(request, pk, action, text)
         try:
             result = chosen.do(payment, request.user, note, fiat_value)
         except BitsbyError as error:
@@ -96,7 +101,12 @@ class PaymentActionView(DashboardMixin, View):
         chosen, payment = _find(pk, action)
         context = {"payment": payment, "action": chosen, "error": error}
         context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
+        context["used_up"] = _used_up_discounts(payment, action)
         return render(request, "oscar_bitsby/dashboard/payment_action.html", context)
+
+
+def _used_up_discounts(payment: BitsbyPayment, action: str) -> list[UsedUpDiscount]:
+    return review.used_up_discounts(payment) if action == "settle" else []
 
 
 def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
