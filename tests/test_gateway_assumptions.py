@@ -157,8 +157,10 @@ def test_refused_page_size_ends_the_run_and_changes_nothing(order, invoice, fake
 
 @pytest.mark.parametrize("status", [200, 400, 402, 403, 404, 500])
 @pytest.mark.parametrize("text", ["Account is blocked", "Недостаточно средств", "", None])
-def test_blocked_account_is_logged_and_the_next_click_works(order, fake, caplog, status, text):
-    """The log has Bitsby's message, the order stays pending, and a later click works."""
+def test_blocked_account_is_logged_and_the_next_click_works(
+    order, fake, caplog, move_time, status, text
+):
+    """The log has Bitsby's message, the order stays pending, and a click after a pause works."""
     fake.on("/invoices/create", (status, {}, json.dumps(bitsby.error(text))))
     with pytest.raises(Refused):
         facade.start_payment(order)
@@ -166,6 +168,7 @@ def test_blocked_account_is_logged_and_the_next_click_works(order, fake, caplog,
 
     assert f"no invoice for order {order.number}: /invoices/create: {text}" in caplog.text
     assert status_of(order) == "Pending"
+    move_time(seconds=10)
     assert facade.start_payment(order).status == InvoiceStatus.UNPAID
 
 

@@ -222,10 +222,10 @@ def test_waiting_page_continues_when_bitsby_is_back(page, shop, product, screens
     expect_status(page, "This order hasn't been paid yet")
     screenshot(page, "order-new")
 
-    monkeypatch.setattr(attempts, "FIRST_PAUSE", dt.timedelta(seconds=2))
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", dt.timedelta(seconds=3))
     shop.move_time(seconds=30)
     page.get_by_role("button", name="Pay now").click()
-    expect(page.get_by_text("We'll try again in 4 seconds")).to_be_visible()
+    expect(page.get_by_text("We'll try again in 6 seconds")).to_be_visible()
     shop.restart_gateway()
 
     steps.expect_payment_page(page, shop)
