@@ -15,10 +15,10 @@ from oscar_bitsby.exceptions import ConfigurationError
 from tests.support.bitsby import KEY, PROJECT
 from tests.support.http import assert_hidden
 
-#: As the design names them, and what ``conf.get()`` makes of them.
+#: As the design names them, and what ``conf.get()`` makes of them and the test shop's settings.
 DEFAULTS = {
-    "API_KEY": (None, None),
-    "PROJECT_ID": (None, None),
+    "API_KEY": (None, KEY),
+    "PROJECT_ID": (None, PROJECT),
     "API_URL": ("https://api.bitsby.app", "https://api.bitsby.app"),
     "PAYMENT_HOSTS": (["dash.bitsby.app"], ("dash.bitsby.app",)),
     "TIME_TO_PAY": (1, Decimal(1)),
@@ -41,27 +41,17 @@ DEFAULTS = {
 
 
 def test_defaults_are_as_documented():
-    """Each documented key has its documented default, and there are no others."""
+    """Each documented key has its documented default and a field, and there are no others."""
     assert {key: remote for key, (remote, _) in DEFAULTS.items()} == conf.DEFAULTS
-
-
-def test_each_setting_is_a_field():
-    """The dataclass has a field for each key, in the same order, and no other."""
     assert [field.name for field in fields(Conf)] == [key.lower() for key in conf.DEFAULTS]
 
 
-@pytest.mark.parametrize("key", [key for key in DEFAULTS if key not in ("API_KEY", "PROJECT_ID")])
+@pytest.mark.parametrize("key", DEFAULTS)
 def test_a_setting_that_is_left_out_has_its_default(key):
-    """With API key and project only, all other settings have their converted defaults."""
+    """API key and project are the shop's; all other settings have their converted defaults."""
     value = getattr(conf.get(), key.lower())
     expected = DEFAULTS[key][1]
     assert (value.reveal() if isinstance(value, Secret) else value) == expected
-
-
-def test_key_and_project_are_the_shops():
-    """The two settings without a default come from the settings."""
-    assert conf.get().api_key.reveal() == KEY
-    assert conf.get().project_id == PROJECT
 
 
 @pytest.mark.parametrize(
@@ -228,9 +218,11 @@ def test_checkout_works_with_other_invalid_settings(configure):
         ({"MAX_AMOUNT": "100"}, "EUR", "100.01", False),
         ({"MIN_AMOUNT": 5, "MAX_AMOUNT": 10}, "USD", "7", True),
         ({"MIN_AMOUNT": {"USD": 5}}, "USD", "4", False),
+        ({"MIN_AMOUNT": {"USD": 5}}, "USD", "5", True),
         ({"MIN_AMOUNT": {"USD": 5}}, "EUR", "4", True),
         ({"MAX_AMOUNT": {"USD": 5, "EUR": 6}}, "EUR", "6", True),
         ({"MAX_AMOUNT": {"USD": 5, "EUR": 6}}, "USD", "6", False),
+        ({"MAX_AMOUNT": {"EUR": 6}}, "USD", "7", True),
         ({"MAX_AMOUNT": 0}, "USD", "1", False),
         ({"MAX_AMOUNT": float("inf")}, "USD", "1000000", True),
     ],
@@ -268,7 +260,8 @@ def test_settings_do_not_show_key_and_token(configure):
     ],
 )
 def test_a_secret_is_not_shown(show):
-    """Printing or formatting a secret does not show its text."""
+    """Neither printing nor formatting a secret shows its text, nor a dict in error reports."""
+    assert not hasattr(Secret("hush"), "__dict__")
     assert "hush" not in show(Secret("hush"))
     assert "***" in show(Secret("hush"))
 
@@ -294,11 +287,6 @@ def test_secret_reveals_and_redacts_its_text():
     assert Secret("x")
     assert not Secret("")
     assert not conf.get().webhook_token
-
-
-def test_secret_has_no_dict():
-    """A secret has no ``__dict__``, which error reports would show."""
-    assert not hasattr(Secret("hush"), "__dict__")
 
 
 @pytest.mark.parametrize(

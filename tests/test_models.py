@@ -10,7 +10,7 @@ from django.db.models import ProtectedError
 from django.utils import timezone
 
 from oscar_bitsby.choices import ReviewReason
-from oscar_bitsby.models import EPOCH, BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
@@ -61,20 +61,22 @@ def test_deleting_an_order_keeps_its_invoices_and_payments(order, invoice):
 
 
 @pytest.mark.parametrize(
-    ("status", "ended_days_ago", "is_watched"),
+    ("status", "ended_days_ago", "has_id", "is_watched"),
     [
-        ("unpaid", None, True),
-        ("expired", 1, True),
-        ("canceled", 29, True),
-        ("expired", 31, False),
-        ("canceled", 31, False),
-        ("paid", 1, True),
-        ("paid", 3, False),
-        ("creating", None, False),
+        ("unpaid", None, True, True),
+        ("expired", 1, True, True),
+        ("canceled", 29, True, True),
+        ("expired", 31, True, False),
+        ("canceled", 31, True, False),
+        ("paid", 1, True, True),
+        ("paid", 3, True, False),
+        # Without a Bitsby id it cannot be paid.
+        ("creating", None, False, False),
+        ("expired", 0, False, False),
     ],
 )
 def test_unpaid_and_recently_ended_invoices_are_watched(
-    order, invoice_for, status, ended_days_ago, is_watched
+    order, invoice_for, status, ended_days_ago, has_id, is_watched
 ):
     """Payments are synced for unpaid invoices, and for others during some days."""
     now = timezone.now()
@@ -82,17 +84,10 @@ def test_unpaid_and_recently_ended_invoices_are_watched(
     if ended_days_ago is not None:
         over = now - dt.timedelta(days=ended_days_ago)
     ended = over if status in ("expired", "canceled") else None
-    bitsby_id = None if status == "creating" else uuid.uuid4()
+    bitsby_id = uuid.uuid4() if has_id else None
     invoice_for(order, status, ended_at=ended, expires_at=over, bitsby_id=bitsby_id)
 
     assert BitsbyInvoice.objects.watched(now - dt.timedelta(days=30)).exists() is is_watched
-
-
-def test_attempt_without_an_id_is_not_watched(order, invoice_for):
-    """An invoice without a Bitsby id cannot be paid."""
-    invoice_for(order, "expired", bitsby_id=None, ended_at=timezone.now())
-
-    assert not BitsbyInvoice.objects.watched(EPOCH).exists()
 
 
 @pytest.mark.parametrize(

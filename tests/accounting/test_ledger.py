@@ -24,19 +24,14 @@ pytestmark = pytest.mark.django_db
     ("debited", "refunded", "has"), [(0, 0, False), (10, 0, True), (10, 9, True), (10, 10, False)]
 )
 def test_money_is_what_was_debited_and_not_refunded(order, debited, refunded, has):
-    """An order has money while any source has debited more than it has refunded."""
+    """An order has money while any source has debited more than refunded, allocated or not."""
+    assert order.sources.get().amount_allocated == Decimal("10.00")
     card = SourceType.objects.create(name="Card", code="card")
     Source.objects.create(
         order=order, source_type=card, amount_debited=debited, amount_refunded=refunded
     )
 
     assert ledger.has_money(order) is has
-
-
-def test_allocated_amount_is_no_money(order):
-    """An amount that was allocated when the order was placed is not paid."""
-    assert order.sources.get().amount_allocated == Decimal("10.00")
-    assert not ledger.has_money(order)
 
 
 def test_source_type_is_created_once():

@@ -26,6 +26,8 @@ OrderCreator = get_class("order.utils", "OrderCreator")
 OrderNumberGenerator = get_class("order.utils", "OrderNumberGenerator")
 PaymentDetailsView = get_class("checkout.views", "PaymentDetailsView")
 
+pytestmark = pytest.mark.django_db
+
 PAYMENT_PAGE = "https://dash.bitsby.app/invoices/pay/"
 
 
@@ -124,17 +126,18 @@ def test_placing_sends_no_request_and_debits_nothing(fake, preview_client):
     assert_mail_is_enqueued_once(order)
 
 
-@pytest.mark.django_db
-def test_order_gets_the_configured_pending_status(configure, guest, product):
-    """The order gets ``ORDER_STATUS_PENDING`` when it is not the shop's initial status."""
+@pytest.mark.parametrize(("method", "status"), [("bitsby", "Being processed"), ("cod", "Pending")])
+def test_only_orders_by_bitsby_get_the_configured_pending_status(
+    configure, other_methods, guest, product, method, status
+):
+    """``ORDER_STATUS_PENDING`` is given to orders paid by Bitsby and to no other."""
     configure(ORDER_STATUS_PENDING="Being processed")
-    go_to_preview(guest, product)
+    go_to_preview(guest, product, method=method)
     place_order(guest)
 
-    assert Order.objects.get().status == "Being processed"
+    assert Order.objects.get().status == status
 
 
-@pytest.mark.django_db
 def test_thank_you_page_shows_the_order(preview_client):
     """Oscar's thank-you page opens for the placed order and does not call it free."""
     place_order(preview_client)
@@ -146,7 +149,6 @@ def test_thank_you_page_shows_the_order(preview_client):
     assert "No payment was required" not in page.content.decode()
 
 
-@pytest.mark.django_db
 def test_buyer_reaches_the_payment_page(fake, buyer_client):
     """The invoice asks for the order's total, and names the order and a registered buyer."""
     response = buyer_client.get(place_order(buyer_client)["Location"])
@@ -161,7 +163,6 @@ def test_buyer_reaches_the_payment_page(fake, buyer_client):
     assert (asked["amountFiat"], asked["currencyFiat"]) == ("10.00", "USD")
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("number", [4711, "4711", "2024/07-Ä 1"], ids=repr)
 def test_any_order_number_leads_to_the_payment_page(fake, monkeypatch, guest, product, number):
     """Order numbers may be integers or any text; both can be paid."""
@@ -189,7 +190,6 @@ def test_second_click_leads_to_the_order_of_the_first(fake, buyer_client):
     assert_mail_is_enqueued_once(order)
 
 
-@pytest.mark.django_db
 def test_back_button_leads_to_the_order(fake, preview_client):
     """Opening the preview again leads to the order's page, and not to the payment page."""
     order = assert_placed(place_order(preview_client))
@@ -204,7 +204,6 @@ def test_back_button_leads_to_the_order(fake, preview_client):
     assert len(fake.asked("/invoices/create")) == 1
 
 
-@pytest.mark.django_db
 def test_next_basket_is_a_new_order(fake, guest, product):
     """A buyer who continues shopping after an order sees the preview of the new basket."""
     go_to_preview(guest, product)
@@ -219,7 +218,6 @@ def test_next_basket_is_a_new_order(fake, guest, product):
     assert first["Location"] != second["Location"]
 
 
-@pytest.mark.django_db
 def test_earlier_order_of_another_method_changes_nothing(configure, fake, guest, product):
     """After an order by another method, Oscar handles an empty basket as usual."""
     configure(OTHER_METHODS=[("cod", "Pay on delivery")])
@@ -458,7 +456,6 @@ def test_duplicate_order_number_harms_neither_order(monkeypatch, guest, login, p
     assert client.session.get("checkout_order_id") is None
 
 
-@pytest.mark.django_db
 def test_basket_frozen_by_another_request_is_left_alone(preview_client):
     """A basket that another request has frozen, without an order yet, is left to that request."""
     submit = PaymentDetailsView.handle_place_order_submission
