@@ -29,6 +29,7 @@ class Migration(migrations.Migration):
                 ('last_full_sync_at', models.DateTimeField(default=datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc))),
                 ('last_overlap_sync_at', models.DateTimeField(default=datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc))),
                 ('sync_cursor', models.DateTimeField(default=datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc))),
+                ('payments_fetched_at', models.DateTimeField(default=datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc))),
                 ('lists_newest_first', models.BooleanField(default=False)),
             ],
             options={
@@ -85,6 +86,7 @@ class Migration(migrations.Migration):
                 ('fiat_value', models.DecimalField(blank=True, decimal_places=2, max_digits=12, null=True, verbose_name='Fiat value')),
                 ('currency', models.CharField(blank=True, max_length=12, verbose_name='Currency')),
                 ('is_foreign', models.BooleanField(default=False, verbose_name='Belongs to another project')),
+                ('is_dust', models.BooleanField(default=False, verbose_name='Very small')),
                 ('review_reason', models.CharField(blank=True, choices=[('unmatched', 'Unmatched payment'), ('short', "less than the order's total"), ('over', "more than the order's total"), ('late', 'arrived after the order was cancelled'), ('second', 'the order was already paid: this is a duplicate payment'), ('mismatch', 'the invoice at Bitsby has another amount, currency or project'), ('unknown_invoice', 'bound to an invoice that this shop does not know'), ('unknown_value', 'unknown value: the invoice locked no rate for this coin'), ('order_gone', 'the order was deleted'), ('not_paid', 'the invoice is not paid at Bitsby'), ('rebound', 'bound to another invoice at Bitsby after it was booked'), ('status', "the order's status could not be changed")], default='', max_length=16, verbose_name='Review reason')),
                 ('booked_at', models.DateTimeField(blank=True, null=True, verbose_name='Booked')),
                 ('resolved_at', models.DateTimeField(blank=True, null=True, verbose_name='Resolved')),
@@ -111,7 +113,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('waiting', 'waiting'), ('sending', 'being sent'), ('sent', 'sent'), ('dropped', 'not sent: no longer true'), ('failed', 'not sent: delivery failed')], default='waiting', max_length=16, verbose_name='Status')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='Created')),
                 ('tries', models.PositiveSmallIntegerField(default=0, verbose_name='Tries')),
-                ('try_after', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ('try_after', models.DateTimeField(default=datetime.datetime(2000, 1, 1, 0, 0, tzinfo=datetime.timezone.utc), editable=False)),
                 ('sending_since', models.DateTimeField(blank=True, null=True, verbose_name='Being sent since')),
                 ('sent_at', models.DateTimeField(blank=True, null=True, verbose_name='Sent')),
                 ('error', models.CharField(blank=True, max_length=300, verbose_name='Failure')),
@@ -173,7 +175,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='bitsbypayment',
-            index=models.Index(condition=models.Q(models.Q(('review_reason', ''), _negated=True), ('resolved_at', None)), fields=['seen_at'], name='bitsby_attention'),
+            index=models.Index(condition=models.Q(models.Q(('review_reason', ''), _negated=True), ('resolved_at', None)), fields=['is_dust', 'seen_at'], name='bitsby_attention'),
         ),
         migrations.AddIndex(
             model_name='bitsbypayment',

@@ -23,6 +23,7 @@ from tests.support.staff import (
     admin_log_of,
     bind_url,
     bookings_of,
+    fetch_payments,
     invoice_url,
     log_in,
     message_after,
@@ -288,7 +289,7 @@ def test_binding_forms_contain_a_csrf_token(bindable, invoice, csrf_staff, inter
     """With CSRF enforced, each form of the binding works as it is rendered."""
     url = bind_url(interface, invoice.order)
 
-    fields, _ = Page(csrf_staff.get(url)).form_with("payment_id")
+    fields, _ = Page(fetch_payments(csrf_staff, url)).form_with("payment_id")
     chosen = csrf_staff.post(url, fields | {"payment": bindable["id"]})
     fields, _ = Page(chosen).form_with("confirm")
     text = message_after(csrf_staff, csrf_staff.post(url, fields))
@@ -315,7 +316,7 @@ def test_binding_runs_outside_a_transaction(bindable, invoice, staff, interface)
     """Under ATOMIC_REQUESTS the list is read and a payment bound, with no transaction around."""
     url = bind_url(interface, invoice.order)
 
-    page = Page(staff.get(url))
+    page = Page(fetch_payments(staff, url))
     assert "could not be fetched" not in page.text
     assert page.form_with("payment_id")[1]["payment"] == [bindable["id"]]
     response = staff.post(url, {"payment_id": bindable["id"], "confirm": "1"})
