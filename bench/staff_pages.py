@@ -57,8 +57,8 @@ def measure(key: str, quick: bool) -> list[Row]:
     how = (
         f"gunicorn, two databases with {small:,} and {large:,} invoices over a year, as many orders"
         " and deliveries, seven payments for ten invoices, 40 and 2,000 payments to review, as many"
-        f" very small ones, 60 unbound payments of the last days; {requests} requests each in turn, p95 ÷ p95."
-        " Queries include those of session, login and Oscar's layout. For a page that"
+        f" very small ones, 60 unbound payments of the last days; {requests} requests each in turn,"
+        " p95 ÷ p95. Queries include those of session, login and Oscar's layout. For a page that"
         " exists without the app, its queries without the app are subtracted."
     )
     return [Row(**(row.as_dict() | {"how": how})) for row in found]
