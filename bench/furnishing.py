@@ -68,18 +68,18 @@ def _add_payments(count: int, size: int, apart: str) -> None:
         resolution=f"CASE WHEN n % {step} = 1 THEN 'accepted' ELSE '' END",
         resolved_by_id=f"CASE WHEN n % {step} = 1 THEN {staff} END",
     )
-    rows.add_payments(
-        UNBOUND_COUNT,
-        id=f"{count} + n",
-        invoice_id="NULL::bigint",
-        bound_to="NULL::uuid",
-        fiat_value="NULL::numeric",
-        hash="md5('unbound' || n)",
-        booked_at="NULL::timestamptz",
-        review_reason="'unmatched'",
-        transaction_at="now() - n * interval '40 minutes'",
-        seen_at="now() - n * interval '40 minutes'",
-    )
+    unbound = {
+        "invoice_id": "NULL::bigint",
+        "bound_to": "NULL::uuid",
+        "fiat_value": "NULL::numeric",
+        "booked_at": "NULL::timestamptz",
+        "review_reason": "'unmatched'",
+        "transaction_at": "now() - n * interval '40 minutes'",
+        "seen_at": "now() - n * interval '40 minutes'",
+    }
+    rows.add_payments(UNBOUND_COUNT, id=f"{count} + n", hash="md5('unbound' || n)", **unbound)
+    dust = {"amount": "0.000001", "is_dust": "true", "hash": "md5('dust' || n)"}
+    rows.add_payments(needs_review, id=f"{count + UNBOUND_COUNT} + n", **(unbound | dust))
 
 
 def _url_values(size: int) -> dict[str, str]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its name, its URL for given values, and whether it sends a request to Bitsby."""
+    """A page: its name and its URL for given values. No page sends a request to Bitsby."""
 
     name: str
     url: Callable[[Mapping[str, str]], str]
-    uses_api: bool = False
     #: The page exists without the app, too.
     is_extended: bool = False
 
@@ -22,6 +21,7 @@ INVOICES = "/bitsby/dashboard/invoices/"
 PAGES = [
     Page("dashboard: payments to review", lambda values: "/bitsby/dashboard/"),
     Page("dashboard: payments to review, last page", lambda values: "/bitsby/dashboard/?page=last"),
+    Page("dashboard: very small payments", lambda values: "/bitsby/dashboard/?show=dust"),
     Page("dashboard: resolved payments", lambda values: "/bitsby/dashboard/?show=done"),
     Page("dashboard: invoices", lambda values: INVOICES),
     Page("dashboard: invoices, page 40", lambda values: f"{INVOICES}?page=40"),
@@ -36,7 +36,7 @@ PAGES = [
     Page("dashboard: search Bitsby id", lambda values: f"{INVOICES}?q={values['bitsby_id']}"),
     Page("dashboard: search hash", lambda values: f"{INVOICES}?q={values['hash']}"),
     Page("dashboard: search without a result", lambda values: f"{INVOICES}?q=nowhere"),
-    Page("dashboard: bind a payment", lambda values: f"/bitsby{values['bind']}", uses_api=True),
+    Page("dashboard: bind a payment", lambda values: f"/bitsby{values['bind']}"),
     Page(
         "dashboard: order with the Bitsby tab",
         lambda values: f"/dashboard/orders/{values['recent']}/",
@@ -66,6 +66,5 @@ PAGES = [
     Page(
         "admin: bind a payment",
         lambda values: f"/admin/order/order/{values['order']}/bitsby/",
-        uses_api=True,
     ),
 ]

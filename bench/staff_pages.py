@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-import psycopg
 from django.conf import settings
 from django.db import connection
 
@@ -15,11 +14,9 @@ from bench import databases, load
 from bench.pages import PAGES, Page
 from bench.report import Row, percentile
 from bench.servers import Server, gunicorn
-from oscar_bitsby.simulator.process import running_simulator
 
 #: The most queries that the app may add to a page, and how much slower the page may become.
 MAX_QUERIES, MAX_RATIO = 15, 2.0
-FREE_SLOT = "UPDATE oscar_bitsby_gatewaystate SET next_request_at = '2000-01-01 00:00:00+00'"
 PREPARE = "import django; django.setup(); from bench import furnishing; furnishing.furnish({size})"
 
 
@@ -32,10 +29,7 @@ class Shop:
     servers: dict[str, Server] = field(default_factory=dict)
 
     def get(self, page: Page, server: str) -> load.Response:
-        """Open a page as staff; a slot is free, so that no waiting time is measured."""
-        if page.uses_api:
-            with psycopg.connect(dbname=self.database, autocommit=True) as own:
-                own.execute(FREE_SLOT)
+        """Open a page as staff."""
         cookies = {settings.SESSION_COOKIE_NAME: self.values["session"]}
         message = load.request("GET", page.url(self.values), cookies=cookies)
         answer = load.send(self.servers[server].port, message)
@@ -62,11 +56,10 @@ def measure(key: str, quick: bool) -> list[Row]:
             found.append(_row(page, p95, queries))
     how = (
         f"gunicorn, two databases with {small:,} and {large:,} invoices over a year, as many orders"
-        " and deliveries, seven payments for ten invoices, 40 and 2,000 payments to review, 60"
-        f" unbound payments of the last days; {requests} requests each in turn, p95 ÷ p95."
-        " Queries include those of session, login and Oscar's layout. For a page that"
-        " exists without the app, its queries without the app are subtracted. Pages that use the"
-        " API ask the simulator."
+        " and deliveries, seven payments for ten invoices, 40 and 2,000 payments to review, as many"
+        f" very small ones, 60 unbound payments of the last days; {requests} requests each in turn,"
+        " p95 ÷ p95. Queries include those of session, login and Oscar's layout. For a page that"
+        " exists without the app, its queries without the app are subtracted."
     )
     return [Row(**(row.as_dict() | {"how": how})) for row in found]
 
@@ -95,8 +88,6 @@ def _queries(shop: Shop, page: Page) -> int:
 def _shops(*sizes: int) -> Iterator[list[Shop]]:
     connection.close()
     with ExitStack() as stack:
-        simulator = stack.enter_context(running_simulator(webhooks=False))
-        simulator.control("ratelimit", {"seconds": 0})
         shops = []
         for size in sizes:
             name = f"bench_p7_{size}"
@@ -106,10 +97,9 @@ def _shops(*sizes: int) -> Iterator[list[Shop]]:
                 command, env=databases.environment(name), check=True, stdout=subprocess.PIPE
             )
             shop = Shop(name, json.loads(finished.stdout))
-            more = {"BENCH_SIMULATOR": simulator.url}
             shop.servers = {
-                "timed": stack.enter_context(gunicorn(name, **more)),
-                "counted": stack.enter_context(gunicorn(name, **more, BENCH_COUNT="1")),
+                "timed": stack.enter_context(gunicorn(name)),
+                "counted": stack.enter_context(gunicorn(name, BENCH_COUNT="1")),
                 "plain": stack.enter_context(gunicorn(name, "plain", BENCH_COUNT="1")),
             }
             shops.append(shop)

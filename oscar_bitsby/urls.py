@@ -34,6 +34,11 @@ urlpatterns = [
         "dashboard/orders/<int:order_pk>/bind/", dashboard.BindView.as_view(), name="dashboard-bind"
     ),
     path(
+        "dashboard/payments/dismiss/",
+        actions.DismissDustView.as_view(),
+        name="dashboard-dismiss",
+    ),
+    path(
         "dashboard/payments/<int:pk>/<slug:action>/",
         actions.PaymentActionView.as_view(),
         name="dashboard-payment",

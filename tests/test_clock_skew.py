@@ -16,15 +16,19 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
+from oscar_bitsby.choices import MailCode
 from oscar_bitsby.exceptions import PaymentInProgress
 from oscar_bitsby.facade import start_payment
-from oscar_bitsby.models import BitsbyInvoice, GatewayState, WebhookDelivery
+from oscar_bitsby.mails import outbox, sender
+from oscar_bitsby.models import BitsbyInvoice, BuyerMail, GatewayState, WebhookDelivery
 from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.simulator.process import running_simulator
+from oscar_bitsby.staff import binding, review
 from oscar_bitsby.utils import clock as db_clock
 from oscar_bitsby.utils.clock import db_now
 from tests.support import bitsby
 from tests.support.simulator import accepted_at, assert_spaced, gateway_settings, pay
+from tests.support.staff import MAY_BIND, log_in, receive_payment
 
 Order = get_model("order", "Order")
 Transaction = get_model("payment", "Transaction")
@@ -282,6 +286,81 @@ def test_order_is_cancelled_in_its_time(
 
     reconciliation.reconcile()
     assert Order.objects.get().status == status
+
+
+@CLOCKS
+@pytest.mark.parametrize(("minutes_ago", "is_given_up"), [(13, False), (17, True)])
+def test_mail_that_another_machine_is_sending_is_given_up_in_its_time(
+    order, move_own_clock, minutes, minutes_ago, is_given_up
+):
+    """A mail counts as interrupted after a quarter of an hour, whatever the machine's clock."""
+    outbox.enqueue(MailCode.PLACED, order)
+    BuyerMail.objects.update(status="sending", sending_since=ago(minutes=minutes_ago))
+    move_own_clock(minutes)
+
+    sender.send_pending()
+
+    assert (BuyerMail.objects.get().status == "failed") is is_given_up
+
+
+@CLOCKS
+def test_new_mail_is_sent_by_any_machine_at_once(order, move_own_clock, minutes):
+    """A mail that one machine enqueues is due on another one, whatever its clock."""
+    move_own_clock(minutes)
+    outbox.enqueue(MailCode.PLACED, order)
+    move_own_clock(-minutes)
+
+    assert sender.send_pending() == 1
+
+
+@CLOCKS
+def test_mail_has_the_database_time_of_its_tries(order, settings, move_own_clock, minutes):
+    """When sending began, and when it is tried again, is stored in the database's time."""
+    settings.EMAIL_BACKEND = "tests.checkout.mail_backends.Refusing"
+    outbox.enqueue(MailCode.PLACED, order)
+    BuyerMail.objects.update(tries=1)
+    move_own_clock(minutes)
+
+    sender.send_pending()
+
+    mail = BuyerMail.objects.get()
+    assert (mail.status, mail.tries) == ("waiting", 2)
+    assert abs(mail.sending_since - db_now()) < dt.timedelta(seconds=5)
+    in_ten_minutes = db_now() + dt.timedelta(minutes=10)
+    assert abs(mail.try_after - in_ten_minutes) < dt.timedelta(seconds=5)
+
+
+@CLOCKS
+def test_decision_has_the_time_of_the_database(invoice, fake, move_own_clock, minutes):
+    """A dismissal, and the end of the invoice that it frees, are in the database's time."""
+    payment = receive_payment(fake, invoice, amountFiat="8.00")
+    staff = log_in("staff", *MAY_BIND)
+    move_own_clock(minutes)
+
+    review.dismiss(payment.pk, staff.user, "refunded")
+
+    payment.refresh_from_db()
+    invoice.refresh_from_db()
+    assert invoice.status == "canceled"
+    for moment in (payment.resolved_at, invoice.ended_at):
+        assert abs(moment - db_now()) < dt.timedelta(seconds=5)
+
+
+@CLOCKS
+def test_binding_has_the_time_of_the_database(invoice, fake, move_own_clock, minutes):
+    """The mark that lets the next run fetch the invoice is in the database's time."""
+    staff = log_in("staff", *MAY_BIND)
+    fake.on("/invoices/bindPayment", bitsby.error("Blocked"))
+    fake.on("/invoices/list", bitsby.error("Blocked"))
+    move_own_clock(minutes)
+
+    binding.bind(invoice, bitsby.new_id(), staff.user)
+    binding.refresh_payments(invoice.order)
+
+    invoice.refresh_from_db()
+    assert abs(invoice.webhook_pending_since - db_now()) < dt.timedelta(seconds=5)
+    fetched_at = GatewayState.objects.get().payments_fetched_at
+    assert abs(fetched_at - db_now()) < dt.timedelta(seconds=5)
 
 
 @CLOCKS

@@ -128,7 +128,12 @@ def problematic_orders(place, invoice_for):
 def own_pages():
     """Return the addresses of all pages of the package that accept GET, for every row."""
     pages = [reverse(INBOX), reverse(INVOICES)]
-    pages += [f"{pages[0]}?show=done", f"{pages[1]}?attention=on", "/bitsby/webhook/"]
+    pages += [
+        f"{pages[0]}?show=done",
+        f"{pages[0]}?show=dust",
+        f"{pages[1]}?attention=on",
+        "/bitsby/webhook/",
+    ]
     for order in Order.objects.all():
         pages += buyer_urls(order)
         pages += [bind_url("dashboard", order), bind_url("admin", order)]
@@ -149,7 +154,8 @@ def own_forms():
     for order in Order.objects.all():
         forms.append((signed_urls.pay_url(order), {}))
         chosen = {"payment_id": str(bitsby.new_id()), "confirm": "1"}
-        forms += [(bind_url(way, order), chosen) for way in ("dashboard", "admin")]
+        for way in ("dashboard", "admin"):
+            forms += [(bind_url(way, order), chosen), (bind_url(way, order), {"fetch": "1"})]
     for row in BitsbyInvoice.objects.all():
         for action in ("refresh", "cancel"):
             name = f"oscar_bitsby:dashboard-invoice-{action}"
@@ -585,6 +591,7 @@ TABLE = {
     "dashboard-invoice-cancel": ((), ("reviewer",)),
     "dashboard-bind": (("reviewer",), ("reviewer",)),
     "dashboard-payment": (("reviewer",), ("reviewer",)),
+    "dashboard-dismiss": ((), ("reviewer",)),
 }
 
 
@@ -613,7 +620,9 @@ def test_pages_open_only_with_the_listed_permissions(
     """Each page and action accepts the users of the table and refuses all others."""
     (payment,) = create_payments(1)
     args = {
-        **dict.fromkeys(("webhook", "dashboard-inbox", "dashboard-invoices"), ()),
+        **dict.fromkeys(
+            ("webhook", "dashboard-inbox", "dashboard-invoices", "dashboard-dismiss"), ()
+        ),
         "dashboard-bind": [order.pk],
         "dashboard-payment": [payment.pk, "dismiss"],
         "dashboard-invoice-refresh": [invoice.pk],

@@ -1,4 +1,4 @@
-"""The invoice that an unbound payment is probably meant for, with the reasons."""
+"""What an unbound payment is probably meant for, with the reasons, and whether it is dust."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db.models import Q, prefetch_related_objects
+from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
@@ -14,8 +15,10 @@ from django.utils.translation import gettext_lazy as _
 
 from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
+from oscar_bitsby.utils.money import MAX_AMOUNT
 
 #: For how long after its expiry a payment is still probably meant for an invoice.
 LATE_WINDOW = dt.timedelta(days=2)
@@ -26,8 +29,8 @@ PLAUSIBLE_FACTOR = Decimal(2)
 MAX_INVOICES = 150
 #: From an invoice's creation to the last payment that is probably meant for it.
 MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
-#: Unbound payments that an invoice is compared with at most, newest first.
-MAX_PAYMENTS = 200
+#: A payment of less than this part of the smallest invoice is dust: spam, not a wrong amount.
+DUST_SHARE = Decimal("0.01")
 #: The score of a deviation up to so many percent; a larger one has -2.
 DEVIATION_SCORES = ((2, 4), (20, 2), (50, 0))
 
@@ -159,17 +162,60 @@ def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
     until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
     unbound = BitsbyPayment.objects.needs_review().filter(
         Q(transaction_at__range=(since, until)) | Q(transaction_at=None, seen_at__lte=until),
+        plausible_amount([invoice]),
         bound_to=None,
         booked_at=None,
         seen_at__gte=since,
     )
-    reserved = ReservedAmounts(invoice)
-    fiat_values = (
-        reserved.fiat_value_of(payment.amount, payment.wallet_id, payment.cryptocurrency)
-        for payment in unbound[:MAX_PAYMENTS]
-    )
-    return any(
-        fiat_value is not None
-        and invoice.amount / PLAUSIBLE_FACTOR <= fiat_value <= invoice.amount * PLAUSIBLE_FACTOR
-        for fiat_value in fiat_values
-    )
+    return unbound.exists()
+
+
+def plausible_amount(invoices: Iterable[BitsbyInvoice]) -> Q:
+    """Return the condition that a payment's amount is plausible for one of these invoices.
+
+    The database filters by it, so that no number of other payments hides one that fits.
+    """
+    wallets: dict[str, list[Decimal]] = {}
+    coins: dict[str, list[Decimal]] = {}
+    for invoice in invoices:
+        reserved = ReservedAmounts(invoice)
+        for found, amounts in ((wallets, reserved.wallets), (coins, reserved.coins)):
+            for name, amount in amounts.items():
+                if name and amount:
+                    found.setdefault(name, []).append(amount)
+    # Matches nothing, as long as no rate is known.
+    plausible = Q(amount__lt=0)
+    for wallet, reserved_there in wallets.items():
+        plausible |= Q(wallet_id=wallet, amount__range=_plausible_range(reserved_there))
+    # A wallet's own amount counts before that of its coin.
+    in_other_wallet = ~Q(wallet_id__in=list(wallets))
+    for coin, reserved_in_it in coins.items():
+        in_coin = Q(cryptocurrency__iexact=coin, amount__range=_plausible_range(reserved_in_it))
+        plausible |= in_other_wallet & in_coin
+    return plausible
+
+
+def _plausible_range(reserved: list[Decimal]) -> tuple[Decimal, Decimal]:
+    return min(reserved) / PLAUSIBLE_FACTOR, min(max(reserved) * PLAUSIBLE_FACTOR, MAX_AMOUNT)
+
+
+def is_dust(payment: schemas.Payment) -> bool:
+    """Tell whether an unbound remote payment is worth too little to be meant for any invoice.
+
+    It is compared with the invoices that it can be meant for and, if none of them reserved its
+    coin, with the newest ones before it. With nothing to compare, it is not dust.
+    """
+    wallet, at = payment.wallet, payment.transaction_at or timezone.now()
+    if wallet is None:
+        return False
+    older = BitsbyInvoice.objects.filter(
+        bitsby_id__isnull=False, created_at__lte=at + CLOCK_SKEW
+    ).only("wallets")
+    recent = older.filter(created_at__gte=at - MAX_INVOICE_AGE)
+    for invoices in (recent.order_by("amount"), older.order_by("-created_at")):
+        reserved = (ReservedAmounts(invoice) for invoice in invoices[:MAX_INVOICES])
+        amounts = [one.amount_in(wallet.id, wallet.cryptocurrency) for one in reserved]
+        known = [amount for amount in amounts if amount is not None]
+        if known:
+            return payment.amount < min(known) * DUST_SHARE
+    return False

@@ -33,10 +33,14 @@ class ReservedAmounts:
 
     def fiat_value_of(self, amount: Decimal, wallet_id: str, coin: str) -> Decimal | None:
         """Return the fiat value of coins that arrived in a wallet; None if no rate is known."""
+        return convert_at_locked_rate(amount, self.amount_in(wallet_id, coin), self.invoice.amount)
+
+    def amount_in(self, wallet_id: str, coin: str) -> Decimal | None:
+        """Return the amount reserved in a wallet or, without one there, in its coin; or None."""
         wallet_id, coin = wallet_id.lower(), coin.lower()
         # A wallet without a reserved amount has no rate, but its coin in another wallet has one.
         reserved = (wallet_id and self.wallets.get(wallet_id)) or (coin and self.coins.get(coin))
-        return convert_at_locked_rate(amount, reserved or None, self.invoice.amount)
+        return reserved or None
 
 
 def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:

@@ -3,13 +3,12 @@
 import datetime as dt
 
 from django.db.models import F
-from django.utils import timezone
 
 from oscar_bitsby import conf
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.utils.clock import CLOCK_SKEW
+from oscar_bitsby.utils.clock import CLOCK_SKEW, db_now
 
 REMINDERS_PER_RUN = 500
 #: Invoices that can be paid for less time than this get no reminder.
@@ -22,7 +21,7 @@ def enqueue_reminders() -> None:
     """Enqueue a reminder for each invoice that is about to expire."""
     if not conf.get().mails:
         return
-    now = timezone.now()
+    now = db_now()
     expiring = (
         BitsbyInvoice.objects.filter(
             status=InvoiceStatus.UNPAID,

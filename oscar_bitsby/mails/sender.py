@@ -9,7 +9,6 @@ from typing import Any
 
 from django.core.mail import EmailMessage
 from django.db.models import F, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class
 
@@ -18,6 +17,7 @@ from oscar_bitsby.choices import MailStatus
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mails import context, event_types
 from oscar_bitsby.models import MAX_AGE, BuyerMail
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -79,7 +79,7 @@ def _send(mail: BuyerMail) -> bool:
     # the e-mail may have left: it is not sent again.
     claimed = waiting.update(
         status=MailStatus.SENDING,
-        sending_since=timezone.now(),
+        sending_since=db_now(),
         tries=F("tries") + 1,
         language=mail.language,
     )
@@ -102,7 +102,7 @@ def _dispatch(mail: BuyerMail, messages: dict[str, str]) -> bool:
                 _schedule_retry(mine, mail, error)
             return False
         # The e-mail has left; only storing it in Oscar's tables failed. It is not sent again.
-    mine.update(status=MailStatus.SENT, sent_at=timezone.now(), error="")
+    mine.update(status=MailStatus.SENT, sent_at=db_now(), error="")
     logger.info("mail sent: order=%s mail=%s", mail.order_number, mail.code)
     return True
 
@@ -113,7 +113,7 @@ def _schedule_retry(rows: QuerySet[BuyerMail], mail: BuyerMail, error: Exception
     rows.update(
         status=MailStatus.FAILED if is_last else MailStatus.WAITING,
         tries=tries,
-        try_after=timezone.now() + (dt.timedelta() if is_last else RETRY_AFTER[tries - 1]),
+        try_after=db_now() + (dt.timedelta() if is_last else RETRY_AFTER[tries - 1]),
         error=_text(error),
     )
 
@@ -130,7 +130,7 @@ def send_pending(renew_lease: Callable[[], None] = lambda: None) -> int:
     Args:
         renew_lease: called before each e-mail to keep the run's lease; may raise to stop sending.
     """
-    now = timezone.now()
+    now = db_now()
     rows = BuyerMail.objects
     rows.filter(status=MailStatus.WAITING, created_at__lte=now - MAX_AGE).update(
         status=MailStatus.FAILED, error=gettext_noop("could not be sent within a day")

@@ -31,6 +31,8 @@ class GatewayState(models.Model):
     last_overlap_sync_at = models.DateTimeField(default=EPOCH)
     #: The transaction time up to which the list of payments was read without a gap.
     sync_cursor = models.DateTimeField(default=EPOCH)
+    #: When the list of payments was last read, by a run or for staff.
+    payments_fetched_at = models.DateTimeField(default=EPOCH)
     #: Whether the last full sync found the list in descending order.
     lists_newest_first = models.BooleanField(default=False)
 

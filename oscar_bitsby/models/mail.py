@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby.choices import MailCode, MailStatus
+from oscar_bitsby.models.gateway_state import EPOCH
 
 #: Older e-mails are not sent: they would only confuse the buyer.
 MAX_AGE = dt.timedelta(days=1)
@@ -65,7 +66,8 @@ class BuyerMail(models.Model):
     )
     created_at = models.DateTimeField(pgettext_lazy("bitsby", "Created"), default=timezone.now)
     tries = models.PositiveSmallIntegerField(_("Tries"), default=0)
-    try_after = models.DateTimeField(default=timezone.now, editable=False)
+    #: At once, until a try has failed.
+    try_after = models.DateTimeField(default=EPOCH, editable=False)
     sending_since = models.DateTimeField(_("Being sent since"), null=True, blank=True)
     sent_at = models.DateTimeField(_("Sent"), null=True, blank=True)
     error = models.CharField(_("Failure"), max_length=300, blank=True)

@@ -50,6 +50,8 @@ class BitsbyPayment(models.Model):
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12, blank=True)
     #: Not for this shop, but for another project of the account.
     is_foreign = models.BooleanField(_("Belongs to another project"), default=False)
+    #: Worth far too little to be meant for an invoice; decided when it is recorded.
+    is_dust = models.BooleanField(_("Very small"), default=False)
     review_reason = models.CharField(
         _("Review reason"), max_length=16, choices=ReviewReason.choices, blank=True, default=""
     )
@@ -78,7 +80,7 @@ class BitsbyPayment(models.Model):
         indexes = [
             # Payments to review, and their number in the navigation.
             models.Index(
-                fields=["seen_at"],
+                fields=["is_dust", "seen_at"],
                 condition=~models.Q(review_reason="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
             ),

@@ -168,7 +168,7 @@ def _clock() -> Iterator[Finding]:
 
 
 def _payments() -> Iterator[Finding]:
-    waiting = BitsbyPayment.objects.needs_review().count()
+    waiting = BitsbyPayment.objects.needs_review().filter(is_dust=False).count()
     if waiting:
         yield Finding(
             WARNING,

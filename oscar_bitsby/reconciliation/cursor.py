@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from oscar_bitsby.models import BitsbyInvoice, GatewayState
+from oscar_bitsby.models import EPOCH, BitsbyInvoice, GatewayState
 from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 
@@ -20,6 +20,17 @@ def advance(report: RunReport) -> None:
     them were not read.
     """
     GatewayState.row().filter(sync_cursor__lt=report.newest).update(sync_cursor=report.newest)
+
+
+def mark_fetched(at: dt.datetime) -> None:
+    """Record when the list of payments was read."""
+    GatewayState.row().update(payments_fetched_at=at)
+
+
+def last_fetched() -> dt.datetime | None:
+    """Return when the list of payments was last read, by the database's clock; None if never."""
+    found = GatewayState.row().values_list("payments_fetched_at", flat=True).first()
+    return None if found is None or found <= EPOCH else found
 
 
 def mark_full_sync(at: dt.datetime, report: RunReport) -> None:

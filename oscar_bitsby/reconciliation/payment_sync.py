@@ -44,6 +44,7 @@ def sync_due_payments(run: ReconcileRun) -> None:
     sync_payments(run, max(start, first_invoice_at), stop_before=stop_before)
     if run.dry_run:
         return
+    cursor.mark_fetched(now)
     cursor.advance(run.report)
     if is_full:
         cursor.mark_full_sync(now, run.report)

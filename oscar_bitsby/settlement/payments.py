@@ -20,6 +20,7 @@ def record_payment(
     invoice: BitsbyInvoice | None = None,
     remote: schemas.Invoice | None = None,
     is_foreign: bool = False,
+    is_dust: bool = False,
     save: bool = True,
 ) -> BitsbyPayment:
     """Return the row of a payment, created or updated, and locked.
@@ -31,9 +32,11 @@ def record_payment(
         invoice: our invoice that it is bound to.
         remote: the remote invoice that it is bound to, ours or not.
         is_foreign: it belongs to another project of the account.
+        is_dust: it is bound to no invoice, and worth too little to be meant for one.
         save: False writes and locks nothing. The row is the existing one, or an unsaved one.
     """
-    values = _read_values(remote_payment, invoice, remote, is_foreign)
+    values = _read_values(remote_payment, invoice, remote)
+    values |= {"is_foreign": is_foreign, "is_dust": is_dust}
     rows = BitsbyPayment.objects.filter(bitsby_id=remote_payment.id)
     payment: BitsbyPayment | None = (rows.select_for_update() if save else rows).first()
     if payment is None:
@@ -54,7 +57,6 @@ def _read_values(
     remote_payment: schemas.Payment,
     invoice: BitsbyInvoice | None,
     remote: schemas.Invoice | None,
-    is_foreign: bool,
 ) -> dict[str, Any]:
     """Return the columns of a payment's row, truncated to their lengths."""
     wallet = remote_payment.wallet or _NO_WALLET
@@ -62,7 +64,6 @@ def _read_values(
         "invoice": invoice,
         "bound_to": remote.id if remote else None,
         "project_id": remote.project_id[:36] if remote else "",
-        "is_foreign": is_foreign,
         "amount": remote_payment.amount,
         "hash": remote_payment.hash[:200],
         "transaction_at": remote_payment.transaction_at,

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_noop
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, signals
-from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting import ledger, matching
 from oscar_bitsby.accounting.valuation import fiat_value_of
 from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
@@ -292,11 +292,15 @@ def record_unbound(remote_payment: schemas.Payment, *, reason: str = "") -> Bits
 
     ``reason`` says why staff should review it; it is empty for a payment of another project.
     """
+    is_dust = reason == ReviewReason.UNMATCHED and matching.is_dust(remote_payment)
 
     def work() -> BitsbyPayment:
         with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
             payment = record_payment(
-                remote_payment, remote=remote_payment.invoice, is_foreign=not reason
+                remote_payment,
+                remote=remote_payment.invoice,
+                is_foreign=not reason,
+                is_dust=is_dust,
             )
             if reason and payment.booked_at is None:
                 flag_for_review(payment, reason, None)

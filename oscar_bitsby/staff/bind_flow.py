@@ -10,8 +10,10 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.staff import binding
 from oscar_bitsby.staff.permissions import require_money_permission
 from oscar_bitsby.staff.review import ActionResult
@@ -74,6 +76,12 @@ def binding_error(order: Any) -> str:
     return str(text % order.number)
 
 
+def should_offer_binding(order: Any) -> bool:
+    """Tell whether pages offer to bind: an invoice is open, and the order's total is not held."""
+    held = ledger.amount_held(order.sources.all())
+    return _open_invoices(order).exists() and not 0 < order.total_incl_tax <= held
+
+
 def _open_invoices(order: Any) -> Any:
     invoices = order.bitsby_invoices.filter(bitsby_id__isnull=False)
     return invoices.exclude(status=InvoiceStatus.PAID)
@@ -83,6 +91,8 @@ def bind_view(
     request: HttpRequest, order: Any, template: str, context: dict[str, Any], done: str
 ) -> HttpResponse:
     """Show the current step, or bind when the request confirms: choose, read, confirm.
+
+    A GET shows what is known. Only a POST sends requests to Bitsby: to fetch payments, or to bind.
 
     Args:
         order: the order; the caller has checked that the user may see it.
@@ -99,12 +109,12 @@ def bind_view(
         return redirect_with_message(request, ActionResult(False, reason), done)
     context = context | {"order": order}
     if request.method != "POST":
-        problem = binding.refresh_payments(order)
-        context |= {"matches": _rows(order), "problem": problem, "form": BindForm()}
-        return render(request, template, context)
+        return render(request, template, context | _list(order, BindForm()))
+    if "fetch" in request.POST:
+        return redirect_with_message(request, _fetch(order), request.path)
     form = BindForm(request.POST)
     if not form.is_valid():
-        return render(request, template, context | {"matches": _rows(order), "form": form})
+        return render(request, template, context | _list(order, form))
     payment_id = form.cleaned_data["chosen"]
     confirmed = form.cleaned_data.get("invoice")
     found = _match_for(order, payment_id, confirmed)
@@ -121,11 +131,24 @@ def bind_view(
     return redirect_with_message(request, result, done)
 
 
-def _rows(order: Any) -> list[dict[str, Any]]:
-    return [
+def _list(order: Any, form: BindForm) -> dict[str, Any]:
+    """Return the context of the list of payments."""
+    matches = [
         {"match": match, "explorer": binding.explorer_url(match.payment)}
         for match in binding.candidates(order)
     ]
+    return {"matches": matches, "last_fetched": cursor.last_fetched(), "form": form}
+
+
+def _fetch(order: Any) -> ActionResult:
+    problem = binding.refresh_payments(order)
+    if not problem:
+        return ActionResult(True, _("The list shows the payments that Bitsby reports now."))
+    text = _(
+        "The payments could not be fetched from Bitsby (%(problem)s). The list shows the payments"
+        " that are already known."
+    )
+    return ActionResult(False, text % {"problem": problem})
 
 
 def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str, Any] | None:

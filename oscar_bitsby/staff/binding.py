@@ -6,21 +6,21 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
-from django.db.models import Q
-from django.utils import timezone
+from django.db.models import Case, Q, When
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby.accounting.matching import Match, match
+from oscar_bitsby.accounting.matching import Match, match, plausible_amount
 from oscar_bitsby.choices import InvoiceStatus, Resolution
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.reconciliation import invoice_refresh, payment_sync
+from oscar_bitsby.reconciliation import cursor, invoice_refresh, payment_sync
 from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -30,6 +30,8 @@ STAFF_MAX_WAIT = 8.0
 MAX_PAGES = 6
 #: Maximum age, in days, of the payments that are read for one order.
 DAYS_BACK = 60
+#: Maximum number of payments that are offered for one order.
+MAX_CANDIDATES = 200
 #: Block explorers, by Bitsby's codes of the blockchains.
 EXPLORERS = {
     "tron": "https://tronscan.org/#/transaction/{}",
@@ -51,26 +53,31 @@ def refresh_payments(order: Any) -> str:
     Raises:
         RuntimeError: called inside a transaction.
     """
-    start = max(order.date_placed, timezone.now() - dt.timedelta(days=DAYS_BACK))
+    now = db_now()
+    start = max(order.date_placed, now - dt.timedelta(days=DAYS_BACK))
     try:
         run = ReconcileRun(factory.for_staff(STAFF_MAX_WAIT))
         payment_sync.sync_payments(run, start, max_pages=MAX_PAGES)
     except BitsbyError as error:
         logger.info("payments not fetched for order %s: %s", order.number, error)
         return i18n.translate_stored(str(error))
+    cursor.mark_fetched(now)
     return ""
 
 
 def candidates(order: Any) -> list[Match]:
-    """Return the unbound payments that may be for an order, best match first."""
+    """Return the unbound payments that may be for an order, best match first, without dust."""
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
     since = order.date_placed - dt.timedelta(hours=1)
     unbound = BitsbyPayment.objects.filter(
         Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since),
         bound_to=None,
         booked_at=None,
+        is_dust=False,
     ).exclude(resolution=Resolution.DISMISSED)
-    payments = unbound.order_by("-transaction_at")[:200] if invoices else ()
+    # Those that fit come first, so that the limit cuts off none of them for one that does not.
+    fits = Case(When(plausible_amount(invoices), then=1), default=0).desc()
+    payments = unbound.order_by(fits, "-transaction_at")[:MAX_CANDIDATES] if invoices else ()
     matches = [best_match(payment, invoices) for payment in payments]
     return sorted(matches, key=lambda found: -found.score)
 
@@ -205,7 +212,7 @@ def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> Lo
     settles what came of it. Settling an invoice clears the mark.
     """
     BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None).update(
-        webhook_pending_since=timezone.now()
+        webhook_pending_since=db_now()
     )
     return review.log_admin_entry(user, invoice.order, invoice, f"{asked}: {note}".strip(" :"))
 

@@ -42,7 +42,11 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
         templates = [f"admin/{folder}change_form.html" for folder in folders]
         context["bitsby_extends"] = super().change_form_template or select_template(templates)
         order = context.get("original")
-        if order is not None and self.has_bind_bitsby_permission(request):
+        if (
+            order is not None
+            and self.has_bind_bitsby_permission(request)
+            and bind_flow.should_offer_binding(order)
+        ):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response

@@ -14,7 +14,6 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import router, transaction
-from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop, pgettext
@@ -29,6 +28,7 @@ from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement.service import flag_for_review, lock_order_and_invoice
 from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -210,7 +210,7 @@ def _unblock_cancellation(locked: _Locked) -> bool:
     if order_stage(conf.get(), order) is not OrderStage.PENDING:
         return False
     if invoice.status == InvoiceStatus.PAID:
-        invoice.status, invoice.ended_at = InvoiceStatus.CANCELED, timezone.now()
+        invoice.status, invoice.ended_at = InvoiceStatus.CANCELED, db_now()
         invoice.order_awaits_payment, invoice.failure = True, DISMISSED
         invoice.save(update_fields=["status", "ended_at", "order_awaits_payment", "failure"])
     return True
@@ -252,7 +252,7 @@ def _mark_order_paid(order: Any, payment: BitsbyPayment) -> bool:
 def _resolve(
     payment: BitsbyPayment, how: str, user: Any, note: str, order: Any, *, log: bool = True
 ) -> None:
-    payment.resolved_at = timezone.now()
+    payment.resolved_at = db_now()
     payment.resolution, payment.resolved_by = how, user
     payment.resolution_note = note.strip()[:300]
     payment.save(update_fields=["resolved_at", "resolution", "resolved_by", "resolution_note"])

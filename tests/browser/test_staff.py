@@ -54,8 +54,10 @@ def open_inbox(page, shop):
 
 
 def bind_first(page, screenshot, name, within):
-    """Choose the likeliest payment, read what will happen, confirm."""
+    """Fetch the payments, choose the likeliest one, read what will happen, confirm."""
     expect(page.get_by_role("heading", name="Unmatched payments")).to_be_visible()
+    page.get_by_role("button", name="Fetch payments from Bitsby").click()
+    expect(page.get_by_text("The list shows the payments that Bitsby reports now.")).to_be_visible()
     screenshot(page, f"{name}-list", within=within)
     page.get_by_label("8.5 usdt").check()
     page.get_by_label("Reason").fill("the buyer's mail")
@@ -147,6 +149,30 @@ def test_dismissal_can_be_undone(order, shop, log_in_staff, screenshot):
     expect(page.get_by_text("The payment is in Payments to review again.")).to_be_visible()
     open_inbox(page, shop)
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
+
+
+def test_very_small_payments_are_dismissed_together(order, shop, log_in_staff, screenshot):
+    """They have a tab of their own, where one reason and one button dismiss the chosen ones."""
+    for _ in range(3):
+        shop.send_payment(amount="0.00000100")
+    call_command("bitsby_reconcile")
+    page = log_in_staff(MAY_BIND)
+    open_inbox(page, shop)
+    expect(page.get_by_role("button", name="Bitsby (1)")).to_be_visible()
+    page.get_by_role("link", name="Very small payments").click()
+    screenshot(page, "inbox-dust", within=DASHBOARD)
+
+    page.get_by_label("0.000001 usdt").first.check()
+    page.get_by_label("Reason").fill("spam")
+    page.get_by_role("button", name="Dismiss the chosen payments").click()
+    expect(page.get_by_text("1 payment is dismissed.")).to_be_visible()
+    page.get_by_label("All payments on this page").check()
+    page.get_by_label("Reason").fill("spam")
+    page.get_by_role("button", name="Dismiss the chosen payments").click()
+
+    expect(page.get_by_text("2 payments are dismissed.")).to_be_visible()
+    expect(page.get_by_text("There are no very small payments.")).to_be_visible()
+    assert BitsbyPayment.objects.needs_review().count() == 1
 
 
 def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):

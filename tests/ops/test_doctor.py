@@ -240,12 +240,19 @@ def test_clock_difference_is_a_warning(account, completed_run, monkeypatch):
 def test_reviews_overdue_invoices_and_failed_mails_are_counted(
     account, completed_run, order, invoice_for
 ):
-    """The numbers of payments to review, overdue invoices and unsent e-mails are reported."""
+    """The numbers of payments to review, overdue invoices and unsent e-mails are reported.
+
+    Very small payments are not counted.
+    """
     long_ago = timezone.now() - dt.timedelta(hours=2)
     invoice_for(order, created_at=long_ago, expires_at=long_ago)
-    BitsbyPayment.objects.create(
-        bitsby_id=bitsby.new_id(), amount=1, review_reason=ReviewReason.UNMATCHED
-    )
+    for is_dust in (False, True):
+        BitsbyPayment.objects.create(
+            bitsby_id=bitsby.new_id(),
+            amount=1,
+            review_reason=ReviewReason.UNMATCHED,
+            is_dust=is_dust,
+        )
     BuyerMail.objects.create(order=order, code=MailCode.PAID, key="x", status=MailStatus.FAILED)
     assert_one_problem(
         "1 payment needs a decision by staff",

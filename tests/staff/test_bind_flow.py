@@ -9,6 +9,7 @@ from django.db import connections
 from django.urls import reverse
 from oscar.core.loading import get_model
 
+from oscar_bitsby import reconciliation
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from tests.support import bitsby
 from tests.support.staff import (
@@ -20,9 +21,11 @@ from tests.support.staff import (
     PARTNER,
     Page,
     act_url,
+    add_unbound_payment,
     admin_log_of,
     bind_url,
     bookings_of,
+    fetch_payments,
     invoice_url,
     log_in,
     message_after,
@@ -276,6 +279,53 @@ def test_get_of_the_binding_page_binds_nothing(fake, bindable, invoice, staff, i
 
 
 @pytest.mark.usefixtures("assert_unchanged")
+def test_get_of_the_binding_page_sends_no_request_and_writes_nothing(fake, unpaid, staff):
+    """Reading the list asks Bitsby nothing and stores nothing, even with the button's field."""
+    add_unbound_payment(fake)
+    for way in ("admin", "dashboard"):
+        url = bind_url(way, unpaid.order)
+        assert staff.get(url).status_code == 200
+        assert staff.get(url, {"fetch": "1"}).status_code == 200
+        assert staff.head(url).status_code == 200
+
+
+def test_button_fetches_the_payments_and_returns_to_the_list(fake, bindable, invoice, csrf_staff):
+    """The POST redirects to the page, whose list then has the payment and when it was fetched."""
+    url = bind_url("dashboard", invoice.order)
+    before = Page(csrf_staff.get(url))
+    assert "Not fetched from Bitsby yet." in before.text
+    assert before.form_with("payment_id")[1] == {}
+
+    page = Page(fetch_payments(csrf_staff, url))
+
+    assert page.form_with("payment_id")[1]["payment"] == [bindable["id"]]
+    assert "The list shows the payments that Bitsby reports now." in page.text
+    assert "Last fetched from Bitsby: " in page.text
+    fake.requests.clear()
+    assert bindable["id"] in Page(csrf_staff.get(url)).html
+    assert fake.requests == []
+
+
+def test_binding_page_says_when_a_run_has_fetched_the_payments(fake, invoice, staff, interface):
+    """What a run has fetched counts, too."""
+    url = bind_url(interface, invoice.order)
+    reconciliation.reconcile()
+
+    assert "Last fetched from Bitsby: " in Page(staff.get(url)).text
+
+
+def test_failed_fetch_does_not_count_as_fetched(fake, invoice, staff, interface):
+    """The page says why, shows what is known, and does not call it fetched."""
+    fake.on("/payments/list", bitsby.error("Blocked"))
+
+    text = Page(fetch_payments(staff, bind_url(interface, invoice.order))).text
+
+    assert "The payments could not be fetched from Bitsby" in text
+    assert "Blocked" in text
+    assert "Not fetched from Bitsby yet." in text
+
+
+@pytest.mark.usefixtures("assert_unchanged")
 def test_actions_need_a_csrf_token(action_urls, unpaid, late, csrf_staff):
     """A POST without the token of our own page is refused at every URL."""
     action_urls["admin"] = bind_url("admin", unpaid.order)
@@ -288,7 +338,7 @@ def test_binding_forms_contain_a_csrf_token(bindable, invoice, csrf_staff, inter
     """With CSRF enforced, each form of the binding works as it is rendered."""
     url = bind_url(interface, invoice.order)
 
-    fields, _ = Page(csrf_staff.get(url)).form_with("payment_id")
+    fields, _ = Page(fetch_payments(csrf_staff, url)).form_with("payment_id")
     chosen = csrf_staff.post(url, fields | {"payment": bindable["id"]})
     fields, _ = Page(chosen).form_with("confirm")
     text = message_after(csrf_staff, csrf_staff.post(url, fields))
@@ -315,7 +365,7 @@ def test_binding_runs_outside_a_transaction(bindable, invoice, staff, interface)
     """Under ATOMIC_REQUESTS the list is read and a payment bound, with no transaction around."""
     url = bind_url(interface, invoice.order)
 
-    page = Page(staff.get(url))
+    page = Page(fetch_payments(staff, url))
     assert "could not be fetched" not in page.text
     assert page.form_with("payment_id")[1]["payment"] == [bindable["id"]]
     response = staff.post(url, {"payment_id": bindable["id"], "confirm": "1"})

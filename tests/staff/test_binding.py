@@ -25,6 +25,7 @@ from tests.support.staff import (
     bind_url,
     bookings_of,
     cancel_unpaid_order,
+    fetch_payments,
     log_in,
     message_after,
     reasons_to_review,
@@ -46,8 +47,8 @@ def url(interface, invoice):
 
 
 def choose(client, url, **values):
-    """Open the list, fill in its form as rendered, and return the page that comes next."""
-    fields, _ = Page(client.get(url)).form_with("payment_id")
+    """Fetch the list, fill in its form as rendered, and return the page that comes next."""
+    fields, _ = Page(fetch_payments(client, url)).form_with("payment_id")
     return client.post(url, fields | values)
 
 
@@ -95,7 +96,7 @@ def test_list_shows_the_best_match_first_with_reasons(fake, invoice, staff, url)
         fake, transactionDatetime=bitsby.written(timezone.now() - dt.timedelta(hours=1))
     )
 
-    page = Page(staff.get(url))
+    page = Page(fetch_payments(staff, url))
 
     ranked = [likely, fair, unknown, far_off, old]
     assert payments_offered(page) == [item["id"] for item in ranked]
@@ -124,7 +125,9 @@ def test_payment_after_the_invoices_time_is_offered_with_that_reason(
     invoice_for(order, "expired", created_at=placed_at, expires_at=ago, ended_at=ago)
     add_unbound_payment(fake)
 
-    assert "after the invoice's time" in Page(staff.get(bind_url(interface, order))).text
+    assert (
+        "after the invoice's time" in Page(fetch_payments(staff, bind_url(interface, order))).text
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_each_shape_of_an_unbound_payment_can_be_bound(fake, invoice, staff, url
     item = add_unbound_payment(fake, **extra)
     accept_bindings(fake, invoice)
 
-    assert payments_offered(Page(staff.get(url))) == [item["id"]]
+    assert payments_offered(Page(fetch_payments(staff, url))) == [item["id"]]
     assert "Bound and booked: 8.00 USD" in confirm(staff, url, payment=item["id"])
     assert bookings_of(invoice.order) == [(item["id"], "8.00")]
 
@@ -158,7 +161,7 @@ def test_bound_booked_and_dismissed_payments_are_not_offered(
     )
     free = add_unbound_payment(fake, "5.00000000")
 
-    page = Page(staff.get(bind_url(interface, order)))
+    page = Page(fetch_payments(staff, bind_url(interface, order)))
 
     assert payments_offered(page) == [free["id"]]
     assert str(booked.bitsby_id) not in page.html
@@ -171,7 +174,7 @@ def test_list_is_read_over_several_pages(fake, staff, url):
         add_unbound_payment(fake, f"{number + 100}.00000000")
     likely = add_unbound_payment(fake, "9.90000000")
 
-    offered = payments_offered(Page(staff.get(url)))
+    offered = payments_offered(Page(fetch_payments(staff, url)))
 
     assert len(offered) == 61
     assert offered[0] == likely["id"]
@@ -182,7 +185,7 @@ def test_list_reads_a_bounded_number_of_pages(fake, staff, url):
     for number in range(1, 401):
         add_unbound_payment(fake, f"{number}.50000000")
 
-    response = staff.get(url)
+    response = fetch_payments(staff, url)
 
     assert "could not be fetched" not in Page(response).text
     assert len(fake.asked(PAYMENTS)) == binding.MAX_PAGES
@@ -190,9 +193,9 @@ def test_list_reads_a_bounded_number_of_pages(fake, staff, url):
 
 def test_empty_list_shows_a_message_and_the_field_for_an_id(fake, invoice, staff, url):
     """Without unmatched payments the page says so and still accepts an id."""
-    page = Page(staff.get(url))
+    page = Page(fetch_payments(staff, url))
 
-    assert "Bitsby has seen no unmatched payments since this order was placed." in page.text
+    assert "No unmatched payments are known since this order was placed." in page.text
     assert "payment_id" in page.form_with("payment_id")[0]
     assert invoice.uid in page.text
     assert "$10.00" in page.text
@@ -218,7 +221,7 @@ def test_hash_is_linked_only_to_a_known_explorer(fake, staff, url, chain, digest
     """Known chains and plain hashes get a link; everything else is text, and never markup."""
     add_unbound_payment(fake, wallet=bitsby.wallet(blockchain=chain), hash=digest)
 
-    page = Page(staff.get(url))
+    page = Page(fetch_payments(staff, url))
 
     external = [found for found in page.links if found and "://" in found]
     explorers = [found for found in external if "/tx/" in found or "tronscan" in found]
@@ -234,7 +237,7 @@ def test_markup_from_bitsby_is_escaped(fake, invoice, staff, url):
     fake.on(BIND, bitsby.error(EVIL))
     fake.invoices.append(bitsby.invoice_item(invoice))
 
-    assert_escaped(staff.get(url))
+    assert_escaped(fetch_payments(staff, url))
     chosen = choose(staff, url, payment=item["id"], note=EVIL)
     assert_escaped(chosen)
     fields, _ = Page(chosen).form_with("confirm")
@@ -249,7 +252,7 @@ def test_confirmation_page_names_the_effects_and_sends_no_request(
     fake, bindable, invoice, staff, url
 ):
     """The page names payment, invoice, order, value and difference, and sends no request."""
-    staff.get(url)
+    fetch_payments(staff, url)
     fake.requests.clear()
 
     page = Page(staff.post(url, {"payment": bindable["id"], "note": "his mail"}))
@@ -307,7 +310,7 @@ def test_unknown_payment_is_confirmed_without_a_value(fake, staff, url):
 def test_invalid_choice_shows_the_list_again_and_is_not_sent(fake, staff, url, values, message):
     """Without a valid payment id, the list is shown again with a message, never an error page."""
     item = add_unbound_payment(fake)
-    staff.get(url)
+    fetch_payments(staff, url)
 
     response = staff.post(url, values)
 
@@ -551,7 +554,7 @@ def test_page_works_without_bitsbys_list(fake, staff, url, answer):
     known = receive_payment(fake, amount="8.00000000")
     fake.on(PAYMENTS, answer)
 
-    response = staff.get(url)
+    response = fetch_payments(staff, url)
 
     page = Page(response)
     assert response.status_code == 200

@@ -15,6 +15,7 @@ from tests.support.staff import (
     CANCEL,
     EVIL,
     INVOICES,
+    MAY_BIND,
     Page,
     admin_log_of,
     assert_constant_queries,
@@ -61,6 +62,32 @@ def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staf
     assert bind_url("dashboard", order) in page.links
     assert len(form_actions(page, "/refresh/")) == 2
     assert old.uid in page.text
+
+
+@pytest.mark.parametrize(
+    ("amount", "has_open_invoice", "is_offered"),
+    [
+        (None, True, True),
+        ("8.00000000", True, True),
+        ("8.00000000", False, False),
+        ("10.00000000", True, False),
+        ("12.00000000", True, False),
+    ],
+    ids=["unpaid", "short", "short and no invoice open", "paid", "paid too much"],
+)
+def test_binding_is_offered_while_an_order_is_not_fully_paid(
+    fake, order, invoice_for, amount, has_open_invoice, is_offered
+):
+    """The tab and the admin offer to bind while money is missing and an invoice is open."""
+    staff = log_in("editor", *MAY_BIND, "order.change_order")
+    if has_open_invoice:
+        invoice_for(order, "expired")
+    if amount:
+        receive_payment(fake, invoice_for(order), amount)
+
+    assert (bind_url("dashboard", order) in order_tab(staff, order).links) is is_offered
+    change = Page(staff.get(reverse("admin:order_order_change", args=[order.pk])))
+    assert (bind_url("admin", order) in change.links) is is_offered
 
 
 def test_link_for_the_buyer_opens_without_a_login(order, invoice, staff, client):

@@ -17,6 +17,7 @@ from tests.support.staff import (
     admin_log_of,
     bind_url,
     bookings_of,
+    fetch_payments,
     invoice_url,
     message_after,
     order_tab,
@@ -73,7 +74,7 @@ def let_the_order_be_cancelled(shop, order, move_time):
 
 def bind_from(client, url, **choice):
     """Choose from the list as rendered, read what will happen, confirm; return both texts."""
-    fields, radios = Page(client.get(url)).form_with("payment_id")
+    fields, radios = Page(fetch_payments(client, url)).form_with("payment_id")
     if "payment" in choice:
         assert choice["payment"] in radios["payment"]
     asked = Page(client.post(url, fields | choice))
@@ -119,7 +120,7 @@ def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, st
 
 
 def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, interface):
-    """The page fetches Bitsby's list itself, without waiting for a run."""
+    """Staff fetch Bitsby's list on the page, without waiting for a run."""
     payment_id = pay(shop, invoice, "20.00000000")
 
     _, done = bind_from(staff, bind_url(interface, invoice.order), payment=payment_id)

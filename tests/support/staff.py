@@ -114,6 +114,14 @@ def bind_url(interface, order):
     return reverse(names[interface], args=[order.pk])
 
 
+def fetch_payments(client, url):
+    """Press the button of a binding page that fetches payments; return the page that follows."""
+    fields, _ = Page(client.get(url)).form_with("fetch")
+    response = client.post(url, fields)
+    assert (response.status_code, response["Location"]) == (302, url)
+    return client.get(url)
+
+
 def order_url(order_number):
     """Return the URL of the dashboard's page of an order."""
     return reverse("dashboard:order-detail", args=[order_number])

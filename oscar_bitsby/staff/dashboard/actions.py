@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 from django.views.generic import View
 
 from oscar_bitsby.exceptions import BitsbyError
@@ -20,9 +22,12 @@ from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.staff.review import ActionResult, ChangedMeanwhile
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.money import parse_amount, to_cents
+
+#: Payments that one request dismisses at most; a page lists no more of them.
+MAX_DISMISSED = 100
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,48 @@ def _parse_fiat_value(text: str) -> Decimal | None:
     if not 0 < fiat_value < 10**9:
         raise ValueError("out of range")
     return fiat_value
+
+
+class DismissDustView(DashboardMixin, View):
+    """Dismiss several very small payments for one reason."""
+
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        permissions.require_money_permission(request.user)
+        # A page has each of its payments as "listed", so that all can be chosen by one box.
+        chosen = request.POST.getlist("listed" if "all" in request.POST else "payment")
+        result = _dismiss_dust(chosen, request.user, request.POST.get("note", ""))
+        url = reverse("oscar_bitsby:dashboard-inbox") + "?show=dust"
+        return bind_flow.redirect_with_message(request, result, url)
+
+
+def _dismiss_dust(chosen: list[str], user: Any, note: str) -> ActionResult:
+    if not note.strip():
+        return ActionResult(False, _("Enter a reason: others may need it later."))
+    ids = {payment_id for payment_id in map(_parse_uuid, chosen[:MAX_DISMISSED]) if payment_id}
+    if not ids:
+        return ActionResult(False, _("Choose at least one payment."))
+    dust = BitsbyPayment.objects.needs_review().filter(is_dust=True, bitsby_id__in=ids)
+    done = 0
+    for pk in list(dust.values_list("pk", flat=True)):
+        with suppress(ChangedMeanwhile):
+            done += review.dismiss(pk, user, note).done
+    if not done:
+        return ActionResult(False, _("Nothing was dismissed: these payments changed meanwhile."))
+    text = ngettext(
+        "%(count)d payment is dismissed. You can undo this under “Resolved”.",
+        "%(count)d payments are dismissed. You can undo this under “Resolved”.",
+        done,
+    )
+    return ActionResult(True, text % {"count": done})
+
+
+def _parse_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 class InvoiceActionView(DashboardMixin, View):

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.staff import permissions
+from oscar_bitsby.staff import bind_flow, permissions
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
@@ -26,7 +26,8 @@ def extend_dashboard() -> None:
 
 def _label() -> str:
     try:
-        waiting = len(BitsbyPayment.objects.needs_review().values_list("pk")[: MAX_COUNT + 1])
+        counted = BitsbyPayment.objects.needs_review().filter(is_dust=False)
+        waiting = len(counted.values_list("pk")[: MAX_COUNT + 1])
     except Exception:
         # The navigation is on every page of the dashboard: a failure here must not break them.
         waiting = 0
@@ -84,7 +85,8 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
                 "invoices": invoices,
                 "received": received,
                 "difference": received - self.object.total_incl_tax,
-                "may_bind": permissions.may_move_money(self.request.user),
+                "may_bind": (may_bind := permissions.may_move_money(self.request.user)),
+                "offers_binding": may_bind and bind_flow.should_offer_binding(self.object),
                 "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
             }
         return context

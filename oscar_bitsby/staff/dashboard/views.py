@@ -29,6 +29,8 @@ from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 from oscar_bitsby.staff.search import find_invoices
 
 PAGE = 25
+#: Very small payments are dismissed together, so a page shows many of them.
+DUST_PAGE = 100
 DAY = dt.timedelta(days=1)
 #: Outside this range, a day has no midnight in some time zones.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
@@ -75,16 +77,22 @@ ADVICE: dict[str, Any] = {
 
 
 class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
-    """List the payments to review with their possible actions, or those that are resolved."""
+    """List the payments to review with their possible actions, dust, or what is resolved."""
 
     template_name = "oscar_bitsby/dashboard/payments.html"
     context_object_name = "payments"
-    paginate_by = PAGE
     paginator_class = BoundedPaginator
 
     @property
     def shows_resolved(self) -> bool:
         return self.request.GET.get("show") == "done"
+
+    @property
+    def shows_dust(self) -> bool:
+        return self.request.GET.get("show") == "dust"
+
+    def get_paginate_by(self, queryset: Any) -> int:
+        return DUST_PAGE if self.shows_dust else PAGE
 
     def get_queryset(self) -> Any:
         # Only keys are sorted; the joined rows are read for one page.
@@ -92,7 +100,8 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         if self.shows_resolved:
             payments = payments.filter(resolved_at__isnull=False).order_by("-resolved_at", "-pk")
         else:
-            payments = payments.needs_review().order_by("-seen_at", "-pk")
+            payments = payments.needs_review().filter(is_dust=self.shows_dust)
+            payments = payments.order_by("-seen_at", "-pk")
         visible = only_visible(payments, self.request.user, "invoice__order")
         return visible.values_list("pk", flat=True)
 
@@ -101,12 +110,13 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
         rows = rows.defer("invoice__reply", "invoice__wallets")
         payments = load_rows(rows, context["payments"])
-        suggested = suggest_invoices(payments)
+        suggested = suggest_invoices([] if self.shows_dust else payments)
         last_run = lease.last_run()
         return context | {
             "rows": [self._row(payment, suggested) for payment in payments],
             "offered": MAX_INVOICES,
             "shows_resolved": self.shows_resolved,
+            "shows_dust": self.shows_dust,
             "last_run": last_run,
             "is_overdue": lease.is_overdue(last_run),
             "may_bind": permissions.may_move_money(self.request.user),
@@ -218,7 +228,7 @@ class BindView(DashboardMixin, View):
     """Bind a payment to an invoice of one order."""
 
     def get(self, request: HttpRequest, order_pk: int) -> HttpResponse:
-        # The list shows payments that may belong to any order, and showing it costs API requests.
+        # The list shows payments that may belong to any order.
         permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
