@@ -71,12 +71,14 @@ def test_request_is_a_multipart_form_with_the_key(serve):
     assert fields_of(request) == fields
 
 
-def test_request_without_fields_is_a_multipart_form(serve):
-    """A request without fields gets one harmless field, because a form needs at least one."""
+def test_request_without_fields_has_an_empty_body(serve):
+    """A request without fields is a POST with an empty body: no field is made up."""
     server = serve(reply(SUCCESS))
     post_to(server)
-    assert server.requests[0].headers["Content-Type"].startswith("multipart/form-data; boundary=")
-    assert fields_of(server.requests[0]) == {"limit": "10"}
+    (request,) = server.requests
+    assert (request.command, request.body) == ("POST", b"")
+    assert request.headers["Content-Length"] == "0"
+    assert request.headers["Content-Type"] is None
 
 
 def test_netrc_file_does_not_replace_the_key(serve, monkeypatch, tmp_path):
