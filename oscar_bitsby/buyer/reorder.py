@@ -55,5 +55,22 @@ def _add(request: Any, line: Any) -> bool:
         if not is_allowed:
             messages.warning(request, f"{line.title}: {reason}")
             return False
+    # Oscar does not accept a line in another currency than the basket's.
+    if basket.currency not in (None, info.price.currency):
+        messages.warning(
+            request,
+            _(
+                "“%(title)s” costs %(currency)s, and the items in your basket cost"
+                " %(basket_currency)s. Order or remove those first. Then open the page of order"
+                " %(number)s again, and click “Order again”."
+            )
+            % {
+                "title": line.title,
+                "currency": info.price.currency,
+                "basket_currency": basket.currency,
+                "number": line.order.number,
+            },
+        )
+        return False
     basket.add_product(line.product, missing, options)
     return True

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from oscar_bitsby import conf
 from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.exceptions import ConfigurationError
+from oscar_bitsby.utils import requirements
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -40,11 +41,13 @@ BITSBY = Method(
 def methods_for(currency: str, amount: Decimal) -> list[Method]:
     """Return the methods for a total of ``amount`` in ``currency``.
 
-    With unusable settings Bitsby is not offered: they never break the shop's checkout.
+    With unusable settings, or where payments could not be processed, Bitsby is not offered: they
+    never break the shop's checkout.
     """
     methods = [Method(code, label) for code, label in conf.other_methods() if code != METHOD_CODE]
     try:
         if conf.get().offers(currency, amount):
+            requirements.ensure_met()
             methods.insert(0, BITSBY)
     except ConfigurationError as error:
         logger.error("Bitsby is not offered: %s", error)

@@ -104,8 +104,9 @@ class Transport:
             self._session.post(
                 self._api_url + path,
                 # Files without a name make requests send a multipart form, as in all examples of
-                # the documentation. A multipart form needs at least one field.
-                files={name: (None, value) for name, value in (fields or {"limit": "10"}).items()},
+                # the documentation. Without fields it sends an empty body: a multipart form needs
+                # at least one field, and only documented fields are sent.
+                files={name: (None, value) for name, value in fields.items()},
                 timeout=self._timeout,
                 # A redirect would send the key to another address.
                 allow_redirects=False,

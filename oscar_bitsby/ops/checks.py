@@ -94,11 +94,23 @@ def _check_settings() -> Iterator[CheckMessage]:
     yield from settings_checks.check_credentials(settings)
     yield from settings_checks.check_values(settings)
     yield from settings_checks.check_addresses(settings)
+    yield from settings_checks.check_default_currency(settings)
+    yield from _check_time_zones()
     yield from _check_statuses(settings)
     yield from _check_urls()
     yield from _check_hook()
     yield from _check_celery(settings)
     yield from check_databases()
+
+
+def _check_time_zones() -> Iterator[CheckMessage]:
+    if not django_settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False: moments without a time zone cannot be compared with Bitsby's, so"
+            " Bitsby is not offered.",
+            hint="Set USE_TZ = True, Django's default.",
+            id="oscar_bitsby.E017",
+        )
 
 
 def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:

@@ -3,17 +3,27 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.utils import requirements
 
 #: Isolation levels whose transactions do not see later commits, even after waiting for a lock.
-FROZEN = ("REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT")
+FROZEN = ("REPEATABLE READ", "SERIALIZABLE")
 
 
 def check_databases() -> Iterator[CheckMessage]:
-    """Warn of settings with which a decision under a lock may be based on outdated rows."""
+    """Find databases without the locks that the app needs, and settings that weaken them."""
+    vendors = requirements.unsupported_vendors()
+    if vendors:
+        yield Error(
+            f"The database {', '.join(vendors)} is not supported: payments could not be"
+            " settled there, so Bitsby is not offered.",
+            hint="Use PostgreSQL, as Oscar recommends, or SQLite for development.",
+            id="oscar_bitsby.E016",
+        )
+        return
     written = router.db_for_write(BitsbyInvoice)
     read = _read_in_transaction(written)
     if read != written:
@@ -53,14 +63,12 @@ def _isolation_level(alias: str) -> str:
     """Return the isolation level in the settings, as SQL spells it, or an empty text."""
     connection: Any = connections[alias]
     level = connection.settings_dict["OPTIONS"].get("isolation_level")
-    if level is None:
+    if level is None or connection.vendor != "postgresql":
         return ""
-    if connection.vendor == "postgresql":
-        from django.db.backends.postgresql.psycopg_any import IsolationLevel
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
-        try:
-            level = IsolationLevel(level).name
-        except ValueError:
-            # Django refuses it itself.
-            return ""
-    return str(level).replace("_", " ").upper()
+    try:
+        return IsolationLevel(level).name.replace("_", " ")
+    except ValueError:
+        # Django refuses it itself.
+        return ""

@@ -27,6 +27,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, Webhook
 from oscar_bitsby.ops.checks import check_bitsby
 from oscar_bitsby.ops.pruning import plural
 from oscar_bitsby.reconciliation import lease
+from oscar_bitsby.utils import requirements
 from oscar_bitsby.utils.clock import db_now
 
 OK, WARNING, PROBLEM = "ok", "hint", "problem"
@@ -60,6 +61,7 @@ def run_diagnostics(*, offline: bool = False) -> Iterator[Finding]:
         yield Finding(PROBLEM if is_problem else WARNING, message.msg, message.hint or "")
     try:
         conf.get()
+        requirements.ensure_met()
     except BitsbyError:
         # The system checks above have reported it.
         return

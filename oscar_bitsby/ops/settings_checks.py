@@ -87,6 +87,22 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
         )
 
 
+def check_default_currency(settings: conf.Conf) -> Iterator[CheckMessage]:
+    """Warn of baskets that no payment method is offered for."""
+    currency = getattr(django_settings, "OSCAR_DEFAULT_CURRENCY", None)
+    # Other currencies than Bitsby's have an error of their own.
+    is_valid = bool(settings.currencies) and set(settings.currencies) <= set(conf.CURRENCIES)
+    if currency and is_valid and currency not in settings.currencies and not settings.other_methods:
+        yield Warning(
+            f"OSCAR_DEFAULT_CURRENCY is {currency!r}, which OSCAR_BITSBY['CURRENCIES'] does not"
+            " have, and OTHER_METHODS is empty: no payment method is offered for baskets in this"
+            " currency, so they cannot be ordered.",
+            hint=f"Set OSCAR_DEFAULT_CURRENCY to one of {', '.join(settings.currencies)}, or list"
+            " the shop's other payment methods in OTHER_METHODS.",
+            id="oscar_bitsby.W007",
+        )
+
+
 def check_addresses(settings: conf.Conf) -> Iterator[CheckMessage]:
     """Find addresses that are wrong or not safe."""
     address = urlsplit(settings.api_url)

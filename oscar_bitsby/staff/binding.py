@@ -5,7 +5,6 @@ import logging
 from typing import Any
 from uuid import UUID
 
-from django.contrib.admin.models import LogEntry
 from django.db.models import Case, Q, When
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
@@ -205,8 +204,10 @@ def _binding_result(
     return ActionResult(False, text)
 
 
-def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> LogEntry:
+def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> Any:
     """Log a request before it is sent, and let the next run fetch the invoice.
+
+    Return the entry in the admin log, or None in a shop without the admin.
 
     If this process stops during the request, the log still says who made it, and the next run
     settles what came of it. Settling an invoice clears the mark.
@@ -217,7 +218,8 @@ def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> Lo
     return review.log_admin_entry(user, invoice.order, invoice, f"{asked}: {note}".strip(" :"))
 
 
-def _log_result(entry: LogEntry, result: ActionResult) -> None:
-    LogEntry.objects.filter(pk=entry.pk).update(
-        change_message=f"{entry.change_message} — {result.message}"
-    )
+def _log_result(entry: Any, result: ActionResult) -> None:
+    if entry is not None:
+        type(entry).objects.filter(pk=entry.pk).update(
+            change_message=f"{entry.change_message} — {result.message}"
+        )

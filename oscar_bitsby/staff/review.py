@@ -1,7 +1,7 @@
 """Decisions by staff about payments to review, idempotent and safe under concurrency.
 
 All take the primary key of the payment, the member of staff and, but for ``undo``, the reason. Each
-is written under the locks of settlement and logged in Django's admin log.
+is written under the locks of settlement and logged in Django's admin log, if the shop has it.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import router, transaction
 from django.utils.formats import localize
@@ -274,10 +274,18 @@ def _already_resolved(payment: BitsbyPayment) -> ActionResult:
     return ActionResult(False, _("Already resolved: %(how)s, by %(by)s.") % {"how": how, "by": by})
 
 
-def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> LogEntry:
-    """Log an action in Django's admin log, on the order if there is one."""
+def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> Any:
+    """Log an action in Django's admin log, on the order if there is one.
+
+    Return the entry, or None in a shop without the admin.
+    """
+    if not apps.is_installed("django.contrib.admin"):
+        return None
+    # Without the app, the model cannot be imported.
+    from django.contrib.admin.models import CHANGE, LogEntry
+
     target = order if order is not None else subject
-    entry: LogEntry = LogEntry.objects.create(
+    return LogEntry.objects.create(
         user_id=user.pk,
         content_type=ContentType.objects.get_for_model(target),
         object_id=str(target.pk),
@@ -285,4 +293,3 @@ def log_admin_entry(user: Any, order: Any, subject: Any, message: str) -> LogEnt
         action_flag=CHANGE,
         change_message=f"Bitsby: {subject}: {message}",
     )
-    return entry

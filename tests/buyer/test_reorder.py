@@ -5,6 +5,7 @@ from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
+from oscar.test.factories import create_product
 
 from oscar_bitsby.orders import signed_urls
 from tests.support.shopping import fill_basket
@@ -85,6 +86,47 @@ def test_line_that_is_no_longer_sold_is_skipped_with_a_message(cancelled, produc
 
     assert in_basket() == []
     assert "“Mug” is no longer available." in messages_of(response)
+
+
+@pytest.fixture
+def poster(product):
+    """A product that costs euros."""
+    return create_product(title="Poster", price=10, num_in_stock=10)
+
+
+def test_basket_in_another_currency_is_kept_with_a_message(cancelled, poster):
+    """A basket can have one currency only: the message says what to do, and then it works."""
+    client = Client()
+    StockRecord.objects.filter(product=poster).update(price_currency="EUR")
+    fill_basket(client, poster)
+
+    response = reorder(client, cancelled)
+
+    assert response["Location"] == reverse("basket:summary")
+    assert in_basket() == [("Poster", 1)]
+    page = client.get(response["Location"]).content.decode()
+    assert "“Mug” costs USD, and the items in your basket cost EUR." in page
+    assert f"Then open the page of order {cancelled.number} again" in page
+    assert "are now in your basket" not in page
+
+    Line.objects.filter(product=poster).delete()
+    reorder(client, cancelled)
+    assert in_basket() == [("Mug", 3)]
+
+
+def test_order_whose_products_now_have_two_currencies_fills_the_basket_with_the_first(
+    cancelled, poster
+):
+    """Products whose currency has changed since are left out with a message."""
+    line = cancelled.lines.get()
+    line.pk, line.product, line.title, line.quantity = None, poster, "Poster", 1
+    line.save()
+    StockRecord.objects.filter(product=poster).update(price_currency="EUR")
+
+    response = reorder(Client(), cancelled)
+
+    assert in_basket() == [("Mug", 3)]
+    assert "“Poster” costs EUR, and the items in your basket cost USD." in messages_of(response)
 
 
 @pytest.mark.parametrize("status", ["Pending", "Being processed"])

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connections
 from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
@@ -105,6 +106,34 @@ def test_only_method_of_the_shop_is_chosen_automatically(configure, payment_clie
     assert_redirects_to(response, "checkout:payment-details")
     assert payment_client.get(reverse("checkout:payment-details")).status_code == 200
     assert preview(payment_client).status_code == 200
+
+
+@pytest.fixture(params=["mysql", "USE_TZ = False"])
+def unsupported_project(request, monkeypatch, settings):
+    """A project in which the app cannot process payments."""
+    if request.param == "mysql":
+        monkeypatch.setattr(type(connections["default"]), "vendor", "mysql")
+    else:
+        settings.USE_TZ = False
+
+
+def test_unsupported_project_is_not_offered_bitsby(
+    other_methods, payment_client, unsupported_project, caplog
+):
+    """On other databases and without time zones only the shop's methods are offered."""
+    assert radios(step(payment_client)) == ["cod", "bill"]
+    assert "Bitsby is not offered" in caplog.text
+    page = choose(payment_client, "bitsby")
+    assert "This payment method is not available for this order." in page.content.decode()
+    assert_redirects_to(choose(payment_client, "cod"), "checkout:payment-details")
+
+
+def test_unsupported_project_takes_no_order_by_an_earlier_choice(
+    other_methods, preview_client, unsupported_project
+):
+    """A choice that was made before does not place an order that nobody can settle."""
+    assert_redirects_to(place_order(preview_client), "checkout:payment-method")
+    assert not Order.objects.exists()
 
 
 def test_preview_shows_the_chosen_method_and_the_next_step(other_methods, preview_client):

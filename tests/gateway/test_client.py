@@ -234,6 +234,33 @@ def test_data_of_a_wrong_shape_is_an_error(client, fake, path, message, data):
     assert caught.value.__context__ is None
 
 
+#: The parameters of each endpoint that the documentation names.
+DOCUMENTED_FIELDS = {
+    "/invoices/create": {
+        *("projectId", "amountFiat", "currencyFiat", "description", "serviceData", "timeToPay"),
+    },
+    "/invoices/cancel": {"invoiceId"},
+    "/invoices/bindPayment": {"invoiceId", "paymentId"},
+    "/invoices/list": {
+        *("invoiceId", "invoiceUid", "projectId", "startDate", "endDate", "status"),
+        *("offset", "limit"),
+    },
+    "/payments/list": {"walletId", "invoiceId", "startDate", "endDate", "offset", "limit"},
+    "/billing/balances": set(),
+    "/billing/tarrifs": set(),
+}
+
+
+@pytest.mark.parametrize("path", READS | WRITES)
+def test_only_documented_fields_are_sent(client, fake, path):
+    """No endpoint gets a field that the documentation does not name; some have none at all."""
+    fake.on(path, error("Project not found"))
+    with pytest.raises(Refused):
+        (READS | WRITES)[path](client)
+    (fields,) = fake.asked(path)
+    assert fields.keys() <= DOCUMENTED_FIELDS[path]
+
+
 # Tries
 
 

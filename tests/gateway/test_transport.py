@@ -5,10 +5,13 @@ import gzip
 import json
 import logging
 import socket
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import requests
+from urllib3.util import connection
 
 from oscar_bitsby import __version__
 from oscar_bitsby.conf import Secret
@@ -71,12 +74,14 @@ def test_request_is_a_multipart_form_with_the_key(serve):
     assert fields_of(request) == fields
 
 
-def test_request_without_fields_is_a_multipart_form(serve):
-    """A request without fields gets one harmless field, because a form needs at least one."""
+def test_request_without_fields_has_an_empty_body(serve):
+    """A request without fields is a POST with an empty body: no field is made up."""
     server = serve(reply(SUCCESS))
     post_to(server)
-    assert server.requests[0].headers["Content-Type"].startswith("multipart/form-data; boundary=")
-    assert fields_of(server.requests[0]) == {"limit": "10"}
+    (request,) = server.requests
+    assert (request.command, request.body) == ("POST", b"")
+    assert request.headers["Content-Length"] == "0"
+    assert request.headers["Content-Type"] is None
 
 
 def test_netrc_file_does_not_replace_the_key(serve, monkeypatch, tmp_path):
@@ -220,13 +225,13 @@ def test_answer_is_read_in_every_encoding_of_http(ask, answer):
 
 
 @contextlib.contextmanager
-def no_answer_within(seconds, message=None):
+def no_answer_within(seconds, message=None, url="http://127.0.0.1:"):
     """Expect ``ConnectionFailed`` within the seconds, which says so and does not show the key."""
     since = time.monotonic()
     with pytest.raises(ConnectionFailed, match=message) as caught:
         yield
     assert time.monotonic() - since < seconds
-    assert str(caught.value).startswith("/billing/balances: no answer from http://127.0.0.1:")
+    assert str(caught.value).startswith(f"/billing/balances: no answer from {url}")
     assert caught.value.may_retry
     assert_hidden(caught.value)
 
@@ -286,6 +291,91 @@ def test_slow_answer_times_out(ask, answer, message):
     with no_answer_within(1, message):
         ask(answer, timeout=0.3)
     assert time.monotonic() - since >= 0.3
+
+
+@pytest.fixture
+def ask_through(serve, monkeypatch):
+    """Return a function that sends a request to a URL through a proxy with the given answer."""
+
+    def post(answer, url, timeout=PATIENCE):
+        proxy = serve(answer)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.delenv(name.lower(), raising=False)
+        for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        try:
+            return Transport(Secret(KEY), url, timeout).post("/billing/balances", {})
+        finally:
+            assert [(one.command, one.path) for one in proxy.requests] == [
+                ("CONNECT", "api.example.com:443")
+                if url.startswith("https:")
+                else ("POST", f"{url}/billing/balances")
+            ]
+
+    return post
+
+
+def answer_with_slow_handshake(handler):
+    """Open the tunnel, and send the beginning of a TLS record byte by byte."""
+    handler.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    # The first byte of the client's handshake: what is sent before it belongs to the answer above.
+    handler.rfile.read(1)
+    handler.wfile.write(b"\x16\x03\x03\x40\x00")
+    handler.server.trickle(handler.wfile.write, b"\x00")
+
+
+@pytest.mark.parametrize(
+    ("url", "answer"),
+    [
+        ("http://api.example.com", lambda handler: handler.server.over.wait(PATIENCE)),
+        ("http://api.example.com", answer_with_slow_headers),
+        ("http://api.example.com", answer_with_slow_body),
+        ("https://api.example.com", lambda handler: handler.server.over.wait(PATIENCE)),
+        ("https://api.example.com", answer_with_slow_headers),
+        ("https://api.example.com", answer_with_slow_handshake),
+    ],
+    ids=[
+        *("http: no answer", "http: slow headers", "http: slow body"),
+        *("https: no answer", "https: slow headers", "https: slow handshake"),
+    ],
+)
+def test_timeout_covers_a_slow_proxy(ask_through, url, answer):
+    """A proxy that does not answer, or answers byte by byte, times out like a slow server."""
+    since = time.monotonic()
+    with no_answer_within(1, url=url):
+        ask_through(answer, url, timeout=0.3)
+    assert time.monotonic() - since >= 0.3
+
+
+def test_proxy_passes_on_an_answer(ask_through):
+    """A request through a proxy that works is answered."""
+    assert ask_through(reply(SUCCESS), "http://api.example.com").data == SUCCESS["data"]
+
+
+def test_connection_that_opens_too_late_is_ended_at_once(ask, monkeypatch):
+    """A time that is over while the connection is being opened, such as to a host with several
+    addresses, is not given again to the answer."""
+    connect = connection.create_connection
+
+    def connect_late(*args, **kwargs):
+        threading.Event().wait(0.2)
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(connection, "create_connection", connect_late)
+    with no_answer_within(1):
+        ask(answer_with_slow_headers, timeout=0.1)
+
+
+def test_connections_that_the_server_closes_leave_no_open_socket(serve):
+    """Many requests of one client to a server that closes each connection need few sockets."""
+    server = serve(reply(SUCCESS))
+    transport = Transport(Secret(KEY), server.url, PATIENCE)
+    transport.post("/billing/balances", {})
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        transport.post("/billing/balances", {})
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 4
 
 
 def test_endless_answer_is_refused_at_the_maximum_size(ask):

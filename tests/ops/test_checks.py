@@ -301,9 +301,8 @@ def test_w005_for_reads_from_another_database(check_settings, settings):
         ("postgresql", 2, False),
         ("postgresql", None, False),
         ("postgresql", "rubbish", False),
-        ("mysql", "repeatable read", True),
-        ("mysql", "read committed", False),
         ("sqlite", None, False),
+        ("sqlite", "EXCLUSIVE", False),
     ],
 )
 def test_w006_for_an_isolation_level_with_snapshots(monkeypatch, vendor, level, is_reported):
@@ -316,6 +315,59 @@ def test_w006_for_an_isolation_level_with_snapshots(monkeypatch, vendor, level, 
         assert_one(messages, "W006", says="committed meanwhile", hint="READ COMMITTED")
     else:
         assert messages == []
+
+
+@pytest.mark.parametrize("vendor", ["mysql", "oracle", "microsoft", "cockroachdb"])
+def test_e016_for_an_unsupported_database(monkeypatch, vendor):
+    """A database without the needed locks is an error, which other findings do not add to."""
+    connection = connections["default"]
+    monkeypatch.setattr(type(connection), "vendor", vendor)
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"isolation_level": "snapshot"})
+    messages = run_bitsby_checks()
+    assert_one(messages, "E016", says=f"{vendor} is not supported", hint="Use PostgreSQL")
+
+
+@pytest.mark.parametrize("elsewhere", ["oscar_bitsby", "order"])
+def test_e016_for_one_of_two_databases(check_settings, settings, elsewhere):
+    """An unsupported database is found whether it has the invoices or Oscar's orders."""
+
+    class Router:
+        def db_for_write(self, model, **hints):
+            return "elsewhere" if model._meta.app_label == elsewhere else None
+
+        db_for_read = db_for_write
+
+    settings.DATABASE_ROUTERS = [Router()]
+    connections["elsewhere"] = types.SimpleNamespace(vendor="mysql")
+    try:
+        messages = check_settings()
+    finally:
+        del connections["elsewhere"]
+    assert_one(messages, "E016", says="mysql is not supported", hint="Use PostgreSQL")
+
+
+def test_e017_for_a_shop_without_time_zones(check_settings, settings):
+    """``USE_TZ = False``, with which no run completes, is an error."""
+    settings.USE_TZ = False
+    assert_one(check_settings(), "E017", says="USE_TZ is False", hint="Set USE_TZ = True")
+
+
+def test_w007_for_a_default_currency_without_a_method(check_settings, settings):
+    """A default currency for which no payment method is offered is a warning."""
+    settings.OSCAR_DEFAULT_CURRENCY = "GBP"
+    messages = check_settings()
+    assert_one(messages, "W007", says="is 'GBP'", hint="one of USD, EUR, RUB, or list")
+    messages = check_settings(CURRENCIES=["EUR"])
+    assert_one(messages, "W007", says="cannot be ordered", hint="to one of EUR")
+    assert check_settings(OTHER_METHODS=[("cod", "Pay on delivery")]) == []
+
+
+def test_default_currency_of_bitsby_is_valid(check_settings, settings):
+    """A default currency that Bitsby is offered for, or none, gets no message."""
+    settings.OSCAR_DEFAULT_CURRENCY = "RUB"
+    assert check_settings(CURRENCIES=["RUB"]) == []
+    del settings.OSCAR_DEFAULT_CURRENCY
+    assert run_bitsby_checks() == []
 
 
 def test_w002_for_an_unencrypted_key(check_settings, settings):

@@ -6,7 +6,7 @@ import io
 import pytest
 from django.contrib.sites.models import Site
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -115,6 +115,22 @@ def test_wrong_settings_are_a_problem(configure):
     assert "unknown keys: COLOUR" in said
     assert "OSCAR_BITSBY['API_KEY'] is not set" in said
     assert error == "2 problems."
+
+
+def test_unsupported_database_is_a_problem(monkeypatch, account):
+    """On another database the doctor names the remedy, and skips the other checks."""
+    monkeypatch.setattr(type(connections["default"]), "vendor", "mysql")
+    said = assert_one_problem("[problem] The database mysql is not supported", "→ Use PostgreSQL")
+    assert "bitsby_reconcile" not in said
+    assert account.requests == []
+
+
+def test_project_without_time_zones_is_a_problem(settings, account):
+    """With ``USE_TZ = False`` the doctor names the remedy, and skips the other checks."""
+    settings.USE_TZ = False
+    said = assert_one_problem("[problem] USE_TZ is False", "→ Set USE_TZ = True")
+    assert "bitsby_reconcile" not in said
+    assert account.requests == []
 
 
 def test_missing_tables_are_a_problem(monkeypatch, account):

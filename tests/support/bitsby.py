@@ -121,7 +121,9 @@ def error(text):
 
 
 def fields_of(request):
-    """Return the fields of a request's multipart form."""
+    """Return the fields of a request's multipart form, or none if its body is empty."""
+    if not request.body:
+        return {}
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     parts = BytesParser().parsebytes(head + request.body).get_payload()
     name = re.compile('name="([^"]+)"')

@@ -21,7 +21,8 @@ PATIENCE = 5
 
 
 class StubServer(ThreadingHTTPServer):
-    """A server that answers each POST by ``answer``, a function of the handler."""
+    """A server or proxy that answers each POST and CONNECT by ``answer``, a function of the
+    handler."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -41,6 +42,11 @@ class StubServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append(self)
+        with contextlib.suppress(OSError):
+            self.server.answer(self)
+
+    def do_CONNECT(self):
         self.server.requests.append(self)
         with contextlib.suppress(OSError):
             self.server.answer(self)

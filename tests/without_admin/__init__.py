@@ -1,0 +1,1 @@
+"""A shop without django.contrib.admin, for a process of its own."""

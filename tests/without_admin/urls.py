@@ -1,0 +1,10 @@
+"""Oscar's URLs and the app's, without those of the Django admin."""
+
+from django.apps import apps
+from django.urls import include, path
+
+urlpatterns = [
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("bitsby/", include("oscar_bitsby.urls")),
+    path("", include(apps.get_app_config("oscar").urls[0])),
+]
