@@ -85,6 +85,8 @@ class Conf:
     order_status_paid: str
     order_status_cancelled: str
     cancel_after: timedelta | None
+    hold_order_for: timedelta | None
+    max_pending_orders: int | None
     watch_days: int
     webhook_token: Secret
     other_methods: tuple[tuple[str, Any], ...]
@@ -116,6 +118,15 @@ def _number(value: Any) -> Decimal:
     if number.is_nan():
         # Any comparison with NaN raises.
         raise ValueError("not a number")
+    return number
+
+
+def _count(value: Any) -> int | None:
+    if value is None:
+        return None
+    number = int(value)
+    if number < 1:
+        raise ValueError("less than one")
     return number
 
 
@@ -160,6 +171,8 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "ORDER_STATUS_PAID": ("Being processed", str),
     "ORDER_STATUS_CANCELLED": ("Cancelled", str),
     "CANCEL_AFTER": (timedelta(hours=1), lambda value: value),
+    "HOLD_ORDER_FOR": (timedelta(hours=24), lambda value: value),
+    "MAX_PENDING_ORDERS": (5, _count),
     "WATCH_DAYS": (30, int),
     "WEBHOOK_TOKEN": ("", _secret),
     "OTHER_METHODS": ([], _methods),
@@ -209,8 +222,9 @@ def _read() -> dict[str, Any] | str:
     for key in ("API_KEY", "PROJECT_ID"):
         if not values[key]:
             return f"OSCAR_BITSBY['{key}'] is not set"
-    if values["CANCEL_AFTER"] is not None and not isinstance(values["CANCEL_AFTER"], timedelta):
-        return "OSCAR_BITSBY['CANCEL_AFTER'] is neither a timedelta nor None"
+    for key in ("CANCEL_AFTER", "HOLD_ORDER_FOR"):
+        if values[key] is not None and not isinstance(values[key], timedelta):
+            return f"OSCAR_BITSBY['{key}'] is neither a timedelta nor None"
     if values["ORDER_STATUS_PENDING"] is None:
         values["ORDER_STATUS_PENDING"] = getattr(django_settings, "OSCAR_INITIAL_ORDER_STATUS", "")
     converted: dict[str, Any] = {}

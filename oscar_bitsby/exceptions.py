@@ -5,6 +5,7 @@
     BitsbyError
     ├── ConfigurationError        the settings are missing or invalid
     ├── NotPayable                the order is not waiting for a payment
+    │   └── HoldEnded                 the time in which it could be paid is over
     ├── PaymentInProgress         another request is creating this order's invoice right now
     ├── PaymentPaused             the order's last attempt failed a short while ago
     └── GatewayError              a request to Bitsby failed
@@ -35,6 +36,10 @@ class ConfigurationError(BitsbyError):
 
 class NotPayable(BitsbyError):
     """The order is paid, cancelled, or otherwise not waiting for a payment."""
+
+
+class HoldEnded(NotPayable):
+    """``HOLD_ORDER_FOR`` is over: no invoice is created for the order any more."""
 
 
 class PaymentInProgress(BitsbyError):

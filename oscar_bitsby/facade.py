@@ -19,6 +19,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
     BitsbyError,
+    HoldEnded,
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
@@ -30,6 +31,7 @@ from oscar_bitsby.gateway import factory, parsing, schemas
 from oscar_bitsby.gateway.buyer_queue import Turn
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, log_change
+from oscar_bitsby.orders.stage import hold_deadline
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import attempts
 from oscar_bitsby.utils.clock import db_now
@@ -57,6 +59,7 @@ def start_payment(order: Any) -> BitsbyInvoice:
     Raises:
         Order.DoesNotExist: there is no such order.
         NotPayable: the order is not waiting for a payment.
+        HoldEnded: it has no invoice that can be paid, and gets none any more.
         PaymentInProgress: another request is creating its invoice at this moment.
         PaymentPaused: its last attempt failed a short while ago.
         Queued: other buyers come first. The page should return at its turn.
@@ -86,6 +89,7 @@ def _start_payment(order: Any, client: BitsbyClient) -> BitsbyInvoice:
         if found.fits(found.order) and not found.is_over(db_now()):
             return found
         # It has expired or the order has changed: check it at Bitsby before replacing it.
+        _check_hold(found.order, settings)
         _replace_invoice(found, client)
     raise PaymentInProgress("the order's invoice was replaced meanwhile; try again")
 
@@ -117,6 +121,7 @@ def _reuse_or_begin(order_or_number: Any, settings: conf.Conf) -> BitsbyInvoice:
             if live is not None and live.status == InvoiceStatus.CREATING:
                 if live.created_at >= attempts.stale_before(settings):
                     raise PaymentInProgress(f"order {order.number}: an invoice is being created")
+                _check_hold(order, settings)
                 attempts.expire_attempt(live, attempts.NO_ANSWER)
                 live = None
             return live or BitsbyInvoice.objects.create(
@@ -138,6 +143,7 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
 
     Raises:
         NotPayable: the order does not wait for a payment, or holds money already.
+        HoldEnded: it has no live invoice, and gets none any more.
         PaymentPaused: its last attempt failed.
     """
     if order.status != settings.order_status_pending:
@@ -149,6 +155,7 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
     if InvoiceStatus.PAID in statuses or has_money:
         raise NotPayable(f"order {order.number} has a payment under review")
     if not statuses & set(BitsbyInvoice.LIVE):
+        _check_hold(order, settings)
         paused_until = attempts.pause_end(history)
         if paused_until is not None and db_now() < paused_until:
             raise PaymentPaused(f"order {order.number}: its last attempt failed", paused_until)
@@ -156,6 +163,13 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
     rows = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
     live: BitsbyInvoice | None = rows.live().select_for_update().first()
     return live
+
+
+def _check_hold(order: Any, settings: conf.Conf) -> None:
+    """Raise ``HoldEnded`` if no invoice may be created for the order any more."""
+    end = hold_deadline(order, settings)
+    if end is not None and end <= timezone.now():
+        raise HoldEnded(f"order {order.number}: the time in which it could be paid is over")
 
 
 def _replace_invoice(invoice: BitsbyInvoice, client: BitsbyClient) -> None:

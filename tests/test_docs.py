@@ -1,5 +1,6 @@
 """The documentation agrees with the code."""
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -35,13 +36,13 @@ def options_of(parser):
 
 
 def written(key, value):
-    cancel_after = conf.DEFAULTS["CANCEL_AFTER"].total_seconds()
     special = {
         "API_KEY": "(needed)",
         "PROJECT_ID": "(needed)",
         "ORDER_STATUS_PENDING": "OSCAR_INITIAL_ORDER_STATUS",
-        "CANCEL_AFTER": f"timedelta(hours={cancel_after / 3600:g})",
     }
+    if isinstance(value, dt.timedelta):
+        return f"timedelta(hours={value.total_seconds() / 3600:g})"
     return special.get(key, repr(value).replace("'", '"'))
 
 

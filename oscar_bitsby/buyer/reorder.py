@@ -9,18 +9,18 @@ from django.utils.translation import gettext as _
 
 from oscar_bitsby.buyer.views import OrderPageView, SeeOther
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import CANCELLED, get_payment_status
+from oscar_bitsby.orders.payment_status import get_payment_status
 
 
 class ReorderView(OrderPageView):
-    """Fill the basket of this browser with the lines of a cancelled order, and show it.
+    """Fill the basket of this browser with the lines of an order that cannot be paid, and show it.
 
     Items that are already in the basket count, so that a second click does not double them.
     """
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
         order = signed_urls.order_from_token(token)
-        if get_payment_status(order).state != CANCELLED:
+        if not get_payment_status(order).can_reorder:
             return SeeOther(signed_urls.order_url(order))
         added = [_add(request, line) for line in order.lines.all()]
         if any(added):

@@ -15,6 +15,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
+from oscar_bitsby.checkout.pending_orders import PendingOrders, find_pending_orders
 from oscar_bitsby.checkout.placement import OrderPlacementMixin
 from oscar_bitsby.orders.signed_urls import order_url, pay_url
 from oscar_bitsby.utils.patching import AnyBase
@@ -54,13 +55,16 @@ class PaymentMethodMixin(ChoiceMixin):
     """The payment step: shows a form when there is a choice, and skips it otherwise."""
 
     template_name = "oscar_bitsby/checkout/payment_method.html"
+    #: Set when Bitsby is not offered because the buyer has too many unpaid orders.
+    pending_orders: PendingOrders | None = None
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         total = self.order_total() if self.bitsby_is_active() else None
         if total is None:
             return self._default_response(request, *args, **kwargs)
-        methods = methods_for(total.currency, total.incl_tax)
-        if len(methods) == 1:
+        methods = self.offered_methods(total)
+        # With a reason to show, the step is not skipped.
+        if len(methods) == 1 and self.pending_orders is None:
             return self._choose(methods[0], request, *args, **kwargs)
         initial = {"method": self.checkout_session.payment_method()}
         return self._render_form(PaymentMethodForm(methods=methods, initial=initial))
@@ -71,13 +75,24 @@ class PaymentMethodMixin(ChoiceMixin):
             response: HttpResponse = handler(request, *args, **kwargs)
             return response
         total = self.order_total()
-        methods = [] if total is None else methods_for(total.currency, total.incl_tax)
+        methods = [] if total is None else self.offered_methods(total)
         form = PaymentMethodForm(request.POST, methods=methods)
         if not form.is_valid():
             return self._render_form(form)
         code = form.cleaned_data["method"]
         chosen = next(method for method in methods if method.code == code)
         return self._choose(chosen, request, *args, **kwargs)
+
+    def offered_methods(self, total: Any) -> list[Method]:
+        """Return the methods for this total, without Bitsby if the buyer's limit is reached."""
+        methods = methods_for(total.currency, total.incl_tax)
+        if any(method.is_bitsby for method in methods):
+            email = self.checkout_session.get_guest_email()
+            pending = find_pending_orders(self.request, email)
+            if pending is not None and pending.is_limit_reached:
+                self.pending_orders = pending
+                return [method for method in methods if not method.is_bitsby]
+        return methods
 
     def _choose(
         self, method: Method, request: HttpRequest, *args: Any, **kwargs: Any
@@ -94,7 +109,8 @@ class PaymentMethodMixin(ChoiceMixin):
 
     def _render_form(self, form: PaymentMethodForm) -> HttpResponse:
         context = self.build_submission()
-        return render(self.request, self.template_name, {**context, "form": form})
+        context |= {"form": form, "pending_orders": self.pending_orders}
+        return render(self.request, self.template_name, context)
 
 
 class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):

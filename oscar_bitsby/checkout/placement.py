@@ -16,6 +16,11 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.buyer.views import SESSION_KEY
+from oscar_bitsby.checkout.pending_orders import (
+    PendingLimitReached,
+    check_pending_orders,
+    remember_order,
+)
 from oscar_bitsby.choices import MailCode
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.orders.signed_urls import pay_url
@@ -66,6 +71,9 @@ class OrderPlacementMixin(AnyBase):  # type: ignore[misc]
                 response = super().submit(**submission)
         except BasketAlreadySubmitted:
             return self._redirect_to_order_of(basket)
+        except PendingLimitReached:
+            # The payment step says why.
+            return redirect("checkout:payment-method")
         except Exception:
             # The transaction is rolled back: there is no order, and the basket is open as before.
             logger.exception("order not placed: basket=%s", basket.pk)
@@ -87,6 +95,8 @@ class OrderPlacementMixin(AnyBase):  # type: ignore[misc]
         )
         if not is_ours:
             raise BasketAlreadySubmitted
+        # The offer was made before: other windows may have placed orders since.
+        check_pending_orders(self.request, self.checkout_session.get_guest_email())
         basket.status = Basket.FROZEN
 
     def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:
@@ -159,6 +169,7 @@ class OrderPlacementMixin(AnyBase):  # type: ignore[misc]
         """Let this browser, and no link checker, create the order's invoice by a GET."""
         self.request.session["checkout_order_id"] = order.pk
         self.request.session[SESSION_KEY] = str(order.number)
+        remember_order(self.request, order)
 
     def get_success_url(self) -> str:
         if self._placement is None or self._placement.order is None:

@@ -86,6 +86,8 @@ class BitsbyClient:
         self._tries = tries
         #: The number of requests that were sent, including repeated tries.
         self.requests = 0
+        #: The number of successful answers.
+        self.answers = 0
 
     def create_invoice(
         self,
@@ -220,10 +222,12 @@ class BitsbyClient:
         self.requests += 1
         answer = self._transport.post(path, fields)
         try:
-            return parse(answer.data)
+            parsed = parse(answer.data)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             problem = f"{path}: {error}"[:300]
             return ReplyNotUnderstood(problem, status=answer.status, body=answer.excerpt)
+        self.answers += 1
+        return parsed
 
 
 def _page_of(parse: Callable[[Any], T]) -> Callable[[Any], Page[T]]:

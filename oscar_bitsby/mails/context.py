@@ -40,6 +40,8 @@ def skip_reason(mail: BuyerMail) -> str:
         return "" if is_open else gettext_noop("the payment is resolved")
     if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
+    if mail.code == MailCode.PLACED and now.hold_ended:
+        return gettext_noop("too little time is left to pay")
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
     if mail.code == MailCode.CANCELLED and has_money:
         return gettext_noop("money has arrived")
@@ -130,6 +132,6 @@ def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     settings = conf.get()
     unpaid = (status.NEW, status.POSSIBLE_MISMATCH, status.EXPIRED)
     # While an invoice is live the time is unknown: the buyer may request another one after it.
-    if settings.cancel_after is None or now.state not in unpaid or now.until is not None:
+    if now.state not in unpaid or now.until is not None:
         return None
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

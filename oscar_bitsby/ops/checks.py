@@ -117,7 +117,7 @@ def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
     pipeline = get_model("order", "Order").pipeline
     pending, paid = settings.order_status_pending, settings.order_status_paid
     statuses = [pending, paid]
-    if settings.cancel_after is not None:
+    if settings.cancel_after is not None or settings.hold_order_for is not None:
         statuses.append(settings.order_status_cancelled)
     missing = [status for status in statuses if status not in pipeline]
     if pending in missing and not pending:

@@ -1,4 +1,4 @@
-"""Delete old rows that accounting does not need; invoices and our payments are kept."""
+"""Delete old rows that accounting does not need; Bitsby's invoices and our payments are kept."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -6,11 +6,14 @@ from typing import Any
 
 from django.db import models, router, transaction
 from django.utils import timezone
+from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.choices import MailCode, MailStatus, Resolution
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
 from oscar_bitsby.staff.binding import DAYS_BACK
+
+Order = get_model("order", "Order")
 
 #: The largest number of rows in one transaction, so that others do not wait for locks.
 BATCH = 1000
@@ -36,13 +39,15 @@ class Pruned:
     mails: int = 0
     foreign: int = 0
     dismissed: int = 0
+    attempts: int = 0
 
     def __str__(self) -> str:
         return (
             f"{plural(self.deliveries, 'delivery', 'deliveries')},"
             f" {plural(self.mails, 'e-mail')},"
             f" {plural(self.foreign, 'payment')} of other projects,"
-            f" {plural(self.dismissed, 'dismissed payment')}"
+            f" {plural(self.dismissed, 'dismissed payment')},"
+            f" {plural(self.attempts, 'failed attempt')}"
         )
 
 
@@ -65,8 +70,8 @@ def prune(
 ) -> Pruned:
     """Delete old rows in short transactions.
 
-    Invoices, and payments that are booked, bound or waiting for review, are never deleted. It can
-    run beside any other work of the shop, and can be interrupted.
+    Invoices that Bitsby knows, and payments that are booked, bound or waiting for review, are never
+    deleted. It can run beside any other work of the shop, and can be interrupted.
 
     Args:
         delivery_days: delete webhook deliveries that are older.
@@ -79,7 +84,7 @@ def prune(
         CannotPrune: an age is too small or too large.
         ConfigurationError: the settings, which say how long payments are watched, are not valid.
     """
-    min_days = min_payment_days()
+    settings, min_days = conf.get(), min_payment_days()
     _check_days("deliveries", delivery_days, 1, "today's are still in use")
     _check_days("e-mails", mail_days, min_days, "a buyer could get an e-mail twice")
     if dismissed_days is not None:
@@ -105,11 +110,22 @@ def prune(
         .exclude(payment__in=BitsbyPayment.objects.needs_review())
     )
     foreign = BitsbyPayment.objects.filter(old, is_foreign=True, review_reason="", resolution="")
+    # No buyer has seen these. A pending order needs them for its pause and the note when it is
+    # cancelled.
+    is_pending = Order._default_manager.filter(
+        pk=models.OuterRef("order_id"), status=settings.order_status_pending
+    )
+    attempts = BitsbyInvoice.objects.failed_attempts().filter(
+        ~models.Exists(is_pending),
+        ~models.Exists(BitsbyPayment.objects.filter(invoice=models.OuterRef("pk"))),
+        ended_at__lt=now - dt.timedelta(days=settings.watch_days),
+    )
     pruned = Pruned(
         # Ordered like the index on received_at.
         deliveries=_delete(deliveries.order_by("received_at", "pk"), dry_run, by_key=False),
         mails=_delete(mails, dry_run),
         foreign=_delete(foreign, dry_run),
+        attempts=_delete(attempts, dry_run),
     )
     if dismissed_days is not None:
         since = now - dt.timedelta(days=dismissed_days)

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
@@ -65,6 +66,14 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             "OSCAR_BITSBY['TIMEOUT'] is not between 1 and 60 seconds.",
             hint="Buyers wait this long if Bitsby does not answer; 10 is a good value.",
             id="oscar_bitsby.E010",
+        )
+    hold = settings.hold_order_for
+    if hold is not None and hold < timedelta(hours=float(settings.time_to_pay)):
+        yield Warning(
+            "OSCAR_BITSBY['HOLD_ORDER_FOR'] is shorter than TIME_TO_PAY, so a buyer can have only"
+            " one invoice and little time to start paying.",
+            hint="Set it to more than TIME_TO_PAY; timedelta(hours=24) is a good value.",
+            id="oscar_bitsby.W008",
         )
     if settings.watch_days < 1:
         yield Error(

@@ -53,6 +53,8 @@ class PaymentStatus:
     invoice: BitsbyInvoice | None
     #: When the invoice expires; None where it cannot be paid.
     until: dt.datetime | None = None
+    #: The hold on the unpaid order is over: it gets no invoice any more, and will be cancelled.
+    hold_ended: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -62,7 +64,8 @@ class PaymentStatus:
     def version(self) -> str:
         """A text that changes whenever the content of the buyer's page changes."""
         until = "" if self.until is None else f"{self.until:%Y%m%d%H%M%S}"
-        return f"{self.state}-{self.invoice.pk if self.invoice else ''}-{until}"
+        end = "-ended" if self.hold_ended else ""
+        return f"{self.state}-{self.invoice.pk if self.invoice else ''}-{until}{end}"
 
     @property
     def alert_level(self) -> str:
@@ -71,7 +74,12 @@ class PaymentStatus:
 
     @property
     def can_pay(self) -> bool:
-        return self.state in (NEW, WAITING, POSSIBLE_MISMATCH, EXPIRED)
+        states = (NEW, WAITING, POSSIBLE_MISMATCH, EXPIRED)
+        return self.state in states and not self.hold_ended
+
+    @property
+    def can_reorder(self) -> bool:
+        return self.state == CANCELLED or self.hold_ended
 
     @property
     def seconds_left(self) -> int | None:
@@ -82,8 +90,9 @@ class PaymentStatus:
 
 def get_payment_status(order: Any) -> PaymentStatus:
     """Return the payment status of an order. Booked money makes it paid, not its own status."""
+    settings, now = conf.get(), timezone.now()
     invoice = order.bitsby_invoices.order_by("-pk").first()
-    order_stage = stage.order_stage(conf.get(), order)
+    order_stage = stage.order_stage(settings, order)
     if order_stage is OrderStage.CANCELLED:
         return PaymentStatus(CANCELLED, invoice)
     if ledger.has_money(order):
@@ -92,14 +101,18 @@ def get_payment_status(order: Any) -> PaymentStatus:
         return PaymentStatus(UNDER_REVIEW, invoice)
     if order_stage is not OrderStage.PENDING:
         return PaymentStatus(OTHER, invoice)
+    hold_end = stage.hold_deadline(order, settings)
+    hold_ended = hold_end is not None and hold_end <= now
     if invoice is None or invoice.status == InvoiceStatus.CREATING or invoice.bitsby_id is None:
-        return PaymentStatus(NEW, invoice)
+        # An attempt that began before the end may still get its invoice.
+        is_creating = invoice is not None and invoice.status == InvoiceStatus.CREATING
+        return PaymentStatus(NEW, invoice, hold_ended=hold_ended and not is_creating)
     if invoice.status == InvoiceStatus.PAID or invoice.failure == models.PAID_WITHOUT_PAYMENT:
         return PaymentStatus(UNDER_REVIEW, invoice)
-    if invoice.status == InvoiceStatus.UNPAID and not invoice.is_over(timezone.now()):
-        state, until = WAITING, invoice.expires_at
+    if invoice.status == InvoiceStatus.UNPAID and not invoice.is_over(now):
+        # It can still be paid after the hold.
+        state, until, hold_ended = WAITING, invoice.expires_at, False
     else:
         state, until = EXPIRED, None
-    return PaymentStatus(
-        POSSIBLE_MISMATCH if has_plausible_unmatched_payment(invoice) else state, invoice, until
-    )
+    state = POSSIBLE_MISMATCH if has_plausible_unmatched_payment(invoice) else state
+    return PaymentStatus(state, invoice, until, hold_ended)

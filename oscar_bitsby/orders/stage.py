@@ -1,4 +1,4 @@
-"""The stage of an order for settling, and the time at which it is cancelled."""
+"""The stage of an order for settling, and the times at which its hold ends and it is cancelled."""
 
 from __future__ import annotations
 
@@ -34,14 +34,29 @@ def order_stage(settings: conf.Conf, order: Any) -> OrderStage:
     return OrderStage.OTHER
 
 
+def hold_deadline(order: Any, settings: conf.Conf) -> dt.datetime | None:
+    """Return when the hold on an unpaid order ends: ``HOLD_ORDER_FOR`` after placing it.
+
+    After it no invoice is created for the order any more. None means never.
+    """
+    if settings.hold_order_for is None:
+        return None
+    placed: dt.datetime = order.date_placed
+    return placed + settings.hold_order_for
+
+
 def cancellation_deadline(
     order: Any, invoices: Iterable[BitsbyInvoice], settings: conf.Conf
-) -> dt.datetime:
-    """Return when an unpaid order is cancelled: ``CANCEL_AFTER`` after its last invoice ended."""
-    cancel_after = settings.cancel_after or dt.timedelta()
+) -> dt.datetime | None:
+    """Return when an unpaid order without a live invoice is cancelled; None means never.
+
+    That is ``CANCEL_AFTER`` after its last invoice ended, or when its hold ends if that is earlier.
+    An order that never got an invoice is cancelled only at the end of its hold.
+    """
+    deadlines = [hold_deadline(order, settings)]
+    invoices = list(invoices)
     ended = [invoice.ended_at for invoice in invoices if invoice.ended_at is not None]
-    if ended:
-        return max(ended) + cancel_after
-    # No invoice was created for this order: its time to pay counts from placing it.
-    placed: dt.datetime = order.date_placed
-    return placed + dt.timedelta(hours=float(settings.time_to_pay)) + cancel_after
+    had_invoice = any(invoice.bitsby_id is not None for invoice in invoices)
+    if settings.cancel_after is not None and had_invoice and ended:
+        deadlines.append(max(ended) + settings.cancel_after)
+    return min((moment for moment in deadlines if moment is not None), default=None)

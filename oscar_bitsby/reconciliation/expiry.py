@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
@@ -48,15 +48,18 @@ def expire_overdue(run: ReconcileRun) -> None:
 
 
 def cancel_unpaid_orders(run: ReconcileRun) -> None:
-    """Cancel the orders whose ``CANCEL_AFTER`` is over, after fetching all their invoices."""
-    if run.settings.cancel_after is None:
-        return
+    """Cancel the orders whose time is up, after fetching all their invoices."""
     orders = _orders_to_cancel(run.settings, dry_run=run.dry_run)
     if not orders:
         return
     run.progress(f"{len(orders)} unpaid orders")
     invoices = list(BitsbyInvoice.objects.filter(order__in=orders, bitsby_id__isnull=False))
     remote = sync_invoices(run, invoices)
+    if not run.client.answers:
+        # Orders without an invoice cause no request. While Bitsby is down they are not cancelled:
+        # this raises.
+        today = db_now().date()
+        next(run.client.payment_pages(start_date=today, end_date=today))
     for order_pk in orders:
         with run.isolate_errors(order_pk):
             if cancellation.cancel_unpaid_order(order_pk, remote, dry_run=run.dry_run):
@@ -67,27 +70,42 @@ def cancel_unpaid_orders(run: ReconcileRun) -> None:
 
 
 def _orders_to_cancel(settings: conf.Conf, *, dry_run: bool) -> list[Any]:
+    """Return the keys of pending orders whose ``CANCEL_AFTER`` or ``HOLD_ORDER_FOR`` is over."""
     now = db_now()
-    patience = settings.cancel_after or dt.timedelta()
     pending = settings.order_status_pending
-    ended = BitsbyInvoice.objects.filter(order_awaits_payment=True, ended_at__lte=now - patience)
+    ended = BitsbyInvoice.objects.filter(order_awaits_payment=True, ended_at__isnull=False)
+    is_due = Q(pk__in=())
+    if settings.cancel_after is not None:
+        since = now - settings.cancel_after
+        # A newer invoice that has only just expired gives its order more time.
+        newer = BitsbyInvoice.objects.filter(order=OuterRef("order"), ended_at__gt=since)
+        is_due |= Q(
+            ~Exists(newer),
+            _not_recently_polled(now, "ended_at", settings.cancel_after),
+            ended_at__lte=since,
+            bitsby_id__isnull=False,
+        )
+    if settings.hold_order_for is not None:
+        is_due |= Q(
+            _not_recently_polled(now, "ended_at", dt.timedelta()),
+            order__date_placed__lte=now - settings.hold_order_for,
+        )
     if not dry_run:
         # Staff or another payment decided: these orders wait no longer.
         ended.exclude(order__status=pending).update_unlocked(order_awaits_payment=False)
     orders = list(
-        ended.filter(_not_recently_polled(now, "ended_at", patience), order__status=pending)
-        # A newer invoice that has only just expired gives its order more time.
-        .exclude(order__bitsby_invoices__ended_at__gt=now - patience)
+        ended.filter(is_due, order__status=pending)
         .exclude(order__bitsby_invoices__status__in=BitsbyInvoice.LIVE)
         .order_by("last_refreshed_at")
         .values_list("order_id", flat=True)[:BATCH]
     )
-    placed_by = now - patience - dt.timedelta(hours=float(settings.time_to_pay))
-    abandoned = Order._default_manager.filter(
-        status=pending,
-        sources__source_type__code=METHOD_CODE,
-        bitsby_invoices__isnull=True,
-        date_placed__range=(placed_by - dt.timedelta(days=settings.watch_days), placed_by),
-    )
-    orders += abandoned.order_by("date_placed").values_list("pk", flat=True)[:BATCH]
+    if settings.hold_order_for is not None:
+        placed_by = now - settings.hold_order_for
+        abandoned = Order._default_manager.filter(
+            status=pending,
+            sources__source_type__code=METHOD_CODE,
+            bitsby_invoices__isnull=True,
+            date_placed__range=(placed_by - dt.timedelta(days=settings.watch_days), placed_by),
+        )
+        orders += abandoned.order_by("date_placed").values_list("pk", flat=True)[:BATCH]
     return list(dict.fromkeys(orders))

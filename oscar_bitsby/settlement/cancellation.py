@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_lazy, gettext_noop
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
@@ -17,6 +17,7 @@ from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, cancellation_deadline, order_stage
+from oscar_bitsby.settlement.attempts import NO_ANSWER
 from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
@@ -31,27 +32,27 @@ def cancel_unpaid_order(
 ) -> bool:
     """Cancel an unpaid order if its time is up and none of its invoices can be paid.
 
-    Stock and vouchers are released. ``remote_invoices`` are the order's invoices as the API has
+    Stock and vouchers are released. Call it only when the API has answered in this run.
+    ``remote_invoices`` are the order's invoices as the API has
     just answered, by their Bitsby ids.
 
     Returns:
         whether the order was cancelled, or in a dry run, which writes nothing, would be.
     """
     settings = conf.get()
-    if settings.cancel_after is None:
-        return False
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
         order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
         if order is None:
             return False
         invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
         has_money = ledger.has_money(order)
+        deadline = cancellation_deadline(order, invoices, settings)
         facts = SettlementInput(
             remote_status=schemas.EXPIRED,
             order=order_stage(settings, order),
             paid_otherwise=has_money or ledger.has_unbooked_money(order),
             others_open=any(_can_be_open(invoice, remote_invoices) for invoice in invoices),
-            time_is_up=cancellation_deadline(order, invoices, settings) <= db_now(),
+            time_is_up=deadline is not None and deadline <= db_now(),
         )
         can_cancel = Action(ActionType.CANCEL_ORDER) in decide(facts)
         if dry_run:
@@ -63,10 +64,8 @@ def cancel_unpaid_order(
 
 
 def _cancel(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> bool:
-    note = i18n.shop_text(
-        gettext_noop("Cancelled: Bitsby reports that none of its invoices is paid or can still be.")
-    )
-    if not transitions.change_order_status(order, settings.order_status_cancelled, note):
+    note, status = _note(invoices), settings.order_status_cancelled
+    if not transitions.change_order_status(order, status, note):
         return False
     transitions.release_order(order)
     outbox.enqueue(MailCode.CANCELLED, order)
@@ -74,6 +73,28 @@ def _cancel(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> b
     last_id = invoices[-1].bitsby_id if invoices else None
     logger.info("order cancelled: order=%s invoice=%s", order.number, last_id)
     return True
+
+
+def _note(invoices: list[BitsbyInvoice]) -> str:
+    """Return what is known about an order that is cancelled, for staff."""
+    if any(invoice.bitsby_id is not None for invoice in invoices):
+        return i18n.shop_text(
+            gettext_noop(
+                "Cancelled: Bitsby reports that none of its invoices is paid or can still be."
+            )
+        )
+    if invoices:
+        return i18n.shop_text(
+            gettext_noop(
+                "Cancelled: it was not paid in time. No invoice could be created for it at Bitsby."
+                " The last attempt failed: %(failure)s"
+            ),
+            # Lazy, so that it is translated into the same language.
+            failure=gettext_lazy(invoices[-1].failure or NO_ANSWER),
+        )
+    return i18n.shop_text(
+        gettext_noop("Cancelled: it was not paid in time. It never had an invoice at Bitsby.")
+    )
 
 
 def _can_be_open(invoice: BitsbyInvoice, remote_invoices: Mapping[UUID, schemas.Invoice]) -> bool:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from oscar_bitsby.choices import MailCode, ReviewReason
+from oscar_bitsby.choices import MailCode, MailStatus, ReviewReason
 from oscar_bitsby.mails.outbox import enqueue
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.settlement.rules import Action, ActionType
 
+#: An order gets at most this many e-mails about expired invoices, however many its buyer requests.
+MAX_EXPIRED_MAILS = 2
 #: Review reasons that the buyer gets an e-mail about. The others concern staff only.
 NOTIFY_REASONS = (
     ReviewReason.SHORT,
@@ -28,5 +30,11 @@ def enqueue_for_actions(
         enqueue(MailCode.OTHER_AMOUNT, order, payment=payment)
     elif ActionType.BOOK in types:
         enqueue(MailCode.PAID, order)
-    elif ActionType.EXPIRE in types:
+    elif ActionType.EXPIRE in types and _may_mail_expiry(order):
         enqueue(MailCode.EXPIRED, order, invoice=invoice)
+
+
+def _may_mail_expiry(order: Any) -> bool:
+    """Tell whether the locked order may get an e-mail about another expired invoice."""
+    mails = BuyerMail.objects.filter(order=order, code=MailCode.EXPIRED)
+    return mails.exclude(status=MailStatus.DROPPED).count() < MAX_EXPIRED_MAILS

@@ -51,7 +51,8 @@ class SettlementInput:
         is_live: our invoice is live.
         others_open: another invoice of the order is live or paid, or the API's answer does not
             rule out that it can be paid.
-        time_is_up: ``CANCEL_AFTER`` has passed since the order's last invoice ended.
+        time_is_up: ``CANCEL_AFTER`` has passed since the order's last invoice ended, or
+            ``HOLD_ORDER_FOR`` since it was placed.
     """
 
     remote_status: str

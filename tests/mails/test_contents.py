@@ -40,7 +40,7 @@ def test_placed_mail_asks_for_payment(buy_and_reconcile):
     """The e-mail says how much to pay and by when, and not that the order is being processed."""
     order = buy_and_reconcile()
 
-    kept = local_time(order.date_placed + dt.timedelta(hours=2))
+    kept = local_time(order.date_placed + dt.timedelta(hours=24))
     message = assert_one_mail(
         order, "waiting for your payment of $10.00", "Mug", f"until {kept} (Europe/Berlin)"
     )
@@ -75,9 +75,9 @@ def test_placed_mail_names_only_the_expiry_of_a_live_invoice(buy, fake, amounts,
     assert (built["until"], built["kept_until"]) == (invoice.expires_at, None)
 
 
-def test_placed_mail_names_no_deadline_without_cancel_after(buy_and_reconcile, configure):
-    """With ``CANCEL_AFTER`` None, the e-mail names no deadline."""
-    configure(CANCEL_AFTER=None)
+def test_placed_mail_names_no_deadline_without_a_hold(buy_and_reconcile, configure):
+    """With ``HOLD_ORDER_FOR`` None, the e-mail of an order without an invoice names no deadline."""
+    configure(HOLD_ORDER_FOR=None)
     order = buy_and_reconcile()
 
     message = assert_one_mail(order)

@@ -194,10 +194,25 @@ def test_e006_for_a_shop_without_an_initial_status(settings, monkeypatch):
     assert "''" not in first.msg + second.msg
 
 
-def test_cancelled_status_is_optional_without_cancel_after(check_settings):
-    """With ``CANCEL_AFTER`` None the cancelled status is not checked."""
-    assert check_settings(CANCEL_AFTER=None, ORDER_STATUS_CANCELLED="Elsewhere") == []
-    assert check_settings(CANCEL_AFTER=timedelta(0), ORDER_STATUS_CANCELLED="Elsewhere") != []
+@pytest.mark.parametrize(
+    ("cancel_after", "hold", "is_checked"),
+    [(None, None, False), (timedelta(0), None, True), (None, timedelta(days=1), True)],
+)
+def test_cancelled_status_is_optional_where_nothing_is_cancelled(
+    check_settings, cancel_after, hold, is_checked
+):
+    """With ``CANCEL_AFTER`` and ``HOLD_ORDER_FOR`` None the cancelled status is not checked."""
+    times = {"CANCEL_AFTER": cancel_after, "HOLD_ORDER_FOR": hold}
+    assert bool(check_settings(**times, ORDER_STATUS_CANCELLED="Elsewhere")) is is_checked
+
+
+@pytest.mark.parametrize("hours", [0, 2.9])
+def test_w008_for_a_hold_that_is_shorter_than_the_time_to_pay(check_settings, hours):
+    """A hold shorter than ``TIME_TO_PAY`` gets a warning, and a longer one or None does not."""
+    messages = check_settings(TIME_TO_PAY=3, HOLD_ORDER_FOR=timedelta(hours=hours))
+    assert_one(messages, "W008", says="'HOLD_ORDER_FOR'", hint="timedelta(hours=24)")
+    for hold in (timedelta(hours=3), None):
+        assert check_settings(HOLD_ORDER_FOR=hold) == []
 
 
 @pytest.mark.parametrize(

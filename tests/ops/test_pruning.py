@@ -26,7 +26,10 @@ pytestmark = pytest.mark.django_db
 
 #: With the default WATCH_DAYS.
 MIN_DAYS = 67
-NOTHING = "0 deliveries, 0 e-mails, 0 payments of other projects, 0 dismissed payments\n"
+NOTHING = (
+    "0 deliveries, 0 e-mails, 0 payments of other projects, 0 dismissed payments,"
+    " 0 failed attempts\n"
+)
 
 
 def prune(*arguments):
@@ -88,6 +91,60 @@ def store_delivery(invoice):
 
 def stored_keys(model):
     return set(model.objects.values_list("pk", flat=True))
+
+
+# Failed attempts
+
+
+@pytest.fixture
+def store_attempt(place, invoice_for):
+    """Return a function that stores a failed attempt of a new order, ended so many days ago."""
+
+    def store(days=31, order_status="Cancelled", **values):
+        defaults = {"bitsby_id": None, "uid": "", "ended_at": days_ago(days), "failure": "down"}
+        return invoice_for(place(status=order_status), "expired", **(defaults | values))
+
+    return store
+
+
+def test_failed_attempts_of_ended_orders_are_deleted_after_watch_days(store_attempt, place):
+    """Attempts that never became an invoice are deleted, and the output counts them."""
+    kept = {
+        store_attempt(29).pk,
+        # The order's note will say why its attempts failed.
+        store_attempt(order_status="Pending").pk,
+        # Bitsby knows it.
+        store_attempt(bitsby_id=bitsby.new_id()).pk,
+    }
+    store_attempt(), store_attempt(order_status="Being processed")
+    orphan = store_attempt()
+    orphan.order.delete()
+
+    assert "3 failed attempts" in prune("--dry-run")
+    assert "3 failed attempts" in prune()
+    assert stored_keys(BitsbyInvoice) == kept
+    assert prune() == f"deleted: {NOTHING}"
+
+
+def test_rows_about_a_failed_attempt_survive_it(store_attempt):
+    """An e-mail about the attempt's order stays, and a payment keeps its invoice."""
+    attempt, with_payment = store_attempt(), store_attempt()
+    values = {"order_number": attempt.order_number, "language": "en"}
+    mail = BuyerMail.objects.create(code=MailCode.EXPIRED, key="a", invoice=attempt, **values)
+    BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), invoice=with_payment, amount=1)
+
+    assert "1 failed attempt\n" in prune()
+    assert stored_keys(BitsbyInvoice) == {with_payment.pk}
+    mail.refresh_from_db()
+    assert mail.invoice_id is None
+
+
+def test_age_of_failed_attempts_is_watch_days(store_attempt, configure):
+    """With a longer ``WATCH_DAYS`` attempts are kept longer."""
+    configure(WATCH_DAYS=40)
+    store_attempt(39)
+
+    assert "0 failed attempts" in prune()
 
 
 # Deliveries
@@ -322,7 +379,8 @@ def test_dry_run_only_counts(store_delivery, store_foreign_payment, store_dismis
 
     remote = prune("--dry-run", "--dismissed", "100")
     assert remote == (
-        "would delete: 1 delivery, 0 e-mails, 1 payment of other projects, 1 dismissed payment\n"
+        "would delete: 1 delivery, 0 e-mails, 1 payment of other projects, 1 dismissed payment,"
+        " 0 failed attempts\n"
     )
     assert (WebhookDelivery.objects.count(), BitsbyPayment.objects.count()) == (1, 2)
     assert prune("--dismissed", "100") == remote.replace("would delete", "deleted")
@@ -336,7 +394,8 @@ def test_rows_are_deleted_in_batches(store_delivery, store_foreign_payment, monk
         store_delivery(100), store_foreign_payment()
     with CaptureQueriesContext(connection) as queries:
         assert prune() == (
-            "deleted: 7 deliveries, 0 e-mails, 7 payments of other projects, 0 dismissed payments\n"
+            "deleted: 7 deliveries, 0 e-mails, 7 payments of other projects, 0 dismissed payments,"
+            " 0 failed attempts\n"
         )
     sizes = [query["sql"].count(",") + 1 for query in queries if query["sql"].startswith("DELETE")]
     assert sorted(sizes) == [1, 1, 3, 3, 3, 3]
@@ -415,7 +474,8 @@ def test_pruning_during_a_run_keeps_the_new_payment(
     report = reconciliation.reconcile()
 
     assert pruned == [
-        "deleted: 1 delivery, 0 e-mails, 5 payments of other projects, 0 dismissed payments\n"
+        "deleted: 1 delivery, 0 e-mails, 5 payments of other projects, 0 dismissed payments,"
+        " 0 failed attempts\n"
     ]
     assert (report.booked, report.failures) == (1, 0)
     assert Transaction.objects.count() == 1

@@ -1,16 +1,24 @@
-"""The stage of an order, and the time at which it is cancelled."""
+"""The stage of an order, and the times at which its hold ends and it is cancelled."""
 
 import datetime as dt
 from types import SimpleNamespace
 
 import pytest
 
-from oscar_bitsby.orders.stage import OrderStage, cancellation_deadline, order_stage
+from oscar_bitsby.orders.stage import (
+    OrderStage,
+    cancellation_deadline,
+    hold_deadline,
+    order_stage,
+)
 
 PLACED = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 HOUR = dt.timedelta(hours=1)
 SETTINGS = SimpleNamespace(
-    order_status_pending="New", order_status_cancelled="Void", time_to_pay=3, cancel_after=HOUR
+    order_status_pending="New",
+    order_status_cancelled="Void",
+    cancel_after=HOUR,
+    hold_order_for=24 * HOUR,
 )
 
 
@@ -29,25 +37,48 @@ def test_deleted_order_is_gone():
 
 
 @pytest.mark.parametrize(
-    ("ended_after", "cancel_after", "deadline"),
+    ("ended_after", "cancel_after", "hold", "deadline"),
     [
-        ([5, 9, 7], HOUR, 10),
-        ([5, None], HOUR, 6),
-        ([5], None, 5),
-        # Without an ended invoice the time to pay counts from placing the order.
-        ([], HOUR, 4),
-        ([None], HOUR, 4),
-        ([], None, 3),
+        ([5, 9, 7], 1, 24, 10),
+        ([5, None], 1, 24, 6),
+        ([5], 0, 24, 5),
+        ([5, 9, 7], 1, None, 10),
+        # The hold ends first.
+        ([5, 9, 7], 1, 9.5, 9.5),
+        ([5], None, 24, 24),
+        ([5], None, None, None),
     ],
 )
-def test_deadline_is_cancel_after_the_last_invoice(ended_after, cancel_after, deadline):
-    """The time to cancel counts from the end of the last invoice, else from the time to pay."""
-    settings = SimpleNamespace(**(vars(SETTINGS) | {"cancel_after": cancel_after}))
+def test_deadline_is_cancel_after_the_last_invoice_or_the_end_of_the_hold(
+    ended_after, cancel_after, hold, deadline
+):
+    """The earlier of both counts, and None is no end."""
+    assert deadline_of(ended_after, cancel_after, hold) == deadline
+
+
+@pytest.mark.parametrize("ended_after", [[], [None], [2, 3]])
+@pytest.mark.parametrize("hold", [24, None])
+def test_order_that_never_got_an_invoice_is_kept_until_the_end_of_its_hold(ended_after, hold):
+    """Failed attempts, and none at all, leave the order for the whole hold."""
+    assert deadline_of(ended_after, 1, hold, bitsby_id=None) == hold
+
+
+def deadline_of(ended_after, cancel_after, hold, bitsby_id="an id"):
+    """Return the deadline in hours after placing the order."""
+    values = {
+        "cancel_after": None if cancel_after is None else cancel_after * HOUR,
+        "hold_order_for": None if hold is None else hold * HOUR,
+    }
     invoices = [
-        SimpleNamespace(ended_at=None if hours is None else PLACED + hours * HOUR)
+        SimpleNamespace(
+            bitsby_id=bitsby_id, ended_at=None if hours is None else PLACED + hours * HOUR
+        )
         for hours in ended_after
     ]
-
-    found = cancellation_deadline(SimpleNamespace(date_placed=PLACED), invoices, settings)
-
-    assert found == PLACED + deadline * HOUR
+    settings, order = (
+        SimpleNamespace(**(vars(SETTINGS) | values)),
+        SimpleNamespace(date_placed=PLACED),
+    )
+    found = cancellation_deadline(order, invoices, settings)
+    assert hold_deadline(order, settings) == (None if hold is None else PLACED + hold * HOUR)
+    return None if found is None else (found - PLACED) / HOUR

@@ -137,30 +137,34 @@ def test_with_cancel_after_zero_one_run_expires_and_cancels(order, invoice_for, 
     assert status_of(order) == "Cancelled"
 
 
-def test_with_cancel_after_none_no_order_is_cancelled(
-    place, invoice_for, books, configure, move_time
+@pytest.mark.parametrize(("hold", "cancelled"), [(None, 0), (dt.timedelta(hours=71), 2)])
+def test_with_cancel_after_none_orders_are_cancelled_at_the_end_of_the_hold(
+    place, invoice_for, books, configure, move_time, hold, cancelled
 ):
-    """With ``None`` no order is cancelled, with an expired invoice or without any."""
-    configure(CANCEL_AFTER=None)
+    """With ``None`` for both no order is cancelled, with an expired invoice or without any."""
+    configure(CANCEL_AFTER=None, HOLD_ORDER_FOR=hold)
     order = place()
     place()
     invoice = invoice_for(order, **expired_ago(hours=2))
     books.fake.invoices = [bitsby.invoice_item(invoice, "expired")]
-    move_time(days=3)
-
+    move_time(hours=70)
     assert reconciliation.reconcile().cancelled == 0
-    assert set(Order.objects.values_list("status", flat=True)) == {"Pending"}
+    move_time(hours=2)
+
+    assert reconciliation.reconcile().cancelled == cancelled
+    status = "Cancelled" if cancelled else "Pending"
+    assert set(Order.objects.values_list("status", flat=True)) == {status}
 
 
 def test_order_without_an_invoice_is_cancelled(order, books, move_time):
-    """It is cancelled after ``TIME_TO_PAY`` plus ``CANCEL_AFTER``, without a request."""
-    move_time(minutes=119)
+    """It is cancelled at the end of its hold, after one request that proves that Bitsby answers."""
+    move_time(hours=23, minutes=59)
     assert reconciliation.reconcile().cancelled == 0
     move_time(minutes=2)
 
     report = reconciliation.reconcile()
 
-    assert (report.cancelled, report.requests) == (1, 0)
+    assert (report.cancelled, report.requests) == (1, 1)
     assert status_of(order) == "Cancelled"
 
 
@@ -177,14 +181,17 @@ def test_order_of_another_payment_method_is_not_cancelled(order, books, move_tim
 
 
 def test_abandoned_attempt_expires_and_its_order_is_cancelled(order, invoice_for, books, move_time):
-    """The attempt of a crashed process expires, and its order is cancelled later."""
+    """The attempt of a crashed process expires, and its order is cancelled after the hold."""
     invoice_for(order, "creating", bitsby_id=None, uid="", expires_at=None)
     move_time(seconds=16)
     reconciliation.reconcile()
     assert BitsbyInvoice.objects.get().status == "expired"
-    move_time(minutes=61)
+    move_time(hours=23)
+    assert reconciliation.reconcile().cancelled == 0
+    move_time(hours=1)
 
     assert reconciliation.reconcile().cancelled == 1
+    assert "The last attempt failed: no answer came" in order.notes.get().message
 
 
 def test_recent_attempt_does_not_expire(order, invoice_for, books, move_time):

@@ -133,17 +133,19 @@ def test_order_is_cancelled_at_its_deadline_and_not_before(order, invoice_for, c
     assert cancel(order)
 
 
-def test_order_without_an_invoice_is_cancelled_after_its_time_to_pay(
+def test_order_without_an_invoice_is_cancelled_at_the_end_of_its_hold(
     order, cancel, stop_time, caplog
 ):
-    """Without an invoice, the time to pay and ``CANCEL_AFTER`` count from placing the order."""
-    stop_time(order.date_placed + dt.timedelta(hours=2) - dt.timedelta(microseconds=1))
+    """Without an invoice only ``HOLD_ORDER_FOR`` counts, and the note claims no answer."""
+    stop_time(order.date_placed + dt.timedelta(hours=24) - dt.timedelta(microseconds=1))
     assert not cancel(order)
-    stop_time(order.date_placed + dt.timedelta(hours=2))
+    stop_time(order.date_placed + dt.timedelta(hours=24))
     with caplog.at_level(logging.INFO, "oscar_bitsby"):
         assert cancel(order)
 
     assert f"order cancelled: order={order.number} invoice=None" in caplog.messages
+    note = "Cancelled: it was not paid in time. It never had an invoice at Bitsby."
+    assert order.notes.get().message == note
 
 
 def test_newest_invoice_of_a_cancelled_order_is_logged(order, expired, invoice_for, cancel, caplog):
@@ -227,16 +229,64 @@ def test_cancel_after_zero_cancels_at_once(order, invoice_for, cancel, settings)
     assert cancel(order)
 
 
-def test_cancel_after_none_never_cancels(order, expired, cancel, settings, move_time):
-    """With ``None`` only staff cancel orders."""
+def test_cancel_after_none_cancels_at_the_end_of_the_hold(
+    order, expired, cancel, settings, move_time
+):
+    """With ``CANCEL_AFTER`` None the order is kept for ``HOLD_ORDER_FOR``, and no longer."""
     settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, "CANCEL_AFTER": None}
+    move_time(hours=23, minutes=59)
+    assert not cancel(order)
+    move_time(minutes=1)
+
+    assert cancel(order)
+
+
+def test_without_cancel_after_and_hold_no_order_is_cancelled(
+    order, expired, cancel, settings, move_time
+):
+    """With ``None`` for both only staff cancel orders."""
+    no_end = {"CANCEL_AFTER": None, "HOLD_ORDER_FOR": None}
+    settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **no_end}
     move_time(days=300)
 
     assert not cancel(order)
     assert status_of(order) == "Pending"
 
 
-def test_attempt_without_an_answer_does_not_prevent_cancelling(order, invoice_for, cancel):
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        ("/invoices/create: You have a debt of 100%", "You have a debt of 100%"),
+        ("no answer came", "no answer came"),
+        ("", "no answer came"),
+    ],
+)
+def test_note_names_the_failure_of_the_last_attempt(
+    order, invoice_for, cancel, move_time, failure, says
+):
+    """Of an order that never got an invoice the note says why, and not what Bitsby never said."""
+    for text in ("an earlier failure", failure):
+        invoice_for(
+            order,
+            InvoiceStatus.EXPIRED,
+            bitsby_id=None,
+            uid="",
+            ended_at=timezone.now(),
+            failure=text,
+        )
+    move_time(hours=23)
+    assert not cancel(order)
+    move_time(hours=1)
+
+    assert cancel(order)
+    note = order.notes.get().message
+    assert "No invoice could be created for it at Bitsby." in note
+    assert "The last attempt failed: " in note
+    assert note.endswith(says)
+    assert "reports" not in note
+
+
+def test_attempt_without_an_answer_does_not_prevent_cancelling(order, expired, invoice_for, cancel):
     """No buyer has seen the invoice of an attempt without an answer, so it cannot be paid."""
     invoice_for(
         order,
@@ -247,6 +297,7 @@ def test_attempt_without_an_answer_does_not_prevent_cancelling(order, invoice_fo
     )
 
     assert cancel(order)
+    assert "Bitsby reports" in order.notes.get().message
 
 
 def test_pipeline_that_forbids_cancelling_keeps_order_and_stock(

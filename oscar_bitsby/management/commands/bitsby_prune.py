@@ -11,9 +11,10 @@ from oscar_bitsby.ops import pruning
 
 class Command(BaseCommand):
     help = (
-        "Deletes old webhook deliveries, records of old e-mails to buyers, and old payments of"
-        " other projects of the Bitsby account. Invoices and payments that are booked, bound or"
-        " waiting for review are kept for good. Run it every week in a busy shop."
+        "Deletes old webhook deliveries, records of old e-mails to buyers, old payments of other"
+        " projects of the Bitsby account, and old attempts to create an invoice that failed."
+        " Invoices, and payments that are booked, bound or waiting for review, are kept for good."
+        " Run it every week in a busy shop."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
