@@ -100,6 +100,9 @@ class BitsbyInvoice(models.Model):
     #: Views of the payment page, by Bitsby's last answer.
     page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
     failure = models.CharField(_("Failure"), max_length=300, blank=True)
+    #: Since when Bitsby gives no usable answer about this invoice, and the newest reason.
+    unanswered_since = models.DateTimeField(_("No answer since"), null=True, blank=True)
+    unanswered_reason = models.CharField(_("Why there is no answer"), max_length=300, blank=True)
 
     objects = InvoiceQuerySet.as_manager()
 
