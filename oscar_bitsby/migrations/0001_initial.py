@@ -59,8 +59,8 @@ class Migration(migrations.Migration):
                 ('order_awaits_payment', models.BooleanField(default=True, verbose_name='Order awaits payment')),
                 ('page_views', models.PositiveIntegerField(blank=True, null=True, verbose_name='Page views')),
                 ('failure', models.CharField(blank=True, max_length=300, verbose_name='Failure')),
-                ('unanswered_since', models.DateTimeField(blank=True, null=True, verbose_name='No answer since')),
-                ('unanswered_reason', models.CharField(blank=True, max_length=300, verbose_name='Why there is no answer')),
+                ('unanswered_since', models.DateTimeField(blank=True, null=True, verbose_name='No usable answer since')),
+                ('unanswered_reason', models.CharField(blank=True, max_length=300, verbose_name='Why the answer is not usable')),
                 ('order', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='bitsby_invoices', to='order.order', verbose_name='Order')),
             ],
             options={
@@ -168,6 +168,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='bitsbyinvoice',
             index=models.Index(condition=models.Q(('webhook_pending_since__isnull', False)), fields=['webhook_pending_since'], name='bitsby_webhook_pending'),
+        ),
+        migrations.AddIndex(
+            model_name='bitsbyinvoice',
+            index=models.Index(condition=models.Q(('unanswered_since__isnull', False)), fields=['unanswered_since'], name='bitsby_unanswered'),
         ),
         migrations.AddConstraint(
             model_name='bitsbyinvoice',

@@ -38,10 +38,10 @@ def sync_invoices(run: ReconcileRun, invoices: list[BitsbyInvoice]) -> dict[UUID
     for row in sorted(unlisted, key=lambda row: row.last_refreshed_at)[:UNLISTED_PER_RUN]:
         run.renew_lease()
         with run.isolate_errors(row.bitsby_id):
-            remote = _fetch(run, row)
-            if remote is not None:
-                fetched[remote.id] = remote
-                _settle(run, row, remote)
+            found = _fetch(run, row)
+            if found is not None:
+                fetched[found.id] = found
+                _settle(run, row, found)
     return fetched
 
 
