@@ -101,8 +101,9 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     search_fields = ("=order_number", "=uid", "=bitsby_id")
     keys_named = staticmethod(find_invoices)
     raw_id_fields = ("order",)
-    shown_as = {"failure": "remark"}
+    shown_as = {"failure": "remark", "unanswered_reason": "why_unanswered"}
     remark = translated("failure", gettext_lazy("What went wrong"))
+    why_unanswered = translated("unanswered_reason", gettext_lazy("Why the answer is not usable"))
 
 
 @admin.register(BitsbyPayment)

@@ -121,3 +121,8 @@ class PaymentPageRefused(ReplyNotUnderstood):
     """The host of the invoice's payment page is not in ``PAYMENT_HOSTS``."""
 
     may_retry = False
+
+
+#: Bitsby has answered, and the answer cannot be used. If the request was about one invoice, this
+#: concerns that invoice alone; all other errors concern every request.
+UNUSABLE_ANSWERS = (Refused, ReplyNotUnderstood)

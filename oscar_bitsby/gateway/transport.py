@@ -20,6 +20,7 @@ from oscar_bitsby.exceptions import (
     ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway.adapter import DeadlineAdapter
+from oscar_bitsby.gateway.parsing import strip_unstorable
 
 #: Larger answers are refused; a page of 50 invoices has about 40,000 bytes.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -145,7 +146,7 @@ class Transport:
         if result == "success":
             return Answer(reply.get("data"), status, excerpt)
         if result == "error":
-            text = str(reply.get("data"))[:300]
+            text = strip_unstorable(str(reply.get("data")))[:300]
             if "too frequent" in text.lower():
                 return RateLimited(f"{path}: {text}", **details)
             return Refused(f"{path}: {text}", **details)

@@ -50,6 +50,11 @@ class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
         found: InvoiceQuerySet = self.filter(status=InvoiceStatus.EXPIRED, bitsby_id=None)
         return found
 
+    def unanswered(self) -> InvoiceQuerySet:
+        """Return those without a usable answer that is still needed."""
+        is_needed = models.Q(status=InvoiceStatus.UNPAID) | models.Q(order_awaits_payment=True)
+        return self.filter(is_needed, unanswered_since__isnull=False)
+
     def watched(self, since: dt.datetime) -> InvoiceQuerySet:
         """Return those whose payments are synced: unpaid ones, and others for some time.
 
@@ -107,6 +112,11 @@ class BitsbyInvoice(models.Model):
     #: Views of the payment page, by Bitsby's last answer.
     page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
     failure = models.CharField(_("Failure"), max_length=300, blank=True)
+    #: Since when Bitsby gives no usable answer about this invoice, and the newest reason.
+    unanswered_since = models.DateTimeField(_("No usable answer since"), null=True, blank=True)
+    unanswered_reason = models.CharField(
+        _("Why the answer is not usable"), max_length=300, blank=True
+    )
 
     objects = InvoiceQuerySet.as_manager()
 
@@ -142,6 +152,12 @@ class BitsbyInvoice(models.Model):
                 fields=["webhook_pending_since"],
                 condition=models.Q(webhook_pending_since__isnull=False),
                 name="bitsby_webhook_pending",
+            ),
+            # Invoices about which Bitsby gives no usable answer.
+            models.Index(
+                fields=["unanswered_since"],
+                condition=models.Q(unanswered_since__isnull=False),
+                name="bitsby_unanswered",
             ),
         ]
 

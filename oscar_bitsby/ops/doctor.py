@@ -187,7 +187,9 @@ def _payments() -> Iterator[Finding]:
             "Check them in your Bitsby account. The dashboard lists them as invoices that need"
             " attention.",
         )
-    others = unpaid.exclude(failure=models.PAID_WITHOUT_PAYMENT)
+    unanswered = _unanswered_invoices()
+    yield from unanswered
+    others = unpaid.exclude(failure=models.PAID_WITHOUT_PAYMENT).filter(unanswered_since=None)
     overdue = others.filter(expires_at__lt=timezone.now() - OVERDUE_AFTER).count()
     if overdue:
         yield Finding(
@@ -195,8 +197,25 @@ def _payments() -> Iterator[Finding]:
             f"{plural(overdue, 'invoice')} should have expired more than an hour ago.",
             "Run bitsby_reconcile by hand and read its output.",
         )
-    if not waiting and not overdue:
+    if not waiting and not overdue and not unanswered:
         yield Finding(OK, "No payment needs a decision by staff, and no invoice is overdue.")
+
+
+def _unanswered_invoices() -> list[Finding]:
+    invoices = BitsbyInvoice.objects.unanswered()
+    newest = invoices.order_by("-last_refreshed_at").first()
+    if newest is None:
+        return []
+    reason = newest.unanswered_reason.rstrip(".")
+    return [
+        Finding(
+            WARNING,
+            f"Bitsby gives no usable answer about {plural(invoices.count(), 'invoice')}, most"
+            f" recently that of order {newest.order_number}: {reason}.",
+            "Check them in your Bitsby account. Their orders are not cancelled meanwhile. The"
+            " dashboard lists them as invoices that need attention.",
+        )
+    ]
 
 
 def _mails() -> Iterator[Finding]:

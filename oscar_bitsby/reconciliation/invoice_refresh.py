@@ -4,12 +4,17 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 
+from django.db.models import Value
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext_noop
+
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import (
+    UNUSABLE_ANSWERS,
     BitsbyError,
     PaymentInProgress,
     RateLimitTimeout,
-    Refused,
+    ReplyNotUnderstood,
 )
 from oscar_bitsby.gateway import factory, schemas
 from oscar_bitsby.gateway.client import BitsbyClient
@@ -22,27 +27,45 @@ from oscar_bitsby.utils.clock import db_now
 REFRESH_INTERVAL = dt.timedelta(seconds=10)
 #: Seconds that a page waits for an optional refresh.
 OPPORTUNISTIC_TIMEOUT = 3.0
+#: The reason that is stored when the answer does not contain the invoice.
+UNKNOWN_INVOICE = gettext_noop("Bitsby does not know this invoice.")
 
 logger = logging.getLogger("oscar_bitsby")
 
 
-def fetch_invoice(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
-    """Return the remote invoice, or None when Bitsby does not know it."""
-    page = next(client.invoice_pages(invoice_id=invoice.bitsby_id))
-    # A server that ignores the filter answers with other invoices, too.
-    return next((remote for remote in page.items if remote.id == invoice.bitsby_id), None)
+def fetch_invoice(
+    client: BitsbyClient, invoice: BitsbyInvoice, *, dry_run: bool = False
+) -> schemas.Invoice | None:
+    """Return the remote invoice, or None when Bitsby does not know it.
 
+    If the answer is of no use, it is recorded for staff, and the invoice counts as refreshed, so
+    that others come before it. ``dry_run`` writes nothing.
 
-def fetch_invoice_or_none(client: BitsbyClient, invoice: BitsbyInvoice) -> schemas.Invoice | None:
-    """Return the remote invoice, or None when Bitsby does not know it or refuses to answer.
-
-    How Bitsby refuses an unknown invoice is not documented, and none may stop a whole run.
+    Raises:
+        GatewayError: ``UNUSABLE_ANSWERS`` concern this invoice alone.
     """
     try:
-        return fetch_invoice(client, invoice)
-    except Refused as error:
-        logger.warning("invoice %s not fetched: %s", invoice.bitsby_id, error)
-        return None
+        page = next(client.invoice_pages(invoice_id=invoice.bitsby_id))
+        # A server that ignores the filter answers with other invoices, too.
+        remote = next((item for item in page.items if item.id == invoice.bitsby_id), None)
+        if remote is None and page.unreadable:
+            raise ReplyNotUnderstood("/invoices/list: the invoice is not as documented")
+    except UNUSABLE_ANSWERS as error:
+        if not dry_run:
+            _record_no_answer(invoice, str(error))
+        raise
+    if remote is None and not dry_run:
+        _record_no_answer(invoice, UNKNOWN_INVOICE)
+    return remote
+
+
+def _record_no_answer(invoice: BitsbyInvoice, reason: str) -> None:
+    now = db_now()
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(
+        last_refreshed_at=now,
+        unanswered_since=Coalesce("unanswered_since", Value(now)),
+        unanswered_reason=reason[:300],
+    )
 
 
 def settle_fetched(
@@ -58,7 +81,7 @@ def settle_fetched(
 def _fetch_payment(client: BitsbyClient, remote: schemas.Invoice) -> schemas.Payment | None:
     try:
         page = next(client.payment_pages(invoice_id=remote.id))
-    except Refused as error:
+    except UNUSABLE_ANSWERS as error:
         logger.warning("payments of invoice %s not fetched: %s", remote.id, error)
         return None
     bound = (item for item in page.items if item.invoice and item.invoice.id == remote.id)
@@ -72,7 +95,7 @@ def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> servi
         what was done; None when Bitsby does not know the invoice or it has no id yet.
 
     Raises:
-        GatewayError: Bitsby could not be asked; nothing was changed.
+        GatewayError: Bitsby gave no answer that can be used; nothing was settled.
         RuntimeError: called inside a transaction.
     """
     if invoice.bitsby_id is None:

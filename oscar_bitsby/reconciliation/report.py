@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oscar_bitsby import conf
-from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.exceptions import UNUSABLE_ANSWERS, BitsbyError
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import EPOCH
 from oscar_bitsby.settlement.rules import ActionType
@@ -32,6 +32,8 @@ class RunReport:
     cancelled: int = 0
     mails: int = 0
     failures: int = 0
+    #: Invoices about which Bitsby gave no usable answer.
+    unanswered: int = 0
     lists_newest_first: bool = True
     #: Whether the list had different times at all; equal times say nothing about its order.
     is_descending: bool = False
@@ -52,6 +54,7 @@ class RunReport:
             f" {self.cancelled} orders cancelled, {self.failures} failures"
             + (f", {self.mails} e-mails sent" if self.mails else "")
             + (f", {self.unreadable} unreadable items" if self.unreadable else "")
+            + (f", {self.unanswered} invoices without an answer" if self.unanswered else "")
         )
 
 
@@ -78,10 +81,14 @@ class ReconcileRun:
     def isolate_errors(self, subject: Any) -> Iterator[None]:
         """Log and count an error that concerns one invoice, payment or order only.
 
-        Errors of the gateway concern all of them and are raised.
+        In the block requests are sent about that one only: an answer that cannot be used concerns
+        it alone. All other errors of the gateway concern all of them and are raised.
         """
         try:
             yield
+        except UNUSABLE_ANSWERS as error:
+            self.report.unanswered += 1
+            logger.warning("no answer about %s: %s", subject, error)
         except BitsbyError:
             raise
         except Exception:

@@ -12,6 +12,7 @@ from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
 from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
 from oscar_bitsby.reconciliation.report import ReconcileRun, RunReport
 from oscar_bitsby.settlement.attempts import expire_stale_attempts
+from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -88,11 +89,14 @@ def _send_mails(run: ReconcileRun) -> None:
 
 def _refresh_flagged_invoices(run: ReconcileRun) -> None:
     """Refresh invoices whose webhook delivery was not processed when it arrived."""
-    flagged = BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False)
+    flagged = BitsbyInvoice.objects.filter(webhook_pending_since__isnull=False).exclude(
+        unanswered_since__isnull=False, last_refreshed_at__gt=db_now() - expiry.POLL_BACKOFF
+    )
     for invoice in flagged.order_by("webhook_pending_since")[:FLAGGED_PER_RUN]:
-        remote = invoice_refresh.fetch_invoice_or_none(run.client, invoice)
-        if remote is not None:
-            with run.isolate_errors(invoice.bitsby_id):
-                run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
-        # If Bitsby does not call it paid, the delivery was wrong.
-        BitsbyInvoice.objects.filter(pk=invoice.pk).update(webhook_pending_since=None)
+        with run.isolate_errors(invoice.bitsby_id):
+            remote = invoice_refresh.fetch_invoice(run.client, invoice)
+            if remote is not None:
+                with run.isolate_errors(invoice.bitsby_id):
+                    run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
+            # If Bitsby does not call it paid, the delivery was wrong.
+            BitsbyInvoice.objects.filter(pk=invoice.pk).update(webhook_pending_since=None)

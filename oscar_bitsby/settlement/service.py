@@ -184,8 +184,12 @@ def _update_invoice(
     outcome: Outcome,
 ) -> None:
     """Save what the answer and the decision change on the invoice, in one statement."""
-    names = ("status", "ended_at", "page_views", "webhook_pending_since", "failure")
+    names = (
+        *("status", "ended_at", "page_views", "webhook_pending_since", "failure"),
+        *("unanswered_since", "unanswered_reason"),
+    )
     before = {name: getattr(invoice, name) for name in names}
+    invoice.unanswered_since, invoice.unanswered_reason = None, ""
     if remote.views is not None:
         invoice.page_views = remote.views
     for action in outcome.actions:

@@ -88,7 +88,11 @@ class BuyerRules:
             self.wire.disturbed,
         )
         live = [row.bitsby_id for row in order.bitsby_invoices.live() if row.bitsby_id]
-        paid = [key for key in live if self.remote.invoice(str(key)).status == PAID]
+        paid = [
+            key
+            for key in live
+            if self.remote.invoice(str(key)).status == PAID and str(key) not in self.wire.strange
+        ]
         try:
             invoice = start_payment(order)
         except BitsbyError as error:

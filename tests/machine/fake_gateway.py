@@ -18,6 +18,18 @@ PAGES = "https://dash.bitsby.app"
 #: Between the arrivals of two requests of the account.
 MIN_INTERVAL = dt.timedelta(seconds=1)
 
+#: Answers to requests about one invoice that are of no use: an HTTP status, and the body or data.
+STRANGE_ANSWERS = {
+    "null": (200, api.success(None)),
+    "object": (200, api.success({})),
+    "empty": (200, api.success([])),
+    "rubbish in a list": (200, api.success([{"id": 5}])),
+    "error": (200, api.error("Invoice not found")),
+    "bad request": (400, {"detail": "bad"}),
+    "not found": (404, {}),
+    "server error": (500, {}),
+}
+
 IN_TRANSACTION = "a request was sent inside a database transaction"
 TOO_SOON = "a request was sent too soon after the previous one"
 
@@ -190,6 +202,8 @@ class Wire:
     meanwhile: deque = field(default_factory=deque)
     #: How often a fault or an outdated list was served.
     disturbed: int = 0
+    #: How requests about these invoices are answered until this ends, by ids.
+    strange: dict[str, str] = field(default_factory=dict)
     sent: list = field(default_factory=list)
     #: When a request for each invoice by its id last got an answer.
     asked: dict[str, dt.datetime] = field(default_factory=dict)
@@ -244,9 +258,17 @@ class Wire:
         self.clock.sleep(0.2)
         answer = None
         if fault in (None, "done, lost", "done, slow", "done, html"):
-            answer = self._work(path, fields, arrives=fault is None)
+            arrives = fault is None and fields.get("invoiceId") not in self.strange
+            answer = self._work(path, fields, arrives=arrives)
         if action is not None and not is_before:
             action()
+        kind = self.strange.get(fields.get("invoiceId")) if path.endswith("/list") else None
+        if kind is not None and fault is None:
+            if kind == "empty":
+                # The shop may conclude that there is no such invoice.
+                self.asked[fields["invoiceId"]] = self.clock.now()
+            status, body = STRANGE_ANSWERS[kind]
+            return status, json.dumps(body).encode()
         return self._reply(fault, answer)
 
     def _reply(self, fault, answer):

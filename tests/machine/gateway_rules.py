@@ -26,6 +26,7 @@ from tests.machine.common import (
     one,
     pick,
 )
+from tests.machine.fake_gateway import STRANGE_ANSWERS
 from tests.support import bitsby
 
 #: Short ones are drawn more often: after a long one little is left to happen.
@@ -85,6 +86,17 @@ class GatewayRules:
             invoice.amount += 1
         else:
             invoice.currency = "EUR"
+
+    @rule(number=pick, kind=st.sampled_from([None, *STRANGE_ANSWERS]))
+    def answer_strangely(self, number, kind):
+        """Requests about one invoice get an answer of no use from now on, or no longer."""
+        row = self.invoice(number)
+        if row is None or row.bitsby_id is None:
+            return
+        self.wire.strange.pop(str(row.bitsby_id), None)
+        if kind is not None:
+            counts["invoices answered strangely"] += 1
+            self.wire.strange[str(row.bitsby_id)] = kind
 
     @rule(seconds=st.sampled_from(WAITS))
     def wait(self, seconds):

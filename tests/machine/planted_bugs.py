@@ -11,7 +11,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.gateway import buyer_queue, factory, transport
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.reconciliation import expiry, payment_sync
+from oscar_bitsby.reconciliation import expiry, invoice_refresh, payment_sync, report
 from oscar_bitsby.reconciliation.report import RunReport
 from oscar_bitsby.settlement import attempts, cancellation, payments, service
 from oscar_bitsby.staff import review
@@ -231,6 +231,17 @@ def asks_inside_a_transaction(patch):
             return post(*known)
 
     patch(transport.Transport, "post", post_inside)
+
+
+@violates(shop_machine.RUN_ENDED)
+def ends_the_run_at_one_answer(patch):
+    """An answer about one invoice that cannot be used ends the run."""
+    patch(report, "UNUSABLE_ANSWERS", ())
+
+
+def stores_no_missing_answer(patch):
+    """Staff do not learn that an invoice has no answer. This has a test of its own."""
+    patch(invoice_refresh, "_record_no_answer", lambda *known: None)
 
 
 @violates(shop_machine.DRY_RUN_WRITES)

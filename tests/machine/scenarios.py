@@ -15,9 +15,11 @@ from tests.machine.common import (
     has_few_payments,
     has_opened_pages,
     has_stock,
+    one,
     totals,
     wallets,
 )
+from tests.machine.fake_gateway import STRANGE_ANSWERS
 
 #: How the shop learns of what happened at Bitsby.
 NOTICES = ("delivery", "delivery", "twice", "forged", "run", "run", "page", "none")
@@ -185,7 +187,7 @@ class Scenarios:
     @rule(
         total=totals,
         what=st.sampled_from(
-            ["nothing", "nothing", "refused", "behind", "card", "altered", "paid"]
+            ["nothing", "nothing", "refused", "behind", "card", "strange", "paid"]
         ),
         skip=st.integers(0, 4),
         is_noticed=st.booleans(),
@@ -198,6 +200,8 @@ class Scenarios:
         if what == "card":
             self.pay_by_card(number, False)
             self.click_pay(number, False)
+        elif what == "strange":
+            self.answer_strangely(len(self.invoices()) - 1, one(STRANGE_ANSWERS, skip))
         self.wait(61 * MINUTE)
         if is_noticed:
             self.reconcile(False)

@@ -6,13 +6,15 @@ The quick ones are tested in every run, all of them with ``HYPOTHESIS_PROFILE=ni
 import pytest
 from hypothesis import Phase
 
-from tests.machine import model
+from tests.machine import model, shop_machine
 from tests.machine.common import MINUTE, TRON, counts
 from tests.machine.fake_gateway import Quirks
 from tests.machine.planted_bugs import (
     PLANTED_BUGS,
     assumes_newest_first,
+    ends_the_run_at_one_answer,
     reinstates_without_stock,
+    stores_no_missing_answer,
 )
 from tests.machine.runner import PROFILE, run
 
@@ -70,10 +72,21 @@ def reinstate_cancelled_order(shop):
     assert all(shop.holds.values())
 
 
+def answer_an_overdue_invoice_strangely(shop):
+    """Let an invoice expire and requests about it get an answer of no use."""
+    shop.order_and_click("10.00", opens=True)
+    shop.answer_strangely(0, "not found")
+    shop.wait(61 * MINUTE)
+    shop.reconcile_undisturbed()
+    shop._recover()
+
+
 #: Histories with the bug that each of them shows, and the invariant that the bug violates.
 WRITTEN_OUT = [
     (fill_pages_oldest_first, assumes_newest_first, model.LOST_PAYMENT),
     (reinstate_cancelled_order, reinstates_without_stock, model.LINES_AND_HOLDS),
+    (answer_an_overdue_invoice_strangely, ends_the_run_at_one_answer, shop_machine.RUN_ENDED),
+    (answer_an_overdue_invoice_strangely, stores_no_missing_answer, shop_machine.UNSEEN_SILENCE),
 ]
 
 

@@ -277,6 +277,25 @@ def test_reviews_overdue_invoices_and_failed_mails_are_counted(
     )
 
 
+def test_invoices_without_an_answer_are_a_warning(account, completed_run, place, invoice_for):
+    """Their number and the newest reason are named; they do not count as overdue as well."""
+    long_ago = timezone.now() - dt.timedelta(hours=5)
+    values = {"created_at": long_ago, "expires_at": long_ago, "unanswered_since": long_ago}
+    older = {"last_refreshed_at": long_ago, "unanswered_reason": "HTTP 404"}
+    newest = {"last_refreshed_at": timezone.now(), "unanswered_reason": "HTTP 500"}
+    ended = {"status": "expired", "ended_at": long_ago}
+    invoice_for(place(), **values, **older)
+    invoice = invoice_for(place(), **values, **newest, **ended)
+
+    said = assert_no_problem("[hint] Bitsby gives no usable answer about 2 invoices")
+    assert f"most recently that of order {invoice.order_number}: HTTP 500." in said
+    assert "no invoice is overdue" not in said
+
+    # Nobody needs the answer any more.
+    models.BitsbyInvoice.objects.filter(pk=invoice.pk).update(order_awaits_payment=False)
+    assert_no_problem(" about 1 invoice, ", ": HTTP 404.")
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

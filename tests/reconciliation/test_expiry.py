@@ -64,6 +64,71 @@ def test_overdue_invoice_missing_from_the_bulk_list_is_requested_singly(place, i
     assert Transaction.objects.count() == 3
 
 
+@pytest.fixture
+def list_expired(books):
+    """Return a function that lists invoices of ours and others, a minute apart, as expired."""
+
+    def make(ours, others, newest, *, newest_first=True):
+        items = [bitsby.invoice_item(invoice, "expired") for invoice in ours]
+        for number in range(others):
+            at = bitsby.written(newest - number * HOUR / 60)
+            key = str(bitsby.new_id())
+            items.append(bitsby.invoice_item(ours[0], "expired", id=key, createDatetime=at))
+        items.sort(key=lambda item: item["createDatetime"], reverse=newest_first)
+        books.fake.invoices += items
+
+    return make
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_lagging_invoice_causes_at_most_four_requests(
+    place, invoice_for, books, list_expired, is_known
+):
+    """An overdue invoice that is not listed as expired does not cause the whole list to be read."""
+    now = timezone.now()
+    lagging, *ended = [invoice_for(place(), expires_at=now - HOUR / 6) for _ in range(3)]
+    list_expired(ended, 1900, now - HOUR)
+    if is_known:
+        books.fake.invoices.append(bitsby.invoice_item(lagging))
+
+    report = reconciliation.reconcile()
+
+    assert report.ended == 2
+    assert report.requests <= 4
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_list_is_read_up_to_the_wanted_invoices(place, invoice_for, list_expired, newest_first):
+    """After an outage, old invoices are found behind many others, and all of them expire."""
+    now = timezone.now()
+    created_at = now - 24 * HOUR if newest_first else now
+    overdue = [
+        invoice_for(place(), created_at=created_at, expires_at=now - HOUR / 6) for _ in range(20)
+    ]
+    list_expired(overdue, 400, now - HOUR, newest_first=newest_first)
+
+    report = reconciliation.reconcile()
+
+    assert report.ended == 20
+    assert report.requests <= 12
+
+
+def test_invoices_of_unread_pages_are_fetched_singly(place, invoice_for, list_expired):
+    """Invoices that are not on the pages that were read are fetched by their ids, some a run."""
+    now = timezone.now()
+    overdue = [
+        invoice_for(place(), created_at=now - HOUR * number / 3, expires_at=now - HOUR / 6)
+        for number in range(1, 8)
+    ]
+    list_expired(overdue[:1], 400, now - HOUR / 2)
+    list_expired(overdue[1:], 0, now)
+
+    reports = [reconciliation.reconcile() for _ in range(2)]
+
+    assert sum(report.ended for report in reports) == 7
+    assert max(report.requests for report in reports) <= 8
+
+
 def test_overdue_invoices_unknown_to_bitsby_cause_few_requests(
     place, invoice_for, books, move_time
 ):

@@ -380,7 +380,7 @@ def test_admin_lists_need_a_constant_number_of_queries(
 def test_markup_from_outside_is_escaped_in_the_admin(invoice, viewer):
     """Errors, names and hashes from outside do not become markup."""
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(
-        uid=EVIL, failure=EVIL, reply={"x": EVIL}, wallets=[{"name": EVIL}]
+        uid=EVIL, failure=EVIL, unanswered_reason=EVIL, reply={"x": EVIL}, wallets=[{"name": EVIL}]
     )
     (payment,) = create_payments(1, invoice=invoice, **HOSTILE)
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from oscar.core.loading import get_model
 
+from oscar_bitsby.models import BitsbyInvoice
 from tests.support import bitsby
 from tests.support.staff import (
     EVIL,
@@ -32,11 +33,12 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def invoices(fake, place, invoice_for):
     """One of each status, two currencies, two days; the short one needs attention."""
-    old = timezone.now() - dt.timedelta(days=10)
+    at = timezone.now() - dt.timedelta(days=10)
+    old = {"created_at": at, "ended_at": at, "order_awaits_payment": False}
     found = {
         "unpaid": invoice_for(place(), uid="uid-unpaid"),
         "euro": invoice_for(place(currency="EUR"), "expired", uid="uid-euro"),
-        "old": invoice_for(place(), "canceled", uid="uid-old", created_at=old, ended_at=old),
+        "old": invoice_for(place(), "canceled", uid="uid-old", **old),
         "short": invoice_for(place(), uid="uid-short"),
     }
     found["payment"] = receive_payment(fake, found["short"])
@@ -75,6 +77,19 @@ def test_invoices_can_be_filtered(invoices, staff):
     assert listed(staff, attention="on") == ["uid-short"]
     assert listed(staff, attention="on", currency="EUR") == []
     assert listed(staff, status="paid", currency="USD", attention="on") == ["uid-short"]
+
+
+def test_invoice_without_an_answer_needs_attention(invoices, staff):
+    """It is listed as one that needs attention, with the reason, while an answer is needed."""
+    BitsbyInvoice.objects.filter(pk=invoices["euro"].pk).update(
+        unanswered_since=timezone.now(), unanswered_reason="HTTP 404"
+    )
+
+    assert listed(staff, attention="on") == ["uid-short", "uid-euro"]
+    assert "HTTP 404" in Page(staff.get(reverse(INVOICES))).text
+
+    BitsbyInvoice.objects.update(order_awaits_payment=False)
+    assert listed(staff, attention="on") == ["uid-short"]
 
 
 def test_invoices_are_found_by_number_uid_id_and_hash(invoices, staff):

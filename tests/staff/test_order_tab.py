@@ -7,7 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 
+from oscar_bitsby import reconciliation
 from oscar_bitsby.models import WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from tests.support import bitsby
@@ -88,6 +90,23 @@ def test_binding_is_offered_while_an_order_is_not_fully_paid(
     assert (bind_url("dashboard", order) in order_tab(staff, order).links) is is_offered
     change = Page(staff.get(reverse("admin:order_order_change", args=[order.pk])))
     assert (bind_url("admin", order) in change.links) is is_offered
+
+
+def test_tab_shows_since_when_and_why_an_invoice_has_no_answer(fake, order, invoice_for, staff):
+    """After an answer that cannot be used the tab says so, and no longer after the next one."""
+    invoice = invoice_for(order, expires_at=timezone.now())
+    fake.on(LIST, bitsby.error(f"Not found {EVIL}"))
+    reconciliation.reconcile()
+
+    page = order_tab(staff, order)
+    invoice.refresh_from_db()
+    since = date_format(timezone.localtime(invoice.unanswered_since), "SHORT_DATETIME_FORMAT")
+    assert f"No usable answer from Bitsby since {since}: /invoices/list: Not found" in page.text
+    assert EVIL not in page.html
+
+    fake.on(LIST, bitsby.success([bitsby.invoice_item(invoice)]))
+    reconciliation.reconcile()
+    assert "No usable answer" not in order_tab(staff, order).text
 
 
 def test_link_for_the_buyer_opens_without_a_login(order, invoice, staff, client):

@@ -212,8 +212,10 @@ def _filter(invoices: Any, wanted: dict[str, Any]) -> Any:
         needs_review = BitsbyPayment.objects.needs_review().filter(invoice__isnull=False)
         unnamed = BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID).exclude(failure="")
         # A union, since each side can use an index. A subquery in an OR would read every row.
-        payments, unnamed = needs_review.order_by().values("invoice"), unnamed.order_by()
-        invoices = invoices.filter(pk__in=payments.union(unnamed.values("pk"), all=True))
+        payments = needs_review.order_by().values("invoice")
+        others = (unnamed, BitsbyInvoice.objects.unanswered())
+        keys = payments.union(*(rows.order_by().values("pk") for rows in others), all=True)
+        invoices = invoices.filter(pk__in=keys)
     text = wanted["q"].strip()
     if text:
         invoices = invoices.filter(pk__in=find_invoices(text))
