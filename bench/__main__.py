@@ -26,6 +26,7 @@ BENCHMARKS = {
     "P4": "runs",
     "P5": "runs",
     "P5b": "runs",
+    "P5c": "runs",
     "P6": "settlement",
     "P7": "staff_pages",
     "P8": "runs",

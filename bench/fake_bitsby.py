@@ -27,6 +27,8 @@ class FakeBitsby:
         items = self.payments if path == "/payments/list" else self.invoices
         if "invoiceId" in fields:
             items = [item for item in items if item.get("id") == fields["invoiceId"]]
+        if "status" in fields and isinstance(items, list):
+            items = [item for item in items if item["status"] == fields["status"]]
         offset = int(fields.get("offset", 0))
         limit = min(MAX_PAGE_SIZE, int(fields.get("limit", 10)))
         return Answer(list(items[offset : offset + limit]), 200, "")

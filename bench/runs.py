@@ -1,4 +1,4 @@
-"""P4, P5, P5b and P8: the requests that a reconcile run sends, and its memory."""
+"""P4, P5, P5b, P5c and P8: the requests that a reconcile run sends, and its memory."""
 
 import datetime as dt
 import resource
@@ -13,6 +13,7 @@ from bench.report import Row
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import reconcile
+from tests.support.bitsby import invoice_item
 
 #: Watched invoices: of ten, six are unpaid, three expired and one paid.
 MIXED = "CASE WHEN n % 10 < 6 THEN 'unpaid' WHEN n % 10 < 9 THEN 'expired' ELSE 'paid' END"
@@ -24,8 +25,8 @@ HOW = (
 
 
 def measure(key: str, quick: bool) -> list[Row]:
-    """Run one of the four benchmarks of a run."""
-    benchmarks = {"P4": quiet, "P5": hundred_paid, "P5b": busy, "P8": memory}
+    """Run one of the benchmarks of a run."""
+    benchmarks = {"P4": quiet, "P5": hundred_paid, "P5b": busy, "P5c": lagging, "P8": memory}
     return benchmarks[key](quick)
 
 
@@ -127,6 +128,37 @@ def busy(quick: bool) -> list[Row]:
             f"{ordered} newest first; {shuffled} in random order; all {new} booked in both",
             ordered <= 3,
             f"{HOW}; the second run of a shop; the first one has read the whole list.",
+        )
+    ]
+
+
+def lagging(quick: bool) -> list[Row]:
+    """P5c: an overdue invoice that Bitsby still calls unpaid, among many expired ones."""
+    count, overdue = 200 if quick else 1_900, 5
+    rows.add_orders(count)
+    is_overdue = f"CASE WHEN n > {count - overdue}"
+    rows.add_invoices(
+        count,
+        status=f"{is_overdue} THEN 'unpaid' ELSE 'expired' END",
+        ended_at=f"{is_overdue} THEN NULL ELSE now() - interval '1 hour' END",
+        expires_at="now() - interval '5 minutes'",
+        order_awaits_payment="false",
+    )
+    lagging, *others = BitsbyInvoice.objects.order_by("-pk")
+    bitsby = FakeBitsby()
+    bitsby.invoices = [invoice_item(lagging), *(invoice_item(row, "expired") for row in others)]
+    with bitsby.replace_network() as client:
+        report = reconcile(client=client)
+    assert report.ended == overdue - 1, report
+    return [
+        Row(
+            "P5c",
+            f"API requests of a run with one late invoice among {count:,} expired ones",
+            "≤ 4",
+            f"{len(bitsby.paths)}",
+            len(bitsby.paths) <= 4,
+            f"{HOW}; {overdue - 1} other invoices have just expired, and Bitsby still calls the"
+            " late one unpaid.",
         )
     ]
 
