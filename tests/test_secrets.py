@@ -32,6 +32,7 @@ from oscar_bitsby.exceptions import (
     ConfigurationError,
     ConnectionFailed,
     GatewayError,
+    HoldEnded,
     NotPayable,
     PaymentInProgress,
     PaymentPageRefused,
@@ -301,6 +302,11 @@ def completed_order(configure, fake, order):
     facade.start_payment(order)
 
 
+def order_after_its_hold(configure, fake, order):
+    Order.objects.filter(pk=order.pk).update(date_placed=timezone.now() - dt.timedelta(days=2))
+    facade.start_payment(order)
+
+
 def order_in_progress(configure, fake, order):
     BitsbyInvoice.objects.create(order=order, order_number=order.number, amount=1, currency="USD")
     facade.start_payment(order)
@@ -360,6 +366,7 @@ CAUSES = {
     "another shape": (ReplyNotUnderstood, answered("shape")),
     "page elsewhere": (PaymentPageRefused, page_elsewhere),
     "not payable": (NotPayable, completed_order),
+    "not held any more": (HoldEnded, order_after_its_hold),
     "in progress": (PaymentInProgress, order_in_progress),
     "not the next": (Queued, not_the_next_buyer),
     "refused a moment ago": (PaymentPaused, refused_order),
