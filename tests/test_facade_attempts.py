@@ -162,41 +162,44 @@ def test_failed_attempt_expires_and_pauses_the_order(order, fake, answer, move_t
     assert Order.objects.get().status == "Pending"
 
     fake.on("/invoices/create", bitsby.success(bitsby.created()))
-    move_time(seconds=9)
+    move_time(seconds=5)
     assert refusal(order, PaymentPaused) == f"order {order.number}: its last attempt failed"
     assert len(create_requests(fake)) == 1
-    move_time(seconds=1)
+    move_time(seconds=5)
     assert start_payment(order).status == "unpaid"
     assert statuses(order) == ["expired", "unpaid"]
 
 
-def click_every_second(orders, seconds, move_time):
-    """Let rude buyers click once a second, in turn."""
-    for second in range(seconds):
-        with suppress(BitsbyError):
-            start_payment(orders[second % len(orders)])
-        move_time(seconds=1)
+@pytest.fixture
+def click(stop_time):
+    """Return a function that lets rude buyers click again and again, in turn."""
+    start = timezone.now()
+
+    def click_every(seconds, orders, until):
+        for number, second in enumerate(range(0, until, seconds)):
+            stop_time(start + dt.timedelta(seconds=second))
+            with suppress(BitsbyError):
+                start_payment(orders[number % len(orders)])
+
+    return click_every
 
 
-def test_pause_of_a_refused_order_doubles_up_to_ten_minutes(order, fake, move_time):
-    """Whoever clicks once a second for an hour causes few requests and few rows."""
+def test_pause_of_a_refused_order_doubles_up_to_ten_minutes(order, fake, click):
+    """Whoever clicks every five seconds for an hour causes few requests and few rows."""
     fake.on("/invoices/create", bitsby.error("The amount is too small"))
-    sent = []
-    for _ in range(60):
-        before = len(create_requests(fake))
-        click_every_second([order], 60, move_time)
-        sent.append(len(create_requests(fake)) - before)
 
-    assert sum(sent) == 11
-    assert sent[0] == 3
+    click(5, [order], 3600)
+
+    # After 0, 10, 30, 70, 150, 310 and 630 seconds, and then every ten minutes.
+    assert len(create_requests(fake)) == 11
     assert order.bitsby_invoices.count() == attempts.KEPT_FAILURES
 
 
-def test_refused_orders_leave_the_slots_to_others(place, fake, clock, move_time):
-    """Two refused orders and a click a second do not keep a run from settling a payment."""
-    orders = [place("0.10"), place("0.20")]
+def test_refused_orders_leave_the_slots_to_others(place, fake, click):
+    """Two refused orders and a click a second take few of the slots of a minute."""
     fake.on("/invoices/create", bitsby.error("The amount is too small"))
-    click_every_second(orders, 58, move_time)
+
+    click(1, [place("0.10"), place("0.20")], 58)
 
     assert len(create_requests(fake)) <= 7
 
@@ -212,7 +215,7 @@ def test_refusals_of_several_orders_pause_all_orders_for_a_short_time(place, fak
 
     assert refusal(third, Queued)
     assert len(create_requests(fake)) == 2
-    move_time(seconds=10)
+    move_time(seconds=20)
     assert start_payment(third).status == "unpaid"
 
 
