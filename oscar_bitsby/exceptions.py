@@ -100,8 +100,10 @@ class Queued(RateLimitTimeout):
         wait: the estimated seconds until the buyer's turn.
     """
 
-    def __init__(self, ahead: int, seconds: float, wait: float) -> None:
-        super().__init__(f"{ahead} buyers come first; about {wait:.0f} seconds to wait")
+    def __init__(
+        self, message: str, *, ahead: int = 0, seconds: float = 0.0, wait: float = 0.0
+    ) -> None:
+        super().__init__(message)
         self.ahead = ahead
         self.seconds = seconds
         self.wait = wait

@@ -11,16 +11,19 @@ TREE = {
     "BitsbyError": "PaymentError",
     "ConfigurationError": "BitsbyError",
     "NotPayable": "BitsbyError",
+    "HoldEnded": "NotPayable",
     "PaymentInProgress": "BitsbyError",
+    "PaymentPaused": "BitsbyError",
     "GatewayError": "BitsbyError",
     "ConnectionFailed": "GatewayError",
     "RateLimited": "GatewayError",
     "RateLimitTimeout": "RateLimited",
+    "Queued": "RateLimitTimeout",
     "Refused": "GatewayError",
     "ReplyNotUnderstood": "GatewayError",
     "PaymentPageRefused": "ReplyNotUnderstood",
 }
-MAY_RETRY = {"ConnectionFailed", "RateLimited", "RateLimitTimeout", "ReplyNotUnderstood"}
+MAY_RETRY = {"ConnectionFailed", "RateLimited", "RateLimitTimeout", "Queued", "ReplyNotUnderstood"}
 
 
 def errors():

@@ -87,7 +87,12 @@ class Turn:
         seconds = min(wait - EARLY if ahead else wait, max(RETURN_INTERVAL, wait / 4))
         place.returns_at = now + dt.timedelta(seconds=seconds)
         place.save(update_fields=["returns_at"])
-        return Queued(ahead, seconds, wait)
+        return Queued(
+            f"{ahead} buyers come first; about {wait:.0f} seconds to wait",
+            ahead=ahead,
+            seconds=seconds,
+            wait=wait,
+        )
 
     def _join(self, now: dt.datetime) -> QueuedBuyer:
         # Those who lost their place. A buyer who returns after that goes to the end.

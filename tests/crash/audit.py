@@ -103,7 +103,7 @@ def stock():
         is_cancelled = line.order.status == CANCELLED
         is_released = is_cancelled and line.allocation_cancelled
         expected = 0 if is_released else line.quantity
-        by_us = line.order.notes.filter(message__startswith="Cancelled: Bitsby").exists()
+        by_us = line.order.notes.filter(message__startswith="Cancelled: ").exists()
         if line.num_allocated != expected or is_released is not (is_cancelled and by_us):
             yield f"line {line.pk} of {line.order.number}: {line.num_allocated} allocated"
 
@@ -111,7 +111,7 @@ def stock():
 def vouchers(placed_meanwhile=False):
     """A voucher counts the orders that are not cancelled and their discounts."""
     # A reinstated order keeps the note.
-    by_us = Order.objects.filter(notes__message__startswith="Cancelled: Bitsby")
+    by_us = Order.objects.filter(notes__message__startswith="Cancelled: ")
     released = by_us.filter(status=CANCELLED)
     holding = Order.objects.exclude(pk__in=released)
     for voucher in Voucher.objects.all():

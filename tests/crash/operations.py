@@ -18,7 +18,7 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit
-from tests.crash.shop import ATTEMPT_SECONDS, HOUR
+from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -114,7 +114,7 @@ class Place(Operation):
         # Right after the crash, before any run repairs anything.
         shop.problems += audit.orders(False)
         shop.problems += [*audit.baskets(), *audit.stock(), *audit.vouchers()]
-        shop.later(2 * HOUR + 60)
+        shop.later(HOLD)
 
 
 class PlaceAgain(Place):
@@ -169,7 +169,7 @@ class PayAbandoned(Pay):
     def after(self, shop):
         shop.later(HOUR + 60)
         shop.run_until_stable()
-        shop.later(HOUR + 60)
+        shop.later(HOLD)
 
 
 class PayByRedirect(Pay):
@@ -374,7 +374,7 @@ class CancelUnstarted(Cancel):
     """A run that cancels an order whose buyer never came to the payment page."""
 
     def prepare(self, shop):
-        shop.later(2 * HOUR + 60)
+        shop.later(HOLD)
 
 
 class CancelPaid(Cancel):

@@ -37,6 +37,8 @@ ATTEMPT_SECONDS = 20
 #: A run does not poll again what was polled without a result in the last ten minutes.
 POLL_BACKOFF_SECONDS = 660
 HOUR = 3600
+#: An order that never had an invoice is cancelled after ``HOLD_ORDER_FOR``, by default a day.
+HOLD = 24 * HOUR + 60
 
 
 class LoggedErrors(logging.Handler):
