@@ -25,7 +25,7 @@ from tests.crash.operations import (
     short,
 )
 from tests.crash.runner import Result, in_shop, wait_out_poll_backoff
-from tests.crash.shop import HOUR
+from tests.crash.shop import HOLD, HOUR
 
 Order = get_model("order", "Order")
 
@@ -321,7 +321,7 @@ class PlacePlace(Race):
     final_statuses = (audit.CANCELLED,)
 
     def after(self, shop):
-        shop.later(2 * HOUR + 60)
+        shop.later(HOLD)
 
 
 class PlaceCancel(PlacePlace):
@@ -355,7 +355,7 @@ class ReinstatePlace(Race):
         shop.reconcile()
 
     def after(self, shop):
-        shop.later(2 * HOUR + 60)
+        shop.later(HOLD)
 
 
 class BindBind(Race):
