@@ -21,8 +21,6 @@
 texts of answers.
 """
 
-import datetime as dt
-
 from oscar.apps.payment import exceptions as oscar_exceptions
 
 
@@ -47,15 +45,7 @@ class PaymentInProgress(BitsbyError):
 
 
 class PaymentPaused(BitsbyError):
-    """The order's last attempt to get an invoice failed a short while ago.
-
-    Attributes:
-        until: when the next attempt may begin.
-    """
-
-    def __init__(self, message: str, until: dt.datetime) -> None:
-        super().__init__(message)
-        self.until = until
+    """The order's last attempt to get an invoice failed a short while ago."""
 
 
 class GatewayError(BitsbyError):

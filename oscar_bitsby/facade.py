@@ -158,7 +158,7 @@ def _live_invoice(order: Any, settings: conf.Conf) -> BitsbyInvoice | None:
         _check_hold(order, settings)
         paused_until = attempts.pause_end(history)
         if paused_until is not None and db_now() < paused_until:
-            raise PaymentPaused(f"order {order.number}: its last attempt failed", paused_until)
+            raise PaymentPaused(f"order {order.number}: its last attempt failed")
         return None
     rows = order.bitsby_invoices.using(router.db_for_write(BitsbyInvoice))
     live: BitsbyInvoice | None = rows.live().select_for_update().first()

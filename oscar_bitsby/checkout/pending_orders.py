@@ -29,8 +29,8 @@ class PendingOrders:
     """The unpaid orders of a buyer.
 
     Attributes:
-        own: those of the account or of this session, the only ones that the buyer may be told of:
-            anyone can type another person's e-mail address.
+        own: those of the account or of this session. The page shows no others, because anyone can
+            type another person's e-mail address.
         limit: ``MAX_PENDING_ORDERS``.
         email_reached_limit: whether the typed e-mail address has as many as that.
     """

@@ -78,6 +78,8 @@ class Turn:
         self.is_queued = True
         place = self._join(now)
         ahead = QueuedBuyer.objects.present(now).filter(pk__lt=place.pk).count()
+        # Joining may have taken a while, and the next slot counts from this one.
+        now = db_now()
         # With buyers ahead this only reads the state.
         state = take(now, may_take if not ahead else Q(pk__in=()), buyer_streak=streak)
         if state is None:

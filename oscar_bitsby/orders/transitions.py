@@ -201,7 +201,7 @@ def used_up_discounts(order: Any, *, lock: bool = False) -> list[UsedUpDiscount]
 
 def _is_used_up(voucher: Any, user: Any) -> bool:
     if user is None and voucher.usage == voucher.ONCE_PER_CUSTOMER:
-        # The account was deleted, so nobody has used it instead.
+        # The account was deleted, so its voucher cannot be used again.
         return False
     is_available, _reason = voucher.is_available_to_user(user or AnonymousUser())
     return not is_available

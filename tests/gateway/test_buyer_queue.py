@@ -182,6 +182,22 @@ def test_absent_buyer_loses_the_place_after_ten_minutes(queue_clock):
     assert [row.key for row in QueuedBuyer.objects.all()] == ["100003", "100004"]
 
 
+def test_slot_counts_from_the_moment_when_it_is_taken(queue_clock, monkeypatch):
+    """Requests stay 1.1 seconds apart, however long joining the queue takes on a busy database."""
+    fill_queue("100001")
+    queue_clock.at = SPACING
+    join = Turn._join
+
+    def join_slowly(turn, now):
+        queue_clock.at += 0.4
+        return join(turn, now)
+
+    monkeypatch.setattr(Turn, "_join", join_slowly)
+    Turn("100001").take()
+    following = START + dt.timedelta(seconds=queue_clock.at + SPACING)
+    assert GatewayState.objects.get().next_request_at == following
+
+
 def test_who_clicks_more_does_not_come_sooner(queue_clock):
     """Clicks between the returns of the page change nothing."""
     fill_queue("100001")
