@@ -230,6 +230,8 @@ def test_background_work_gets_one_slot_in_five(queue_clock):
         jobs=[0.005 + 0.001 * number for number in range(8)],
     )
     assert len(turns) == 48
+    # Background work takes the slot that buyers leave as soon as it is free.
+    assert list(turns.values())[-1] <= 47 * SPACING + 2.5
     for number, key in enumerate(turns):
         if number >= 4:
             assert any(name.startswith("job") for name in list(turns)[number - 4 : number + 1]), key
