@@ -1,6 +1,7 @@
 """Buyers in a browser: through the checkout, to Bitsby and back."""
 
 import datetime as dt
+import re
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -292,3 +293,28 @@ def test_payment_works_without_javascript(visitor, shop, product, screenshot, mo
     shop.receive_payment()
 
     expect_status(page, THANKS)
+
+
+def test_buyer_after_the_end_of_the_hold_can_only_order_again(page, shop, order, screenshot):
+    """A day after placing, the page of an unpaid order offers the same order again, no payment."""
+    shop.move_time(hours=25)
+    page.goto(shop.page_of(order))
+
+    expect(page.get_by_role("button", name="Order again")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("Pay|quote"))).to_have_count(0)
+    screenshot(page, "order-hold-ended")
+
+
+def test_buyer_with_too_many_unpaid_orders_gets_links_to_them(
+    page, shop, product, screenshot, configure
+):
+    """The payment step names the reason and leads to the order that is still to be paid."""
+    configure(MAX_PENDING_ORDERS=1, OTHER_METHODS=[("cod", "Pay on delivery")])
+    steps.buy(page, shop, product)
+
+    steps.go_to_payment(page, shop, product)
+
+    expect(page.get_by_text("You have too many unpaid orders")).to_be_visible()
+    screenshot(page, "payment-step-pending")
+    page.get_by_role("link", name=re.compile("Order .*: pay")).click()
+    expect_status(page, "Waiting for your payment")
