@@ -4,6 +4,7 @@ Only ``settlement`` and ``staff.review`` call the functions that write, inside t
 and with the order's row locked.
 """
 
+import datetime as dt
 import logging
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class, get_model
 
+from oscar_bitsby.choices import Resolution
 from oscar_bitsby.conf import METHOD_CODE, PAID_EVENT_CODE
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.utils import i18n
@@ -62,6 +64,28 @@ def has_unbooked_money(order: Any) -> bool:
 def amount_held(sources: list[Any]) -> Decimal:
     """Return the amount that sources hold: debited and not refunded."""
     return sum((source.amount_debited - source.amount_refunded for source in sources), Decimal(0))
+
+
+def rest_asked_at(order: Any) -> dt.datetime | None:
+    """Return when the buyer was last asked for the rest of a payment; None if never."""
+    payments = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).filter(
+        invoice__order=order, resolution=Resolution.ASKED, booked_at__isnull=False
+    )
+    moments = payments.order_by("-resolved_at").values_list("resolved_at", flat=True)
+    newest: dt.datetime | None = moments.first()
+    return newest
+
+
+def amount_to_pay(order: Any) -> Decimal:
+    """Return what a new invoice of a pending order asks for: its total, or the rest of it.
+
+    Money counts only if the buyer was asked for the rest: about other money staff decide first.
+    Zero or less means that nothing is missing.
+    """
+    total: Decimal = order.total_incl_tax
+    if not has_money(order) or rest_asked_at(order) is None:
+        return total
+    return total - amount_held(order.sources.using(router.db_for_write(Source)).all())
 
 
 def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None:

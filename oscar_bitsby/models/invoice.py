@@ -107,6 +107,10 @@ class BitsbyInvoice(models.Model):
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
     webhook_pending_since = models.DateTimeField(_("Webhook pending since"), null=True, blank=True)
     order_awaits_payment = models.BooleanField(_("Order awaits payment"), default=True)
+    #: If its payment is short, the buyer is asked for the rest.
+    asks_for_rest = models.BooleanField(default=False, editable=False)
+    #: It asks for the rest of an order that is paid in part.
+    is_for_rest = models.BooleanField(_("For the rest"), default=False)
     #: The order was cancelled, and its offers count it no longer. Vouchers have Oscar's own rows.
     offers_released = models.BooleanField(default=False, editable=False)
     #: Views of the payment page, by Bitsby's last answer.

@@ -55,6 +55,10 @@ class BitsbyPayment(models.Model):
     review_reason = models.CharField(
         _("Review reason"), max_length=16, choices=ReviewReason.choices, blank=True, default=""
     )
+    #: Further reasons of the same payment, joined by spaces: see ``review_reasons``.
+    further_reasons = models.CharField(
+        _("Further reasons"), max_length=100, blank=True, default="", editable=False
+    )
     booked_at = models.DateTimeField(_("Booked"), null=True, blank=True)
     resolved_at = models.DateTimeField(_("Resolved"), null=True, blank=True)
     resolution = models.CharField(
@@ -76,7 +80,10 @@ class BitsbyPayment(models.Model):
         verbose_name = _("Bitsby payment")
         verbose_name_plural = _("Bitsby payments")
         ordering = ("-pk",)
-        permissions = [("bind_payment", _("Can bind Bitsby payments and settle them"))]
+        permissions = [
+            ("bind_payment", _("Can bind Bitsby payments and settle them")),
+            ("refund_payment", _("Can refund Bitsby payments")),
+        ]
         indexes = [
             # Payments to review, and their number in the navigation.
             models.Index(
@@ -112,3 +119,14 @@ class BitsbyPayment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount.normalize():f} {self.cryptocurrency}".strip()
+
+    @property
+    def review_reasons(self) -> list[ReviewReason]:
+        """All reasons why it needs a decision, the most important one first."""
+        reasons = [self.review_reason, *self.further_reasons.split()]
+        return [ReviewReason(reason) for reason in reasons if reason in ReviewReason.values]
+
+    @property
+    def review_text(self) -> str:
+        """The reasons in words."""
+        return "; ".join(str(reason.label) for reason in self.review_reasons)
