@@ -38,10 +38,8 @@ def skip_reason(mail: BuyerMail) -> str:
         payment = mail.payment
         is_open = payment is not None and payment.review_reason and payment.resolved_at is None
         return "" if is_open else gettext_noop("the payment is resolved")
-    if now.state not in VALID_STATUSES.get(mail.code, (now.state,)):
+    if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
-    if mail.code == MailCode.REST and not now.missing:
-        return gettext_noop("nothing is missing any more")
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
@@ -58,7 +56,6 @@ VALID_STATUSES: dict[str, tuple[str, ...]] = {
     MailCode.REMINDER: (status.WAITING,),
     MailCode.EXPIRED: (status.EXPIRED, status.POSSIBLE_MISMATCH),
     MailCode.CANCELLED: (status.CANCELLED,),
-    MailCode.REST: (status.NEW, status.WAITING, status.POSSIBLE_MISMATCH, status.EXPIRED),
 }
 
 STATUS_REASONS = {
@@ -144,5 +141,5 @@ def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     if now.state not in unpaid or now.until is not None:
         return None
     if now.missing:
-        return stage.hold_deadline(order, settings)
+        return stage.hold_deadline(order, settings, ledger.rest_asked_at(order))
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)
