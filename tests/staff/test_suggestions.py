@@ -24,10 +24,10 @@ def test_second_payment_is_suggested_for_a_refund(offer, cancelled, staff):
 
     card = payment_card(staff, receive("13.03"))
 
-    assert f"Looks like a second payment for order {paid.order_number}: refund" in card.text
+    assert f"Looks like a second payment for order {paid.order_number} : refund" in card.text
     assert "The buyer has probably paid twice" in card.text
     assert cancelled.order_number not in card.text
-    assert not [link for link in card.links if link and link.endswith("/bind/")]
+    assert not [link for link in card.links if link and "/bind/" in link]
 
 
 @pytest.mark.parametrize(("amount", "is_primary"), [("8.25", True), ("13.03", False)])
@@ -39,7 +39,6 @@ def test_only_a_likely_match_has_a_primary_button(cancelled, staff, amount, is_p
     html = staff.get(reverse(INBOX)).content.decode()
 
     url = bind_url("dashboard", cancelled.order)
-    assert url in card.links
     (link,) = [part for part in html.split("<a ") if f'href="{url}' in part]
     assert ("btn-primary" in link) is is_primary
     assert ("not likely" in card.text) is not is_primary
