@@ -101,6 +101,21 @@ def test_refund_that_is_marked_as_sent_concurrently_is_booked_once(
 
 
 @several_times
+def test_refund_without_an_order_is_closed_once(unbound, staff_user, turn):
+    """Without an order to lock, the refund's own lock decides between two hashes and a cancel."""
+    refund = with_address(request_refund(staff_user, unbound, None))
+    results = run_together(
+        lambda: refunds.mark_sent(refund.pk, new_hash(), staff_user),
+        lambda: refunds.mark_sent(refund.pk, new_hash(), staff_user),
+        lambda: refunds.cancel(refund.pk, staff_user, "mistake"),
+    )
+
+    (closed,) = succeeded(results)
+    after = reload(refund)
+    assert (after.state, after.transaction_hash) == (closed.state, closed.transaction_hash)
+
+
+@several_times
 def test_one_hash_entered_for_two_refunds_concurrently_is_stored_once(staff_user, turn):
     """The database decides, because the two refunds have no lock in common."""
     pair = [with_address(request_refund(staff_user, unbound_payment(), None)) for _ in range(2)]
