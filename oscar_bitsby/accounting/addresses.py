@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from Crypto.Hash import keccak
+from Cryptodome.Hash import keccak
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from embit import base58, bech32
