@@ -53,7 +53,7 @@ class RefundStatus:
     @property
     def explorer_url(self) -> str:
         """The address of its transaction in a block explorer, or nothing."""
-        return blockchains.explorer_url(self.refund.blockchain, self.refund.transaction_hash)
+        return blockchains.transaction_url(self.refund.blockchain, self.refund.transaction_hash)
 
     @property
     def url(self) -> str:

@@ -18,7 +18,8 @@ from oscar_bitsby.reconciliation import cursor, invoice_refresh, payment_sync
 from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.review import ActionResult
-from oscar_bitsby.utils import blockchains, i18n
+from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.blockchains import BLOCKCHAINS, transaction_url
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
@@ -31,11 +32,13 @@ MAX_PAGES = 6
 DAYS_BACK = 60
 #: Maximum number of payments that are offered for one order.
 MAX_CANDIDATES = 200
+#: Block explorers, by Bitsby's codes of the blockchains.
+EXPLORERS = {code: chain.explorer for code, chain in BLOCKCHAINS.items()}
 
 
 def explorer_url(payment: BitsbyPayment) -> str:
     """Return the address of a payment's transaction in a block explorer, or nothing."""
-    return blockchains.explorer_url(payment.blockchain, payment.hash)
+    return transaction_url(payment.blockchain, payment.hash)
 
 
 def refresh_payments(order: Any) -> str:

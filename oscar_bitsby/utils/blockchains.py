@@ -59,7 +59,7 @@ def address_hint(blockchain: str) -> str:
     return str(known.address_hint) if known else ""
 
 
-def explorer_url(blockchain: str, transaction_hash: str) -> str:
+def transaction_url(blockchain: str, transaction_hash: str) -> str:
     """Return the address of a transaction in a block explorer, or nothing."""
     known = BLOCKCHAINS.get(blockchain)
     return known.explorer.format(transaction_hash) if known and transaction_hash.isalnum() else ""
