@@ -40,6 +40,7 @@ from oscar_bitsby.exceptions import (
     Queued,
     RateLimited,
     RateLimitTimeout,
+    RefundRefused,
     Refused,
     ReplyNotUnderstood,
 )
@@ -48,6 +49,7 @@ from oscar_bitsby.gateway.buyer_queue import Turn
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, QueuedBuyer, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.settlement import refunds
 from tests.fuzz.answers import URLS
 from tests.support import bitsby
 from tests.support.buyer_refunds import create_refund
@@ -351,6 +353,10 @@ def configured(**values):
     return use
 
 
+def unpaid_refund(configure, fake, order):
+    refunds.request_refund(user=None, note="", order=order, cryptocurrency="btc", blockchain="new")
+
+
 #: The class of each error that the package raises, and a function that causes it.
 CAUSES = {
     "not configured": (ConfigurationError, configured(PROJECT_ID="")),
@@ -371,6 +377,7 @@ CAUSES = {
     "in progress": (PaymentInProgress, order_in_progress),
     "not the next": (Queued, not_the_next_buyer),
     "refused a moment ago": (PaymentPaused, refused_order),
+    "nothing to refund": (RefundRefused, unpaid_refund),
 }
 
 
@@ -398,7 +405,7 @@ class Bug(Exception):
     "place_of_bug",
     [
         "oscar_bitsby.gateway.parsing.parse_created",
-        "oscar_bitsby.facade._save_created",
+        "oscar_bitsby.settlement.attempts.save_created",
         "oscar_bitsby.gateway.buyer_queue.take",
         "oscar_bitsby.gateway.transport.json.loads",
         "oscar_bitsby.gateway.factory.BitsbyClient",
