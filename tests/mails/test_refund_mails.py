@@ -12,8 +12,10 @@ from oscar_bitsby.choices import MailCode
 from oscar_bitsby.mails import outbox, sender
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.settlement import refunds
 from tests.support.buyer_refunds import ADDRESS, HASH, create_refund
-from tests.support.mails import html_of, plain_text, url_of
+from tests.support.mails import html_of, plain_text, sent_codes, url_of
+from tests.support.refunds import book_payment, request_refund
 from tests.support.staff import EVIL
 
 Order = get_model("order", "Order")
@@ -65,6 +67,12 @@ def assert_sent(order, *words, to="buyer@example.com"):
     return message
 
 
+def link_in(message):
+    """Return the path of the refund's page in an e-mail."""
+    (path,) = set(re.findall(r"http://example.com(/bitsby/refunds/\S+/)", message.body))
+    return path
+
+
 def outcome():
     """Return the status of the only e-mail, and why it was not sent."""
     row = BuyerMail.objects.get()
@@ -83,7 +91,7 @@ def test_request_says_how_much_and_where_to_give_the_address(order):
         "a wallet address on another network are lost",
         "We never ask for your private keys or seed phrase",
     )
-    (url,) = set(re.findall(r"http://example.com(/bitsby/refunds/\S+/)", message.body))
+    url = link_in(message)
     assert f'href="http://example.com{url}"' in html_of(message)
     assert signed_urls.refund_url(refund).split(":")[0] in url
     assert "2.5 USDT" in Client().get(url).content.decode()
@@ -276,3 +284,34 @@ def test_mails_use_the_language_of_placing_the_order(order):
     assert message.body.startswith("Guten Tag")
     assert "2,50\xa0$" in message.body
     assert "2.5 USDT" in message.body
+
+
+def test_buyer_follows_a_refund_by_its_mails(order, invoice, staff_user):
+    """From the request to the transaction: each step mails what the next one needs, and once."""
+    client = Client()
+    refund = request_refund(staff_user, book_payment(invoice))
+    BuyerMail.objects.exclude(code=MailCode.REFUND_REQUESTED).delete()
+    sender.send_pending()
+    first = link_in(mail.outbox[-1])
+    client.post(first, {"address": ADDRESS})
+    sender.send_pending()
+    assert ADDRESS in mail.outbox[-1].body
+
+    refunds.reopen(refund.pk, staff_user, "wrong address")
+    sender.send_pending()
+    second = link_in(mail.outbox[-1])
+    assert (client.get(first).status_code, client.get(second).status_code) == (410, 200)
+    client.post(second, {"address": ADDRESS})
+    sender.send_pending()
+    refunds.mark_sent(refund.pk, HASH, staff_user)
+    sender.send_pending()
+
+    assert HASH in mail.outbox[-1].body
+    assert HASH in client.get(second).content.decode()
+    assert sent_codes() == [
+        MailCode.REFUND_REQUESTED,
+        MailCode.REFUND_ADDRESS,
+        MailCode.REFUND_REQUESTED,
+        MailCode.REFUND_ADDRESS,
+        MailCode.REFUND_SENT,
+    ]
