@@ -170,5 +170,5 @@ def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     if now.state not in unpaid or now.until is not None:
         return None
     if now.missing:
-        return stage.hold_deadline(order, settings, ledger.rest_asked_at(order))
+        return _rest_until(order)
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

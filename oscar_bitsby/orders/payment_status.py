@@ -132,8 +132,9 @@ class PaymentStatus:
 
     @property
     def can_reorder(self) -> bool:
-        # With money of this order the shop decides first.
-        return (self.state == CANCELLED and not self.received) or self.hold_ended
+        # About money that is, or may be, of this order the shop decides first.
+        may_have_money = bool(self.received or self.seen)
+        return (self.state == CANCELLED and not may_have_money) or self.hold_ended
 
     @property
     def seconds_left(self) -> int | None:

@@ -167,6 +167,7 @@ def test_cancelled_order_with_a_likely_payment_says_so(order, invoice_for, shown
 
     assert "We've seen a payment of 8 USDT, worth about $8.00." in text
     assert "Please don't pay again: contact us" in text
+    assert "Order again" not in text
 
 
 def test_late_money_of_a_cancelled_order_is_told(order, invoice, shown):

@@ -196,3 +196,18 @@ def test_cancelled_mail_tells_of_a_payment_that_may_be_for_the_order(order, invo
     )
     assert_without(message, "haven't received", "Order again", "order them again", "owe us nothing")
     assert len(mail.outbox) == 1
+
+
+def test_second_payment_of_a_paid_order_is_told_by_mail(order, invoice, fake, receive_payment):
+    """Bitsby leaves it unbound; the buyer learns that the shop checks it."""
+    receive_payment(invoice)
+    mail.outbox.clear()
+    fake.payments.insert(0, bitsby.payment_item(bitsby.transfer()))
+
+    reconciliation.reconcile()
+    reconciliation.reconcile()
+
+    assert_one_mail(
+        order, "10 USDT, exactly what we asked", "may be a duplicate payment", "don't pay again"
+    )
+    assert order.bitsby_mails.filter(code=MailCode.OTHER_AMOUNT, status="sent").count() == 1
