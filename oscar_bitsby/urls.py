@@ -3,7 +3,7 @@
 from django.urls import path
 
 from oscar_bitsby import webhook
-from oscar_bitsby.buyer import reorder, views
+from oscar_bitsby.buyer import refund_address, reorder, views
 from oscar_bitsby.staff.dashboard import actions
 from oscar_bitsby.staff.dashboard import views as dashboard
 
@@ -16,6 +16,7 @@ urlpatterns = [
     path("orders/<str:token>/pay/", views.PayView.as_view(), name="pay"),
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
     path("orders/<str:token>/again/", reorder.ReorderView.as_view(), name="again"),
+    path("refunds/<str:token>/", refund_address.RefundAddressView.as_view(), name="refund"),
     path("dashboard/", dashboard.PaymentReviewView.as_view(), name="dashboard-inbox"),
     path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(

@@ -13,6 +13,7 @@ from oscar.templatetags.url_tags import absolute_url
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import MailCode, Resolution
+from oscar_bitsby.mails import refund_context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status as status
 from oscar_bitsby.orders import signed_urls, stage
@@ -33,6 +34,8 @@ def skip_reason(mail: BuyerMail) -> str:
         return gettext_noop("e-mails are switched off")
     if not order.email:
         return gettext_noop("the buyer has no e-mail address")
+    if mail.code in refund_context.VALID_STATES:
+        return refund_context.skip_reason(mail)
     now = status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
@@ -77,6 +80,9 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
         return gettext_noop("there is a newer invoice")
+    if now.state == status.POSSIBLE_MISMATCH:
+        # It asks to wait for the shop, not to pay.
+        return ""
     deadline = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
     if deadline is not None and deadline - timezone.now() < MIN_TIME_LEFT:
         return gettext_noop("too little time is left to pay")
@@ -149,14 +155,20 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
         "time_zone": timezone.get_current_timezone_name(),
         "invoice": mail.invoice or now.invoice,
         "payment": payment,
+        **refund_context.build_context(mail),
     }
 
 
 def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
-    """Return when the unpaid order is cancelled, or None if it never is."""
+    """Return until when an order without a live invoice can be paid, or None if there is no end.
+
+    Then the unpaid order is cancelled. One that is paid in part is not: staff decide about it.
+    """
     settings = conf.get()
     unpaid = (status.NEW, status.POSSIBLE_MISMATCH, status.EXPIRED)
     # While an invoice is live the time is unknown: the buyer may request another one after it.
     if now.state not in unpaid or now.until is not None:
         return None
+    if now.missing:
+        return stage.hold_deadline(order, settings, ledger.rest_asked_at(order))
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)
