@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from oscar_bitsby.accounting.refundable import is_in_ledger
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
@@ -132,7 +133,7 @@ def request_view(
         order = payment.invoice.order if payment.invoice else None
     problem = _why_not(payment, order)
     if problem:
-        open_one = payment.refunds.open().first() if payment is not None else None
+        open_one = _open_refund(payment) if payment is not None else None
         url = frame.refund_url(open_one) if open_one is not None else frame.back
         return redirect_with_message(request, ActionResult(False, problem), url)
     coins = {} if payment is not None else refund_summary.reserved_coins(order)
@@ -145,14 +146,22 @@ def _payments_of(order: Any) -> Any:
     return payments.order_by("pk")
 
 
+def _open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
+    found: Any = BitsbyRefund.objects.open()
+    refund: BitsbyRefund | None = found.filter(payment=payment).first()
+    return refund
+
+
 def _why_not(payment: BitsbyPayment | None, order: Any) -> str:
     """Return why no refund can be requested now, or an empty string."""
-    if payment is not None and payment.refunds.open().exists():
+    if payment is not None and _open_refund(payment) is not None:
         return _("A refund of this payment is open. Finish or cancel it before the next one.")
     left = refunds.refundable(payment, order)
     if payment is None and not refund_summary.reserved_coins(order):
         return _("No invoice of this order reserved a coin that could be sent back.")
-    if (left.amount is not None and left.amount <= 0) or left.coin_amount == 0:
+    # Of booked money the amount is what counts: more coins can go back than came in.
+    coins_count = payment is not None and not is_in_ledger(payment)
+    if left.coin_amount == 0 if coins_count else not left.amount:
         if payment is None:
             return _("This order holds no money from Bitsby that could be refunded.")
         return _("Nothing is left to refund: this payment was refunded completely.")
@@ -174,9 +183,6 @@ def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> Http
         if chosen is None:
             text = _("Enter the amount in coin: no rate is known from which it could be proposed.")
             form.add_error("coin_amount", text)
-        elif subject.left.coin_amount is not None and chosen > subject.left.coin_amount:
-            text = _("At most %(most)s of this payment's coins can still be refunded.")
-            form.add_error("coin_amount", text % {"most": plain_amount(subject.left.coin_amount)})
         elif "change" in request.POST:
             # Empty again if it was only proposed, so that it follows another amount.
             if chosen == proposed:

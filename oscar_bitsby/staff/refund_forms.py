@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.core.validators import MaxLengthValidator
+from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy, pgettext_lazy
 
@@ -71,7 +72,11 @@ class RefundForm(forms.Form):
         coins: the choices of coin and chain; empty if the payment determines them.
     """
 
-    what = forms.ChoiceField(required=False, widget=forms.RadioSelect)
+    what = forms.ChoiceField(
+        required=False,
+        widget=forms.RadioSelect,
+        error_messages={"invalid_choice": gettext_lazy("Choose how much you refund.")},
+    )
     amount = AmountField(places=2, label=pgettext_lazy("bitsby", "Amount"))
     coin_amount = AmountField(places=CRYPTO_PLACES, label=gettext_lazy("Amount in coin"))
     coin = forms.ChoiceField(
@@ -125,7 +130,7 @@ class RefundForm(forms.Form):
             self.add_error("amount", _("Enter the amount to refund."))
         elif typed is not None and typed > most:
             text = _("At most %(most)s %(currency)s can still be refunded.")
-            values = {"most": f"{most:.2f}", "currency": self.left.currency}
+            values = {"most": localize(most), "currency": self.left.currency}
             self.add_error("amount", text % values)
         if typed is not None:
             # It counts whatever is chosen: nobody types an amount that is not meant.

@@ -111,7 +111,7 @@ def _name(user: Any) -> str:
 
 def earlier_refunds(payment: BitsbyPayment | None, order: Any) -> list[BitsbyRefund]:
     """Return the refunds that reduce what is left of a payment or, without one, of an order."""
-    refunds = payment.refunds if payment is not None else order.bitsby_refunds
+    refunds: Any = payment.refunds if payment is not None else order.bitsby_refunds
     return list(refunds.counted().order_by("pk"))
 
 
