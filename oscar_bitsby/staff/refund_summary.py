@@ -23,12 +23,12 @@ NEXT_STEPS = {
     RefundState.SENT: gettext_lazy("None: the refund is done"),
     RefundState.CANCELLED: gettext_lazy("None: the refund was cancelled"),
 }
-#: Classes of the badges, by the refund's state.
+#: Classes of the badges, by the refund's state. Oscar's green and blue have too little contrast.
 BADGES = {
-    RefundState.REQUESTED: "badge-info",
+    RefundState.REQUESTED: "badge-secondary",
     RefundState.ADDRESS_GIVEN: "badge-warning",
-    RefundState.SENT: "badge-success",
-    RefundState.CANCELLED: "badge-secondary",
+    RefundState.SENT: "badge-dark",
+    RefundState.CANCELLED: "badge-light",
 }
 
 
