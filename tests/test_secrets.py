@@ -19,7 +19,7 @@ import pytest
 from django.core.management import call_command, get_commands
 from django.core.management.base import CommandError
 from django.test import Client, RequestFactory
-from django.urls import reverse
+from django.urls import resolve, reverse
 from django.utils import timezone
 from django.views.debug import ExceptionReporter
 from oscar.core.loading import get_model
@@ -50,6 +50,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, QueuedBuyer, Webho
 from oscar_bitsby.orders import signed_urls
 from tests.fuzz.answers import URLS
 from tests.support import bitsby
+from tests.support.buyer_refunds import create_refund
 from tests.support.http import texts_of_error
 from tests.support.staff import (
     INBOX,
@@ -592,6 +593,7 @@ TABLE = {
     "pay": (ALL_USERS, ALL_USERS),
     "state": (ALL_USERS, ()),
     "again": ((), ALL_USERS),
+    "refund": (ALL_USERS, ALL_USERS),
     "dashboard-inbox": (DASHBOARD_USERS, ()),
     "dashboard-invoices": (DASHBOARD_USERS, ()),
     "dashboard-invoice-refresh": ((), ("reviewer",)),
@@ -630,6 +632,7 @@ def test_pages_open_only_with_the_listed_permissions(
         **dict.fromkeys(
             ("webhook", "dashboard-inbox", "dashboard-invoices", "dashboard-dismiss"), ()
         ),
+        "refund": [resolve(signed_urls.refund_url(create_refund(order))).kwargs["token"]],
         "dashboard-bind": [order.pk],
         "dashboard-payment": [payment.pk, "dismiss"],
         "dashboard-invoice-refresh": [invoice.pk],

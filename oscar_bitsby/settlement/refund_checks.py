@@ -41,6 +41,13 @@ def check_state(refund: BitsbyRefund, *allowed: RefundState) -> None:
         )
 
 
+def check_left(payment: BitsbyPayment | None, left: Refundable) -> None:
+    """Refuse a refund of what is refunded already."""
+    is_booked = payment is None or is_in_ledger(payment)
+    if (left.amount if is_booked else left.coin_amount) == 0:
+        raise RefundRefused(_("Nothing is left to refund: all of it is refunded or about to be."))
+
+
 def check_amount(amount: Decimal | None, payment: BitsbyPayment | None, left: Refundable) -> None:
     """Refuse an amount that is missing or more than what is left."""
     if amount is None:
