@@ -54,11 +54,11 @@ def test_staff_refund_a_surplus(shop, over, interface, log_in_staff, screenshot)
     page.get_by_role("button", name="Request this refund").click()
 
     screenshot(page, f"refund-4-requested-{interface}", part)
-    page.get_by_label("Address for usdt").fill(ADDRESSES["ethereum"])
+    page.get_by_label("Address for USDT").fill(ADDRESSES["ethereum"])
     page.get_by_role("button", name="Save the address").click()
     expect(page.get_by_text("This is an Ethereum address.")).to_be_visible()
     screenshot(page, f"refund-5-wrong-address-{interface}", part)
-    page.get_by_label("Address for usdt").fill(address)
+    page.get_by_label("Address for USDT").fill(address)
     page.get_by_role("button", name="Save the address").click()
 
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -91,6 +91,6 @@ def test_list_leads_to_the_next_step(shop, over, log_in_staff, screenshot, place
     assert button.bounding_box()["height"] >= 44
     button.click()
 
-    expect(page.get_by_role("heading", name="Refund of 2.5 usdt")).to_be_visible()
+    expect(page.get_by_role("heading", name="Refund of 2.5 USDT")).to_be_visible()
     for name in ("Save the address", "Mail the buyer a new link"):
         assert page.get_by_role("button", name=name).bounding_box()["height"] >= 44
