@@ -1,7 +1,6 @@
 """The page where a buyer gives the address for a refund, and sees what became of it."""
 
 from django import forms
-from django.core.validators import MaxLengthValidator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
@@ -14,19 +13,13 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.settlement import refunds
 
-#: Longer texts are no address on any blockchain, and would not fit the column.
-MAX_ADDRESS_LENGTH = 200
-
 
 class RefundAddressForm(forms.Form):
-    """One address. Settlement checks whether it is one on the refund's blockchain."""
+    """One text. Settlement checks whether it is an address on the refund's blockchain."""
 
     address = forms.CharField(
-        # Not ``max_length``: browsers would silently cut off the end of what is pasted.
-        validators=[MaxLengthValidator(MAX_ADDRESS_LENGTH)],
         error_messages={
             "required": _("Paste the address that we should send your refund to."),
-            "max_length": _("This is too long for an address. Copy the address alone."),
             "null_characters_not_allowed": _("This is not an address. Copy the address again."),
         },
     )

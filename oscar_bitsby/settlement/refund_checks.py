@@ -36,7 +36,7 @@ def check_state(refund: BitsbyRefund, *allowed: RefundState) -> None:
     """Refuse a refund in a state that a step is not meant for."""
     if refund.state not in allowed:
         raise RefundRefused(
-            _("This refund cannot be changed like this any more. Its state is: %(state)s.")
+            _("This is not possible now: the refund is “%(state)s”. Reload the page.")
             % {"state": refund.get_state_display()}
         )
 

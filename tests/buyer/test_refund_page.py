@@ -102,14 +102,14 @@ def test_opening_the_page_changes_nothing(refund):
 
 
 def test_address_is_stored_and_shown(refund):
-    """After the POST a redirect leads to the page, which shows the address and when it was given."""
+    """After the POST a redirect leads to the page, which shows the address and its time."""
     response = give_address(refund, f"  {ADDRESS}\n")
     assert response.status_code == 303
     assert stored(refund) == ("address_given", ADDRESS)
 
     text = content_of(Client().get(response["Location"]))
     assert ADDRESS in text
-    assert "Saved" in text
+    assert "Address saved" in text
     assert "If it is wrong, contact the shop at once" in text
     assert "We'll email you when the refund has been sent" in text
     assert 'name="address"' not in Client().get(response["Location"]).content.decode()
@@ -284,7 +284,7 @@ def test_erased_address_is_not_missed(order):
     text = content_of(open_refund(create_refund(order, **(SENT | {"address": ""}))))
 
     assert HASH in text
-    assert "Address" not in text
+    assert "address" not in text
 
 
 def test_cancelled_refund_takes_no_address(order):
@@ -303,7 +303,7 @@ def test_address_entered_by_staff_is_shown(order, django_user_model):
     user = django_user_model.objects.create_user("staff", "staff@example.com", "secret")
     text = content_of(open_refund(create_refund(order, **GIVEN, address_given_by=user)))
 
-    assert "The shop has entered the address for you" in text
+    assert "The shop has entered the wallet address for you" in text
     assert ADDRESS in text
     assert "staff" not in text
 
@@ -341,13 +341,13 @@ def order_page(order):
 def test_order_page_links_to_the_page_while_the_address_is_missing(refund, order):
     """The buyer finds the refund on the order's page, and gives the address from there."""
     page = Page(order_page(order))
-    assert "We need your address for the refund" in page.text
+    assert "We need a wallet address for your refund" in page.text
     assert "$2.50 as 2.5 USDT on Tron (TRC-20)" in page.text
     (url,) = [link for link in page.links if link and "/refunds/" in link]
 
     assert Client().post(url, {"address": ADDRESS}).status_code == 303
     page = Page(order_page(order))
-    assert "We have your address and will send the refund" in page.text
+    assert "We have the wallet address and will send your refund" in page.text
     assert not [link for link in page.links if link and "/refunds/" in link]
     # The link of an order does not expire, and it is shown to more people.
     assert ADDRESS not in page.text

@@ -176,6 +176,7 @@ def invalid_refund_tokens():
         "no signature": token.rsplit(":", 1)[0],
         "no time": token.split(":")[0] + ":" + token.split(":")[2],
         "another purpose": signing.TimestampSigner(salt="something.else").sign_object([1, 1]),
+        "purpose of orders": signing.TimestampSigner(salt="oscar_bitsby.order").sign_object([1, 1]),
         "another shop": foreign.sign_object([1, 1]),
         "signed without a time": signing.Signer(salt="oscar_bitsby.refund").sign_object([1, 1]),
         "signed but not packed": signer.sign("1:1"),
