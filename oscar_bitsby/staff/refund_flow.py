@@ -206,6 +206,9 @@ def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any
         "form": form,
         "payment": payment,
         "coin": payment.cryptocurrency.upper() if payment is not None else "",
+        "network": (
+            network_name(payment.blockchain, payment.cryptocurrency) if payment is not None else ""
+        ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
         "is_mailed": subject.order is not None and conf.get().mails,

@@ -21,6 +21,7 @@ from oscar_bitsby.staff.binding import explorer_url
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_flow import Frame, log_step
 from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
 
 
@@ -145,6 +146,7 @@ def _render(
         "forms": offered,
         "lost": lost,
         "coin": refund.cryptocurrency.upper(),
+        "network": network_name(refund.blockchain, refund.cryptocurrency),
         "coin_amount": plain_amount(refund.coin_amount),
         "proposed": (
             plain_amount(refund.proposed_coin_amount)

@@ -434,7 +434,7 @@ def test_two_clicks_book_one_refund(staff, ready, interface):
 
     page = Page(act(staff, url, "sent", transaction_hash=sent))
 
-    assert "Its state is: sent." in page.text
+    assert "the refund is “sent”" in page.text
     assert f"You entered: Transaction hash {sent}" in page.text
     assert len(bookings_of(ready.order)) == 2
     assert len(admin_log_of(staff.user)) == 1
