@@ -358,6 +358,10 @@ def configured(**values):
     return use
 
 
+def unpaid_refund(configure, fake, order):
+    refunds.request_refund(user=None, note="", order=order, cryptocurrency="btc", blockchain="new")
+
+
 #: The class of each error that the package raises, and a function that causes it.
 CAUSES = {
     "not configured": (ConfigurationError, configured(PROJECT_ID="")),
@@ -379,6 +383,7 @@ CAUSES = {
     "in progress": (PaymentInProgress, order_in_progress),
     "not the next": (Queued, not_the_next_buyer),
     "refused a moment ago": (PaymentPaused, refused_order),
+    "nothing to refund": (RefundRefused, unpaid_refund),
 }
 
 
@@ -406,7 +411,7 @@ class Bug(Exception):
     "place_of_bug",
     [
         "oscar_bitsby.gateway.parsing.parse_created",
-        "oscar_bitsby.facade._save_created",
+        "oscar_bitsby.settlement.attempts.save_created",
         "oscar_bitsby.gateway.buyer_queue.take",
         "oscar_bitsby.gateway.transport.json.loads",
         "oscar_bitsby.gateway.factory.BitsbyClient",

@@ -74,7 +74,7 @@ def test_the_page_names_every_context_variable_of_refunds(client, order):
     given = {name for part in response.context for name in part.flatten()} - of_oscar
     of_status = {f"refund_status.{name}" for name in vars(RefundStatus) if not name.startswith("_")}
     mail = BuyerMail(code=MailCode.REFUND_REQUESTED, order=order, refund=refund)
-    assert {"refund_status", "form"} <= given
+    assert {"refund_status", "was_refused"} <= given
     for name in {*given, *of_status, "refund_status.refund", *context.build_context(mail)}:
         assert name == "user" or f"``{name}``" in PAGE, name
 

@@ -20,11 +20,14 @@ def mail_key(
     invoice: BitsbyInvoice | None = None,
     payment: BitsbyPayment | None = None,
     refund: BitsbyRefund | None = None,
+    occasion: str = "",
 ) -> str:
     """Return the key of an e-mail: it names what it is about, and the link of a refund."""
     about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
     if refund is not None:
         about += f":{refund.pk}.{refund.link_version}"
+    if occasion:
+        about += f":{occasion}"
     return f"{code}:{order.pk}:{about}"
 
 
@@ -34,6 +37,7 @@ def enqueue(
     invoice: BitsbyInvoice | None = None,
     payment: BitsbyPayment | None = None,
     refund: BitsbyRefund | None = None,
+    occasion: str = "",
 ) -> None:
     """Enqueue an e-mail to the buyer of ``order``, unless it was enqueued before.
 
@@ -44,6 +48,7 @@ def enqueue(
         order: the order; None when it was deleted, and then nothing is enqueued.
         invoice, payment, refund: what the e-mail is about: one e-mail for each, and for each link
             of a refund.
+        occasion: tells apart e-mails about the same matter that are sent again on purpose.
     """
     try:
         if order is None or not conf.get().mails:
@@ -51,7 +56,7 @@ def enqueue(
         language = translation.get_language() or str(django_settings.LANGUAGE_CODE)
         mail = BuyerMail(
             code=code,
-            key=mail_key(code, order, invoice, payment, refund),
+            key=mail_key(code, order, invoice, payment, refund, occasion),
             order=order,
             order_number=str(order.number),
             invoice=invoice,

@@ -1,6 +1,5 @@
 """What the buyer sees of a refund: its state, the coins and their network, and the links."""
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +43,6 @@ class RefundStatus:
     def address_hint(self) -> str:
         """How an address on the network looks, or nothing."""
         return blockchains.address_hint(self.refund.blockchain)
-
-    @property
-    def closed_at(self) -> dt.datetime | None:
-        """When it was sent or cancelled."""
-        return self.refund.closed_at
 
     @property
     def explorer_url(self) -> str:

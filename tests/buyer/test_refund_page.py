@@ -261,7 +261,7 @@ def test_page_needs_no_exception_from_a_content_security_policy(order, values):
         assert inline not in part
 
 
-def test_page_opens_with_atomic_requests(refund, settings, monkeypatch):
+def test_page_opens_with_atomic_requests(refund):
     """Settling opens its own transaction, and a shop with ATOMIC_REQUESTS must not add one."""
     view = Client().get(signed_urls.refund_url(refund)).resolver_match.func
 

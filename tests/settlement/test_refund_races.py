@@ -71,7 +71,7 @@ def test_concurrent_requests_make_one_refund_of_an_unbound_payment(unbound, staf
 def test_concurrent_refunds_of_an_order_never_exceed_what_it_holds(
     order, payment, staff_user, turn
 ):
-    """Three refunds of four dollars each, and one of the payment: ten dollars are enough for two."""
+    """Of four refunds of four dollars each, one by the payment, ten dollars are enough for two."""
     results = run_together(
         *[lambda: request_of_order(order, staff_user, "4.00")] * 3,
         lambda: request_refund(staff_user, payment, "4.00"),
