@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -12,22 +12,23 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from oscar_bitsby import conf
-from oscar_bitsby.accounting.refundable import is_in_ledger
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
-from oscar_bitsby.settlement.refunds import Refundable
 from oscar_bitsby.staff import refund_forms, refund_summary, review
 from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
 from oscar_bitsby.staff.permissions import require_refund_permission
+from oscar_bitsby.staff.refund_subject import (
+    RefundSubject,
+    open_refund,
+    payments_of,
+    refund_error,
+)
 from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
-
-#: Decimals of a proposed amount: Bitsby reserves coins with as many.
-COIN_STEP = Decimal("1E-8")
 
 
 @dataclass(frozen=True)
@@ -58,49 +59,12 @@ def refunds_of(order: Any) -> list[dict[str, Any]]:
 
 def should_offer_refund(order: Any) -> bool:
     """Tell whether pages offer a refund: the order has a payment, or holds money of Bitsby."""
-    return _payments_of(order).exists() or _why_not(None, order) == ""
+    return payments_of(order).exists() or refund_error(None, order) == ""
 
 
 def dashboard_url(refund: BitsbyRefund) -> str:
     """Return the URL of a refund's page in the dashboard."""
     return reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])
-
-
-# Requesting
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What is refunded: a payment, or without one an order's money."""
-
-    payment: BitsbyPayment | None
-    order: Any
-    left: Refundable
-    coins: dict[str, dict[str, Any]]
-
-    def newest(self) -> int:
-        """Return the number of the newest refund, 0 without one."""
-        rows = BitsbyRefund.objects.order_by("-pk")
-        if self.payment is not None:
-            rows = rows.filter(payment=self.payment)
-        else:
-            rows = rows.filter(order=self.order)
-        return rows.values_list("pk", flat=True).first() or 0
-
-    def propose(self, amount: Decimal | None, coin: str = "") -> Decimal | None:
-        """Return the coins worth an amount at the locked rate; all that are left without one."""
-        if self.payment is None:
-            return _convert(amount, self.coins.get(coin))
-        if amount is None:
-            return self.left.coin_amount
-        return refunds.propose_coin_amount(self.payment, amount)
-
-
-def _convert(amount: Decimal | None, rate: dict[str, Any] | None) -> Decimal | None:
-    if amount is None or rate is None or not rate["reserved"] or not rate["asked"]:
-        return None
-    coins: Decimal = amount * rate["reserved"] / rate["asked"]
-    return coins.quantize(COIN_STEP, rounding=ROUND_DOWN)
 
 
 def request_view(
@@ -122,55 +86,28 @@ def request_view(
     require_refund_permission(request.user)
     context = {"frame": frame, **frame.context}
     if payment is None:
-        choice = [row for row in _payments_of(order) if _why_not(row, order) == ""]
+        choice = [row for row in payments_of(order) if refund_error(row, order) == ""]
         if len(choice) > 1:
             rows = [(row, frame.payment_url(row), explorer_url(row)) for row in choice]
             return render(
                 request, frame.request_template, context | {"choice": rows, "order": order}
             )
-        payment = choice[0] if choice else _payments_of(order).first()
+        payment = choice[0] if choice else payments_of(order).first()
         if not choice and payment is not None:
-            payment = _payments_of(order).filter(refunds__state__in=OPEN).first() or payment
+            payment = payments_of(order).filter(refunds__state__in=OPEN).first() or payment
     else:
         order = payment.invoice.order if payment.invoice else None
-    problem = _why_not(payment, order)
+    problem = refund_error(payment, order)
     if problem:
-        open_one = _open_refund(payment) if payment is not None else None
+        open_one = open_refund(payment) if payment is not None else None
         url = frame.refund_url(open_one) if open_one is not None else frame.back
         return redirect_with_message(request, ActionResult(False, problem), url)
     coins = {} if payment is not None else refund_summary.reserved_coins(order)
     left = refunds.refundable(payment, order)
-    return _request_step(request, frame, _Subject(payment, order, left, coins))
+    return _request_step(request, frame, RefundSubject(payment, order, left, coins))
 
 
-def _payments_of(order: Any) -> Any:
-    payments = BitsbyPayment.objects.filter(invoice__order=order).select_related("invoice__order")
-    return payments.order_by("pk")
-
-
-def _open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
-    found: Any = BitsbyRefund.objects.open()
-    refund: BitsbyRefund | None = found.filter(payment=payment).first()
-    return refund
-
-
-def _why_not(payment: BitsbyPayment | None, order: Any) -> str:
-    """Return why no refund can be requested now, or an empty string."""
-    if payment is not None and _open_refund(payment) is not None:
-        return _("A refund of this payment is open. Finish or cancel it before the next one.")
-    left = refunds.refundable(payment, order)
-    if payment is None and not refund_summary.reserved_coins(order):
-        return _("No invoice of this order reserved a coin that could be sent back.")
-    # Of booked money the amount is what counts: more coins can go back than came in.
-    coins_count = payment is not None and not is_in_ledger(payment)
-    if left.coin_amount == 0 if coins_count else not left.amount:
-        if payment is None:
-            return _("This order holds no money from Bitsby that could be refunded.")
-        return _("Nothing is left to refund: this payment was refunded completely.")
-    return ""
-
-
-def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> HttpResponse:
+def _request_step(request: HttpRequest, frame: Frame, subject: RefundSubject) -> HttpResponse:
     labels = [
         (key, f"{coin['cryptocurrency'].upper()}, {_network(coin)}")
         for key, coin in subject.coins.items()
@@ -199,7 +136,7 @@ def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> Http
     return render(request, frame.request_template, _context(frame, subject, form))
 
 
-def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any]:
+def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str, Any]:
     payment, left = subject.payment, subject.left
     return frame.context | {
         "frame": frame,
@@ -230,7 +167,7 @@ def _plain(amount: Decimal | None) -> str:
 
 
 def _confirmation(
-    form: refund_forms.RefundForm, subject: _Subject, chosen: Decimal, proposed: Decimal | None
+    form: refund_forms.RefundForm, subject: RefundSubject, chosen: Decimal, proposed: Decimal | None
 ) -> dict[str, Any]:
     """Return what the step of confirming shows and sends again."""
     coin = subject.coins.get(form.cleaned_data["coin"]) or {
@@ -255,7 +192,7 @@ def _confirmation(
 def _request(
     request: HttpRequest,
     frame: Frame,
-    subject: _Subject,
+    subject: RefundSubject,
     form: refund_forms.RefundForm,
     coin_amount: Decimal,
 ) -> HttpResponse:
