@@ -77,11 +77,15 @@ def test_staff_refund_a_surplus(shop, over, interface, log_in_staff, screenshot)
     assert BitsbyRefund.objects.get().coin_amount == 2.5
 
 
-def test_list_leads_to_the_next_step(shop, over, log_in_staff, screenshot, place, invoice_for):
+def test_list_leads_to_the_next_step(shop, over, log_in_staff, screenshot, invoice_for):
     """Each open refund has a button for it, large enough for a finger."""
     page = log_in_staff(*PERMISSIONS)
-    book_payment(invoice_for(place()))
+    book_payment(invoice_for(over))
     page.goto(shop.address(request_url("dashboard", over)))
+    expect(page.get_by_role("heading", name="Which payment do you refund?")).to_be_visible()
+    screenshot(page, "refund-choice", PARTS["dashboard"])
+    page.get_by_role("link", name="12.5 USDT").click()
+    page.get_by_label("Amount in USD").fill("2.50")
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Request this refund").click()
 
@@ -94,3 +98,10 @@ def test_list_leads_to_the_next_step(shop, over, log_in_staff, screenshot, place
     expect(page.get_by_role("heading", name="Refund of 2.5 USDT")).to_be_visible()
     for name in ("Save the address", "Mail the buyer a new link"):
         assert page.get_by_role("button", name=name).bounding_box()["height"] >= 44
+    page.get_by_text("Cancel this refund").click()
+    page.locator("#id_cancel_note").fill("requested by mistake")
+    page.get_by_role("button", name="Cancel the refund").click()
+    expect(page.get_by_text("No coins were sent.")).to_be_visible()
+    screenshot(page, "refund-cancelled", PARTS["dashboard"])
+    page.goto(shop.address(reverse("oscar_bitsby:dashboard-refunds") + "?show=closed"))
+    screenshot(page, "refund-list-closed", PARTS["dashboard"])
