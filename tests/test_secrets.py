@@ -590,8 +590,8 @@ def test_secrets_are_revealed_only_in_known_places():
 
 #: Statuses of a page that accepts the user. A refusal is a redirect to the login, 403, 404 or 405.
 OPEN = {200, 302, 303, 400, 503}
-#: Users of the dashboard, of whom only reviewers have the permission to bind.
-DASHBOARD_USERS = ("partner", "staff", "reviewer")
+#: Users of the dashboard. Only reviewers have the permission to bind, only refunders to refund.
+DASHBOARD_USERS = ("partner", "staff", "reviewer", "refunder")
 ALL_USERS = ("anonymous", "customer", *DASHBOARD_USERS)
 TABLE = {
     # name of the URL: (users who may GET, users who may POST)
@@ -608,6 +608,10 @@ TABLE = {
     "dashboard-bind": (("reviewer",), ("reviewer",)),
     "dashboard-payment": (("reviewer",), ("reviewer",)),
     "dashboard-dismiss": ((), ("reviewer",)),
+    "dashboard-refunds": (("refunder",), ()),
+    "dashboard-refund": (("refunder",), ("refunder",)),
+    "dashboard-refund-order": (("refunder",), ("refunder",)),
+    "dashboard-refund-payment": (("refunder",), ("refunder",)),
 }
 
 
@@ -619,6 +623,7 @@ def client_of_each_user(db):
         "customer": log_in("customer", is_staff=False),
         "partner": log_in("partner", PARTNER, is_staff=False),
         "staff": log_in("staff"),
+        "refunder": log_in("refunder", "oscar_bitsby.refund_payment"),
         "reviewer": log_in("reviewer", *MAY_BIND),
     }
 
@@ -635,11 +640,22 @@ def test_pages_open_only_with_the_listed_permissions(
 ):
     """Each page and action accepts the users of the table and refuses all others."""
     (payment,) = create_payments(1)
+    refund = create_refund(order)
     args = {
         **dict.fromkeys(
-            ("webhook", "dashboard-inbox", "dashboard-invoices", "dashboard-dismiss"), ()
+            (
+                "webhook",
+                "dashboard-inbox",
+                "dashboard-invoices",
+                "dashboard-dismiss",
+                "dashboard-refunds",
+            ),
+            (),
         ),
-        "refund": [resolve(signed_urls.refund_url(create_refund(order))).kwargs["token"]],
+        "refund": [resolve(signed_urls.refund_url(refund)).kwargs["token"]],
+        "dashboard-refund": [refund.pk],
+        "dashboard-refund-order": [order.pk],
+        "dashboard-refund-payment": [payment.pk],
         "dashboard-bind": [order.pk],
         "dashboard-payment": [payment.pk, "dismiss"],
         "dashboard-invoice-refresh": [invoice.pk],
