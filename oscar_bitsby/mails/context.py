@@ -48,6 +48,9 @@ def skip_reason(mail: BuyerMail) -> str:
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
+    if mail.code == MailCode.PLACED and has_money:
+        # It asks for the total, and the e-mail that asks for the rest is on its way.
+        return gettext_noop("money has arrived")
     if mail.code == MailCode.CANCELLED and has_money:
         return gettext_noop("money has arrived")
     if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
