@@ -16,7 +16,7 @@ from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.staff import binding
 from oscar_bitsby.staff.permissions import require_money_permission
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.staff.decision import ActionResult
 
 
 class BindForm(forms.Form):
