@@ -10,7 +10,7 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from oscar_bitsby.accounting.matching import Match, match, plausible_amount
-from oscar_bitsby.choices import InvoiceStatus, Resolution
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
@@ -64,19 +64,28 @@ def refresh_payments(order: Any) -> str:
     return ""
 
 
-def candidates(order: Any) -> list[Match]:
-    """Return the unbound payments that may be for an order, best match first, without dust."""
+def candidates(order: Any, chosen: UUID | None = None) -> list[Match]:
+    """Return the unbound payments that may be for an order, best match first, without dust.
+
+    Args:
+        chosen: Bitsby's id of a payment that is among them even if it is dust, or too old.
+    """
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
+    if not invoices:
+        return []
+    unbound = BitsbyPayment.objects.filter(bound_to=None, booked_at=None).exclude(
+        Q(resolution=Resolution.DISMISSED)
+        | Q(pk__in=BitsbyRefund.objects.counted().filter(payment__isnull=False).values("payment"))
+    )
     since = order.date_placed - dt.timedelta(hours=1)
-    unbound = BitsbyPayment.objects.filter(
-        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since),
-        bound_to=None,
-        booked_at=None,
-        is_dust=False,
-    ).exclude(resolution=Resolution.DISMISSED)
+    recent = unbound.filter(
+        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since), is_dust=False
+    )
     # Those that fit come first, so that the limit cuts off none of them for one that does not.
     fits = Case(When(plausible_amount(invoices), then=1), default=0).desc()
-    payments = unbound.order_by(fits, "-transaction_at")[:MAX_CANDIDATES] if invoices else ()
+    payments = list(recent.order_by(fits, "-transaction_at")[:MAX_CANDIDATES])
+    if chosen is not None and all(payment.bitsby_id != chosen for payment in payments):
+        payments.extend(unbound.filter(bitsby_id=chosen))
     matches = [best_match(payment, invoices) for payment in payments]
     return sorted(matches, key=lambda found: -found.score)
 
@@ -227,7 +236,11 @@ def _open_question(invoice: BitsbyInvoice, payment: BitsbyPayment) -> str:
         return review.rest_message(invoice.order)
     if payment.resolved_at is not None or not payment.review_reason:
         return ""
-    return _("It still waits in Payments to review (%s).") % payment.review_text
+    if {ReviewReason.SHORT, ReviewReason.OVER} & set(payment.review_reasons):
+        text = _("The difference still waits in Payments to review (%s).")
+    else:
+        text = _("The payment still waits in Payments to review (%s).")
+    return text % payment.review_text
 
 
 def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> Any:
