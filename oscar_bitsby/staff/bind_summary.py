@@ -30,13 +30,6 @@ class Effects:
     why_not_ask: str = ""
 
 
-def customer_of(order: Any) -> str:
-    """Return the name and e-mail of an order's buyer, as far as they are known."""
-    address = order.shipping_address or order.billing_address
-    name = (order.user.get_full_name() if order.user else "") or (address.name if address else "")
-    return ", ".join(text for text in (name, order.email) if text)
-
-
 def difference_of(match: Match) -> str:
     """Return the difference from what the invoice asked for, as an amount and in percent."""
     if match.difference is None or match.deviation_percent is None:
@@ -91,9 +84,7 @@ def effects_of(order: Any, match: Match | None, invoice: BitsbyInvoice) -> Effec
     return Effects(text % words)
 
 
-def _effects_if_short(
-    text: str, words: dict[str, str], order: Any, missing: Decimal
-) -> Effects:
+def _effects_if_short(text: str, words: dict[str, str], order: Any, missing: Decimal) -> Effects:
     settings = conf.get()
     if order_stage(settings, order) is not OrderStage.PENDING:
         return Effects(text % words, why_not_ask=_("The order is not pending."))

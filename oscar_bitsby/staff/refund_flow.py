@@ -17,11 +17,11 @@ from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
 from oscar_bitsby.settlement.refunds import Refundable
-from oscar_bitsby.staff import refund_forms, refund_summary, review
+from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.staff.permissions import require_refund_permission
-from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils.money import plain_amount
 
 #: Decimals of a proposed amount: Bitsby reserves coins with as many.
@@ -280,4 +280,4 @@ def _request(
 def log_step(request: HttpRequest, refund: BitsbyRefund, what: str, note: str = "") -> None:
     """Log a step of a refund in the admin log, if the shop has it."""
     # Never the address: it is erased after some time, and the log is not.
-    review.log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))
+    log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))

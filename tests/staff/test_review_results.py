@@ -10,7 +10,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
-from oscar_bitsby.staff import review
+from oscar_bitsby.staff import decision, review
 from oscar_bitsby.staff.decision import ActionResult
 from tests.support.staff import admin_log_of, bookings_of, receive_payment, resolved, status_of
 
