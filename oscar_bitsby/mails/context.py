@@ -40,7 +40,7 @@ def skip_reason(mail: BuyerMail) -> str:
         return "" if is_open else gettext_noop("the payment is resolved")
     if mail.code == MailCode.REST:
         return _skip_rest_reason(mail)
-    if now.state not in VALID_STATUSES.get(mail.code, (now.state,)):
+    if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
@@ -166,5 +166,5 @@ def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     if now.state not in unpaid or now.until is not None:
         return None
     if now.missing:
-        return stage.hold_deadline(order, settings)
+        return stage.hold_deadline(order, settings, ledger.rest_asked_at(order))
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

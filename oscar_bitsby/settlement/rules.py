@@ -86,6 +86,23 @@ class SettlementInput:
     time_is_up: bool = False
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The actions that an answer led to, and the remote invoice's status in that answer."""
+
+    actions: tuple[Action, ...]
+    remote_status: str
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether there was anything to do but wait."""
+        return self.actions != (Action(ActionType.WAIT),)
+
+    def did(self, action_type: ActionType) -> bool:
+        """Tell whether an action of this type was taken."""
+        return any(action.type is action_type for action in self.actions)
+
+
 WAIT, MARK_PAID = Action(ActionType.WAIT), Action(ActionType.MARK_PAID)
 
 

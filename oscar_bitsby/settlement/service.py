@@ -7,7 +7,6 @@ many invoices at once skip locked rows: see ``update_unlocked``. Nothing here se
 Bitsby: callers fetch before, outside of any transaction.
 """
 
-import datetime as dt
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,37 +19,20 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger, matching
 from oscar_bitsby.accounting.valuation import fiat_value_of
-from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
+from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import PAID_WITHOUT_PAYMENT, BitsbyInvoice, BitsbyPayment, log_change
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement import notifications, rests
+from oscar_bitsby.settlement import invoice_row, notifications, rests
 from oscar_bitsby.settlement.payments import record_payment, retry_on_conflict
-from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
+from oscar_bitsby.settlement.rules import Action, ActionType, Outcome, SettlementInput, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
 Order = get_model("order", "Order")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The actions that an answer led to, and the remote invoice's status in that answer."""
-
-    actions: tuple[Action, ...]
-    remote_status: str
-
-    @property
-    def is_final(self) -> bool:
-        """Tell whether there was anything to do but wait."""
-        return self.actions != (Action(ActionType.WAIT),)
-
-    def did(self, action_type: ActionType) -> bool:
-        """Tell whether an action of this type was taken."""
-        return any(action.type is action_type for action in self.actions)
 
 
 @dataclass
@@ -106,7 +88,7 @@ def _settle(
         facts = _build_input(rows, remote, remote_payment)
         outcome = Outcome(decide(facts), remote.status)
         if not dry_run:
-            _update_invoice(rows.invoice, remote, remote_payment, outcome)
+            invoice_row.update(rows.invoice, remote, remote_payment, outcome)
             for action in outcome.actions:
                 if action.type in _APPLY:
                     _APPLY[action.type](rows, action)
@@ -170,7 +152,7 @@ def _build_input(
         owed=owed,
         booked=booked,
         dismissed=payment is not None and payment.resolution == Resolution.DISMISSED,
-        refunded=is_new_money and rows.known_payment.refunds.counted().exists(),
+        refunded=is_new_money and _is_refunded(rows.known_payment),
         in_time=is_new_money and _is_in_time(rows, settings),
         tolerance=settings.tolerance.of(invoice.amount, invoice.currency),
         asks_for_rest=asks_for_rest,
@@ -180,6 +162,11 @@ def _build_input(
         paid_otherwise=received > 0 and received >= owed,
         is_live=invoice.status in BitsbyInvoice.LIVE,
     )
+
+
+def _is_refunded(payment: BitsbyPayment) -> bool:
+    # A dry run does not save the row of a new payment, which has no refund.
+    return payment.pk is not None and payment.refunds.counted().exists()
 
 
 def _is_in_time(rows: LockedRows, settings: conf.Conf) -> bool:
@@ -196,56 +183,6 @@ def _is_in_time(rows: LockedRows, settings: conf.Conf) -> bool:
     cancelled = order.status_changes.filter(new_status=settings.order_status_cancelled)
     last = cancelled.order_by("-date_created").values_list("date_created", flat=True).first()
     return last is not None and at < last
-
-
-#: The invoice's status after an action.
-_NEW_STATUS = {
-    ActionType.MARK_PAID: InvoiceStatus.PAID,
-    ActionType.EXPIRE: InvoiceStatus.EXPIRED,
-    ActionType.CANCEL: InvoiceStatus.CANCELED,
-}
-
-
-def _update_invoice(
-    invoice: BitsbyInvoice,
-    remote: schemas.Invoice,
-    remote_payment: schemas.Payment | None,
-    outcome: Outcome,
-) -> None:
-    """Save what the answer and the decision change on the invoice, in one statement."""
-    names = (
-        *("status", "ended_at", "page_views", "webhook_pending_since", "failure"),
-        *("unanswered_since", "unanswered_reason"),
-    )
-    before = {name: getattr(invoice, name) for name in names}
-    invoice.unanswered_since, invoice.unanswered_reason = None, ""
-    if remote.views is not None:
-        invoice.page_views = remote.views
-    for action in outcome.actions:
-        invoice.status = _NEW_STATUS.get(action.type, invoice.status)
-    if invoice.status not in (before["status"], InvoiceStatus.PAID):
-        invoice.ended_at = _ended_at(invoice)
-    if outcome.is_final:
-        # The delivery that scheduled this refresh is processed.
-        invoice.webhook_pending_since = None
-    elif remote.status == schemas.PAID and remote_payment is None:
-        # Staff must see it: without the payment's id the money cannot be booked.
-        invoice.failure = PAID_WITHOUT_PAYMENT
-    changed = [name for name in names if getattr(invoice, name) != before[name]]
-    if changed:
-        invoice.save(update_fields=changed)
-    if "status" in changed:
-        log_change(f"invoice {invoice.status}", invoice, before=before["status"])
-    if "failure" in changed:
-        logger.warning("%s: order=%s", PAID_WITHOUT_PAYMENT, invoice.order_number)
-
-
-def _ended_at(invoice: BitsbyInvoice) -> dt.datetime:
-    """Return when an invoice ended that has just been found expired or canceled."""
-    now = db_now()
-    if invoice.status == InvoiceStatus.EXPIRED and invoice.expires_at is not None:
-        return min(now, invoice.expires_at)
-    return now
 
 
 def _mark_paid(rows: LockedRows, action: Action) -> None:
