@@ -13,6 +13,7 @@ from oscar.templatetags.url_tags import absolute_url
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import MailCode, Resolution
+from oscar_bitsby.mails import refund_context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status as status
 from oscar_bitsby.orders import signed_urls, stage
@@ -33,6 +34,8 @@ def skip_reason(mail: BuyerMail) -> str:
         return gettext_noop("e-mails are switched off")
     if not order.email:
         return gettext_noop("the buyer has no e-mail address")
+    if mail.code in refund_context.VALID_STATES:
+        return refund_context.skip_reason(mail)
     now = status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
@@ -152,6 +155,7 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
         "time_zone": timezone.get_current_timezone_name(),
         "invoice": mail.invoice or now.invoice,
         "payment": payment,
+        **refund_context.build_context(mail),
     }
 
 

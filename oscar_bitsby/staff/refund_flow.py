@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from oscar_bitsby import conf
 from oscar_bitsby.accounting.refundable import is_in_ledger
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
@@ -22,6 +23,7 @@ from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
 from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.staff.permissions import require_refund_permission
+from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
 
 #: Decimals of a proposed amount: Bitsby reserves coins with as many.
@@ -47,8 +49,8 @@ class Frame:
 def refunds_of(order: Any) -> list[dict[str, Any]]:
     """Return the rows of an order's refunds for its tab, newest first.
 
-    Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coin_amount``
-    (text), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
+    Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coins`` and
+    ``network`` (texts), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
     """
     rows = order.bitsby_refunds.select_related("order__user").order_by("-pk")
     return [refund_summary.row_of(row, dashboard_url(row)) for row in rows]
@@ -170,7 +172,7 @@ def _why_not(payment: BitsbyPayment | None, order: Any) -> str:
 
 def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> HttpResponse:
     labels = [
-        (key, f"{coin['cryptocurrency']} ({coin['blockchain']})")
+        (key, f"{coin['cryptocurrency'].upper()}, {_network(coin)}")
         for key, coin in subject.coins.items()
     ]
     data = request.POST if request.method == "POST" else None
@@ -203,8 +205,13 @@ def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any
         "frame": frame,
         "form": form,
         "payment": payment,
+        "coin": payment.cryptocurrency.upper() if payment is not None else "",
+        "network": (
+            network_name(payment.blockchain, payment.cryptocurrency) if payment is not None else ""
+        ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
+        "is_mailed": subject.order is not None and conf.get().mails,
         "explorer": explorer_url(payment) if payment is not None else "",
         "left": left,
         "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
@@ -212,6 +219,10 @@ def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any
         "proposed_surplus": _plain(subject.propose(left.surplus)) if left.surplus > 0 else "",
         "earlier": refund_summary.earlier_refunds(payment, subject.order),
     }
+
+
+def _network(coin: dict[str, Any]) -> str:
+    return network_name(coin["blockchain"], coin["cryptocurrency"])
 
 
 def _plain(amount: Decimal | None) -> str:
@@ -228,7 +239,8 @@ def _confirmation(
     }
     deviation = round((chosen / proposed - 1) * 100, 1) if proposed else None
     return {
-        **coin,
+        "coin": coin["cryptocurrency"].upper(),
+        "network": _network(coin),
         "key": form.cleaned_data["coin"],
         "amount": form.cleaned_data["amount"],
         "coin_amount": plain_amount(chosen),
@@ -270,10 +282,10 @@ def _request(
         form.add_error(None, str(error))
         return render(request, frame.request_template, _context(frame, subject, form))
     log_step(request, refund, _("refund requested"), data["note"])
-    if subject.order is not None:
+    if refund_summary.is_mailed(refund):
         text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
     else:
-        text = _("The refund is requested. Nobody is known to ask: enter the address yourself.")
+        text = _("The refund is requested. Nobody is mailed: find out the address and enter it.")
     return redirect_with_message(request, ActionResult(True, text), frame.refund_url(refund))
 
 
