@@ -11,7 +11,6 @@ import socket
 import sys
 import traceback
 from collections import Counter
-from decimal import Decimal
 from pathlib import Path
 from unittest.mock import Mock
 from urllib.parse import urlsplit
@@ -311,10 +310,6 @@ def order_after_its_hold(configure, fake, order):
     facade.start_payment(order)
 
 
-def refund_of_nothing(configure, fake, order):
-    refunds.request_refund(user=None, note="", order=order, amount=Decimal(1))
-
-
 def order_in_progress(configure, fake, order):
     BitsbyInvoice.objects.create(order=order, order_number=order.number, amount=1, currency="USD")
     facade.start_payment(order)
@@ -378,7 +373,6 @@ CAUSES = {
     "another shape": (ReplyNotUnderstood, answered("shape")),
     "page elsewhere": (PaymentPageRefused, page_elsewhere),
     "not payable": (NotPayable, completed_order),
-    "nothing to refund": (RefundRefused, refund_of_nothing),
     "not held any more": (HoldEnded, order_after_its_hold),
     "in progress": (PaymentInProgress, order_in_progress),
     "not the next": (Queued, not_the_next_buyer),

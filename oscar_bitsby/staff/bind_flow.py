@@ -160,7 +160,7 @@ def _summary(order: Any, found: dict[str, Any]) -> dict[str, Any]:
     payment, match = found["payment"], found["match"]
     return {
         "summary": {
-            "coins": bind_summary.coin_of(payment) if payment is not None else "",
+            "coins": bind_summary.coins_of(payment) if payment is not None else "",
             "explorer": binding.explorer_url(payment) if payment is not None else "",
             "customer": customer_of(order),
             "difference": bind_summary.difference_of(match) if match is not None else "",

@@ -15,6 +15,7 @@ from oscar_bitsby.accounting.matching import LIKELY_PERCENT, Match, suggest_invo
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import rests
+from oscar_bitsby.utils.blockchains import network_name
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def _other_order(order: Any, match: Match) -> list[str]:
     return [text % words]
 
 
-def coin_of(payment: BitsbyPayment) -> str:
-    """Return the amount and the coin of a payment, with its chain."""
-    return f"{payment} ({payment.blockchain})" if payment.blockchain else str(payment)
+def coins_of(payment: BitsbyPayment) -> str:
+    """Return the amount and the coin of a payment, with the network's name."""
+    network = network_name(payment.blockchain, payment.cryptocurrency)
+    return f"{payment}, {network}" if network else str(payment)

@@ -262,7 +262,7 @@ def test_confirmation_page_names_the_effects_and_sends_no_request(
     for text in (
         "What will happen",
         f"attaches the payment to invoice {invoice.uid} of order {order.number}",
-        "Payment 8 usdt (tron), ",
+        "Payment 8 usdt, Tron (TRC-20), ",
         f"Order {order.number} (Pending), ",
         f"Customer {order.email}",
         "Asked $10.00 Value $8.00 Difference -$2.00 (-20.0 %)",

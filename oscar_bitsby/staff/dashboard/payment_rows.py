@@ -84,6 +84,9 @@ PRIMARY: dict[str, tuple[str, ...]] = {
     ReviewReason.REST_MISSING: ("refund", "accept"),
 }
 
+#: Reasons for which staff may want to reinstate the order.
+CANCELLED_REASONS = {ReviewReason.LATE, ReviewReason.CANCELLED}
+
 LABELS = {
     "accept": _("Accept"),
     "ask": _("Ask for the rest"),
@@ -166,7 +169,8 @@ class PaymentRow:
 
     @property
     def _can_reinstate(self) -> bool:
-        return self._can_decide and self._stage is OrderStage.CANCELLED
+        is_about_it = CANCELLED_REASONS & set(self.payment.review_reasons)
+        return bool(is_about_it) and self._can_decide and self._stage is OrderStage.CANCELLED
 
     @property
     def _primary(self) -> tuple[str, ...]:
