@@ -16,9 +16,10 @@ from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
-from oscar_bitsby.staff import refund_forms, refund_summary, review
+from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_subject import (
     RefundSubject,
@@ -26,7 +27,6 @@ from oscar_bitsby.staff.refund_subject import (
     payments_of,
     refund_error,
 )
-from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
 
@@ -229,4 +229,4 @@ def _request(
 def log_step(request: HttpRequest, refund: BitsbyRefund, what: str, note: str = "") -> None:
     """Log a step of a refund in the admin log, if the shop has it."""
     # Never the address: it is erased after some time, and the log is not.
-    review.log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))
+    log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))

@@ -18,9 +18,9 @@ from oscar_bitsby.settlement import refunds
 from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_flow import Frame, log_step
-from oscar_bitsby.staff.review import ActionResult
 from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
 

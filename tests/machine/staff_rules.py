@@ -10,7 +10,7 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import GatewayError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.staff import binding, review
+from oscar_bitsby.staff import binding, decision, review
 from tests.machine.common import (
     EventHandler,
     Order,
@@ -78,7 +78,7 @@ class StaffRules:
         order = payment_row.invoice.order if payment_row.invoice else None
         try:
             result = getattr(review, action)(payment_row.pk, self.staff, *note)
-        except review.ChangedMeanwhile:
+        except decision.ChangedMeanwhile:
             return
         self.run_commit_hooks()
         if not result.done:

@@ -173,7 +173,7 @@ def test_payment_bound_by_staff_sends_the_paid_mail(order, invoice, fake, staff_
     """When staff bind a payment of a wrong amount, its buyer gets the e-mail about it."""
     fake.invoices = [bitsby.invoice_item(invoice, "paid", bitsby.transfer("8.00000000"))]
     refresh(invoice)
-    committed(review.resolve_as_bound, BitsbyPayment.objects.get().pk, staff_user, "ok")
+    committed(review.accept, BitsbyPayment.objects.get().pk, staff_user, "ok")
     reconciliation.reconcile()
 
     assert_one_mail(order, "received your payment of $8.00")
