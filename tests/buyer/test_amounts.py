@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders import signed_urls
 from tests.support.amounts import ask_for_rest, book, book_and_pay
 from tests.support.mails import plain_text
@@ -64,6 +64,20 @@ def test_surplus_that_staff_have_to_decide_about(order, invoice, shown, amount, 
     assert "We'll decide about the difference and email you." in text
     assert NOTHING_TO_DO not in text
     assert button is None
+
+
+def test_surplus_that_is_refunded_is_no_longer_to_be_decided(order, invoice, shown):
+    """Staff have decided: the page's part about refunds says what is next."""
+    payment = book_and_pay(invoice, "12.00", "over")
+    BitsbyRefund.objects.create(
+        order=order, payment=payment, cryptocurrency="usdt", blockchain="tron", coin_amount=2
+    )
+
+    text, _ = shown(order)
+
+    assert "That is $2.00 too much" in text
+    assert "We'll decide about the difference" not in text
+    assert NOTHING_TO_DO not in text
 
 
 def test_accepted_difference_leaves_nothing_to_do(order, invoice, shown):
