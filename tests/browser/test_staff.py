@@ -110,7 +110,7 @@ def test_binding_from_the_orders_tab(order, shop, log_in_staff, screenshot):
     page.get_by_role("button", name="Bind this payment").click()
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
-    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received\s+\S*8\.50"))
+    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received:\s+\S*8\.50"))
     screenshot(page, "order-tab-bound", within="#bitsby", wide=True)
     assert is_paid_once(order)
 

@@ -53,7 +53,7 @@ def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staf
     page = order_tab(staff, order)
 
     assert "#bitsby" in page.links
-    assert "Order total $10.00 Received $8.00 Missing $2.00" in page.text
+    assert "Order total: $10.00 Received: $8.00 Missing: $2.00" in page.text
     assert "Invoice uid-old: expired" in page.text
     assert "it did not last" in page.text
     assert "Invoice uid-new: paid" in page.text
@@ -123,7 +123,7 @@ def test_only_booked_money_counts_as_received(fake, invoice, staff):
 
     page = order_tab(staff, invoice.order)
 
-    assert "Order total $10.00 Received $0.00 Missing $10.00" in page.text
+    assert "Order total: $10.00 Received: $0.00 Missing: $10.00" in page.text
     assert payment.hash in page.text
 
 
@@ -154,7 +154,7 @@ def test_tab_shows_refunds_and_what_is_left(fake, invoice, refunder, staff):
 
     page = order_tab(refunder, invoice.order)
 
-    assert "Order total $10.00 Received $12.00 Refunded $2.00" in page.text
+    assert "Order total: $10.00 Received: $12.00 Refunded: $2.00" in page.text
     assert "Missing" not in page.text
     assert "Surplus" not in page.text
     assert url in page.links
@@ -173,7 +173,7 @@ def test_tab_shows_the_surplus_and_every_reason(fake, invoice, staff):
 
     text = order_tab(staff, invoice.order).text
 
-    assert "Surplus $2.00" in text
+    assert "Surplus: $2.00" in text
     assert "more than the order's total" in text
     assert "arrived after the order was cancelled" in text
 
