@@ -58,6 +58,7 @@ def request_refund(
     coin_amount: Decimal | None = None,
     cryptocurrency: str = "",
     blockchain: str = "",
+    newest_seen: int | None = None,
 ) -> BitsbyRefund:
     """Record a refund, and ask the buyer for an address by e-mail.
 
@@ -69,6 +70,8 @@ def request_refund(
             belongs to no order: the order whose buyer is asked for the address.
         amount: in the order's currency; needed if the money is booked.
         coin_amount: the coins to send; None takes the proposed amount.
+        newest_seen: the primary key of the newest refund of the payment or order that the member
+            of staff knew of, 0 for none. A second click must not make a second refund.
     """
     with lock_money(payment, order) as (order, payment):
         if payment is not None:
@@ -80,6 +83,7 @@ def request_refund(
         cryptocurrency, blockchain = cryptocurrency.strip()[:64], blockchain.strip()[:64]
         if not cryptocurrency or not blockchain:
             raise RefundRefused(_("Enter the coin and the blockchain of the refund."))
+        checks.check_newest(newest_seen, payment, order)
         left = refundable(payment, order)
         checks.check_left(payment, left)
         checks.check_amount(amount, payment, left)

@@ -11,7 +11,6 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import conf
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
@@ -148,7 +147,7 @@ def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str
         ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
-        "is_mailed": subject.order is not None and conf.get().mails,
+        "is_mailed": refund_summary.has_mailbox(subject.order),
         "explorer": explorer_url(payment) if payment is not None else "",
         "left": left,
         "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
@@ -214,6 +213,7 @@ def _request(
             coin_amount=coin_amount,
             cryptocurrency=coin.get("cryptocurrency", ""),
             blockchain=coin.get("blockchain", ""),
+            newest_seen=data["seen"],
         )
     except RefundRefused as error:
         form.add_error(None, str(error))

@@ -55,8 +55,13 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
 
 
 def is_mailed(refund: BitsbyRefund) -> bool:
-    """Tell whether the buyer of a refund is known, and the shop sends the app's e-mails."""
-    return refund.order is not None and conf.get().mails
+    """Tell whether the buyer of a refund gets e-mails about it."""
+    return has_mailbox(refund.order)
+
+
+def has_mailbox(order: Any) -> bool:
+    """Tell whether an order's buyer has an e-mail address, and the shop sends our e-mails."""
+    return order is not None and bool(order.email) and conf.get().mails
 
 
 def customer_of(order: Any) -> str:

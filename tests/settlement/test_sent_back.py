@@ -6,6 +6,7 @@ import pytest
 
 from oscar_bitsby import facade
 from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution
+from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.mails import context
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import payment_status
@@ -127,6 +128,21 @@ def test_buyer_can_pay_a_refunded_order_again(fake, order, asked, staff_user):
 
     assert payment_status.get_payment_status(order).can_pay
     assert facade.start_payment(order).amount == order.total_incl_tax
+
+
+def test_rest_is_not_asked_for_while_its_payment_is_to_be_refunded(fake, order, asked, staff_user):
+    """The buyer would pay the rest of money that goes back."""
+    refund = request_refund(staff_user, asked, "6.00")
+
+    status = payment_status.get_payment_status(order)
+    assert (status.state, status.missing, status.is_refund_open) == ("under_review", 0, True)
+    with pytest.raises(NotPayable):
+        facade.start_payment(order)
+    mail = BuyerMail.objects.get(code=MailCode.REST)
+    assert context.skip_reason(mail) == "the rest is no longer asked for"
+
+    refunds.cancel(refund.pk, staff_user, "mistake")
+    assert facade.start_payment(order).amount == 4
 
 
 def test_payment_of_an_order_without_money_cannot_be_accepted(order, asked, staff_user):
