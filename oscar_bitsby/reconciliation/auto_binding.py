@@ -14,7 +14,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.accounting.matching import PLAUSIBLE_FACTOR
 from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus, ReviewReason
-from oscar_bitsby.exceptions import GatewayError, RateLimited
+from oscar_bitsby.exceptions import GatewayError, RateLimited, Refused
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 from oscar_bitsby.reconciliation import invoice_refresh
@@ -203,13 +203,13 @@ def _bind(run: ReconcileRun, payment: BitsbyPayment, fit: Fit) -> None:
     rows = BitsbyInvoice.objects.filter(pk=invoice.pk)
     rows.update(asks_for_rest=fit.is_short)
     rows.filter(webhook_pending_since=None).update(webhook_pending_since=now)
-    answer = "bound"
+    answer, was_refused = "bound", False
     try:
         run.client.bind_payment(invoice.bitsby_id, payment.bitsby_id)
     except RateLimited:
         raise
     except GatewayError as error:
-        answer = str(error)
+        answer, was_refused = str(error), isinstance(error, Refused)
     logger.info(
         "payment fits one invoice: payment=%s order=%s invoice=%s short=%s answer=%s",
         payment.bitsby_id,
@@ -222,6 +222,7 @@ def _bind(run: ReconcileRun, payment: BitsbyPayment, fit: Fit) -> None:
     remote = invoice_refresh.fetch_invoice(run.client, invoice)
     if remote is not None:
         run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
-        if remote.status != schemas.PAID and answer != "bound":
-            # Staff decide anew about a payment of this invoice.
+        if remote.status != schemas.PAID and was_refused:
+            # Staff decide anew about a payment of this invoice. After a lost answer Bitsby may
+            # still bind it, and so little must not pay the order.
             rows.exclude(status=InvoiceStatus.PAID).update(asks_for_rest=False)

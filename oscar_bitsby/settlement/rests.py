@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import router
+from django.db.models import Q
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -80,6 +81,17 @@ def why_not(order: Any, missing: Decimal, settings: Conf) -> str:
     return ""
 
 
+def others_open(order: Any, payment: BitsbyPayment) -> bool:
+    """Tell whether another payment of the order needs a decision before the rest is asked for.
+
+    One whose rest is missing does not: the rest is the same.
+    """
+    alias = router.db_for_write(BitsbyPayment)
+    others = BitsbyPayment.objects.using(alias).needs_review().filter(invoice__order=order)
+    is_same_rest = Q(review_reason=ReviewReason.REST_MISSING, further_reasons="")
+    return bool(others.exclude(Q(pk=payment.pk) | is_same_rest).exists())
+
+
 def mark_asked(order: Any, payment: BitsbyPayment, user: Any = None, note: str = "") -> None:
     """Resolve a locked, booked and short payment: the buyer of the locked order is asked.
 
@@ -92,6 +104,7 @@ def mark_asked(order: Any, payment: BitsbyPayment, user: Any = None, note: str =
     payment.resolved_by, payment.resolution_note = user, note.strip()[:300]
     names = ("review_reason", "further_reasons", "resolution", "resolved_at")
     payment.save(update_fields=[*names, "resolved_by", "resolution_note"])
+    close_missing(order)
     text = i18n.shop_text(
         gettext_noop(
             "Bitsby payment %(id)s received: %(payment)s, less than the order's total. The buyer is"
@@ -106,7 +119,10 @@ def mark_asked(order: Any, payment: BitsbyPayment, user: Any = None, note: str =
 
 
 def close_missing(order: Any) -> None:
-    """Resolve the payments whose rest was missing: the locked order's total is received."""
+    """Resolve the payments of a locked order whose rest was missing.
+
+    It is received, or asked for again.
+    """
     missing = BitsbyPayment.objects.filter(
         invoice__order=order,
         review_reason=ReviewReason.REST_MISSING,

@@ -143,6 +143,7 @@ def _build_input(
     fiat_value = payment.fiat_value if payment is not None else None
     asks_for_rest = is_new_money and invoice.asks_for_rest and order is not None
     missing = owed - received - (fiat_value or 0)
+    can_ask = asks_for_rest and not rests.why_not(order, missing, settings)
     return SettlementInput(
         remote_status=remote.status,
         order=stage,
@@ -159,7 +160,7 @@ def _build_input(
         in_time=is_new_money and _is_in_time(rows, settings),
         tolerance=settings.tolerance.of(invoice.amount, invoice.currency),
         asks_for_rest=asks_for_rest,
-        can_ask=asks_for_rest and not rests.why_not(order, missing, settings),
+        can_ask=can_ask and not rests.others_open(order, rows.known_payment),
         booked_elsewhere=booked and payment is not None and payment.invoice_id != invoice.pk,
         received=received,
         paid_otherwise=received > 0 and received >= owed,

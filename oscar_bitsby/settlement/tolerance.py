@@ -40,8 +40,7 @@ def why_not_ask(payment: BitsbyPayment) -> str:
     if stage is OrderStage.CANCELLED or (stage is not OrderStage.PENDING and not may_return):
         text = _("The order's status, “%(status)s”, cannot go back to “%(pending)s”.")
         return text % {"status": order.status, "pending": settings.order_status_pending}
-    others = BitsbyPayment.objects.needs_review().filter(invoice__order=order)
-    if others.exclude(pk=payment.pk).exists():
+    if rests.others_open(order, payment):
         return _("Another payment of this order needs a decision first.")
     if payment.refunds.open().exists():
         return _("A refund of this payment is open. Cancel it, or send it.")

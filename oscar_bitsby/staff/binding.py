@@ -123,12 +123,13 @@ def bind(
     # Stored before the request: whoever settles the answer, even the next run, does as staff chose.
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=ask_for_rest)
     entry = _log_request(invoice, user, _("asked Bitsby to bind payment %s") % payment_id, note)
-    refusal = _send_binding(invoice.bitsby_id, payment_id)
+    refusal, was_refused = _send_binding(invoice.bitsby_id, payment_id)
     # Whatever was answered, only the API's list says what is true now.
     unclear = _refresh(invoice)
     payment = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
-    if refusal and not unclear and payment is None:
-        # Nothing was bound: the choice was about this payment only.
+    if was_refused and not unclear and payment is None:
+        # Nothing was bound: the choice was about this payment only. After a lost answer Bitsby may
+        # still bind it.
         BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=False)
     result = _binding_result(invoice, payment, refusal, unclear)
     _log_result(entry, result)
@@ -165,15 +166,15 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionR
     return result
 
 
-def _send_binding(invoice_id: UUID, payment_id: UUID) -> str:
-    """Ask Bitsby to bind; return why it did not confirm, or nothing."""
+def _send_binding(invoice_id: UUID, payment_id: UUID) -> tuple[str, bool]:
+    """Ask Bitsby to bind; return why it did not confirm, or nothing, and whether it refused."""
     try:
         factory.for_staff(STAFF_MAX_WAIT).bind_payment(invoice_id, payment_id)
     except Refused as error:
-        return _("Bitsby refused: %s") % error
+        return _("Bitsby refused: %s") % error, True
     except BitsbyError as error:
-        return _("Bitsby did not answer: %s") % i18n.translate_stored(str(error))
-    return ""
+        return _("Bitsby did not answer: %s") % i18n.translate_stored(str(error)), False
+    return "", False
 
 
 def _refresh(invoice: BitsbyInvoice) -> str:

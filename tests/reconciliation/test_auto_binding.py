@@ -447,6 +447,21 @@ def test_lost_answer_is_settled(order, listed, account, asking, is_up):
     assert len(booked(order)) == 1
 
 
+def test_binding_that_takes_effect_late_does_not_pay_the_order(order, listed, account, asking):
+    """Without an answer Bitsby may still bind: then the rest is asked for, as it was decided."""
+    listed(order)
+    sent = account.send("6.00000000")
+    account.answer = ConnectionError("lost")
+    reconciliation.reconcile()
+    assert booked(order) == []
+
+    account.attach(account.asked[0])
+    reconciliation.reconcile()
+
+    assert booked(order) == [(sent["id"], Decimal(6))]
+    assert (status_of(order), payment().resolution) == ("Pending", Resolution.ASKED)
+
+
 def test_all_is_written_before_bitsby_is_asked(order, listed, account, asking):
     """A process that dies while Bitsby answers leaves what the next run needs."""
     invoice = listed(order)

@@ -10,7 +10,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus, MailCode, RefundState, Resolution, ReviewReason
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund, BuyerMail
-from oscar_bitsby.settlement import service, tolerance
+from oscar_bitsby.settlement import rests, service, tolerance
 from tests.support import bitsby
 from tests.support.settling import booked, reasons, reload, status_of
 
@@ -162,6 +162,32 @@ def test_rest_can_be_asked_for_again_after_it_was_missing(order, asked, staff_us
 
     assert ledger.rest_asked_at(order) >= before + dt.timedelta(hours=30)
     assert mail_codes() == [MailCode.REST, MailCode.REST]
+
+
+def test_rest_can_be_asked_for_again_after_two_payments(
+    order, asked, invoice_for, settle, staff_user
+):
+    """Both payments wait for the same rest: one decision is about both."""
+    second = invoice_for(order, asks_for_rest=True, is_for_rest=True, amount=Decimal(4))
+    settle(second, payment=bitsby.transfer("2.00000000"))
+    tolerance.flag_missing_rest(order.pk)
+    assert BitsbyPayment.objects.needs_review().count() == 2
+
+    tolerance.ask_for_rest(asked.pk, staff_user, "")
+
+    assert not BitsbyPayment.objects.needs_review().exists()
+    assert rests.amount_due(order, {InvoiceStatus.PAID}).amount == ledger.amount_to_pay(order)
+
+
+def test_rest_is_not_asked_for_while_another_payment_needs_a_decision(
+    order, invoice, invoice_for, settle
+):
+    """The other payment may be the rest: the buyer is not asked to pay it again."""
+    settle(invoice, payment=bitsby.transfer(), amountFiat="99.00")
+    settle(invoice_for(order, "expired", asks_for_rest=True), payment=bitsby.transfer("6.00000000"))
+
+    assert payment().review_reasons == ["short"]
+    assert (MailCode.REST in mail_codes(), status_of(order)) == (False, "Pending")
 
 
 def refuse_pipeline(order, row, **fixtures):
