@@ -168,6 +168,8 @@ def _begin(order: Any, due: Due, settings: conf.Conf) -> BitsbyInvoice:
         currency=order.currency,
         project_id=settings.project_id,
         is_for_rest=is_for_rest,
+        # If the order owes more meanwhile, a part does not pay it either.
+        asks_for_rest=is_for_rest,
         # Other machines compare this to tell whether the attempt is stale.
         created_at=db_now(),
     )

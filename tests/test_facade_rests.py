@@ -262,3 +262,23 @@ def test_mail_is_not_sent_when_the_rest_is_no_longer_asked_for(order, asked, mai
 
     assert mailoutbox == []
     assert order.bitsby_mails.get(code=MailCode.REST).status == "dropped"
+
+
+def test_rest_that_no_longer_covers_the_total_does_not_pay_the_order(order, asked, fake):
+    """Staff raised the total, or sent the first payment back: the buyer owes the difference."""
+    invoice = start_payment(order)
+    type(order).objects.filter(pk=order.pk).update(total_incl_tax=Decimal(20))
+    remote = bitsby.invoice_item(invoice, "paid", payment=bitsby.transfer(invoice_coins(invoice)))
+    fake.invoices, fake.payments = [remote], [bitsby.payment_item(remote["payment"], remote)]
+
+    reconciliation.reconcile()
+
+    assert status_of(order) == "Pending"
+    assert BitsbyPayment.objects.filter(resolution=Resolution.ASKED).count() == 2
+    assert start_payment(order).amount == 10
+
+
+def invoice_coins(invoice):
+    """Return what an invoice reserved in USDT on Tron."""
+    wallets = {wallet["id"]: wallet["amount"] for wallet in invoice.wallets}
+    return wallets[bitsby.TRON]

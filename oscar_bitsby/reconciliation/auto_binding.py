@@ -225,4 +225,4 @@ def _bind(run: ReconcileRun, payment: BitsbyPayment, fit: Fit) -> None:
         if remote.status != schemas.PAID and was_refused:
             # Staff decide anew about a payment of this invoice. After a lost answer Bitsby may
             # still bind it, and so little must not pay the order.
-            rows.exclude(status=InvoiceStatus.PAID).update(asks_for_rest=False)
+            rows.exclude(status=InvoiceStatus.PAID).update(asks_for_rest=invoice.is_for_rest)

@@ -130,7 +130,7 @@ def bind(
     if was_refused and not unclear and payment is None:
         # Nothing was bound: the choice was about this payment only. After a lost answer Bitsby may
         # still bind it.
-        BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=False)
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=invoice.is_for_rest)
     result = _binding_result(invoice, payment, refusal, unclear)
     _log_result(entry, result)
     logger.info(
