@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from oscar_bitsby import facade, webhook
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.gateway import buyer_queue, factory, transport
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.gateway import buyer_queue, factory, rate_limit, transport
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import expiry, invoice_refresh, payment_sync, report
 from oscar_bitsby.reconciliation.report import RunReport
@@ -242,6 +242,37 @@ def ends_the_run_at_one_answer(patch):
 def stores_no_missing_answer(patch):
     """Staff do not learn that an invoice has no answer. This has a test of its own."""
     patch(invoice_refresh, "_record_no_answer", lambda *known: None)
+
+
+# Random histories seldom show these four, so each has a test of its own.
+
+
+def keeps_no_pause(patch):
+    """An order may be asked for again at once after a failed attempt."""
+    patch(attempts, "pause_end", lambda history: None)
+
+
+def pauses_no_other_order(patch):
+    """Failed attempts of several orders do not pause the others."""
+    patch(attempts, "pause_all_orders", lambda: None)
+
+
+def pauses_background_work(patch):
+    """While no order may be asked for, runs wait, too."""
+    acquire = factory.acquire
+
+    def acquire_after_pause(max_wait):
+        now = timezone.now()
+        end = GatewayState.row().get().creating_paused_until
+        rate_limit.time.sleep(max((end - now).total_seconds(), 0))
+        acquire(max_wait)
+
+    patch(factory, "acquire", acquire_after_pause)
+
+
+def cancels_without_an_answer(patch):
+    """An order that never got an invoice is cancelled though Bitsby has answered nothing."""
+    patch(expiry, "next", lambda pages: None, raising=False)
 
 
 @violates(shop_machine.DRY_RUN_WRITES)

@@ -216,6 +216,28 @@ class Scenarios:
             self.reconcile(False)
             self.wait(12)
 
+    @precondition(has_stock)
+    @rule(
+        clicks=st.integers(1, 6),
+        seconds=st.sampled_from([1, 5, 12, 25]),
+        then=st.sampled_from([12, 12, 25 * HOUR]),
+        fault=st.sampled_from(["none", "none", "lost", "refused"]),
+    )
+    def order_while_blocked(self, clicks, seconds, then, fault):
+        """Buyers get no invoice and click again and again; background work goes on meanwhile."""
+        self.block_account(HOUR)
+        for _ in range(2):
+            self.order_and_click("10.00", False)
+        for click in range(clicks):
+            self.click_pay(len(self.orders) - 1 - click % 2, False)
+            self.wait(seconds)
+        self.reconcile_undisturbed()
+        self.wait(then)
+        # The first run may have no successful answer.
+        self.trouble([fault])
+        self.reconcile(False)
+        self.block_account(0)
+
     @precondition(has_few_payments)
     @rule(age=st.integers(0, 2), seconds=st.sampled_from([12, 12, HOUR, DAY, 6 * DAY]))
     def fill_pages(self, age, seconds):

@@ -26,10 +26,12 @@ from tests.support import bitsby, invariants
 
 DRY_RUN_WRITES = "a dry run wrote something"
 RUN_FAILED = "a run failed"
+SLOW_RUN = "a run had to wait too long for its requests"
 RUN_ENDED = "an answer about one invoice ended a run"
 UNSEEN_SILENCE = "an invoice without an answer is not shown to staff"
 SIGNAL_COUNT = "invoice_paid was sent another number of times than payments were booked"
 BOOKED_DISMISSED = "a payment was booked although staff had dismissed it"
+CANCELLED_UNANSWERED = "an order was cancelled in a run without a successful answer"
 CANCELLED_UNASKED = "an order was cancelled without asking about its invoices"
 CANCELLED_BY_OLD_ANSWER = "an order was cancelled by an old answer"
 CANCELLED_WHILE_UNPAID = "an order was cancelled while an invoice could be paid"
@@ -37,6 +39,9 @@ CANCELLED_WITH_BOUND_PAYMENT = "an order was cancelled although a payment was bo
 ENDLESS_ATTEMPT = "an attempt to create an invoice never ended"
 ENDLESS_INVOICE = "an invoice stayed unpaid for ever"
 OVERDUE_ORDERS = "orders were not cancelled in time"
+
+#: Of the slots, background work has one in five at least.
+SECONDS_PER_REQUEST = 6
 
 
 class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachine):
@@ -142,7 +147,10 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
     def reconcile_undisturbed(self):
         """The command makes a run without faults, as most are."""
         self.wire.calm()
+        began, number = self.clock.monotonic(), len(self.wire.sent)
         self._reconcile()
+        allowed = SECONDS_PER_REQUEST * (len(self.wire.sent) - number)
+        assert self.clock.monotonic() - began <= allowed, SLOW_RUN
 
     def _reconcile(self, dry_run=False):
         counts["runs"] += 1
@@ -213,6 +221,9 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         self.holds[order.pk] = False
         counts["orders cancelled"] += 1
         model.check_cancelled(order)
+        answered_at = self.wire.succeeded_at
+        assert answered_at is not None, CANCELLED_UNANSWERED
+        assert answered_at >= self.run_began, CANCELLED_UNANSWERED
         for row in order.bitsby_invoices.exclude(bitsby_id=None):
             answer = self.wire.answers.get(str(row.bitsby_id))
             assert answer is not None, CANCELLED_UNASKED

@@ -6,13 +6,17 @@ The quick ones are tested in every run, all of them with ``HYPOTHESIS_PROFILE=ni
 import pytest
 from hypothesis import Phase
 
-from tests.machine import model, shop_machine
-from tests.machine.common import MINUTE, TRON, counts
+from tests.machine import model, pauses, shop_machine
+from tests.machine.common import HOUR, MINUTE, TRON, counts
 from tests.machine.fake_gateway import Quirks
 from tests.machine.planted_bugs import (
     PLANTED_BUGS,
     assumes_newest_first,
+    cancels_without_an_answer,
     ends_the_run_at_one_answer,
+    keeps_no_pause,
+    pauses_background_work,
+    pauses_no_other_order,
     reinstates_without_stock,
     stores_no_missing_answer,
 )
@@ -81,12 +85,52 @@ def answer_an_overdue_invoice_strangely(shop):
     shop._recover()
 
 
+def refuse_several_orders(shop):
+    """Let Bitsby refuse two orders and a third buyer click, then one of the first again."""
+    shop.order_and_click("10.00", opens=True)
+    shop.block_account(HOUR)
+    for _ in range(3):
+        shop.order_and_click("10.00", opens=False)
+    shop.reconcile_undisturbed()
+    shop.wait(2)
+    shop.click_pay(1, opens=False)
+
+
+def refuse_one_order(shop):
+    """Let Bitsby refuse an order whose buyer clicks again and again."""
+    shop.block_account(HOUR)
+    shop.order_and_click("10.00", opens=False)
+    for _ in range(30):
+        shop.click_pay(0, opens=False)
+        shop.wait(2)
+
+
+def abandon_an_order_while_bitsby_is_down(shop):
+    """Let the hold of an order without an invoice end while Bitsby answers nothing."""
+    shop.block_account(HOUR)
+    shop.order_and_click("10.00", opens=False)
+    shop.wait(25 * HOUR)
+    shop.trouble(["lost"] * 9)
+    shop.reconcile(dry_run=False)
+    assert all(shop.holds.values())
+    shop.reconcile_undisturbed()
+    assert not any(shop.holds.values())
+
+
 #: Histories with the bug that each of them shows, and the invariant that the bug violates.
 WRITTEN_OUT = [
     (fill_pages_oldest_first, assumes_newest_first, model.LOST_PAYMENT),
     (reinstate_cancelled_order, reinstates_without_stock, model.LINES_AND_HOLDS),
     (answer_an_overdue_invoice_strangely, ends_the_run_at_one_answer, shop_machine.RUN_ENDED),
     (answer_an_overdue_invoice_strangely, stores_no_missing_answer, shop_machine.UNSEEN_SILENCE),
+    (refuse_one_order, keeps_no_pause, pauses.SENT_IN_PAUSE),
+    (refuse_several_orders, pauses_no_other_order, pauses.SENT_IN_SHARED_PAUSE),
+    (refuse_several_orders, pauses_background_work, shop_machine.SLOW_RUN),
+    (
+        abandon_an_order_while_bitsby_is_down,
+        cancels_without_an_answer,
+        shop_machine.CANCELLED_UNANSWERED,
+    ),
 ]
 
 
