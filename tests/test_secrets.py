@@ -397,7 +397,7 @@ class Bug(Exception):
     "place_of_bug",
     [
         "oscar_bitsby.gateway.parsing.parse_created",
-        "oscar_bitsby.facade._save_created",
+        "oscar_bitsby.settlement.attempts.save_created",
         "oscar_bitsby.gateway.buyer_queue.take",
         "oscar_bitsby.gateway.transport.json.loads",
         "oscar_bitsby.gateway.factory.BitsbyClient",

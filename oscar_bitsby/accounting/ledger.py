@@ -105,7 +105,7 @@ def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None
         source = Source(order=order, source_type=source_type(), currency=payment.currency)
     source.debit(payment.fiat_value, reference=str(payment.bitsby_id), status="paid")
     payment.booked_at = timezone.now()
-    payment.save(update_fields=["booked_at", "review_reason"])
+    payment.save(update_fields=["booked_at", "review_reason", "further_reasons"])
     # The money stays booked: a shop's own event handler must not be able to undo that.
     try:
         with transaction.atomic():

@@ -12,7 +12,7 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.choices import MailCode
+from oscar_bitsby.choices import MailCode, Resolution
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status as status
 from oscar_bitsby.orders import signed_urls, stage
@@ -38,6 +38,8 @@ def skip_reason(mail: BuyerMail) -> str:
         payment = mail.payment
         is_open = payment is not None and payment.review_reason and payment.resolved_at is None
         return "" if is_open else gettext_noop("the payment is resolved")
+    if mail.code == MailCode.REST:
+        return _skip_rest_reason(mail)
     if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     if mail.code == MailCode.PLACED and now.hold_ended:
@@ -81,6 +83,26 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     return ""
 
 
+def _skip_rest_reason(mail: BuyerMail) -> str:
+    """Return why the buyer must not be asked for the rest (any more), or an empty text."""
+    order: Any = mail.order
+    settings, payment = conf.get(), mail.payment
+    is_asked = payment is not None and payment.resolution == Resolution.ASKED
+    is_pending = stage.order_stage(settings, order) is stage.OrderStage.PENDING
+    if not is_asked or not is_pending or ledger.amount_to_pay(order) <= 0:
+        return gettext_noop("the rest is no longer asked for")
+    until = _rest_until(order)
+    if until is not None and until - timezone.now() < MIN_TIME_LEFT:
+        return gettext_noop("too little time is left to pay")
+    return ""
+
+
+def _rest_until(order: Any) -> dt.datetime | None:
+    """Return until when the rest of an order can be paid; None if the buyer has no limit."""
+    asked_at = ledger.rest_asked_at(order)
+    return None if asked_at is None else stage.hold_deadline(order, conf.get(), asked_at)
+
+
 def language_of(mail: BuyerMail) -> str:
     """Return the language that the order was placed in, or the shop's if it is not available."""
     others = BuyerMail.objects.filter(order=mail.order).exclude(language="")
@@ -104,7 +126,8 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
 
     ``received`` is money in the order's currency, ``coins`` the amount of the transfer in its
     coin, ``reason`` a ``ReviewReason``, ``until`` when an invoice can be paid, ``kept_until`` when
-    an unpaid order is cancelled, or None, and ``time_zone`` that of all times.
+    an unpaid order is cancelled, or None, and ``time_zone`` that of all times. ``missing`` is what
+    can be paid now in the order's currency, and ``rest_until`` until when a rest can be paid.
     """
     order: Any = mail.order
     now = status.get_payment_status(order)
@@ -120,6 +143,8 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
         "coins": str(payment).upper() if payment else "",
         "reason": payment.review_reason if payment else "",
         "until": now.until,
+        "missing": ledger.amount_to_pay(order),
+        "rest_until": _rest_until(order),
         "kept_until": _kept_until(order, now),
         "time_zone": timezone.get_current_timezone_name(),
         "invoice": mail.invoice or now.invoice,

@@ -20,6 +20,7 @@ def enqueue(
     invoice: BitsbyInvoice | None = None,
     payment: BitsbyPayment | None = None,
     refund: BitsbyRefund | None = None,
+    occasion: str = "",
 ) -> None:
     """Enqueue an e-mail to the buyer of ``order``, unless it was enqueued before.
 
@@ -30,6 +31,7 @@ def enqueue(
         order: the order; None when it was deleted, and then nothing is enqueued.
         invoice, payment, refund: what the e-mail is about: one e-mail for each, and for each link
             of a refund.
+        occasion: tells apart e-mails about the same matter that are sent again on purpose.
     """
     try:
         if order is None or not conf.get().mails:
@@ -38,6 +40,8 @@ def enqueue(
         about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
         if refund is not None:
             about += f":{refund.pk}.{refund.link_version}"
+        if occasion:
+            about += f":{occasion}"
         mail = BuyerMail(
             code=code,
             key=f"{code}:{order.pk}:{about}",

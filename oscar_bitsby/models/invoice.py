@@ -181,9 +181,9 @@ class BitsbyInvoice(models.Model):
         """Tell whether this invoice asks for that amount of that currency."""
         return self.amount == amount and self.currency == currency
 
-    def fits(self, order: Any) -> bool:
-        """Tell whether this invoice asks for what the order costs now."""
-        return self.asks(order.total_incl_tax, order.currency)
+    def fits(self, order: Any, to_pay: Decimal | None = None) -> bool:
+        """Tell whether this invoice asks for ``to_pay``, by default the order's total."""
+        return self.asks(order.total_incl_tax if to_pay is None else to_pay, order.currency)
 
 
 def log_change(what: str, invoice: BitsbyInvoice, **details: Any) -> None:

@@ -59,6 +59,9 @@ class BitsbyPayment(models.Model):
     further_reasons = models.CharField(
         _("Further reasons"), max_length=100, blank=True, default="", editable=False
     )
+    #: When a run last asked Bitsby to bind it, and how often that came to nothing.
+    binding_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    failed_bindings = models.PositiveSmallIntegerField(default=0, editable=False)
     booked_at = models.DateTimeField(_("Booked"), null=True, blank=True)
     resolved_at = models.DateTimeField(_("Resolved"), null=True, blank=True)
     resolution = models.CharField(

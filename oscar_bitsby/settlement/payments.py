@@ -91,7 +91,8 @@ def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
     """Save new values of an unbooked payment; its review and decision were about the old ones."""
     for name, value in values.items():
         setattr(payment, name, value)
-    payment.review_reason = payment.resolution = payment.resolution_note = ""
+    payment.review_reason = payment.further_reasons = ""
+    payment.resolution = payment.resolution_note = ""
     payment.resolved_at = payment.resolved_by = None
     payment.save()
 

@@ -7,7 +7,6 @@ many invoices at once skip locked rows: see ``update_unlocked``. Nothing here se
 Bitsby: callers fetch before, outside of any transaction.
 """
 
-import datetime as dt
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,37 +19,20 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger, matching
 from oscar_bitsby.accounting.valuation import fiat_value_of
-from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
+from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import PAID_WITHOUT_PAYMENT, BitsbyInvoice, BitsbyPayment, log_change
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.orders.stage import order_stage
-from oscar_bitsby.settlement import notifications
+from oscar_bitsby.orders.stage import OrderStage, order_stage
+from oscar_bitsby.settlement import invoice_row, notifications, rests
 from oscar_bitsby.settlement.payments import record_payment, retry_on_conflict
-from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
+from oscar_bitsby.settlement.rules import Action, ActionType, Outcome, SettlementInput, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
 
 Order = get_model("order", "Order")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The actions that an answer led to, and the remote invoice's status in that answer."""
-
-    actions: tuple[Action, ...]
-    remote_status: str
-
-    @property
-    def is_final(self) -> bool:
-        """Tell whether there was anything to do but wait."""
-        return self.actions != (Action(ActionType.WAIT),)
-
-    def did(self, action_type: ActionType) -> bool:
-        """Tell whether an action of this type was taken."""
-        return any(action.type is action_type for action in self.actions)
 
 
 @dataclass
@@ -103,12 +85,16 @@ def _settle(
 ) -> Outcome:
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
         rows = _load(invoice, remote, remote_payment, dry_run)
-        outcome = Outcome(decide(_build_input(rows, remote, remote_payment)), remote.status)
+        facts = _build_input(rows, remote, remote_payment)
+        outcome = Outcome(decide(facts), remote.status)
         if not dry_run:
-            _update_invoice(rows.invoice, remote, remote_payment, outcome)
+            invoice_row.update(rows.invoice, remote, remote_payment, outcome)
             for action in outcome.actions:
                 if action.type in _APPLY:
                     _APPLY[action.type](rows, action)
+            is_short = Action(ActionType.FLAG, ReviewReason.SHORT) in outcome.actions
+            if facts.received and outcome.did(ActionType.PAY_ORDER) and not is_short:
+                rests.close_missing(rows.order)
             notifications.enqueue_for_actions(
                 outcome.actions, rows.order, rows.invoice, rows.payment
             )
@@ -148,20 +134,29 @@ def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyI
 def _build_input(
     rows: LockedRows, remote: schemas.Invoice, remote_payment: schemas.Payment | None
 ) -> SettlementInput:
-    order, invoice, payment = rows.order, rows.invoice, rows.payment
+    order, invoice, payment, settings = rows.order, rows.invoice, rows.payment, conf.get()
     booked = payment is not None and payment.booked_at is not None
+    is_new_money = payment is not None and not booked and remote.status == schemas.PAID
     received = ledger.amount_held(rows.sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
+    fiat_value = fiat_value_of(remote_payment, invoice) if remote_payment is not None else None
+    asks_for_rest = is_new_money and invoice.asks_for_rest and order is not None
+    missing = owed - received - (fiat_value or 0)
     return SettlementInput(
         remote_status=remote.status,
-        order=order_stage(conf.get(), order),
+        order=order_stage(settings, order),
         same_project=remote.project_id in ("", invoice.project_id),
         same_money=invoice.asks(remote.amount, remote.currency),
         has_payment=payment is not None,
-        fiat_value=fiat_value_of(remote_payment, invoice) if remote_payment is not None else None,
+        fiat_value=fiat_value,
         owed=owed,
         booked=booked,
         dismissed=payment is not None and payment.resolution == Resolution.DISMISSED,
+        refunded=is_new_money and _is_refunded(rows.known_payment),
+        in_time=is_new_money and _is_in_time(rows, settings),
+        tolerance=settings.tolerance.of(invoice.amount, invoice.currency),
+        asks_for_rest=asks_for_rest,
+        can_ask=asks_for_rest and not rests.why_not(order, missing, settings),
         booked_elsewhere=booked and payment is not None and payment.invoice_id != invoice.pk,
         received=received,
         paid_otherwise=received > 0 and received >= owed,
@@ -169,54 +164,25 @@ def _build_input(
     )
 
 
-#: The invoice's status after an action.
-_NEW_STATUS = {
-    ActionType.MARK_PAID: InvoiceStatus.PAID,
-    ActionType.EXPIRE: InvoiceStatus.EXPIRED,
-    ActionType.CANCEL: InvoiceStatus.CANCELED,
-}
+def _is_refunded(payment: BitsbyPayment) -> bool:
+    # A dry run does not save the row of a new payment, which has no refund.
+    return payment.pk is not None and payment.refunds.counted().exists()
 
 
-def _update_invoice(
-    invoice: BitsbyInvoice,
-    remote: schemas.Invoice,
-    remote_payment: schemas.Payment | None,
-    outcome: Outcome,
-) -> None:
-    """Save what the answer and the decision change on the invoice, in one statement."""
-    names = (
-        *("status", "ended_at", "page_views", "webhook_pending_since", "failure"),
-        *("unanswered_since", "unanswered_reason"),
-    )
-    before = {name: getattr(invoice, name) for name in names}
-    invoice.unanswered_since, invoice.unanswered_reason = None, ""
-    if remote.views is not None:
-        invoice.page_views = remote.views
-    for action in outcome.actions:
-        invoice.status = _NEW_STATUS.get(action.type, invoice.status)
-    if invoice.status not in (before["status"], InvoiceStatus.PAID):
-        invoice.ended_at = _ended_at(invoice)
-    if outcome.is_final:
-        # The delivery that scheduled this refresh is processed.
-        invoice.webhook_pending_since = None
-    elif remote.status == schemas.PAID and remote_payment is None:
-        # Staff must see it: without the payment's id the money cannot be booked.
-        invoice.failure = PAID_WITHOUT_PAYMENT
-    changed = [name for name in names if getattr(invoice, name) != before[name]]
-    if changed:
-        invoice.save(update_fields=changed)
-    if "status" in changed:
-        log_change(f"invoice {invoice.status}", invoice, before=before["status"])
-    if "failure" in changed:
-        logger.warning("%s: order=%s", PAID_WITHOUT_PAYMENT, invoice.order_number)
+def _is_in_time(rows: LockedRows, settings: conf.Conf) -> bool:
+    """Tell whether the payment was made, by the chain, while its order could be paid.
 
-
-def _ended_at(invoice: BitsbyInvoice) -> dt.datetime:
-    """Return when an invoice ended that has just been found expired or canceled."""
-    now = db_now()
-    if invoice.status == InvoiceStatus.EXPIRED and invoice.expires_at is not None:
-        return min(now, invoice.expires_at)
-    return now
+    It matters only once the order is cancelled.
+    """
+    order, expires_at = rows.order, rows.invoice.expires_at
+    at = rows.known_payment.transaction_at
+    if at is None or order_stage(settings, order) is not OrderStage.CANCELLED:
+        return False
+    if expires_at is not None and at <= expires_at:
+        return True
+    cancelled = order.status_changes.filter(new_status=settings.order_status_cancelled)
+    last = cancelled.order_by("-date_created").values_list("date_created", flat=True).first()
+    return last is not None and at < last
 
 
 def _mark_paid(rows: LockedRows, action: Action) -> None:
@@ -232,7 +198,7 @@ def _announce_expiry(rows: LockedRows, action: Action) -> None:
 
 def _book(rows: LockedRows, action: Action) -> None:
     payment, invoice = rows.known_payment, rows.invoice
-    payment.review_reason = ""
+    payment.review_reason = payment.further_reasons = ""
     ledger.book_payment(rows.order, payment, rows.sources)
     log_change("payment booked", invoice, payment=payment.bitsby_id, fiat_value=payment.fiat_value)
     signals.send_after_commit(
@@ -254,6 +220,28 @@ def _pay_order(rows: LockedRows, action: Action) -> None:
         flag_for_review(payment, ReviewReason.STATUS, rows.order)
 
 
+def _tolerate(rows: LockedRows, action: Action) -> None:
+    payment, order = rows.known_payment, rows.order
+    difference = ledger.amount_held(list(order.sources.all())) - order.total_incl_tax
+    text = gettext_noop("Tolerated: %(difference)s %(currency)s more than the order's total.")
+    if difference < 0:
+        text = gettext_noop("Tolerated: %(difference)s %(currency)s less than the order's total.")
+    payment.resolution, payment.resolved_at = Resolution.TOLERATED, db_now()
+    payment.resolution_note = i18n.shop_text(
+        text, difference=abs(difference), currency=order.currency
+    )
+    payment.save(update_fields=["resolution", "resolved_at", "resolution_note"])
+    log_change(
+        "difference tolerated", rows.invoice, payment=payment.bitsby_id, difference=difference
+    )
+
+
+def _ask_for_rest(rows: LockedRows, action: Action) -> None:
+    payment = rows.known_payment
+    rests.mark_asked(rows.order, payment)
+    log_change("rest asked for", rows.invoice, payment=payment.bitsby_id)
+
+
 def _flag(rows: LockedRows, action: Action) -> None:
     flag_for_review(rows.known_payment, action.reason, rows.order)
 
@@ -263,22 +251,30 @@ _APPLY: dict[ActionType, Callable[[LockedRows, Action], None]] = {
     ActionType.MARK_PAID: _mark_paid,
     ActionType.EXPIRE: _announce_expiry,
     ActionType.BOOK: _book,
+    ActionType.TOLERATE: _tolerate,
     ActionType.PAY_ORDER: _pay_order,
+    ActionType.ASK_FOR_REST: _ask_for_rest,
     ActionType.FLAG: _flag,
 }
 
 
 def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
-    """Add a payment to the payments to review, once for each reason."""
-    if payment.review_reason == reason:
+    """Add a payment to the payments to review, once for each reason.
+
+    While it is open, a further reason is added to those that it has.
+    """
+    if reason in payment.review_reasons:
         return
-    if payment.review_reason == ReviewReason.STATUS and payment.resolved_at is None:
-        # Staff must first learn that the order's status was not changed.
-        return
-    payment.review_reason = reason
-    # A new reason needs a new decision.
+    is_open = bool(payment.review_reason) and payment.resolved_at is None
+    # A new reason of a resolved payment needs a new decision, about that reason only. After a new
+    # answer by Bitsby, the earlier one that the invoice is not paid is out of date.
+    known = [one for one in payment.review_reasons if is_open and one != ReviewReason.NOT_PAID]
+    # Staff must first learn that the order's status was not changed.
+    reasons = sorted([*known, reason], key=lambda one: one != ReviewReason.STATUS)
+    payment.review_reason, payment.further_reasons = reasons[0], " ".join(reasons[1:])
     payment.resolved_at, payment.resolution = None, ""
-    payment.save(update_fields=["review_reason", "resolved_at", "resolution"])
+    names = ("review_reason", "further_reasons", "resolved_at", "resolution")
+    payment.save(update_fields=names)
     logger.warning(
         "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
         payment.bitsby_id,

@@ -141,6 +141,15 @@ INVALID_SETTINGS = [
     ),
     *each("WATCH_DAYS", [0, -1, 0.5], "E010", "'WATCH_DAYS'", "30 is a good value"),
     *each(
+        "TOLERANCE",
+        [-1, 5.01, "Infinity", {"PERCENT": 6}, {"PERCENT": 1, "EUR": -2}],
+        *("E010", "'TOLERANCE'", "{'PERCENT': 1, 'EUR': 2}"),
+    ),
+    ({"TOLERANCE": {"PERCENT": 1, "GBP": 2}}, "E010", "GBP", "USD, EUR and RUB"),
+    ({"TOLERANCE": {"EUR": 2}}, "E001", "'TOLERANCE'", "table of settings"),
+    *each("SHORT_PAYMENTS", ["accept", "", "ASK"], "E010", "'SHORT_PAYMENTS'", "'review'"),
+    *each("REFUND_ADDRESS_DAYS", [0, -1], "E010", "'REFUND_ADDRESS_DAYS'", "180 is a good value"),
+    *each(
         "OTHER_METHODS",
         [[("bitsby", "Crypto")], [("cod", "Cash"), ("cod", "Cash again")]],
         *("E011", "'OTHER_METHODS'", "each once"),
