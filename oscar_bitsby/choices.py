@@ -36,7 +36,6 @@ class ReviewReason(models.TextChoices):
 class Resolution(models.TextChoices):
     """What staff decided about a payment."""
 
-    BOUND = "bound", _("bound to an invoice")
     ACCEPTED = "accepted", _("accepted as it is")
     REINSTATED = "reinstated", _("order reinstated")
     DISMISSED = "dismissed", _("dismissed")

@@ -40,7 +40,7 @@ def skip_reason(mail: BuyerMail) -> str:
         return "" if is_open else gettext_noop("the payment is resolved")
     if mail.code == MailCode.REST:
         return _skip_rest_reason(mail)
-    if now.state not in VALID_STATUSES[mail.code]:
+    if now.state not in VALID_STATUSES.get(mail.code, (now.state,)):
         return STATUS_REASONS[now.state]
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
@@ -77,6 +77,9 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
         return gettext_noop("there is a newer invoice")
+    if now.state == status.POSSIBLE_MISMATCH:
+        # It asks to wait for the shop, not to pay.
+        return ""
     deadline = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
     if deadline is not None and deadline - timezone.now() < MIN_TIME_LEFT:
         return gettext_noop("too little time is left to pay")
@@ -153,10 +156,15 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
 
 
 def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
-    """Return when the unpaid order is cancelled, or None if it never is."""
+    """Return until when an order without a live invoice can be paid, or None if there is no end.
+
+    Then the unpaid order is cancelled. One that is paid in part is not: staff decide about it.
+    """
     settings = conf.get()
     unpaid = (status.NEW, status.POSSIBLE_MISMATCH, status.EXPIRED)
     # While an invoice is live the time is unknown: the buyer may request another one after it.
     if now.state not in unpaid or now.until is not None:
         return None
+    if now.missing:
+        return stage.hold_deadline(order, settings)
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

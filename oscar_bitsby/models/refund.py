@@ -102,7 +102,8 @@ class BitsbyRefund(models.Model):
         related_name="+",
         verbose_name=_("Closed by"),
     )
-    note = models.CharField(_("Reason"), max_length=300, blank=True)
+    #: The reasons of all its steps, one a line.
+    note = models.TextField(_("Reason"), blank=True)
 
     objects = RefundQuerySet.as_manager()
 

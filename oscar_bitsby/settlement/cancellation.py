@@ -1,5 +1,6 @@
 """Cancelling an unpaid order, under the same locks as settling."""
 
+import datetime as dt
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.matching import Match
+from oscar_bitsby.accounting.unmatched import likely_matches
 from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.mails import outbox
@@ -26,15 +29,19 @@ logger = logging.getLogger("oscar_bitsby")
 
 Order = get_model("order", "Order")
 
+#: How long after ``HOLD_ORDER_FOR`` staff can decide about a payment that may be for an order.
+TIME_TO_DECIDE = dt.timedelta(days=1)
+
 
 def cancel_unpaid_order(
     order_pk: Any, remote_invoices: Mapping[UUID, schemas.Invoice], *, dry_run: bool = False
 ) -> bool:
     """Cancel an unpaid order if its time is up and none of its invoices can be paid.
 
-    Stock and vouchers are released. Call it only when the API has answered in this run.
-    ``remote_invoices`` are the order's invoices as the API has
-    just answered, by their Bitsby ids.
+    An unbound payment that is probably meant for it keeps it until staff decide, or until
+    ``TIME_TO_DECIDE`` after its hold. Stock and vouchers are released. Call it only when the API
+    has answered in this run.
+    ``remote_invoices`` are the order's invoices as the API has just answered, by their Bitsby ids.
 
     Returns:
         whether the order was cancelled, or in a dry run, which writes nothing, would be.
@@ -46,13 +53,15 @@ def cancel_unpaid_order(
             return False
         invoices = list(order.bitsby_invoices.select_for_update().order_by("pk"))
         has_money = ledger.has_money(order)
-        deadline = cancellation_deadline(order, invoices, settings)
+        deadline, now = cancellation_deadline(order, invoices, settings), db_now()
+        time_is_up = deadline is not None and deadline <= now
+        likely = likely_matches(order, invoices) if time_is_up and not has_money else []
         facts = SettlementInput(
             remote_status=schemas.EXPIRED,
             order=order_stage(settings, order),
             paid_otherwise=has_money or ledger.has_unbooked_money(order),
             others_open=any(_can_be_open(invoice, remote_invoices) for invoice in invoices),
-            time_is_up=deadline is not None and deadline <= db_now(),
+            time_is_up=time_is_up and not (likely and _can_be_decided(order, settings, now)),
         )
         can_cancel = Action(ActionType.CANCEL_ORDER) in decide(facts)
         if dry_run:
@@ -60,11 +69,19 @@ def cancel_unpaid_order(
         if facts.order is not OrderStage.PENDING or has_money:
             # Staff or another payment decided: the order does not wait for an invoice.
             order.bitsby_invoices.stop_awaiting_payment()
-        return can_cancel and _cancel(order, invoices, settings)
+        return can_cancel and _cancel(order, invoices, likely, settings)
 
 
-def _cancel(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> bool:
-    note, status = _note(invoices), settings.order_status_cancelled
+def _can_be_decided(order: Any, settings: conf.Conf, now: dt.datetime) -> bool:
+    """Tell whether an order still waits for a decision about an unbound payment."""
+    hold = settings.hold_order_for
+    return hold is None or now < order.date_placed + hold + TIME_TO_DECIDE
+
+
+def _cancel(
+    order: Any, invoices: list[BitsbyInvoice], likely: list[Match], settings: conf.Conf
+) -> bool:
+    note, status = _note(invoices, likely), settings.order_status_cancelled
     if not transitions.change_order_status(order, status, note):
         return False
     transitions.release_order(order)
@@ -75,8 +92,16 @@ def _cancel(order: Any, invoices: list[BitsbyInvoice], settings: conf.Conf) -> b
     return True
 
 
-def _note(invoices: list[BitsbyInvoice]) -> str:
+def _note(invoices: list[BitsbyInvoice], likely: list[Match]) -> str:
     """Return what is known about an order that is cancelled, for staff."""
+    if likely:
+        return i18n.shop_text(
+            gettext_noop(
+                "Cancelled: its time is over. A payment of another amount has been seen that may be"
+                " for this order: %(payments)s. It is in Payments to review."
+            ),
+            payments=", ".join(str(found.payment) for found in likely),
+        )
     if any(invoice.bitsby_id is not None for invoice in invoices):
         return i18n.shop_text(
             gettext_noop(

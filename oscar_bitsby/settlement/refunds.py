@@ -1,40 +1,58 @@
 """Refunds: requested, given an address, sent; booked under the locks of settling.
 
 The shop sends the coins with its own wallet: Bitsby has no call for it, and nobody verifies the
-transaction hash. Every function locks the order, then the payment, then the refund, and raises
-``RefundRefused`` with a message for the person when it changes nothing.
+transaction hash. Every function is one transaction that locks the order, then the payment, then
+the refund, then the order's sources. It raises ``RefundRefused`` with a message for the person when
+it changes nothing, and ``RuntimeError`` inside another transaction. The caller has checked the
+permission, and writes the admin log.
 """
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+from django.db import IntegrityError, router, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+from oscar.core.loading import get_model
+
+from oscar_bitsby import conf, signals
+from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.addresses import check_address, check_transaction_hash
+from oscar_bitsby.accounting.refundable import (
+    Refundable,
+    is_in_ledger,
+    propose_coin_amount,
+    refundable,
+)
+from oscar_bitsby.choices import MailCode, RefundState, Resolution
+from oscar_bitsby.exceptions import RefundRefused
+from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.orders import transitions
+from oscar_bitsby.orders.stage import OrderStage, order_stage
+from oscar_bitsby.settlement import refund_checks as checks
+from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.clock import db_now
 
+#: What pages call.
+__all__ = [
+    "Refundable",
+    "cancel",
+    "mark_sent",
+    "propose_coin_amount",
+    "refundable",
+    "renew_link",
+    "reopen",
+    "request_refund",
+    "set_address",
+]
 
-@dataclass(frozen=True)
-class Refundable:
-    """What can still be refunded.
+logger = logging.getLogger("oscar_bitsby")
 
-    ``amount`` is in the order's currency, None where no value is known; ``surplus`` the part of it
-    above the order's total; ``coin_amount`` what of a payment's coins was not refunded yet, None
-    without a payment.
-    """
-
-    amount: Decimal | None
-    surplus: Decimal
-    coin_amount: Decimal | None
-    currency: str
-
-
-def refundable(payment: BitsbyPayment | None, order: Any) -> Refundable:
-    """Return what can still be refunded of a payment or, without one, of an order's money."""
-    raise NotImplementedError
-
-
-def propose_coin_amount(payment: BitsbyPayment, amount: Decimal) -> Decimal | None:
-    """Return the coins worth an amount at the rate that the invoice locked, rounded down."""
-    raise NotImplementedError
+Order = get_model("order", "Order")
 
 
 def request_refund(
@@ -51,36 +69,268 @@ def request_refund(
     """Record a refund, and ask the buyer for an address by e-mail.
 
     Args:
+        user: the member of staff who requests it.
+        note: the reason.
         payment: the payment to refund; coin and chain are its own.
-        order: needed without a payment; then coin and chain are needed too.
+        order: needed without a payment; then coin and chain are needed too. With a payment that
+            belongs to no order: the order whose buyer is asked for the address.
         amount: in the order's currency; needed if the money is booked.
         coin_amount: the coins to send; None takes the proposed amount.
     """
-    raise NotImplementedError
+    with _locked_money(payment, order) as (order, payment):
+        if payment is not None:
+            cryptocurrency, blockchain = payment.cryptocurrency, payment.blockchain
+            if payment.refunds.open().exists():
+                raise RefundRefused(_open_refund())
+        elif order is None:
+            raise RefundRefused(_("Choose the payment or the order to refund."))
+        cryptocurrency, blockchain = cryptocurrency.strip()[:64], blockchain.strip()[:64]
+        if not cryptocurrency or not blockchain:
+            raise RefundRefused(_("Enter the coin and the blockchain of the refund."))
+        left = refundable(payment, order)
+        checks.check_amount(amount, payment, left)
+        proposed = propose_coin_amount(payment, amount) if payment and amount else None
+        coins = _coins_to_send(coin_amount, proposed, payment, left)
+        refund = BitsbyRefund(
+            order=order,
+            order_number=str(order.number) if order is not None else "",
+            payment=payment,
+            amount=amount,
+            currency=left.currency,
+            cryptocurrency=cryptocurrency,
+            blockchain=blockchain,
+            coin_amount=coins,
+            proposed_coin_amount=proposed,
+            requested_at=db_now(),
+            requested_by=user,
+            note=note.strip(),
+        )
+        _save_unique(refund, _open_refund())
+        _log("requested", refund, user)
+        signals.send_after_commit(
+            signals.refund_requested, BitsbyRefund, refund=refund, order=order
+        )
+        outbox.enqueue(MailCode.REFUND_REQUESTED, order, refund=refund)
+    return refund
 
 
 def set_address(refund_pk: Any, address: str, *, user: Any = None) -> BitsbyRefund:
     """Store the address, once. ``user`` is the member of staff who entered it, None the buyer."""
-    raise NotImplementedError
+    with _locked(refund_pk) as (order, payment, refund):
+        if refund.state == RefundState.ADDRESS_GIVEN:
+            raise RefundRefused(
+                _("An address was already given for this refund. To change it, ask the shop.")
+                if user is None
+                else _("An address was already given for this refund. Remove it first.")
+            )
+        checks.check_state(refund, RefundState.REQUESTED)
+        text = check_address(refund.blockchain, refund.cryptocurrency, address)
+        checks.check_own_wallets(text, order, payment, by_buyer=user is None)
+        refund.address, refund.state = text, RefundState.ADDRESS_GIVEN
+        refund.address_given_at, refund.address_given_by = db_now(), user
+        refund.save(update_fields=["address", "state", "address_given_at", "address_given_by"])
+        _log("address given", refund, user)
+        outbox.enqueue(MailCode.REFUND_ADDRESS, order, refund=refund)
+    return refund
 
 
 def reopen(refund_pk: Any, user: Any, note: str) -> BitsbyRefund:
-    """Remove the address, and ask the buyer again by a new link; earlier links become invalid."""
-    raise NotImplementedError
+    """Remove the address, and ask the buyer again by a new link; earlier links become invalid.
+
+    A reason is required.
+    """
+    checks.check_reason(note)
+    with _locked(refund_pk) as (order, _payment, refund):
+        checks.check_state(refund, RefundState.ADDRESS_GIVEN)
+        refund.address, refund.state = "", RefundState.REQUESTED
+        refund.address_given_at = refund.address_given_by = None
+        refund.link_version += 1
+        _add_note(refund, note)
+        refund.save()
+        _log("reopened", refund, user)
+        outbox.enqueue(MailCode.REFUND_REQUESTED, order, refund=refund)
+    return refund
 
 
 def renew_link(refund_pk: Any, user: Any) -> BitsbyRefund:
     """Send the buyer a new link for the address; earlier links become invalid."""
-    raise NotImplementedError
+    with _locked(refund_pk) as (order, _payment, refund):
+        checks.check_state(refund, RefundState.REQUESTED)
+        refund.link_version += 1
+        refund.save(update_fields=["link_version"])
+        _log("link renewed", refund, user)
+        outbox.enqueue(MailCode.REFUND_REQUESTED, order, refund=refund)
+    return refund
 
 
 def mark_sent(
     refund_pk: Any, transaction_hash: str, user: Any, note: str = "", *, cancel_order: bool = False
 ) -> BitsbyRefund:
-    """Record that the coins were sent, and book it in Oscar's ledger if the money was booked."""
-    raise NotImplementedError
+    """Record that the coins were sent, and book it in Oscar's ledger if the money was booked.
+
+    Args:
+        cancel_order: also cancel the order, and release its stock and vouchers. Where the shop's
+            status pipeline forbids it, nothing is recorded: staff repeat the step without it.
+    """
+    with _locked(refund_pk, lock_invoices=cancel_order) as (order, payment, refund):
+        checks.check_state(refund, RefundState.ADDRESS_GIVEN)
+        refund.transaction_hash = check_transaction_hash(refund.blockchain, transaction_hash)
+        checks.check_new_hash(refund)
+        refund.state, refund.closed_at, refund.closed_by = RefundState.SENT, db_now(), user
+        _add_note(refund, note)
+        _save_unique(refund, checks.known_hash())
+        if payment is None or is_in_ledger(payment):
+            _book(refund, order)
+        if payment is not None and payment.review_reason and payment.resolved_at is None:
+            _resolve(payment, user, note or refund.note)
+        if cancel_order:
+            _cancel_order(order, refund)
+        _log("sent", refund, user, amount=refund.amount, is_booked=refund.is_booked)
+        signals.send_after_commit(signals.refund_sent, BitsbyRefund, refund=refund, order=order)
+        outbox.enqueue(MailCode.REFUND_SENT, order, refund=refund)
+    return refund
 
 
 def cancel(refund_pk: Any, user: Any, note: str) -> BitsbyRefund:
     """Cancel a refund that was not sent; a reason is required."""
-    raise NotImplementedError
+    checks.check_reason(note)
+    with _locked(refund_pk) as (_order, _payment, refund):
+        checks.check_state(refund, RefundState.REQUESTED, RefundState.ADDRESS_GIVEN)
+        refund.state, refund.closed_at, refund.closed_by = RefundState.CANCELLED, db_now(), user
+        _add_note(refund, note)
+        refund.save()
+        _log("cancelled", refund, user)
+    return refund
+
+
+@contextmanager
+def _locked(
+    refund_pk: Any, *, lock_invoices: bool = False
+) -> Iterator[tuple[Any, BitsbyPayment | None, BitsbyRefund]]:
+    """Lock what a refund is about, then the refund; yield the order, the payment and the refund."""
+    # Both are set once; only the shop can delete the order.
+    found = BitsbyRefund.objects.select_related("order", "payment").filter(pk=refund_pk).first()
+    if found is None:
+        raise RefundRefused(_("This refund does not exist."))
+    with _locked_money(found.payment, found.order, lock_invoices=lock_invoices) as rows:
+        yield *rows, BitsbyRefund.objects.select_for_update().get(pk=refund_pk)
+
+
+@contextmanager
+def _locked_money(
+    payment: BitsbyPayment | None, order: Any, *, lock_invoices: bool = False
+) -> Iterator[tuple[Any, BitsbyPayment | None]]:
+    """Lock an order, its invoices if they are changed too, and a payment; yield order and payment.
+
+    The order is that of the payment's invoice or, if it has none, the given one; None if there is
+    none.
+    """
+    with transaction.atomic(using=router.db_for_write(BitsbyRefund), durable=True):
+        order_pk, invoice_pk = order.pk if order is not None else None, None
+        if payment is not None:
+            keys = BitsbyPayment.objects.values_list("invoice_id", "invoice__order_id")
+            invoice_pk, its_order_pk = keys.get(pk=payment.pk)
+            order_pk = its_order_pk or order_pk
+        order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
+        if lock_invoices and order is not None:
+            list(order.bitsby_invoices.select_for_update().order_by("pk"))
+        if payment is not None:
+            payment = BitsbyPayment.objects.select_for_update().get(pk=payment.pk)
+            if payment.invoice_id != invoice_pk:
+                raise RefundRefused(_("This payment has just changed. Check it again."))
+        yield order, payment
+
+
+def _coins_to_send(
+    coins: Decimal | None,
+    proposed: Decimal | None,
+    payment: BitsbyPayment | None,
+    left: Refundable,
+) -> Decimal:
+    """Return the coins that staff entered or, without them, those proposed or left."""
+    if coins is None:
+        coins = proposed
+        if coins is None and payment is not None and not is_in_ledger(payment):
+            coins = left.coin_amount
+    return checks.check_coins(coins, proposed, payment, left)
+
+
+def _open_refund() -> str:
+    return _("This payment already has a refund that is not sent yet. Finish or cancel that first.")
+
+
+def _save_unique(refund: BitsbyRefund, message: str) -> None:
+    """Save a refund; refuse it if another process has just saved a conflicting one."""
+    try:
+        with transaction.atomic(using=router.db_for_write(BitsbyRefund)):
+            refund.save()
+    except IntegrityError:
+        raise RefundRefused(message) from None
+
+
+def _book(refund: BitsbyRefund, order: Any) -> None:
+    """Book a refund on the order that holds the money."""
+    if refund.amount is None:
+        raise RefundRefused(
+            _(
+                "The payment was booked after this refund was requested. Cancel the refund, and"
+                " request one with an amount."
+            )
+        )
+    if order is None:
+        # The shop deleted the order, and Oscar its sources with it.
+        return
+    try:
+        ledger.book_refund(order, refund, ledger.lock_sources(order))
+    except ValueError:
+        raise RefundRefused(
+            _(
+                "The order holds less than this refund: somebody has refunded money of it in"
+                " another way. Cancel this refund, and enter the transaction hash as the reason."
+            )
+        ) from None
+    refund.order, refund.order_number = order, str(order.number)
+    refund.save(update_fields=["order", "order_number", "is_booked"])
+
+
+def _resolve(payment: BitsbyPayment, user: Any, note: str) -> None:
+    payment.resolved_at, payment.resolved_by = db_now(), user
+    payment.resolution, payment.resolution_note = Resolution.REFUNDED, note.strip()[:300]
+    payment.save(update_fields=["resolved_at", "resolved_by", "resolution", "resolution_note"])
+
+
+def _cancel_order(order: Any, refund: BitsbyRefund) -> None:
+    settings = conf.get()
+    if order is None:
+        raise RefundRefused(_("The order was deleted. Repeat this without cancelling it."))
+    if order_stage(settings, order) is OrderStage.CANCELLED:
+        return
+    note = i18n.shop_text(gettext_noop("Cancelled: %(refund)s refunded."), refund=refund)
+    if not transitions.change_order_status(order, settings.order_status_cancelled, note):
+        raise RefundRefused(
+            _(
+                "The refund was not recorded: the shop's status pipeline does not allow to cancel"
+                " order %s. Repeat this without cancelling it."
+            )
+            % order.number
+        )
+    transitions.release_order(order)
+    order.bitsby_invoices.stop_awaiting_payment()
+
+
+def _add_note(refund: BitsbyRefund, note: str) -> None:
+    refund.note = "\n".join(text for text in (refund.note, note.strip()) if text)
+
+
+def _log(what: str, refund: BitsbyRefund, user: Any, **details: Any) -> None:
+    """Log a step as ``log_change`` does; the address is never logged."""
+    extra = "".join(f" {name}={value}" for name, value in details.items())
+    logger.info(
+        "refund %s: order=%s refund=%s payment=%s user=%s%s",
+        what,
+        refund.order_number,
+        refund.pk,
+        refund.payment.bitsby_id if refund.payment else None,
+        user.pk if user is not None else None,
+        extra,
+    )

@@ -78,7 +78,7 @@ class StaffRules:
         order = payment_row.invoice.order if payment_row.invoice else None
         try:
             result = getattr(review, action)(payment_row.pk, self.staff, *note)
-        except review.ChangedMeanwhile:
+        except decision.ChangedMeanwhile:
             return
         self.run_commit_hooks()
         if not result.done:

@@ -113,7 +113,7 @@ def test_payment_of_a_deleted_order_links_to_the_order_it_may_be_for(place, invo
 
 def test_invoice_newer_than_the_payment_is_not_suggested(place, invoice_for, staff, monkeypatch):
     """Only the newest invoices are compared; if one may be missing, the list says so."""
-    monkeypatch.setattr("oscar_bitsby.accounting.matching.MAX_INVOICES", 3)
+    monkeypatch.setattr("oscar_bitsby.accounting.offers.MAX_INVOICES", 3)
     now = timezone.now()
     days_ago = now - dt.timedelta(days=10)
     (old,) = create_payments(1, amount=10, wallet_id=bitsby.TRON, transaction_at=days_ago)

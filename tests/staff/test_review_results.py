@@ -11,7 +11,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.staff import review
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.staff.decision import ActionResult
 from tests.support.staff import admin_log_of, bookings_of, receive_payment, resolved, status_of
 
 Order = get_model("order", "Order")
@@ -303,7 +303,7 @@ def test_log_entry_without_an_order_is_on_the_payment(unmatched, user):
     """Without an order the entry belongs to the payment, and its name fits the column."""
     unmatched.cryptocurrency = "x" * 300
 
-    entry = review.log_admin_entry(user, None, unmatched, "why")
+    entry = decision.log_admin_entry(user, None, unmatched, "why")
 
     assert entry.content_type == ContentType.objects.get_for_model(unmatched)
     assert (entry.object_id, entry.user, entry.action_flag) == (str(unmatched.pk), user, CHANGE)
@@ -324,5 +324,5 @@ def test_payment_that_was_bound_to_another_invoice_meanwhile_is_not_decided_on(
     monkeypatch.setattr(review, "lock_order_and_invoice", bind_and_lock)
 
     message = r"^This payment has just changed\. Check it again\.$"
-    with pytest.raises(review.ChangedMeanwhile, match=message):
+    with pytest.raises(decision.ChangedMeanwhile, match=message):
         review.accept(mismatch.pk, user, "x")

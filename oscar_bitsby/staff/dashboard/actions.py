@@ -15,14 +15,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 from django.views.generic import View
 
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
+from oscar_bitsby.settlement import tolerance
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
-from oscar_bitsby.staff.review import ActionResult, ChangedMeanwhile
+from oscar_bitsby.staff.decision import ActionResult, ChangedMeanwhile
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.money import parse_amount, to_cents
 
@@ -38,6 +41,15 @@ class PaymentAction:
     explanation: Any
     do: Callable[[BitsbyPayment, Any, str, Decimal | None], ActionResult]
     needs_note: bool = False
+    #: Returns why the action is not possible, or nothing.
+    why_not: Callable[[BitsbyPayment], str] = lambda payment: ""
+
+
+def _why_not_reinstate(payment: BitsbyPayment) -> str:
+    order = payment.invoice.order if payment.invoice else None
+    if order is None or order_stage(conf.get(), order) is not OrderStage.CANCELLED:
+        return ""
+    return review.why_not_reinstate(order)
 
 
 ACTIONS = {
@@ -45,23 +57,35 @@ ACTIONS = {
         gettext_lazy("Accept"),
         gettext_lazy(
             "The payment is booked at its value if it is not booked yet. Its order becomes paid if"
-            " it is still pending. The order's page keeps showing the difference."
+            " it is still pending. The order's page keeps showing the difference. The buyer is told"
+            " that the payment was received."
         ),
         lambda payment, user, note, fiat_value: review.accept(payment.pk, user, note, fiat_value),
+    ),
+    "ask": PaymentAction(
+        gettext_lazy("Ask for the rest"),
+        gettext_lazy(
+            "The order waits for the rest: its buyer gets an e-mail with what was received, what is"
+            " missing and a link to pay it. If the rest does not arrive in time, the payment is in"
+            " Payments to review again."
+        ),
+        lambda payment, user, note, fiat_value: review.ask(payment.pk, user, note),
+        why_not=tolerance.why_not_ask,
     ),
     "settle": PaymentAction(
         gettext_lazy("Reinstate"),
         gettext_lazy(
-            "The cancelled order becomes paid and its stock is reserved, if there is enough stock"
-            " and the shop's status pipeline allows it. Otherwise a note is added to the order."
+            "The cancelled order becomes paid and its stock is reserved. If there is not enough"
+            " stock, nothing is changed and the payment stays in Payments to review."
         ),
         lambda payment, user, note, fiat_value: review.reinstate(payment.pk, user, note),
+        why_not=_why_not_reinstate,
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves Payments to review, for example because you refunded it by hand or"
-            " it is not for this shop. What is booked stays booked. You can undo this."
+            "The payment leaves Payments to review, for example because it is not for this shop."
+            " What is booked stays booked, and nothing is refunded. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
@@ -107,6 +131,7 @@ class PaymentActionView(DashboardMixin, View):
         context = {"payment": payment, "action": chosen, "error": error}
         context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
         context["used_up"] = _used_up_discounts(payment, action)
+        context["why_not"] = chosen.why_not(payment)
         return render(request, "oscar_bitsby/dashboard/payment_action.html", context)
 
 

@@ -14,6 +14,8 @@ from oscar_bitsby.staff import bind_flow, permissions
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
+REFUNDS = {"label": gettext_lazy("Refunds"), "url_name": "oscar_bitsby:dashboard-refunds"}
+
 #: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
 
@@ -47,6 +49,11 @@ def shown_to_partners(user: Any, *args: Any) -> bool:
     return conf.is_configured() and may_see(user) and not may_see_all(user)
 
 
+def shown_to_refunders(user: Any, *args: Any) -> bool:
+    """Return whether a user gets the entry of the refunds, which opens only for them."""
+    return conf.is_configured() and permissions.may_refund(user)
+
+
 def _extend_navigation() -> None:
     navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
     if not isinstance(navigation, list) or any(
@@ -60,6 +67,7 @@ def _extend_navigation() -> None:
     for label, access in ((lazy(_label, str)(), shown_to_staff), ("Bitsby", shown_to_partners)):
         children = [{"label": text, "url_name": url, "access_fn": access} for text, url in pages]
         entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
+        children.append({**REFUNDS, "access_fn": shown_to_refunders})
         navigation.append({**entry, "children": children})
 
 

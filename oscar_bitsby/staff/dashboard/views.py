@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
-from oscar_bitsby.accounting.matching import MAX_INVOICES, Suggestions, suggest_invoices
+from oscar_bitsby.accounting.matching import Suggestions, suggest_invoices
+from oscar_bitsby.accounting.offers import MAX_INVOICES
 from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -75,6 +76,11 @@ ADVICE: dict[str, Any] = {
     ),
 }
 
+#: About an unbound payment that repeats the exact amount of a paid invoice.
+SECOND_ADVICE = _(
+    "The buyer has probably paid twice. Refund the payment. Do not bind it to another order."
+)
+
 
 class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
     """List the payments to review with their possible actions, dust, or what is resolved."""
@@ -130,6 +136,9 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         difference = None
         if payment.fiat_value is not None and payment.invoice is not None:
             difference = payment.fiat_value - payment.invoice.amount
+        advice = ADVICE.get(payment.review_reason, "")
+        if match is not None and match.is_second and payment.invoice is None:
+            advice = SECOND_ADVICE
         return {
             "payment": payment,
             "match": match,
@@ -137,7 +146,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "is_exhaustive": suggested.is_exhaustive(payment),
             "explorer": binding.explorer_url(payment),
             "difference": difference,
-            "advice": ADVICE.get(payment.review_reason, ""),
+            "advice": advice,
         }
 
 

@@ -1,0 +1,133 @@
+"""What a refund must not be: too much, to the shop's own wallet, or with a hash that is known.
+
+Every ``check_...`` raises ``RefundRefused`` with a message for the person.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Q
+from django.utils.formats import localize
+from django.utils.translation import gettext as _
+
+from oscar_bitsby.accounting.refundable import Refundable, is_in_ledger
+from oscar_bitsby.accounting.valuation import MAX_FIAT_VALUE
+from oscar_bitsby.choices import RefundState
+from oscar_bitsby.exceptions import RefundRefused
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
+from oscar_bitsby.utils.money import CRYPTO_PLACES, to_cents
+
+#: Staff may send up to this many times the proposed coins, because rates change. Less than ten, so
+#: that a shifted decimal point is noticed.
+MAX_FACTOR = 5
+#: Coins have fewer than 13 digits before the decimal point, as in the database column.
+MAX_COINS = Decimal(10) ** 12
+#: The wallets of this many newest invoices are taken for the shop's own.
+RECENT_INVOICES = 50
+
+
+def check_reason(note: str) -> None:
+    """Refuse an empty reason."""
+    if not note.strip():
+        raise RefundRefused(_("Enter a reason: others may need it later."))
+
+
+def check_state(refund: BitsbyRefund, *allowed: RefundState) -> None:
+    """Refuse a refund in a state that a step is not meant for."""
+    if refund.state not in allowed:
+        raise RefundRefused(
+            _("This refund cannot be changed like this any more. Its state is: %(state)s.")
+            % {"state": refund.get_state_display()}
+        )
+
+
+def check_amount(amount: Decimal | None, payment: BitsbyPayment | None, left: Refundable) -> None:
+    """Refuse an amount that is missing or more than what is left."""
+    if amount is None:
+        if payment is None or is_in_ledger(payment):
+            raise RefundRefused(_("Enter the amount to refund."))
+        return
+    if not amount.is_finite() or not 0 < amount < MAX_FIAT_VALUE or amount != to_cents(amount):
+        raise RefundRefused(_("Enter an amount above zero with at most two decimals."))
+    if left.amount is not None and amount > left.amount:
+        raise RefundRefused(
+            _("At most %(amount)s %(currency)s can still be refunded. Enter a smaller amount.")
+            % {"amount": localize(left.amount), "currency": left.currency}
+        )
+
+
+def check_coins(
+    coins: Decimal | None, proposed: Decimal | None, payment: BitsbyPayment | None, left: Refundable
+) -> Decimal:
+    """Return coins to send; refuse them if they are missing, or too many.
+
+    Of money that was never booked the coins are the limit. Booked money is limited by its amount:
+    its coins may be more than were received if their rate has fallen.
+    """
+    if coins is None:
+        raise RefundRefused(_("Enter how many coins to send: no exchange rate is known."))
+    exponent = coins.as_tuple().exponent
+    if not isinstance(exponent, int) or -exponent > CRYPTO_PLACES or not 0 < coins < MAX_COINS:
+        raise RefundRefused(_("Enter an amount in the coin above zero with at most 18 decimals."))
+    limit = None
+    if payment is not None and not is_in_ledger(payment):
+        limit = left.coin_amount
+    elif proposed is not None:
+        limit = proposed * MAX_FACTOR
+    if limit is not None and coins > limit:
+        raise RefundRefused(
+            _("At most %(amount)s of the coin can be sent. Check the decimal point.")
+            % {"amount": f"{limit.normalize():f}"}
+        )
+    return coins
+
+
+def check_own_wallets(
+    address: str, order: Any, payment: BitsbyPayment | None, *, by_buyer: bool
+) -> None:
+    """Refuse an address at which the shop receives payments."""
+    if _is_own_wallet(address, order, payment):
+        raise RefundRefused(
+            _("This is an address of the shop. Enter an address from your own wallet.")
+            if by_buyer
+            else _("This is an address of the shop. Enter an address of the buyer.")
+        )
+
+
+def _is_own_wallet(address: str, order: Any, payment: BitsbyPayment | None) -> bool:
+    invoices = Q(pk=payment.invoice_id if payment else None)
+    if order is not None:
+        invoices |= Q(order=order)
+    wallets = list(BitsbyInvoice.objects.filter(invoices).values_list("wallets", flat=True))
+    newest = BitsbyInvoice.objects.order_by("-pk").values_list("wallets", flat=True)
+    wallets += newest[:RECENT_INVOICES]
+    # Chains of Ethereum's type do not distinguish case, and no two addresses differ only by it.
+    own = {str(wallet.get("address", "")).casefold() for found in wallets for wallet in found}
+    received = BitsbyPayment.objects.filter(address__iexact=address)
+    return address.casefold() in own or received.exists()
+
+
+def check_new_hash(refund: BitsbyRefund) -> None:
+    """Refuse a transaction hash that another refund has, or a payment that came in."""
+    known = refund.transaction_hash
+    others = BitsbyRefund.objects.filter(blockchain=refund.blockchain, transaction_hash=known)
+    if others.exclude(pk=refund.pk).exists():
+        raise RefundRefused(known_hash())
+    # Bitsby may write it in another way. Each way uses the index.
+    bare = known.removeprefix("0x")
+    ways = {text for one in (bare, bare.upper()) for text in (one, f"0x{one}")} | {known}
+    if BitsbyPayment.objects.filter(blockchain=refund.blockchain, hash__in=ways).exists():
+        raise RefundRefused(
+            _(
+                "This is the transaction of a payment that the shop received. Enter the hash of the"
+                " transaction by which you sent the coins."
+            )
+        )
+
+
+def known_hash() -> str:
+    """Return the message about a hash that another refund has."""
+    return _(
+        "This transaction hash was already entered for another refund. Enter the hash of the"
+        " transaction by which you sent these coins."
+    )

@@ -1,0 +1,283 @@
+"""The pages of refunds, for the admin and the dashboard: request one, and carry it out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from oscar_bitsby.accounting.refundable import is_in_ledger
+from oscar_bitsby.exceptions import RefundRefused
+from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.models.refund import OPEN
+from oscar_bitsby.settlement import refunds
+from oscar_bitsby.settlement.refunds import Refundable
+from oscar_bitsby.staff import refund_forms, refund_summary, review
+from oscar_bitsby.staff.bind_flow import redirect_with_message
+from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.permissions import require_refund_permission
+from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.utils.money import plain_amount
+
+#: Decimals of a proposed amount: Bitsby reserves coins with as many.
+COIN_STEP = Decimal("1E-8")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the pages are shown: in the dashboard or in the admin.
+
+    ``refund_url`` and ``payment_url`` return the URL of a refund's page, and of the page that
+    requests the refund of a payment. ``back`` is the page that staff came from.
+    """
+
+    request_template: str
+    page_template: str
+    refund_url: Callable[[BitsbyRefund], str]
+    payment_url: Callable[[BitsbyPayment], str]
+    back: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+def refunds_of(order: Any) -> list[dict[str, Any]]:
+    """Return the rows of an order's refunds for its tab, newest first.
+
+    Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coin_amount``
+    (text), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
+    """
+    rows = order.bitsby_refunds.select_related("order__user").order_by("-pk")
+    return [refund_summary.row_of(row, dashboard_url(row)) for row in rows]
+
+
+def should_offer_refund(order: Any) -> bool:
+    """Tell whether pages offer a refund: the order has a payment, or holds money of Bitsby."""
+    return _payments_of(order).exists() or _why_not(None, order) == ""
+
+
+def dashboard_url(refund: BitsbyRefund) -> str:
+    """Return the URL of a refund's page in the dashboard."""
+    return reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])
+
+
+# Requesting
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is refunded: a payment, or without one an order's money."""
+
+    payment: BitsbyPayment | None
+    order: Any
+    left: Refundable
+    coins: dict[str, dict[str, Any]]
+
+    def newest(self) -> int:
+        """Return the number of the newest refund, 0 without one."""
+        rows = BitsbyRefund.objects.order_by("-pk")
+        if self.payment is not None:
+            rows = rows.filter(payment=self.payment)
+        else:
+            rows = rows.filter(order=self.order)
+        return rows.values_list("pk", flat=True).first() or 0
+
+    def propose(self, amount: Decimal | None, coin: str = "") -> Decimal | None:
+        """Return the coins worth an amount at the locked rate; all that are left without one."""
+        if self.payment is None:
+            return _convert(amount, self.coins.get(coin))
+        if amount is None:
+            return self.left.coin_amount
+        return refunds.propose_coin_amount(self.payment, amount)
+
+
+def _convert(amount: Decimal | None, rate: dict[str, Any] | None) -> Decimal | None:
+    if amount is None or rate is None or not rate["reserved"] or not rate["asked"]:
+        return None
+    coins: Decimal = amount * rate["reserved"] / rate["asked"]
+    return coins.quantize(COIN_STEP, rounding=ROUND_DOWN)
+
+
+def request_view(
+    request: HttpRequest,
+    frame: Frame,
+    *,
+    order: Any = None,
+    payment: BitsbyPayment | None = None,
+) -> HttpResponse:
+    """Show the current step of a request, or request the refund when it is confirmed.
+
+    Args:
+        order: the order, if no payment was chosen; the caller has checked that the user may see it.
+        payment: the payment to refund; its order is that of its invoice.
+
+    Raises:
+        PermissionDenied: the user may not refund.
+    """
+    require_refund_permission(request.user)
+    context = {"frame": frame, **frame.context}
+    if payment is None:
+        choice = [row for row in _payments_of(order) if _why_not(row, order) == ""]
+        if len(choice) > 1:
+            rows = [(row, frame.payment_url(row), explorer_url(row)) for row in choice]
+            return render(
+                request, frame.request_template, context | {"choice": rows, "order": order}
+            )
+        payment = choice[0] if choice else _payments_of(order).first()
+        if not choice and payment is not None:
+            payment = _payments_of(order).filter(refunds__state__in=OPEN).first() or payment
+    else:
+        order = payment.invoice.order if payment.invoice else None
+    problem = _why_not(payment, order)
+    if problem:
+        open_one = _open_refund(payment) if payment is not None else None
+        url = frame.refund_url(open_one) if open_one is not None else frame.back
+        return redirect_with_message(request, ActionResult(False, problem), url)
+    coins = {} if payment is not None else refund_summary.reserved_coins(order)
+    left = refunds.refundable(payment, order)
+    return _request_step(request, frame, _Subject(payment, order, left, coins))
+
+
+def _payments_of(order: Any) -> Any:
+    payments = BitsbyPayment.objects.filter(invoice__order=order).select_related("invoice__order")
+    return payments.order_by("pk")
+
+
+def _open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
+    found: Any = BitsbyRefund.objects.open()
+    refund: BitsbyRefund | None = found.filter(payment=payment).first()
+    return refund
+
+
+def _why_not(payment: BitsbyPayment | None, order: Any) -> str:
+    """Return why no refund can be requested now, or an empty string."""
+    if payment is not None and _open_refund(payment) is not None:
+        return _("A refund of this payment is open. Finish or cancel it before the next one.")
+    left = refunds.refundable(payment, order)
+    if payment is None and not refund_summary.reserved_coins(order):
+        return _("No invoice of this order reserved a coin that could be sent back.")
+    # Of booked money the amount is what counts: more coins can go back than came in.
+    coins_count = payment is not None and not is_in_ledger(payment)
+    if left.coin_amount == 0 if coins_count else not left.amount:
+        if payment is None:
+            return _("This order holds no money from Bitsby that could be refunded.")
+        return _("Nothing is left to refund: this payment was refunded completely.")
+    return ""
+
+
+def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> HttpResponse:
+    labels = [
+        (key, f"{coin['cryptocurrency']} ({coin['blockchain']})")
+        for key, coin in subject.coins.items()
+    ]
+    data = request.POST if request.method == "POST" else None
+    form = refund_forms.RefundForm(
+        data, left=subject.left, coins=labels, initial={"seen": subject.newest()}
+    )
+    if form.is_valid():
+        proposed = subject.propose(form.cleaned_data["amount"], form.cleaned_data["coin"])
+        chosen = form.cleaned_data["coin_amount"] or proposed
+        if chosen is None:
+            text = _("Enter the amount in coin: no rate is known from which it could be proposed.")
+            form.add_error("coin_amount", text)
+        elif "change" in request.POST:
+            # Empty again if it was only proposed, so that it follows another amount.
+            if chosen == proposed:
+                form.data = {**request.POST.dict(), "coin_amount": ""}
+        elif "confirm" not in request.POST:
+            shown = _confirmation(form, subject, chosen, proposed)
+            return render(
+                request, frame.request_template, _context(frame, subject, form) | {"ask": shown}
+            )
+        else:
+            return _request(request, frame, subject, form, chosen)
+    return render(request, frame.request_template, _context(frame, subject, form))
+
+
+def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any]:
+    payment, left = subject.payment, subject.left
+    return frame.context | {
+        "frame": frame,
+        "form": form,
+        "payment": payment,
+        "order": subject.order,
+        "customer": refund_summary.customer_of(subject.order),
+        "explorer": explorer_url(payment) if payment is not None else "",
+        "left": left,
+        "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
+        "proposed_full": _plain(subject.propose(left.amount)),
+        "proposed_surplus": _plain(subject.propose(left.surplus)) if left.surplus > 0 else "",
+        "earlier": refund_summary.earlier_refunds(payment, subject.order),
+    }
+
+
+def _plain(amount: Decimal | None) -> str:
+    return plain_amount(amount) if amount is not None else ""
+
+
+def _confirmation(
+    form: refund_forms.RefundForm, subject: _Subject, chosen: Decimal, proposed: Decimal | None
+) -> dict[str, Any]:
+    """Return what the step of confirming shows and sends again."""
+    coin = subject.coins.get(form.cleaned_data["coin"]) or {
+        "cryptocurrency": getattr(subject.payment, "cryptocurrency", ""),
+        "blockchain": getattr(subject.payment, "blockchain", ""),
+    }
+    deviation = round((chosen / proposed - 1) * 100, 1) if proposed else None
+    return {
+        **coin,
+        "key": form.cleaned_data["coin"],
+        "amount": form.cleaned_data["amount"],
+        "coin_amount": plain_amount(chosen),
+        "proposed": _plain(proposed),
+        "deviation": deviation,
+        "is_far_off": deviation is not None and abs(deviation) > 5,
+        "note": form.cleaned_data["note"],
+        "seen": form.cleaned_data["seen"],
+    }
+
+
+def _request(
+    request: HttpRequest,
+    frame: Frame,
+    subject: _Subject,
+    form: refund_forms.RefundForm,
+    coin_amount: Decimal,
+) -> HttpResponse:
+    data = form.cleaned_data
+    newest = subject.newest()
+    if data["seen"] is not None and data["seen"] != newest:
+        # A second click, or a colleague was faster: another refund would be paid twice.
+        url = frame.refund_url(BitsbyRefund.objects.get(pk=newest)) if newest else frame.back
+        text = _("A refund was requested meanwhile, perhaps by a second click. No other was.")
+        return redirect_with_message(request, ActionResult(False, text), url)
+    coin = subject.coins.get(data["coin"], {})
+    try:
+        refund = refunds.request_refund(
+            user=request.user,
+            note=data["note"],
+            payment=subject.payment,
+            order=subject.order,
+            amount=data["amount"],
+            coin_amount=coin_amount,
+            cryptocurrency=coin.get("cryptocurrency", ""),
+            blockchain=coin.get("blockchain", ""),
+        )
+    except RefundRefused as error:
+        form.add_error(None, str(error))
+        return render(request, frame.request_template, _context(frame, subject, form))
+    log_step(request, refund, _("refund requested"), data["note"])
+    if subject.order is not None:
+        text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
+    else:
+        text = _("The refund is requested. Nobody is known to ask: enter the address yourself.")
+    return redirect_with_message(request, ActionResult(True, text), frame.refund_url(refund))
+
+
+def log_step(request: HttpRequest, refund: BitsbyRefund, what: str, note: str = "") -> None:
+    """Log a step of a refund in the admin log, if the shop has it."""
+    # Never the address: it is erased after some time, and the log is not.
+    review.log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))

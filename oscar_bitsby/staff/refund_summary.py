@@ -1,0 +1,143 @@
+"""What pages tell staff about a refund: its steps, the next one, and what is already refunded."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import segno
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext
+
+from oscar_bitsby import conf
+from oscar_bitsby.choices import RefundState
+from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.orders.stage import OrderStage, order_stage
+from oscar_bitsby.staff.binding import EXPLORERS
+from oscar_bitsby.utils.money import plain_amount
+
+#: The next step of staff, by the refund's state.
+NEXT_STEPS = {
+    RefundState.REQUESTED: gettext_lazy("Wait for the buyer's address, or enter it"),
+    RefundState.ADDRESS_GIVEN: gettext_lazy("Send the coins and enter the transaction hash"),
+    RefundState.SENT: gettext_lazy("None: the refund is done"),
+    RefundState.CANCELLED: gettext_lazy("None: the refund was cancelled"),
+}
+#: Classes of the badges, by the refund's state.
+BADGES = {
+    RefundState.REQUESTED: "badge-info",
+    RefundState.ADDRESS_GIVEN: "badge-warning",
+    RefundState.SENT: "badge-success",
+    RefundState.CANCELLED: "badge-secondary",
+}
+
+
+def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
+    """Return what a list shows of a refund."""
+    state = RefundState(refund.state)
+    next_step = str(NEXT_STEPS[state])
+    if state is RefundState.REQUESTED and refund.order_id is None:
+        next_step = _("Find out the address, and enter it")
+    return {
+        "refund": refund,
+        "url": url,
+        "state": refund.get_state_display(),
+        "badge": BADGES[state],
+        "amount": refund.amount,
+        "currency": refund.currency,
+        "coin_amount": plain_amount(refund.coin_amount),
+        "customer": customer_of(refund.order),
+        "next_step": next_step,
+        "explorer": explorer_url(refund),
+    }
+
+
+def customer_of(order: Any) -> str:
+    """Return the name and the e-mail address of an order's customer, as far as they are known."""
+    if order is None:
+        return ""
+    name = order.user.get_full_name() if order.user else ""
+    return f"{name} <{order.email}>" if name and order.email else name or order.email or ""
+
+
+def explorer_url(refund: BitsbyRefund) -> str:
+    """Return the address of the refund's transaction in a block explorer, or nothing."""
+    pattern = EXPLORERS.get(refund.blockchain)
+    known = pattern and refund.transaction_hash.isalnum()
+    return pattern.format(refund.transaction_hash) if pattern and known else ""
+
+
+def qr_code(address: str) -> SafeString:
+    """Return an SVG image of the bare address.
+
+    The address alone: wallets disagree about payment URIs, and some take a token for the coin of
+    its chain. It has no style attributes, which a content security policy may forbid.
+    """
+    code = segno.make(address, error="m", micro=False)
+    # The only text is digits of the path: the address itself is not in it.
+    return mark_safe(code.svg_inline(scale=5, border=4, light="#fff"))  # noqa: S308
+
+
+def steps_of(refund: BitsbyRefund) -> list[dict[str, Any]]:
+    """Return the steps of a refund in their order: label, when, by whom, and how far it is."""
+    state = RefundState(refund.state)
+    requested = _step(_("Requested"), refund.requested_at, _name(refund.requested_by))
+    buyer = _("the buyer") if refund.address_given_at else ""
+    by = _name(refund.address_given_by) if refund.address_given_by_id else buyer
+    given = _step(_("Address given"), refund.address_given_at, by)
+    closed = _step(
+        pgettext("of a refund", "Cancelled")
+        if state is RefundState.CANCELLED
+        else pgettext("of a refund", "Sent"),
+        refund.closed_at,
+        _name(refund.closed_by) if refund.closed_at else "",
+    )
+    steps = [requested, given, closed]
+    if state is RefundState.CANCELLED and not refund.address_given_at:
+        steps.remove(given)
+    current = next((step for step in steps if step["at"] is None), None)
+    for step in steps:
+        step["is_current"] = step is current
+    return steps
+
+
+def _step(label: str, at: Any, by: str) -> dict[str, Any]:
+    return {"label": label, "at": at, "by": by}
+
+
+def _name(user: Any) -> str:
+    return str(user) if user is not None else _("a former user")
+
+
+def earlier_refunds(payment: BitsbyPayment | None, order: Any) -> list[BitsbyRefund]:
+    """Return the refunds that reduce what is left of a payment or, without one, of an order."""
+    refunds: Any = payment.refunds if payment is not None else order.bitsby_refunds
+    return list(refunds.counted().order_by("pk"))
+
+
+def can_cancel_order(order: Any) -> bool:
+    """Tell whether an order is not cancelled and the shop's pipeline allows cancelling it."""
+    settings = conf.get()
+    if order is None or order_stage(settings, order) is OrderStage.CANCELLED:
+        return False
+    return settings.order_status_cancelled in order.available_statuses()
+
+
+def reserved_coins(order: Any) -> dict[str, dict[str, Any]]:
+    """Return the coins that an order's invoices reserved, by a key for forms, newest first.
+
+    The amount reserved for the invoice's amount is the rate; it is None if there is none.
+    """
+    coins: dict[str, dict[str, Any]] = {}
+    for invoice in order.bitsby_invoices.order_by("-pk"):
+        for wallet in _wallets(invoice.wallets):
+            coin, chain = wallet.get("cryptocurrency", ""), wallet.get("blockchain", "")
+            if coin and chain:
+                found = {"cryptocurrency": coin, "blockchain": chain, "asked": invoice.amount}
+                reserved = Decimal(wallet["amount"]) if wallet.get("amount") else None
+                coins.setdefault(f"{coin}/{chain}", {**found, "reserved": reserved})
+    return coins
+
+
+def _wallets(stored: Any) -> Iterable[dict[str, Any]]:
+    return (wallet for wallet in stored if isinstance(wallet, dict))

@@ -1,0 +1,63 @@
+"""Refunds for tests: payments that are booked or not, and refunds in each state."""
+
+from decimal import Decimal
+
+from django.utils import timezone
+
+from oscar_bitsby.gateway import parsing
+from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.settlement import refunds, settle
+from tests.support import bitsby
+
+#: Valid addresses that belong to nobody in the tests, by Bitsby's codes of the chains.
+ADDRESSES = {
+    "tron": "TLa2f6VPqDgRE67v1736s7bJ8Ray5wYjU7",
+    "ethereum": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+    "bnbSmartChain": "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+    "bitcoin": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+}
+
+
+def new_hash(blockchain="tron"):
+    """Return a new transaction hash of a chain."""
+    digits = bitsby.new_id().hex * 2
+    return digits if blockchain in ("tron", "bitcoin") else f"0x{digits}"
+
+
+def book_payment(invoice, amount="10.00000000"):
+    """Settle an invoice as paid by a transfer in USDT on Tron; return the booked payment."""
+    payment = bitsby.transfer(amount)
+    settle(invoice, parsing.parse_invoice(bitsby.invoice_item(invoice, "paid", payment=payment)))
+    return BitsbyPayment.objects.get(bitsby_id=payment["id"])
+
+
+def unbound_payment(amount="8", **values):
+    """Create a payment that no invoice has and that waits for review."""
+    defaults = {
+        "bitsby_id": bitsby.new_id(),
+        "amount": Decimal(amount),
+        "cryptocurrency": "usdt",
+        "blockchain": "tron",
+        "hash": new_hash(),
+        "address": bitsby.wallet()["address"],
+        "transaction_at": timezone.now(),
+        "review_reason": "unmatched",
+    }
+    return BitsbyPayment.objects.create(**defaults | values)
+
+
+def request_refund(user, payment=None, amount="10.00", **values):
+    """Request the refund of a payment."""
+    values = {"note": "sent twice", "amount": Decimal(amount) if amount else None} | values
+    return refunds.request_refund(user=user, payment=payment, **values)
+
+
+def with_address(refund):
+    """Give a refund an address, as its buyer does."""
+    return refunds.set_address(refund.pk, ADDRESSES[refund.blockchain])
+
+
+def sent_refund(user, payment, amount="10.00", **values):
+    """Request the refund of a payment, and take it through all steps until it is sent."""
+    refund = with_address(request_refund(user, payment, amount, **values))
+    return refunds.mark_sent(refund.pk, new_hash(refund.blockchain), user)
