@@ -130,11 +130,11 @@ def chain_name(blockchain: str) -> str:
 
 def _why_refused(text: str, blockchain: str, cryptocurrency: str, error: ValueError) -> str:
     kind, values = _KINDS[blockchain], {"chain": chain_name(blockchain)}
-    if isinstance(error, _WrongChecksum):
+    if kind.form.fullmatch(text) and isinstance(error, _WrongChecksum):
         return (
             _(
-                "This address on %(chain)s has a wrong character: its checksum does not match. Copy"
-                " it from the wallet again."
+                "There is a mistake in this %(chain)s address: its checksum does not match. Copy it"
+                " from the wallet again."
             )
             % values
         )
@@ -160,6 +160,8 @@ def _parse_bitcoin(text: str) -> tuple[str, bytes]:
 
 
 def _parse_tron(text: str) -> tuple[str, bytes]:
+    if not _TRON.form.fullmatch(text):
+        raise ValueError("not 34 characters of base58")
     payload = _decode_base58(text)
     if payload[0] != _TRON_VERSION:
         raise ValueError("not an address of Tron's main network")

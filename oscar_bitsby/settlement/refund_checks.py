@@ -36,9 +36,16 @@ def check_state(refund: BitsbyRefund, *allowed: RefundState) -> None:
     """Refuse a refund in a state that a step is not meant for."""
     if refund.state not in allowed:
         raise RefundRefused(
-            _("This refund cannot be changed like this any more. Its state is: %(state)s.")
+            _("This is not possible now: the refund is “%(state)s”. Reload the page.")
             % {"state": refund.get_state_display()}
         )
+
+
+def check_left(payment: BitsbyPayment | None, left: Refundable) -> None:
+    """Refuse a refund of what is refunded already."""
+    is_booked = payment is None or is_in_ledger(payment)
+    if (left.amount if is_booked else left.coin_amount) == 0:
+        raise RefundRefused(_("Nothing is left to refund: all of it is refunded or about to be."))
 
 
 def check_amount(amount: Decimal | None, payment: BitsbyPayment | None, left: Refundable) -> None:

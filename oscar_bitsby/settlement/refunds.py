@@ -8,18 +8,13 @@ permission, and writes the admin log.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 from django.db import IntegrityError, router, transaction
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
-from oscar.core.loading import get_model
 
-from oscar_bitsby import conf, signals
-from oscar_bitsby.accounting import ledger
+from oscar_bitsby import signals
 from oscar_bitsby.accounting.addresses import check_address, check_transaction_hash
 from oscar_bitsby.accounting.refundable import (
     Refundable,
@@ -27,14 +22,13 @@ from oscar_bitsby.accounting.refundable import (
     propose_coin_amount,
     refundable,
 )
-from oscar_bitsby.choices import MailCode, RefundState, Resolution
+from oscar_bitsby.choices import MailCode, RefundState
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
-from oscar_bitsby.orders import transitions
-from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import refund_checks as checks
-from oscar_bitsby.utils import i18n
+from oscar_bitsby.settlement import refund_effects as effects
+from oscar_bitsby.settlement.refund_locks import lock_money, lock_refund
 from oscar_bitsby.utils.clock import db_now
 
 #: What pages call.
@@ -51,8 +45,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("oscar_bitsby")
-
-Order = get_model("order", "Order")
 
 
 def request_refund(
@@ -77,7 +69,7 @@ def request_refund(
         amount: in the order's currency; needed if the money is booked.
         coin_amount: the coins to send; None takes the proposed amount.
     """
-    with _locked_money(payment, order) as (order, payment):
+    with lock_money(payment, order) as (order, payment):
         if payment is not None:
             cryptocurrency, blockchain = payment.cryptocurrency, payment.blockchain
             if payment.refunds.open().exists():
@@ -88,6 +80,7 @@ def request_refund(
         if not cryptocurrency or not blockchain:
             raise RefundRefused(_("Enter the coin and the blockchain of the refund."))
         left = refundable(payment, order)
+        checks.check_left(payment, left)
         checks.check_amount(amount, payment, left)
         proposed = propose_coin_amount(payment, amount) if payment and amount else None
         coins = _coins_to_send(coin_amount, proposed, payment, left)
@@ -116,7 +109,7 @@ def request_refund(
 
 def set_address(refund_pk: Any, address: str, *, user: Any = None) -> BitsbyRefund:
     """Store the address, once. ``user`` is the member of staff who entered it, None the buyer."""
-    with _locked(refund_pk) as (order, payment, refund):
+    with lock_refund(refund_pk) as (order, payment, refund):
         if refund.state == RefundState.ADDRESS_GIVEN:
             raise RefundRefused(
                 _("An address was already given for this refund. To change it, ask the shop.")
@@ -140,7 +133,7 @@ def reopen(refund_pk: Any, user: Any, note: str) -> BitsbyRefund:
     A reason is required.
     """
     checks.check_reason(note)
-    with _locked(refund_pk) as (order, _payment, refund):
+    with lock_refund(refund_pk) as (order, _payment, refund):
         checks.check_state(refund, RefundState.ADDRESS_GIVEN)
         refund.address, refund.state = "", RefundState.REQUESTED
         refund.address_given_at = refund.address_given_by = None
@@ -154,7 +147,7 @@ def reopen(refund_pk: Any, user: Any, note: str) -> BitsbyRefund:
 
 def renew_link(refund_pk: Any, user: Any) -> BitsbyRefund:
     """Send the buyer a new link for the address; earlier links become invalid."""
-    with _locked(refund_pk) as (order, _payment, refund):
+    with lock_refund(refund_pk) as (order, _payment, refund):
         checks.check_state(refund, RefundState.REQUESTED)
         refund.link_version += 1
         refund.save(update_fields=["link_version"])
@@ -172,7 +165,7 @@ def mark_sent(
         cancel_order: also cancel the order, and release its stock and vouchers. Where the shop's
             status pipeline forbids it, nothing is recorded: staff repeat the step without it.
     """
-    with _locked(refund_pk, lock_invoices=cancel_order) as (order, payment, refund):
+    with lock_refund(refund_pk, lock_invoices=cancel_order) as (order, payment, refund):
         checks.check_state(refund, RefundState.ADDRESS_GIVEN)
         refund.transaction_hash = check_transaction_hash(refund.blockchain, transaction_hash)
         checks.check_new_hash(refund)
@@ -180,11 +173,11 @@ def mark_sent(
         _add_note(refund, note)
         _save_unique(refund, checks.known_hash())
         if payment is None or is_in_ledger(payment):
-            _book(refund, order)
+            effects.book(refund, order)
         if payment is not None and payment.review_reason and payment.resolved_at is None:
-            _resolve(payment, user, note or refund.note)
+            effects.resolve(payment, user, note or refund.note)
         if cancel_order:
-            _cancel_order(order, refund)
+            effects.cancel_order(order, refund)
         _log("sent", refund, user, amount=refund.amount, is_booked=refund.is_booked)
         signals.send_after_commit(signals.refund_sent, BitsbyRefund, refund=refund, order=order)
         outbox.enqueue(MailCode.REFUND_SENT, order, refund=refund)
@@ -194,51 +187,13 @@ def mark_sent(
 def cancel(refund_pk: Any, user: Any, note: str) -> BitsbyRefund:
     """Cancel a refund that was not sent; a reason is required."""
     checks.check_reason(note)
-    with _locked(refund_pk) as (_order, _payment, refund):
+    with lock_refund(refund_pk) as (_order, _payment, refund):
         checks.check_state(refund, RefundState.REQUESTED, RefundState.ADDRESS_GIVEN)
         refund.state, refund.closed_at, refund.closed_by = RefundState.CANCELLED, db_now(), user
         _add_note(refund, note)
         refund.save()
         _log("cancelled", refund, user)
     return refund
-
-
-@contextmanager
-def _locked(
-    refund_pk: Any, *, lock_invoices: bool = False
-) -> Iterator[tuple[Any, BitsbyPayment | None, BitsbyRefund]]:
-    """Lock what a refund is about, then the refund; yield the order, the payment and the refund."""
-    # Both are set once; only the shop can delete the order.
-    found = BitsbyRefund.objects.select_related("order", "payment").filter(pk=refund_pk).first()
-    if found is None:
-        raise RefundRefused(_("This refund does not exist."))
-    with _locked_money(found.payment, found.order, lock_invoices=lock_invoices) as rows:
-        yield *rows, BitsbyRefund.objects.select_for_update().get(pk=refund_pk)
-
-
-@contextmanager
-def _locked_money(
-    payment: BitsbyPayment | None, order: Any, *, lock_invoices: bool = False
-) -> Iterator[tuple[Any, BitsbyPayment | None]]:
-    """Lock an order, its invoices if they are changed too, and a payment; yield order and payment.
-
-    The order is that of the payment's invoice or, if it has none, the given one; None if there is
-    none.
-    """
-    with transaction.atomic(using=router.db_for_write(BitsbyRefund), durable=True):
-        order_pk, invoice_pk = order.pk if order is not None else None, None
-        if payment is not None:
-            keys = BitsbyPayment.objects.values_list("invoice_id", "invoice__order_id")
-            invoice_pk, its_order_pk = keys.get(pk=payment.pk)
-            order_pk = its_order_pk or order_pk
-        order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
-        if lock_invoices and order is not None:
-            list(order.bitsby_invoices.select_for_update().order_by("pk"))
-        if payment is not None:
-            payment = BitsbyPayment.objects.select_for_update().get(pk=payment.pk)
-            if payment.invoice_id != invoice_pk:
-                raise RefundRefused(_("This payment has just changed. Check it again."))
-        yield order, payment
 
 
 def _coins_to_send(
@@ -266,56 +221,6 @@ def _save_unique(refund: BitsbyRefund, message: str) -> None:
             refund.save()
     except IntegrityError:
         raise RefundRefused(message) from None
-
-
-def _book(refund: BitsbyRefund, order: Any) -> None:
-    """Book a refund on the order that holds the money."""
-    if refund.amount is None:
-        raise RefundRefused(
-            _(
-                "The payment was booked after this refund was requested. Cancel the refund, and"
-                " request one with an amount."
-            )
-        )
-    if order is None:
-        # The shop deleted the order, and Oscar its sources with it.
-        return
-    try:
-        ledger.book_refund(order, refund, ledger.lock_sources(order))
-    except ValueError:
-        raise RefundRefused(
-            _(
-                "The order holds less than this refund: somebody has refunded money of it in"
-                " another way. Cancel this refund, and enter the transaction hash as the reason."
-            )
-        ) from None
-    refund.order, refund.order_number = order, str(order.number)
-    refund.save(update_fields=["order", "order_number", "is_booked"])
-
-
-def _resolve(payment: BitsbyPayment, user: Any, note: str) -> None:
-    payment.resolved_at, payment.resolved_by = db_now(), user
-    payment.resolution, payment.resolution_note = Resolution.REFUNDED, note.strip()[:300]
-    payment.save(update_fields=["resolved_at", "resolved_by", "resolution", "resolution_note"])
-
-
-def _cancel_order(order: Any, refund: BitsbyRefund) -> None:
-    settings = conf.get()
-    if order is None:
-        raise RefundRefused(_("The order was deleted. Repeat this without cancelling it."))
-    if order_stage(settings, order) is OrderStage.CANCELLED:
-        return
-    note = i18n.shop_text(gettext_noop("Cancelled: %(refund)s refunded."), refund=refund)
-    if not transitions.change_order_status(order, settings.order_status_cancelled, note):
-        raise RefundRefused(
-            _(
-                "The refund was not recorded: the shop's status pipeline does not allow to cancel"
-                " order %s. Repeat this without cancelling it."
-            )
-            % order.number
-        )
-    transitions.release_order(order)
-    order.bitsby_invoices.stop_awaiting_payment()
 
 
 def _add_note(refund: BitsbyRefund, note: str) -> None:
