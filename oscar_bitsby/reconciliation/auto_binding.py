@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from oscar_bitsby import conf
-from oscar_bitsby.accounting.matching import plausible_amount
+from oscar_bitsby.accounting.matching import PLAUSIBLE_FACTOR
 from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.exceptions import GatewayError, RateLimited
@@ -122,9 +122,8 @@ def _find_fit(
     fits = tolerated or (short if settings.short_payments == conf.ASK else [])
     if len(fits) != 1 or not _can_be_bound(payment, fits[0], settings):
         return None
-    order_pk = fits[0].invoice.order_id
-    others = [offer.invoice for offer in offers if offer.invoice.order_id != order_pk]
-    return None if _is_plausible(payment, others) else fits[0]
+    others = (one for one in offers if one.invoice.order_id != fits[0].invoice.order_id)
+    return None if any(_is_plausible(payment, other) for other in others) else fits[0]
 
 
 def _is_in_time(payment: BitsbyPayment, invoice: BitsbyInvoice) -> bool:
@@ -142,18 +141,15 @@ def _fiat_value(payment: BitsbyPayment, offer: ReservedAmounts) -> Decimal | Non
     return offer.fiat_value_of(payment.amount, wallet_id, coin)
 
 
-def _is_plausible(payment: BitsbyPayment, invoices: list[BitsbyInvoice]) -> bool:
-    """Tell whether the payment may be meant for one of these invoices, paid ones included."""
-    at = payment.transaction_at
-    recent = [
-        one
-        for one in invoices
-        if at is not None
-        and one.expires_at is not None
-        and one.created_at - CLOCK_SKEW <= at <= one.expires_at + RECENT
-    ]
-    rows = BitsbyPayment.objects.filter(plausible_amount(recent), pk=payment.pk)
-    return bool(recent) and rows.exists()
+def _is_plausible(payment: BitsbyPayment, offer: ReservedAmounts) -> bool:
+    """Tell whether the payment may be meant for this invoice, even if that is paid."""
+    at, expires_at = payment.transaction_at, offer.invoice.expires_at
+    reserved = offer.amount_in(payment.wallet_id, payment.cryptocurrency)
+    if at is None or expires_at is None or reserved is None:
+        return False
+    is_recent = offer.invoice.created_at - CLOCK_SKEW <= at <= expires_at + RECENT
+    low, high = reserved / PLAUSIBLE_FACTOR, reserved * PLAUSIBLE_FACTOR
+    return is_recent and low <= payment.amount <= high
 
 
 def _can_be_bound(payment: BitsbyPayment, fit: Fit, settings: conf.Conf) -> bool:
