@@ -19,7 +19,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.utils import clock as db_clock
 from tests.crash import clock
-from tests.support import shopping
+from tests.support import invariants, shopping
 
 Basket = get_model("basket", "Basket")
 ConditionalOffer = get_model("offer", "ConditionalOffer")
@@ -149,7 +149,12 @@ class Shop:
         if response.status_code >= 400:
             self.problems.append(f"the pay view answers {response.status_code}")
         url = response.get("Location", "")
-        return url if url.startswith(self.simulator.url) else ""
+        if not url.startswith(self.simulator.url):
+            return ""
+        invoice = BitsbyInvoice.objects.get(url=url)
+        if invoice.amount > invariants.owed(invoice.order):
+            self.problems.append(f"{invariants.ASKED_TOO_MUCH}: {invoice.amount}")
+        return url
 
     def pay_page(self, url, **how):
         """Pay the amount that the payment page asks for."""
