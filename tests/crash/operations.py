@@ -18,7 +18,7 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit
-from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR
+from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR, KEPT
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -79,8 +79,8 @@ def short(shop, invoice, part=Decimal("0.8")):
 
 def let_cancel(shop):
     """Let the order be cancelled as unpaid."""
-    for _ in range(2):
-        shop.later(HOUR + 60)
+    for seconds in (HOUR + 60, KEPT):
+        shop.later(seconds)
         shop.reconcile()
     assert shop.order().status == audit.CANCELLED
 
@@ -386,7 +386,7 @@ class CancelPaid(Cancel):
         shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.later(HOUR + 60)
         shop.reconcile()
-        shop.later(HOUR + 60)
+        shop.later(KEPT)
 
     def after(self, shop):
         bind_at_bitsby(shop)

@@ -39,6 +39,8 @@ POLL_BACKOFF_SECONDS = 660
 HOUR = 3600
 #: An order that never had an invoice is cancelled after ``HOLD_ORDER_FOR``, by default a day.
 HOLD = 24 * HOUR + 60
+#: An unmatched payment that may be for it keeps an order a day longer.
+KEPT = HOLD + 24 * HOUR
 
 
 class LoggedErrors(logging.Handler):

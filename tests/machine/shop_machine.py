@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -38,6 +39,7 @@ CANCELLED_WHILE_UNPAID = "an order was cancelled while an invoice could be paid"
 CANCELLED_WITH_BOUND_PAYMENT = "an order was cancelled although a payment was bound to it"
 ENDLESS_ATTEMPT = "an attempt to create an invoice never ended"
 ENDLESS_INVOICE = "an invoice stayed unpaid for ever"
+ENDLESS_RESTS = "rests were asked for, and their payments not given to staff in time"
 OVERDUE_ORDERS = "orders were not cancelled in time"
 
 #: Of the slots, background work has one in five at least.
@@ -61,13 +63,16 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         self.orders, self.holds, self.by_hand = [], {}, set()
         self.accepted, self.dismissed, self.altered = set(), set(), {}
         self.opened_pages, self.paid_signals = [], 0
-        self.run_began, self.payment_rows = None, 0
+        self.run_began, self.payment_rows, self.refund_rows = None, 0, 0
+        #: Staff cancel an order at this moment, whatever the app would do.
+        self.staff_cancels = False
         self.has_written = True
         self.write_watch = connection.execute_wrapper(self._on_statement)
         self.write_watch.__enter__()
         self.errors = Errors()
         logging.getLogger("oscar_bitsby").addHandler(self.errors)
         signals.invoice_paid.connect(self._on_paid, weak=False)
+        self.settings = settings.OSCAR_BITSBY
         Shop.running = self
         self.open(Quirks())
 
@@ -90,6 +95,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         signals.invoice_paid.disconnect(self._on_paid)
         logging.getLogger("oscar_bitsby").removeHandler(self.errors)
         Shop.running = None
+        settings.OSCAR_BITSBY = self.settings
         transaction.set_rollback(True)
         self.outer.__exit__(None, None, None)
 
@@ -125,11 +131,13 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         error_status=st.sampled_from([200, 400]),
         skew=st.sampled_from([0, 40, -40]),
         page_size=st.sampled_from([50, 10, 10]),
+        rules=st.sampled_from([{}, {}, {"TOLERANCE": 5}, {"SHORT_PAYMENTS": "ask"}]),
         total=totals,
     )
-    def begin(self, total, **quirks):
-        """Choose what the documentation leaves open, and sell something."""
+    def begin(self, total, rules, **quirks):
+        """Choose what the documentation leaves open and the shop's rules, and sell something."""
         self.open(Quirks(**quirks))
+        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **rules}
         self.order_and_click(total, False)
 
     # Runs
@@ -208,7 +216,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         model.check_asked(rows, self.wire.statuses, self.altered, self.accepted)
         model.check_orders(rows, self.by_hand)
         model.check_holds(rows, self.holds, self.by_hand)
-        self.payment_rows = len(rows.payments)
+        self.payment_rows, self.refund_rows = len(rows.payments), len(rows.refunds)
         booked = [row for row in rows.payments.values() if row.booked_at]
         assert self.paid_signals == len(booked), SIGNAL_COUNT
         for row in booked:
@@ -219,6 +227,8 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         """Check that the app may cancel an order; called before its transaction is committed."""
         assert order.pk in self.holds
         self.holds[order.pk] = False
+        if self.staff_cancels:
+            return
         counts["orders cancelled"] += 1
         model.check_cancelled(order)
         answered_at = self.wire.succeeded_at
@@ -241,7 +251,8 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         """
         self.wire.calm()
         began = self.clock.now()
-        for seconds in (2 * HOUR, 25 * HOUR, 3 * HOUR):
+        # An unmatched payment may keep an order for a day after its hold.
+        for seconds in (2 * HOUR, 25 * HOUR, 25 * HOUR, 3 * HOUR):
             self.clock.sleep(seconds)
             self._reconcile()
         self.check()
@@ -265,6 +276,8 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         since = began - dt.timedelta(days=29)
         overdue = model.overdue_orders(rows, excepted, since, self.clock.now())
         assert not overdue, f"{OVERDUE_ORDERS}: {overdue}"
+        rests = model.endless_rests(rows, excepted - self.by_hand, began)
+        assert not rests, f"{ENDLESS_RESTS}: {rests}"
         self._count(rows)
 
     def _count(self, rows):

@@ -33,6 +33,7 @@ UNSEEN_PAYMENT = "a payment is neither booked nor to be reviewed"
 FIAT_VALUE = "a payment's fiat value is not that of the locked rate"
 REFUNDS_AND_TRANSACTIONS = "sent refunds of booked money and transactions of type Refund differ"
 REFUND_AND_BOOKING = "a sent refund is in the ledger and its payment is not, or the reverse"
+BOOKED_AFTER_REFUND = "a payment was booked after its refund was requested"
 REFUNDED_TOO_MUCH = "more is refunded, or about to be, than was booked or received"
 TWO_OPEN_REFUNDS = "a payment has two open refunds"
 MONEY_SUM = "received money is not what is booked, less what was refunded, and what waits"
@@ -138,6 +139,11 @@ def check_refunds(rows):
 def _check_limits(rows, payments):
     """The open and the sent refunds of a payment, and of an order, stay below what came in."""
     counted = [one for one in rows.refunds if one.state != RefundState.CANCELLED]
+    for refund in counted:
+        payment = payments.get(refund.payment_id)
+        booked_at = payment and payment.booked_at
+        if booked_at is not None and booked_at > refund.requested_at:
+            yield f"{BOOKED_AFTER_REFUND}: {payment.bitsby_id}"
     open_ones = Counter(one.payment_id for one in counted if one.state != RefundState.SENT)
     del open_ones[None]
     yield from (f"{TWO_OPEN_REFUNDS}: {pk}" for pk, number in open_ones.items() if number > 1)
