@@ -103,6 +103,8 @@ def test_rest_is_gone_when_another_source_has_paid_it(order, asked):
     with pytest.raises(NotPayable):
         start_payment(order)
 
+    assert in_review() == []
+
 
 def test_fourth_invoice_for_a_rest_is_refused_and_staff_see_it(order, asked, fake, move_time):
     """After three invoices the payment is in review, and Bitsby is asked for nothing."""

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from Crypto.Hash import keccak
+from Cryptodome.Hash import keccak
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from embit import base58, bech32
 
 from oscar_bitsby.exceptions import RefundRefused
+from oscar_bitsby.utils.blockchains import BLOCKCHAINS, address_hint
 
 #: The longest address and the longest transaction hash, as the columns are.
 MAX_LENGTH = 200
@@ -44,7 +45,6 @@ class _Kind:
     parse: Callable[[str], tuple[str, bytes]]
     hash: re.Pattern[str]
     is_one: Any
-    hint: Any
     hash_hint: Any
 
 
@@ -125,7 +125,8 @@ def check_transaction_hash(blockchain: str, text: str) -> str:
 
 def chain_name(blockchain: str) -> str:
     """Return the name of a blockchain for people; that of an unknown one is its code."""
-    return _NAMES.get(blockchain, blockchain)
+    known = BLOCKCHAINS.get(blockchain)
+    return known.name if known else blockchain
 
 
 def _why_refused(text: str, blockchain: str, cryptocurrency: str, error: ValueError) -> str:
@@ -144,7 +145,10 @@ def _why_refused(text: str, blockchain: str, cryptocurrency: str, error: ValueEr
                 "The coins were sent on %(chain)s. Enter an address for %(coin)s on %(chain)s."
             ) % {**values, "coin": cryptocurrency.upper()}
             return f"{other.is_one} {needed}"
-    return _("This is not an address on %(chain)s. %(hint)s") % {**values, "hint": kind.hint}
+    return _("This is not an address on %(chain)s. %(hint)s") % {
+        **values,
+        "hint": address_hint(blockchain),
+    }
 
 
 def _parse_bitcoin(text: str) -> tuple[str, bytes]:
@@ -206,7 +210,6 @@ _BITCOIN = _Kind(
     parse=_parse_bitcoin,
     hash=_HEX_HASH,
     is_one=gettext_lazy("This is a Bitcoin address."),
-    hint=gettext_lazy("It starts with bc1, 1 or 3."),
     hash_hint=gettext_lazy("It has 64 characters, from 0 to 9 and a to f."),
 )
 _EVM = _Kind(
@@ -214,7 +217,6 @@ _EVM = _Kind(
     parse=_parse_evm,
     hash=_EVM_HASH,
     is_one=gettext_lazy("This is an Ethereum address."),
-    hint=gettext_lazy("It starts with 0x and has 42 characters."),
     hash_hint=gettext_lazy("It starts with 0x and has 66 characters, from 0 to 9 and a to f."),
 )
 _TRON = _Kind(
@@ -222,14 +224,7 @@ _TRON = _Kind(
     parse=_parse_tron,
     hash=_HEX_HASH,
     is_one=gettext_lazy("This is a Tron address."),
-    hint=gettext_lazy("It starts with T and has 34 characters."),
     hash_hint=_BITCOIN.hash_hint,
 )
 #: By Bitsby's codes.
 _KINDS = {"bitcoin": _BITCOIN, "ethereum": _EVM, "bnbSmartChain": _EVM, "tron": _TRON}
-_NAMES = {
-    "bitcoin": "Bitcoin",
-    "ethereum": "Ethereum",
-    "bnbSmartChain": "BNB Smart Chain",
-    "tron": "Tron",
-}

@@ -53,8 +53,6 @@ class Match:
     deviation_percent: Decimal | None
     score: int
     reasons: tuple[str | Promise, ...]
-    #: It was sent after the invoice's creation, and not long after its expiry.
-    is_in_time: bool = True
     #: The invoice is paid, and reserved exactly these coins: the buyer has paid twice.
     is_second: bool = False
 
@@ -62,7 +60,16 @@ class Match:
     def is_likely(self) -> bool:
         """Tell whether the payment is probably meant for this invoice."""
         deviation = self.deviation_percent
-        return self.is_in_time and deviation is not None and abs(deviation) <= LIKELY_PERCENT
+        # The times last: most matches on a page differ too much anyway.
+        return deviation is not None and abs(deviation) <= LIKELY_PERCENT and self._is_in_time
+
+    @property
+    def _is_in_time(self) -> bool:
+        """Whether it was sent after the invoice's creation, and not long after its expiry."""
+        invoice, payment = self.invoice, self.payment
+        until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
+        at = payment.transaction_at or payment.seen_at
+        return invoice.created_at - CLOCK_SKEW <= at <= until
 
     @property
     def rank(self) -> tuple[bool, bool, int, Decimal, int]:
@@ -117,16 +124,7 @@ def _match(payment: BitsbyPayment, reserved: ReservedAmounts) -> Match:
             # xgettext: no-python-format
             text = _("{percent} % less than asked")
         reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
-    return Match(
-        payment,
-        invoice,
-        fiat_value,
-        deviation_percent,
-        score,
-        tuple(reasons),
-        is_in_time=_is_in_time(payment, invoice),
-        is_second=is_second,
-    )
+    return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons), is_second)
 
 
 def _is_second(payment: BitsbyPayment, reserved: ReservedAmounts) -> bool:
@@ -141,12 +139,6 @@ def _is_second(payment: BitsbyPayment, reserved: ReservedAmounts) -> bool:
         and by_name.get(name.lower()) == payment.amount
         and reserved.invoice.created_at <= at + CLOCK_SKEW
     )
-
-
-def _is_in_time(payment: BitsbyPayment, invoice: BitsbyInvoice) -> bool:
-    since = invoice.created_at - CLOCK_SKEW
-    until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
-    return since <= (payment.transaction_at or payment.seen_at) <= until
 
 
 def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Match | None:

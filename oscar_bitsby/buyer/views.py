@@ -28,6 +28,7 @@ from oscar_bitsby.facade import payment_page, seconds_until_retry, start_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import WAITING, get_payment_status
+from oscar_bitsby.orders.refund_status import refunds_of
 from oscar_bitsby.orders.signed_urls import order_of
 from oscar_bitsby.reconciliation import invoice_refresh
 
@@ -177,6 +178,7 @@ class OrderView(OrderPageView):
             "state_url": signed_urls.state_url(order),
             "reorder_url": signed_urls.reorder_url(order),
             "shop_url": signed_urls.shop_url(order),
+            "refunds": refunds_of(order),
             "reload_after": None if status.is_final else RELOAD_AFTER,
         }
         return render(request, "oscar_bitsby/order.html", context)

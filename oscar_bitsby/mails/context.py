@@ -13,6 +13,7 @@ from oscar.templatetags.url_tags import absolute_url
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import MailCode, Resolution
+from oscar_bitsby.mails import refund_context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status as status
 from oscar_bitsby.orders import signed_urls, stage
@@ -33,6 +34,8 @@ def skip_reason(mail: BuyerMail) -> str:
         return gettext_noop("e-mails are switched off")
     if not order.email:
         return gettext_noop("the buyer has no e-mail address")
+    if mail.code in refund_context.VALID_STATES:
+        return refund_context.skip_reason(mail)
     now = status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
@@ -40,11 +43,14 @@ def skip_reason(mail: BuyerMail) -> str:
         return "" if is_open else gettext_noop("the payment is resolved")
     if mail.code == MailCode.REST:
         return _skip_rest_reason(mail)
-    if now.state not in VALID_STATUSES.get(mail.code, (now.state,)):
+    if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
     has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
+    if mail.code == MailCode.PLACED and has_money:
+        # It asks for the total, and the e-mail that asks for the rest is on its way.
+        return gettext_noop("money has arrived")
     if mail.code == MailCode.CANCELLED and has_money:
         return gettext_noop("money has arrived")
     if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
@@ -152,6 +158,7 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
         "time_zone": timezone.get_current_timezone_name(),
         "invoice": mail.invoice or now.invoice,
         "payment": payment,
+        **refund_context.build_context(mail),
     }
 
 
@@ -166,5 +173,5 @@ def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
     if now.state not in unpaid or now.until is not None:
         return None
     if now.missing:
-        return stage.hold_deadline(order, settings)
+        return _rest_until(order)
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

@@ -14,6 +14,23 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund, Buye
 logger = logging.getLogger("oscar_bitsby")
 
 
+def mail_key(
+    code: str,
+    order: Any,
+    invoice: BitsbyInvoice | None = None,
+    payment: BitsbyPayment | None = None,
+    refund: BitsbyRefund | None = None,
+    occasion: str = "",
+) -> str:
+    """Return the key of an e-mail: it names what it is about, and the link of a refund."""
+    about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
+    if refund is not None:
+        about += f":{refund.pk}.{refund.link_version}"
+    if occasion:
+        about += f":{occasion}"
+    return f"{code}:{order.pk}:{about}"
+
+
 def enqueue(
     code: str,
     order: Any,
@@ -37,14 +54,9 @@ def enqueue(
         if order is None or not conf.get().mails:
             return
         language = translation.get_language() or str(django_settings.LANGUAGE_CODE)
-        about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
-        if refund is not None:
-            about += f":{refund.pk}.{refund.link_version}"
-        if occasion:
-            about += f":{occasion}"
         mail = BuyerMail(
             code=code,
-            key=f"{code}:{order.pk}:{about}",
+            key=mail_key(code, order, invoice, payment, refund, occasion),
             order=order,
             order_number=str(order.number),
             invoice=invoice,

@@ -132,8 +132,9 @@ class PaymentStatus:
 
     @property
     def can_reorder(self) -> bool:
-        # With money of this order the shop decides first.
-        return (self.state == CANCELLED and not self.received) or self.hold_ended
+        # About money that is, or may be, of this order the shop decides first.
+        may_have_money = bool(self.received or self.seen)
+        return (self.state == CANCELLED and not may_have_money) or self.hold_ended
 
     @property
     def seconds_left(self) -> int | None:
@@ -156,6 +157,7 @@ def get_payment_status(order: Any) -> PaymentStatus:
         is_undecided=any(_is_booked_for(payment, MONEY_REASONS) for payment in waiting),
         seen=tuple(_seen(row, row.fiat_value) for row in waiting if row.booked_at is None),
     )
+    rest_asked_at = None
     has_money = any(source.amount_debited > source.amount_refunded for source in sources)
     order_stage = stage.order_stage(conf.get(), order)
     if order_stage is OrderStage.CANCELLED:
@@ -163,35 +165,36 @@ def get_payment_status(order: Any) -> PaymentStatus:
     if has_money:
         is_short = order_stage is OrderStage.PENDING and status.shortfall > 0
         if is_short and any(_is_booked_for(payment, SHORT_REASONS) for payment in waiting):
-            return replace(status, state=UNDER_REVIEW)
-        if not is_short or ledger.rest_asked_at(order) is None:
+            return _under_review(status)
+        rest_asked_at = ledger.rest_asked_at(order) if is_short else None
+        if rest_asked_at is None:
             return _with_open_matters(replace(status, state=PAID), order, invoices)
         status = replace(status, missing=status.shortfall)
     if status.seen:
-        return replace(status, state=UNDER_REVIEW)
+        return _under_review(status)
     if order_stage is not OrderStage.PENDING:
         return status
-    return _pending_status(status, order, invoices)
+    hold_end = stage.hold_deadline(order, conf.get(), rest_asked_at)
+    return _pending_status(status, order, invoices, hold_end)
 
 
 def _pending_status(
-    status: PaymentStatus, order: Any, invoices: list[BitsbyInvoice]
+    status: PaymentStatus, order: Any, invoices: list[BitsbyInvoice], hold_end: dt.datetime | None
 ) -> PaymentStatus:
     """Return the status of an order that waits for its payment, or for the rest of it."""
     now, invoice = timezone.now(), status.invoice
-    hold_end = stage.hold_deadline(order, conf.get())
     hold_ended = hold_end is not None and hold_end <= now
     if invoice is None or invoice.status == InvoiceStatus.CREATING or invoice.bitsby_id is None:
         # An attempt that began before the end may still get its invoice.
         is_creating = invoice is not None and invoice.status == InvoiceStatus.CREATING
         state, until, hold_ended = NEW, None, hold_ended and not is_creating
     elif invoice.failure == models.PAID_WITHOUT_PAYMENT:
-        return replace(status, state=UNDER_REVIEW)
+        return _under_review(status)
     elif status.missing and not invoice.asks(status.missing, order.currency):
         # The rest has no invoice yet: an earlier one asks for more.
         state, until = NEW, None
     elif invoice.status == InvoiceStatus.PAID:
-        return replace(status, state=UNDER_REVIEW)
+        return _under_review(status)
     elif invoice.status == InvoiceStatus.UNPAID and not invoice.is_over(now):
         # It can still be paid after the hold.
         state, until, hold_ended = WAITING, invoice.expires_at, False
@@ -199,12 +202,17 @@ def _pending_status(
         state, until = EXPIRED, None
     if status.missing and hold_ended:
         # Staff decide about the money: the order is neither cancelled nor ordered again.
-        return replace(status, state=UNDER_REVIEW, missing=Decimal(0))
+        return _under_review(status)
     likely = likely_matches(order, invoices)
     if likely:
         state = POSSIBLE_MISMATCH
     seen = tuple(_seen(found.payment, found.fiat_value, order.currency) for found in likely)
     return replace(status, state=state, until=until, hold_ended=hold_ended, seen=seen)
+
+
+def _under_review(status: PaymentStatus) -> PaymentStatus:
+    """Return the status of an order whose buyer must not pay, not even the rest."""
+    return replace(status, state=UNDER_REVIEW, missing=Decimal(0))
 
 
 def _with_open_matters(

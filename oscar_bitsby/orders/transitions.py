@@ -100,7 +100,8 @@ def reopen_order(order: Any, status: str, note: str) -> bool:
 
 def lines_without_stock(order: Any) -> list[Any]:
     """Return the lines of a cancelled order whose products are not in stock any more."""
-    missing, left = [], {}
+    missing: list[Any] = []
+    left: dict[Any, int] = {}
     for line in order.lines.select_related("stockrecord").order_by("stockrecord_id"):
         if line.stockrecord is None:
             missing.append(line)

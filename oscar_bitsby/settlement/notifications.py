@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from oscar_bitsby.accounting.matching import suggest_invoices
 from oscar_bitsby.choices import MailCode, MailStatus, ReviewReason
 from oscar_bitsby.mails.outbox import enqueue
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
@@ -42,6 +43,13 @@ def enqueue_rest(order: Any, payment: BitsbyPayment) -> None:
     asked_at = payment.resolved_at
     occasion = "" if asked_at is None else f"{asked_at:%Y%m%d%H%M%S}"
     enqueue(MailCode.REST, order, payment=payment, occasion=occasion)
+
+
+def enqueue_if_second(payment: BitsbyPayment) -> None:
+    """Enqueue the e-mail about an unbound payment that a paid order's buyer seems to have sent."""
+    match = suggest_invoices([payment]).found.get(payment.pk)
+    if match is not None and match.is_second:
+        enqueue(MailCode.OTHER_AMOUNT, match.invoice.order, payment=payment)
 
 
 def _may_mail_expiry(order: Any) -> bool:

@@ -303,7 +303,10 @@ def record_unbound(remote_payment: schemas.Payment, *, reason: str = "") -> Bits
                 is_dust=is_dust,
             )
             if reason and payment.booked_at is None:
+                is_new = reason not in payment.review_reasons
                 flag_for_review(payment, reason, None)
+                if is_new and not is_dust:
+                    notifications.enqueue_if_second(payment)
         return payment
 
     return retry_on_conflict(work)

@@ -17,6 +17,7 @@ from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.staff import bind_summary, binding
 from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_money_permission
+from oscar_bitsby.staff.refund_summary import customer_of
 
 
 class BindForm(forms.Form):
@@ -159,9 +160,9 @@ def _summary(order: Any, found: dict[str, Any]) -> dict[str, Any]:
     payment, match = found["payment"], found["match"]
     return {
         "summary": {
-            "coins": bind_summary.coin_of(payment) if payment is not None else "",
+            "coins": bind_summary.coins_of(payment) if payment is not None else "",
             "explorer": binding.explorer_url(payment) if payment is not None else "",
-            "customer": bind_summary.customer_of(order),
+            "customer": customer_of(order),
             "difference": bind_summary.difference_of(match) if match is not None else "",
             "warnings": bind_summary.warnings_of(order, match),
             "effects": bind_summary.effects_of(order, match, found["invoice"]),

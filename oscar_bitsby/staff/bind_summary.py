@@ -15,6 +15,7 @@ from oscar_bitsby.accounting.matching import LIKELY_PERCENT, Match, suggest_invo
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import rests
+from oscar_bitsby.utils.blockchains import network_name
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,6 @@ class Effects:
     confirm: str
     ask: str = ""
     why_not_ask: str = ""
-
-
-def customer_of(order: Any) -> str:
-    """Return the name and e-mail of an order's buyer, as far as they are known."""
-    address = order.shipping_address or order.billing_address
-    name = (order.user.get_full_name() if order.user else "") or (address.name if address else "")
-    return ", ".join(text for text in (name, order.email) if text)
 
 
 def difference_of(match: Match) -> str:
@@ -91,9 +85,7 @@ def effects_of(order: Any, match: Match | None, invoice: BitsbyInvoice) -> Effec
     return Effects(text % words)
 
 
-def _effects_if_short(
-    text: str, words: dict[str, str], order: Any, missing: Decimal
-) -> Effects:
+def _effects_if_short(text: str, words: dict[str, str], order: Any, missing: Decimal) -> Effects:
     settings = conf.get()
     if order_stage(settings, order) is not OrderStage.PENDING:
         return Effects(text % words, why_not_ask=_("The order is not pending."))
@@ -143,6 +135,7 @@ def _other_order(order: Any, match: Match) -> list[str]:
     return [text % words]
 
 
-def coin_of(payment: BitsbyPayment) -> str:
-    """Return the amount and the coin of a payment, with its chain."""
-    return f"{payment} ({payment.blockchain})" if payment.blockchain else str(payment)
+def coins_of(payment: BitsbyPayment) -> str:
+    """Return the amount and the coin of a payment, with the network's name."""
+    network = network_name(payment.blockchain, payment.cryptocurrency)
+    return f"{payment}, {network}" if network else str(payment)

@@ -14,6 +14,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page, refund_summary
 from oscar_bitsby.utils.patching import AnyBase, prepend_mixin
 
@@ -109,7 +110,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
         if refund is None:
             raise Http404(_("This order has no such refund."))
         title = _("Refund of %(coins)s for order %(number)s") % {
-            "coins": refund,
+            "coins": RefundStatus(refund).coins,
             "number": order.number,
         }
         return refund_page.refund_view(request, self._refund_frame(request, order, title), refund)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -11,21 +11,24 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from oscar_bitsby.accounting.refundable import is_in_ledger
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
-from oscar_bitsby.settlement.refunds import Refundable
-from oscar_bitsby.staff import refund_forms, refund_summary, review
+from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.staff.permissions import require_refund_permission
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.staff.refund_subject import (
+    RefundSubject,
+    open_refund,
+    payments_of,
+    refund_error,
+)
+from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
-
-#: Decimals of a proposed amount: Bitsby reserves coins with as many.
-COIN_STEP = Decimal("1E-8")
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Frame:
 def refunds_of(order: Any) -> list[dict[str, Any]]:
     """Return the rows of an order's refunds for its tab, newest first.
 
-    Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coin_amount``
-    (text), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
+    Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coins`` and
+    ``network`` (texts), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
     """
     rows = order.bitsby_refunds.select_related("order__user").order_by("-pk")
     return [refund_summary.row_of(row, dashboard_url(row)) for row in rows]
@@ -56,49 +59,12 @@ def refunds_of(order: Any) -> list[dict[str, Any]]:
 
 def should_offer_refund(order: Any) -> bool:
     """Tell whether pages offer a refund: the order has a payment, or holds money of Bitsby."""
-    return _payments_of(order).exists() or _why_not(None, order) == ""
+    return payments_of(order).exists() or refund_error(None, order) == ""
 
 
 def dashboard_url(refund: BitsbyRefund) -> str:
     """Return the URL of a refund's page in the dashboard."""
     return reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])
-
-
-# Requesting
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What is refunded: a payment, or without one an order's money."""
-
-    payment: BitsbyPayment | None
-    order: Any
-    left: Refundable
-    coins: dict[str, dict[str, Any]]
-
-    def newest(self) -> int:
-        """Return the number of the newest refund, 0 without one."""
-        rows = BitsbyRefund.objects.order_by("-pk")
-        if self.payment is not None:
-            rows = rows.filter(payment=self.payment)
-        else:
-            rows = rows.filter(order=self.order)
-        return rows.values_list("pk", flat=True).first() or 0
-
-    def propose(self, amount: Decimal | None, coin: str = "") -> Decimal | None:
-        """Return the coins worth an amount at the locked rate; all that are left without one."""
-        if self.payment is None:
-            return _convert(amount, self.coins.get(coin))
-        if amount is None:
-            return self.left.coin_amount
-        return refunds.propose_coin_amount(self.payment, amount)
-
-
-def _convert(amount: Decimal | None, rate: dict[str, Any] | None) -> Decimal | None:
-    if amount is None or rate is None or not rate["reserved"] or not rate["asked"]:
-        return None
-    coins: Decimal = amount * rate["reserved"] / rate["asked"]
-    return coins.quantize(COIN_STEP, rounding=ROUND_DOWN)
 
 
 def request_view(
@@ -120,57 +86,30 @@ def request_view(
     require_refund_permission(request.user)
     context = {"frame": frame, **frame.context}
     if payment is None:
-        choice = [row for row in _payments_of(order) if _why_not(row, order) == ""]
+        choice = [row for row in payments_of(order) if refund_error(row, order) == ""]
         if len(choice) > 1:
             rows = [(row, frame.payment_url(row), explorer_url(row)) for row in choice]
             return render(
                 request, frame.request_template, context | {"choice": rows, "order": order}
             )
-        payment = choice[0] if choice else _payments_of(order).first()
+        payment = choice[0] if choice else payments_of(order).first()
         if not choice and payment is not None:
-            payment = _payments_of(order).filter(refunds__state__in=OPEN).first() or payment
+            payment = payments_of(order).filter(refunds__state__in=OPEN).first() or payment
     else:
         order = payment.invoice.order if payment.invoice else None
-    problem = _why_not(payment, order)
+    problem = refund_error(payment, order)
     if problem:
-        open_one = _open_refund(payment) if payment is not None else None
+        open_one = open_refund(payment) if payment is not None else None
         url = frame.refund_url(open_one) if open_one is not None else frame.back
         return redirect_with_message(request, ActionResult(False, problem), url)
     coins = {} if payment is not None else refund_summary.reserved_coins(order)
     left = refunds.refundable(payment, order)
-    return _request_step(request, frame, _Subject(payment, order, left, coins))
+    return _request_step(request, frame, RefundSubject(payment, order, left, coins))
 
 
-def _payments_of(order: Any) -> Any:
-    payments = BitsbyPayment.objects.filter(invoice__order=order).select_related("invoice__order")
-    return payments.order_by("pk")
-
-
-def _open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
-    found: Any = BitsbyRefund.objects.open()
-    refund: BitsbyRefund | None = found.filter(payment=payment).first()
-    return refund
-
-
-def _why_not(payment: BitsbyPayment | None, order: Any) -> str:
-    """Return why no refund can be requested now, or an empty string."""
-    if payment is not None and _open_refund(payment) is not None:
-        return _("A refund of this payment is open. Finish or cancel it before the next one.")
-    left = refunds.refundable(payment, order)
-    if payment is None and not refund_summary.reserved_coins(order):
-        return _("No invoice of this order reserved a coin that could be sent back.")
-    # Of booked money the amount is what counts: more coins can go back than came in.
-    coins_count = payment is not None and not is_in_ledger(payment)
-    if left.coin_amount == 0 if coins_count else not left.amount:
-        if payment is None:
-            return _("This order holds no money from Bitsby that could be refunded.")
-        return _("Nothing is left to refund: this payment was refunded completely.")
-    return ""
-
-
-def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> HttpResponse:
+def _request_step(request: HttpRequest, frame: Frame, subject: RefundSubject) -> HttpResponse:
     labels = [
-        (key, f"{coin['cryptocurrency']} ({coin['blockchain']})")
+        (key, f"{coin['cryptocurrency'].upper()}, {_network(coin)}")
         for key, coin in subject.coins.items()
     ]
     data = request.POST if request.method == "POST" else None
@@ -197,14 +136,19 @@ def _request_step(request: HttpRequest, frame: Frame, subject: _Subject) -> Http
     return render(request, frame.request_template, _context(frame, subject, form))
 
 
-def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any]:
+def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str, Any]:
     payment, left = subject.payment, subject.left
     return frame.context | {
         "frame": frame,
         "form": form,
         "payment": payment,
+        "coin": payment.cryptocurrency.upper() if payment is not None else "",
+        "network": (
+            network_name(payment.blockchain, payment.cryptocurrency) if payment is not None else ""
+        ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
+        "is_mailed": subject.order is not None and conf.get().mails,
         "explorer": explorer_url(payment) if payment is not None else "",
         "left": left,
         "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
@@ -214,12 +158,16 @@ def _context(frame: Frame, subject: _Subject, form: forms.Form) -> dict[str, Any
     }
 
 
+def _network(coin: dict[str, Any]) -> str:
+    return network_name(coin["blockchain"], coin["cryptocurrency"])
+
+
 def _plain(amount: Decimal | None) -> str:
     return plain_amount(amount) if amount is not None else ""
 
 
 def _confirmation(
-    form: refund_forms.RefundForm, subject: _Subject, chosen: Decimal, proposed: Decimal | None
+    form: refund_forms.RefundForm, subject: RefundSubject, chosen: Decimal, proposed: Decimal | None
 ) -> dict[str, Any]:
     """Return what the step of confirming shows and sends again."""
     coin = subject.coins.get(form.cleaned_data["coin"]) or {
@@ -228,7 +176,8 @@ def _confirmation(
     }
     deviation = round((chosen / proposed - 1) * 100, 1) if proposed else None
     return {
-        **coin,
+        "coin": coin["cryptocurrency"].upper(),
+        "network": _network(coin),
         "key": form.cleaned_data["coin"],
         "amount": form.cleaned_data["amount"],
         "coin_amount": plain_amount(chosen),
@@ -243,7 +192,7 @@ def _confirmation(
 def _request(
     request: HttpRequest,
     frame: Frame,
-    subject: _Subject,
+    subject: RefundSubject,
     form: refund_forms.RefundForm,
     coin_amount: Decimal,
 ) -> HttpResponse:
@@ -270,14 +219,14 @@ def _request(
         form.add_error(None, str(error))
         return render(request, frame.request_template, _context(frame, subject, form))
     log_step(request, refund, _("refund requested"), data["note"])
-    if subject.order is not None:
+    if refund_summary.is_mailed(refund):
         text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
     else:
-        text = _("The refund is requested. Nobody is known to ask: enter the address yourself.")
+        text = _("The refund is requested. Nobody is mailed: find out the address and enter it.")
     return redirect_with_message(request, ActionResult(True, text), frame.refund_url(refund))
 
 
 def log_step(request: HttpRequest, refund: BitsbyRefund, what: str, note: str = "") -> None:
     """Log a step of a refund in the admin log, if the shop has it."""
     # Never the address: it is erased after some time, and the log is not.
-    review.log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))
+    log_admin_entry(request.user, refund.order, refund, f"{what}: {note}".strip(" :"))

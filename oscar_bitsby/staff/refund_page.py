@@ -13,13 +13,15 @@ from django.utils.translation import gettext_lazy
 from oscar_bitsby.choices import RefundState
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyRefund
+from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.settlement import refunds
 from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
 from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_flow import Frame, log_step
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
 
 
@@ -32,6 +34,8 @@ class Step:
     do: Callable[[int, Any, dict[str, Any]], BitsbyRefund]
     logged: Any
     done: Any
+    #: Added if the buyer is told by e-mail.
+    mailed: Any = ""
 
 
 REQUESTED, GIVEN = RefundState.REQUESTED, RefundState.ADDRESS_GIVEN
@@ -43,20 +47,23 @@ STEPS = {
         lambda pk, user, data: refunds.set_address(pk, data["address"], user=user),
         gettext_lazy("address entered"),
         gettext_lazy("The address is stored. Send the coins, then enter the transaction hash."),
+        gettext_lazy("The buyer gets the address by e-mail, to check it."),
     ),
     "renew": Step(
         (REQUESTED,),
         refund_forms.EmptyForm,
         lambda pk, user, data: refunds.renew_link(pk, user),
         gettext_lazy("link for the address renewed"),
-        gettext_lazy("The buyer gets a new link by e-mail. Earlier links are no longer valid."),
+        gettext_lazy("The link is new. Earlier ones are no longer valid."),
+        gettext_lazy("The buyer gets it by e-mail."),
     ),
     "reopen": Step(
         (GIVEN,),
         refund_forms.ReasonForm,
         lambda pk, user, data: refunds.reopen(pk, user, data["note"]),
         gettext_lazy("address removed"),
-        gettext_lazy("The address is removed. The buyer is asked for another one by e-mail."),
+        gettext_lazy("The address is removed. Another one is needed."),
+        gettext_lazy("The buyer is asked for it by e-mail."),
     ),
     "sent": Step(
         (GIVEN,),
@@ -65,7 +72,8 @@ STEPS = {
             pk, data["transaction_hash"], user, data["note"], cancel_order=data["cancel_order"]
         ),
         gettext_lazy("sent"),
-        gettext_lazy("The refund is recorded as sent. The buyer gets an e-mail with the hash."),
+        gettext_lazy("The refund is recorded as sent."),
+        gettext_lazy("The buyer gets an e-mail with the transaction hash."),
     ),
     "cancel": Step(
         (REQUESTED, GIVEN),
@@ -102,7 +110,9 @@ def refund_view(request: HttpRequest, frame: Frame, refund: BitsbyRefund) -> Htt
             form.add_error(None, str(error))
         else:
             log_step(request, refund, str(step.logged), form.cleaned_data.get("note", ""))
-            return redirect_with_message(request, ActionResult(True, str(step.done)), request.path)
+            mailed = str(step.mailed) if refund_summary.is_mailed(refund) else ""
+            text = f"{step.done} {mailed}".strip()
+            return redirect_with_message(request, ActionResult(True, text), request.path)
     # It may have changed since the page was shown.
     refund.refresh_from_db()
     return _render(request, frame, refund, {name: form})
@@ -135,6 +145,8 @@ def _render(
         "steps": refund_summary.steps_of(refund),
         "forms": offered,
         "lost": lost,
+        "coin": refund.cryptocurrency.upper(),
+        "network": network_name(refund.blockchain, refund.cryptocurrency),
         "coin_amount": plain_amount(refund.coin_amount),
         "proposed": (
             plain_amount(refund.proposed_coin_amount)
@@ -142,6 +154,10 @@ def _render(
             else ""
         ),
         "can_cancel_order": refund_summary.can_cancel_order(refund.order),
+        "is_mailed": refund_summary.is_mailed(refund),
+        "address_link": (
+            request.build_absolute_uri(signed_urls.refund_url(refund)) if state is REQUESTED else ""
+        ),
         "was_erased": state is RefundState.SENT and not refund.address,
         "qr": refund_summary.qr_code(refund.address) if state is GIVEN else "",
     }

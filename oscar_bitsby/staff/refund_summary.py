@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy, pgettext
 from oscar_bitsby import conf
 from oscar_bitsby.choices import RefundState
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.staff.binding import EXPLORERS
 from oscar_bitsby.utils.money import plain_amount
 
 #: The next step of staff, by the refund's state.
@@ -23,18 +23,18 @@ NEXT_STEPS = {
     RefundState.SENT: gettext_lazy("None: the refund is done"),
     RefundState.CANCELLED: gettext_lazy("None: the refund was cancelled"),
 }
-#: Classes of the badges, by the refund's state.
+#: Classes of the badges, by the refund's state. Oscar's green and blue have too little contrast.
 BADGES = {
-    RefundState.REQUESTED: "badge-info",
+    RefundState.REQUESTED: "badge-secondary",
     RefundState.ADDRESS_GIVEN: "badge-warning",
-    RefundState.SENT: "badge-success",
-    RefundState.CANCELLED: "badge-secondary",
+    RefundState.SENT: "badge-dark",
+    RefundState.CANCELLED: "badge-light",
 }
 
 
 def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
     """Return what a list shows of a refund."""
-    state = RefundState(refund.state)
+    state, status = RefundState(refund.state), RefundStatus(refund)
     next_step = str(NEXT_STEPS[state])
     if state is RefundState.REQUESTED and refund.order_id is None:
         next_step = _("Find out the address, and enter it")
@@ -46,10 +46,17 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
         "amount": refund.amount,
         "currency": refund.currency,
         "coin_amount": plain_amount(refund.coin_amount),
+        "coins": status.coins,
+        "network": status.network,
         "customer": customer_of(refund.order),
         "next_step": next_step,
-        "explorer": explorer_url(refund),
+        "explorer": status.explorer_url,
     }
+
+
+def is_mailed(refund: BitsbyRefund) -> bool:
+    """Tell whether the buyer of a refund is known, and the shop sends the app's e-mails."""
+    return refund.order is not None and conf.get().mails
 
 
 def customer_of(order: Any) -> str:
@@ -58,13 +65,6 @@ def customer_of(order: Any) -> str:
         return ""
     name = order.user.get_full_name() if order.user else ""
     return f"{name} <{order.email}>" if name and order.email else name or order.email or ""
-
-
-def explorer_url(refund: BitsbyRefund) -> str:
-    """Return the address of the refund's transaction in a block explorer, or nothing."""
-    pattern = EXPLORERS.get(refund.blockchain)
-    known = pattern and refund.transaction_hash.isalnum()
-    return pattern.format(refund.transaction_hash) if pattern and known else ""
 
 
 def qr_code(address: str) -> SafeString:

@@ -171,7 +171,7 @@ def why_not_reinstate(order: Any) -> str:
         "The order cannot be reinstated: the shop's status pipeline does not allow “%(status)s” to"
         " become “%(paid)s”. Add %(line)s to OSCAR_ORDER_STATUS_PIPELINE, or refund the payment."
     )
-    line = f"{order.status!r}: ({paid!r},)"
+    line = f'"{order.status}": ("{paid}",)'
     return text % {"status": order.status, "paid": paid, "line": line}
 
 

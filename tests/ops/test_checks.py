@@ -229,13 +229,24 @@ def test_w008_for_a_hold_that_is_shorter_than_the_time_to_pay(check_settings, ho
 )
 def test_e007_for_a_change_that_the_pipeline_forbids(monkeypatch, allowed, missing):
     """A pipeline in which a pending order cannot become paid or cancelled is found."""
-    pipeline = {"Being processed": (), "Cancelled": (), "Complete": (), "Pending": (allowed,)}
+    pipeline = {**Order.pipeline, "Pending": (allowed,)}
     monkeypatch.setattr(Order, "pipeline", pipeline)
     assert_one(
         run_bitsby_checks(),
         "E007",
         says=f"'Pending' to become {missing!r}",
         hint=f"Add {missing!r} to OSCAR_ORDER_STATUS_PIPELINE['Pending']",
+    )
+
+
+def test_w009_for_a_pipeline_in_which_no_cancelled_order_can_be_reinstated(monkeypatch):
+    """The hint has the line of the pipeline that is missing."""
+    monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ()})
+    assert_one(
+        run_bitsby_checks(),
+        "W009",
+        says="'Cancelled' to become 'Being processed'",
+        hint='Add "Cancelled": ("Being processed",) to OSCAR_ORDER_STATUS_PIPELINE.',
     )
 
 

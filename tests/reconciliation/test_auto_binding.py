@@ -266,11 +266,22 @@ def test_short_payment_that_fits_two_invoices_is_not_bound(order, place, listed,
     """Both asked for more, in the same wallet at the same time."""
     listed(order)
     listed(place("100.00"), wallets=bitsby.stored_wallets("100.00"))
-    account.send("6.00000000")
+    account.send("3.00000000")
 
     reconciliation.reconcile()
 
     assert account.asked == []
+
+
+def test_paid_invoice_expects_no_short_payment(order, place, listed, account, asking):
+    """An order of the same hour that is paid in full does not make it ambiguous."""
+    listed(order)
+    listed(place("100.00"), "paid", wallets=bitsby.stored_wallets("100.00"))
+    account.send("6.00000000")
+
+    reconciliation.reconcile()
+
+    assert [amount for _, amount in booked(order)] == [6]
 
 
 @pytest.mark.parametrize("total", ["100.00", "3.00"])
@@ -413,6 +424,25 @@ def test_lost_answer_is_settled(order, listed, account, asking, is_up):
     assert len(account.asked) == 1
     assert (status_of(order), payment().resolution) == ("Pending", Resolution.ASKED)
     assert len(booked(order)) == 1
+
+
+def test_all_is_written_before_bitsby_is_asked(order, listed, account, asking):
+    """A process that dies while Bitsby answers leaves what the next run needs."""
+    invoice = listed(order)
+    account.send("6.00000000")
+    seen = []
+
+    def die(fields):
+        row = reload(invoice)
+        seen.append((row.asks_for_rest, row.webhook_pending_since is None))
+        seen.append((payment().binding_asked_at is None, payment().failed_bindings))
+        raise SystemExit
+
+    account.fake.on("/invoices/bindPayment", die)
+    with pytest.raises(SystemExit):
+        reconciliation.reconcile()
+
+    assert seen == [(True, False), (False, 1)]
 
 
 def test_one_run_binds_a_bounded_number(place, listed, account, tolerant):

@@ -71,7 +71,7 @@ def test_concurrent_requests_make_one_refund_of_an_unbound_payment(unbound, staf
 def test_concurrent_refunds_of_an_order_never_exceed_what_it_holds(
     order, payment, staff_user, turn
 ):
-    """Three refunds of four dollars each, and one of the payment: ten dollars are enough for two."""
+    """Of four refunds of four dollars each, one by the payment, ten dollars are enough for two."""
     results = run_together(
         *[lambda: request_of_order(order, staff_user, "4.00")] * 3,
         lambda: request_refund(staff_user, payment, "4.00"),
@@ -98,6 +98,21 @@ def test_refund_that_is_marked_as_sent_concurrently_is_booked_once(
     assert len(succeeded(results)) == 1
     source = order.sources.get()
     assert (source.amount_refunded, source.transactions.filter(txn_type="Refund").count()) == (4, 1)
+
+
+@several_times
+def test_refund_without_an_order_is_closed_once(unbound, staff_user, turn):
+    """Without an order to lock, the refund's own lock decides between two hashes and a cancel."""
+    refund = with_address(request_refund(staff_user, unbound, None))
+    results = run_together(
+        lambda: refunds.mark_sent(refund.pk, new_hash(), staff_user),
+        lambda: refunds.mark_sent(refund.pk, new_hash(), staff_user),
+        lambda: refunds.cancel(refund.pk, staff_user, "mistake"),
+    )
+
+    (closed,) = succeeded(results)
+    after = reload(refund)
+    assert (after.state, after.transaction_hash) == (closed.state, closed.transaction_hash)
 
 
 @several_times

@@ -1,5 +1,6 @@
 """The pages of refunds, in the dashboard and in the Django admin, over the real views."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -133,7 +134,7 @@ def test_refund_is_requested_as_chosen(staff, over, interface, values, amount, c
     text = Page(asked).text
     response = confirm(staff, url, asked)
 
-    assert f"{coins} usdt" in text
+    assert f"{coins} USDT" in text
     refund = BitsbyRefund.objects.get()
     assert (refund.amount, refund.coin_amount) == (Decimal(amount), Decimal(coins))
     assert refund.proposed_coin_amount == Decimal(amount)
@@ -260,7 +261,7 @@ def test_order_without_a_payment_is_refunded_in_a_coin_that_is_chosen(
     asked = ask(staff, url, amount="4", coin="usdt/tron")
     confirm(staff, url, asked)
 
-    assert "usdt (tron)" in offered
+    assert "USDT, Tron (TRC-20)" in offered
     refund = BitsbyRefund.objects.get()
     assert (refund.payment, refund.cryptocurrency, refund.blockchain) == (None, "usdt", "tron")
     assert (refund.amount, refund.coin_amount) == (4, 4)
@@ -307,8 +308,8 @@ def test_payment_without_an_order_can_be_refunded(staff):
     asked = ask(staff, url)
     page = message_after(staff, confirm(staff, url, asked))
 
-    assert "No buyer is known" in Page(asked).text
-    assert "enter the address yourself" in page
+    assert "no buyer is known" in Page(asked).text
+    assert "find out the address and enter it" in page
     refund = BitsbyRefund.objects.get()
     assert (refund.amount, refund.coin_amount, refund.order) == (None, 8, None)
 
@@ -362,9 +363,21 @@ def test_link_of_the_buyer_is_renewed(staff, refund, interface):
     """Earlier links become invalid."""
     text = message_after(staff, act(staff, page_url(interface, refund), "renew"))
 
-    assert "The buyer gets a new link by e-mail." in text
+    assert "Earlier ones are no longer valid. The buyer gets it by e-mail." in text
     assert BitsbyRefund.objects.get().link_version == 2
     assert admin_log_of(staff.user) == [f"Bitsby: {refund}: link for the address renewed"]
+
+
+def test_page_has_the_link_of_the_buyer(staff, client):
+    """Also for a payment without an order, whose sender nobody can mail."""
+    refund = request_refund(staff.user, unbound_payment(), None)
+    page = Page(staff.get(page_url("dashboard", refund)))
+
+    (link,) = re.findall(r'readonly value="http://testserver([^"]+)"', page.html)
+    client.post(link, {"address": ADDRESSES["tron"]})
+
+    assert "Nobody was mailed" in page.text
+    assert state_of(refund) == RefundState.ADDRESS_GIVEN
 
 
 def test_hash_books_the_refund(staff, ready, interface):
@@ -421,7 +434,7 @@ def test_two_clicks_book_one_refund(staff, ready, interface):
 
     page = Page(act(staff, url, "sent", transaction_hash=sent))
 
-    assert "Its state is: sent." in page.text
+    assert "the refund is “sent”" in page.text
     assert f"You entered: Transaction hash {sent}" in page.text
     assert len(bookings_of(ready.order)) == 2
     assert len(admin_log_of(staff.user)) == 1
@@ -498,7 +511,7 @@ def test_list_shows_open_refunds_and_those_to_be_sent_first(staff, refund, place
     assert [row.split()[0] for row in rows] == [urgent.order_number, refund.order_number]
     assert "Send the coins and enter the transaction hash" in rows[0]
     assert "buyer@example.com" in rows[1]
-    assert "$10.00 10 usdt waiting for an address" in rows[1]
+    assert "$10.00 10 USDT waiting for an address" in rows[1]
     assert [row.split()[0] for row in others] == [closed.order_number]
 
 
@@ -525,7 +538,7 @@ def test_rows_of_an_order_have_what_its_tab_shows(staff, ready):
 
     assert row["url"] == page_url("dashboard", ready)
     assert (row["state"], row["badge"]) == ("to be sent", "badge-warning")
-    assert (row["amount"], row["currency"], row["coin_amount"]) == (Decimal("10.00"), "USD", "10")
+    assert (row["amount"], row["currency"], row["coins"]) == (Decimal("10.00"), "USD", "10 USDT")
 
 
 # Who may
@@ -577,7 +590,7 @@ def test_order_in_the_admin_links_to_its_refunds(staff, refund):
 
     assert request_url("admin", refund.order) in page.links
     assert page_url("admin", refund) in page.links
-    assert f"Refund of {refund}: waiting for an address" in page.text
+    assert "Refund of 10 USDT: waiting for an address" in page.text
 
 
 def test_order_without_bitsby_offers_no_refund_in_the_admin(staff, order):

@@ -8,9 +8,10 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
 from oscar_bitsby import conf
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.staff import bind_flow, permissions
+from oscar_bitsby.staff import bind_flow, permissions, refund_flow
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
@@ -83,18 +84,20 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
         rows = BitsbyInvoice.objects.filter(order=self.object)
         invoices = list(rows.prefetch_related("payments__resolved_by", "deliveries"))
         if invoices or self.object.sources.filter(source_type__code=conf.METHOD_CODE).exists():
-            received = sum(
-                payment.fiat_value or 0
-                for invoice in invoices
-                for payment in invoice.payments.all()
-                if payment.booked_at
-            )
+            sources = list(self.object.sources.all())
+            held = ledger.amount_held(sources)
+            user = self.request.user
             context["bitsby"] = {
                 "invoices": invoices,
-                "received": received,
-                "difference": received - self.object.total_incl_tax,
-                "may_bind": (may_bind := permissions.may_move_money(self.request.user)),
+                "received": sum(source.amount_debited for source in sources),
+                "refunded": sum(source.amount_refunded for source in sources),
+                "missing": max(self.object.total_incl_tax - held, 0),
+                "surplus": max(held - self.object.total_incl_tax, 0),
+                "refunds": refund_flow.refunds_of(self.object),
+                "may_bind": (may_bind := permissions.may_move_money(user)),
+                "may_refund": (may_refund := permissions.may_refund(user)),
                 "offers_binding": may_bind and bind_flow.should_offer_binding(self.object),
+                "offers_refund": may_refund and held > 0,
                 "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
             }
         return context

@@ -1,0 +1,79 @@
+"""What a refund is requested of: a payment or an order's money, and why it may not be possible."""
+
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from oscar_bitsby.accounting.refundable import is_in_ledger
+from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.settlement import refunds
+from oscar_bitsby.settlement.refunds import Refundable
+from oscar_bitsby.staff import refund_summary
+
+#: Decimals of a proposed amount: Bitsby reserves coins with as many.
+COIN_STEP = Decimal("1E-8")
+
+
+@dataclass(frozen=True)
+class RefundSubject:
+    """What is refunded: a payment, or without one an order's money."""
+
+    payment: BitsbyPayment | None
+    order: Any
+    left: Refundable
+    coins: dict[str, dict[str, Any]]
+
+    def newest(self) -> int:
+        """Return the number of the newest refund, 0 without one."""
+        rows = BitsbyRefund.objects.order_by("-pk")
+        if self.payment is not None:
+            rows = rows.filter(payment=self.payment)
+        else:
+            rows = rows.filter(order=self.order)
+        return rows.values_list("pk", flat=True).first() or 0
+
+    def propose(self, amount: Decimal | None, coin: str = "") -> Decimal | None:
+        """Return the coins worth an amount at the locked rate; all that are left without one."""
+        if self.payment is None:
+            return _convert(amount, self.coins.get(coin))
+        if amount is None:
+            return self.left.coin_amount
+        return refunds.propose_coin_amount(self.payment, amount)
+
+
+def _convert(amount: Decimal | None, rate: dict[str, Any] | None) -> Decimal | None:
+    if amount is None or rate is None or not rate["reserved"] or not rate["asked"]:
+        return None
+    coins: Decimal = amount * rate["reserved"] / rate["asked"]
+    return coins.quantize(COIN_STEP, rounding=ROUND_DOWN)
+
+
+def payments_of(order: Any) -> Any:
+    """Return the payments that are bound to an order's invoices."""
+    payments = BitsbyPayment.objects.filter(invoice__order=order).select_related("invoice__order")
+    return payments.order_by("pk")
+
+
+def open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
+    """Return the refund of a payment that is not sent or cancelled yet, or None."""
+    found: Any = BitsbyRefund.objects.open()
+    refund: BitsbyRefund | None = found.filter(payment=payment).first()
+    return refund
+
+
+def refund_error(payment: BitsbyPayment | None, order: Any) -> str:
+    """Return why no refund can be requested now, or an empty string."""
+    if payment is not None and open_refund(payment) is not None:
+        return _("A refund of this payment is open. Finish or cancel it before the next one.")
+    left = refunds.refundable(payment, order)
+    if payment is None and not refund_summary.reserved_coins(order):
+        return _("No invoice of this order reserved a coin that could be sent back.")
+    # Of booked money the amount is what counts: more coins can go back than came in.
+    coins_count = payment is not None and not is_in_ledger(payment)
+    if left.coin_amount == 0 if coins_count else not left.amount:
+        if payment is None:
+            return _("This order holds no money from Bitsby that could be refunded.")
+        return _("Nothing is left to refund: this payment was refunded completely.")
+    return ""
