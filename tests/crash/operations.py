@@ -158,6 +158,7 @@ class Pay(Operation):
         if not page:
             shop.problems.append("the buyer cannot pay, twenty seconds after the crash")
             return
+        shop.check_asked(page)
         shop.pay_page(page)
 
 

@@ -48,8 +48,8 @@ def bind_at_bitsby_and_refresh(shop):
     refresh(shop)
 
 
-class RefundRace(Race):
-    """Base of the races about one refund; ``states`` are those that it may have at rest."""
+class OneRefund:
+    """Expects one refund at rest; ``states`` are those that it may have at rest."""
 
     states = (RefundState.SENT,)
     #: The fewest refunds at rest.
@@ -61,7 +61,7 @@ class RefundRace(Race):
         return super().expect(shop) + ([] if is_right else [f"the refunds are {found}"])
 
 
-class RequestRequest(RefundRace):
+class RequestRequest(OneRefund, Race):
     """Three members of staff request the refund of one payment."""
 
     jobs = (request, request, request)
@@ -72,7 +72,7 @@ class RequestRequest(RefundRace):
         Bind.act(self, shop)
 
 
-class SendSend(RefundRace):
+class SendSend(OneRefund, Race):
     """Two members of staff enter different hashes for one refund, and runs settle."""
 
     jobs = (send, send_otherwise, refresh, reconcile)
@@ -89,7 +89,7 @@ class SendCancel(SendSend):
     states = (RefundState.SENT, RefundState.CANCELLED)
 
 
-class RequestSettle(RefundRace):
+class RequestSettle(OneRefund, Race):
     """Staff request the refund of a payment while it is bound at Bitsby and settled.
 
     Once it is booked, staff must enter an amount, which they have not done.

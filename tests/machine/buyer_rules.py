@@ -93,6 +93,8 @@ class BuyerRules:
             self.clock.now(),
             self.wire.disturbed,
         )
+        # What counts is decided when the click comes, whatever is booked while Bitsby answers.
+        owed = invariants.owed(order)
         live = [row.bitsby_id for row in order.bitsby_invoices.live() if row.bitsby_id]
         paid = [
             key
@@ -107,7 +109,6 @@ class BuyerRules:
         finally:
             self.run_commit_hooks()
         order.refresh_from_db()
-        owed = invariants.owed(order)
         asked = BitsbyPayment.objects.filter(
             invoice__order=order, resolution=Resolution.ASKED, booked_at__isnull=False
         )
