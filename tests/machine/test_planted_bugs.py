@@ -24,12 +24,14 @@ from tests.machine.planted_bugs import (
     cancels_without_an_answer,
     ends_the_run_at_one_answer,
     keeps_no_pause,
+    never_expires_an_attempt,
     never_misses_a_rest,
     pauses_background_work,
     pauses_no_other_order,
     refunds_any_amount,
     reinstates_without_stock,
     stores_no_missing_answer,
+    writes_in_a_dry_run,
 )
 from tests.machine.runner import PROFILE, run
 from tests.support import invariants
@@ -86,6 +88,20 @@ def reinstate_cancelled_order(shop):
     shop.reconcile_undisturbed()
     shop.decide_all("reinstate")
     assert all(shop.holds.values())
+
+
+def lose_the_answer_to_an_attempt(shop):
+    """Let the answer to a request for an invoice be lost, and the buyer not return."""
+    shop.trouble(["lost"])
+    shop.order_and_click("10.00", opens=False)
+    shop._recover()
+
+
+def find_a_payment_in_a_dry_run(shop):
+    """Let a dry run be the first that sees a payment."""
+    shop.order_and_click("10.00", opens=True)
+    shop.pay_newest("exact", TRON)
+    shop.reconcile(dry_run=True)
 
 
 def answer_an_overdue_invoice_strangely(shop):
@@ -189,6 +205,8 @@ def ask_and_wait(shop):
 WRITTEN_OUT = [
     (fill_pages_oldest_first, assumes_newest_first, model.LOST_PAYMENT),
     (reinstate_cancelled_order, reinstates_without_stock, model.LINES_AND_HOLDS),
+    (lose_the_answer_to_an_attempt, never_expires_an_attempt, shop_machine.ENDLESS_ATTEMPT),
+    (find_a_payment_in_a_dry_run, writes_in_a_dry_run, shop_machine.DRY_RUN_WRITES),
     (answer_an_overdue_invoice_strangely, ends_the_run_at_one_answer, shop_machine.RUN_ENDED),
     (answer_an_overdue_invoice_strangely, stores_no_missing_answer, shop_machine.UNSEEN_SILENCE),
     (bind_a_refunded_payment, books_a_refunded_payment, invariants.BOOKED_AFTER_REFUND),
