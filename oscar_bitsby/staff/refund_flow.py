@@ -11,7 +11,6 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import conf
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.models.refund import OPEN
@@ -77,8 +76,10 @@ def request_view(
     """Show the current step of a request, or request the refund when it is confirmed.
 
     Args:
-        order: the order, if no payment was chosen; the caller has checked that the user may see it.
-        payment: the payment to refund; its order is that of its invoice.
+        order: the order, if no payment was chosen; with a payment that is bound to no order, the
+            one whose buyer is asked for the address. The caller has checked that the user may see
+            it.
+        payment: the payment to refund; its order is that of its invoice, if it has one.
 
     Raises:
         PermissionDenied: the user may not refund.
@@ -95,8 +96,8 @@ def request_view(
         payment = choice[0] if choice else payments_of(order).first()
         if not choice and payment is not None:
             payment = payments_of(order).filter(refunds__state__in=OPEN).first() or payment
-    else:
-        order = payment.invoice.order if payment.invoice else None
+    elif payment.invoice is not None:
+        order = payment.invoice.order
     problem = refund_error(payment, order)
     if problem:
         open_one = open_refund(payment) if payment is not None else None
@@ -148,7 +149,7 @@ def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str
         ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
-        "is_mailed": subject.order is not None and conf.get().mails,
+        "is_mailed": refund_summary.is_mailed(subject.order),
         "explorer": explorer_url(payment) if payment is not None else "",
         "left": left,
         "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
@@ -219,7 +220,7 @@ def _request(
         form.add_error(None, str(error))
         return render(request, frame.request_template, _context(frame, subject, form))
     log_step(request, refund, _("refund requested"), data["note"])
-    if refund_summary.is_mailed(refund):
+    if refund_summary.is_mailed(refund.order):
         text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
     else:
         text = _("The refund is requested. Nobody is mailed: find out the address and enter it.")

@@ -110,7 +110,7 @@ def refund_view(request: HttpRequest, frame: Frame, refund: BitsbyRefund) -> Htt
             form.add_error(None, str(error))
         else:
             log_step(request, refund, str(step.logged), form.cleaned_data.get("note", ""))
-            mailed = str(step.mailed) if refund_summary.is_mailed(refund) else ""
+            mailed = str(step.mailed) if refund_summary.is_mailed(refund.order) else ""
             text = f"{step.done} {mailed}".strip()
             return redirect_with_message(request, ActionResult(True, text), request.path)
     # It may have changed since the page was shown.
@@ -154,7 +154,7 @@ def _render(
             else ""
         ),
         "can_cancel_order": refund_summary.can_cancel_order(refund.order),
-        "is_mailed": refund_summary.is_mailed(refund),
+        "is_mailed": refund_summary.is_mailed(refund.order),
         "address_link": (
             request.build_absolute_uri(signed_urls.refund_url(refund)) if state is REQUESTED else ""
         ),

@@ -54,9 +54,9 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
     }
 
 
-def is_mailed(refund: BitsbyRefund) -> bool:
-    """Tell whether the buyer of a refund is known, and the shop sends the app's e-mails."""
-    return refund.order is not None and conf.get().mails
+def is_mailed(order: Any) -> bool:
+    """Tell whether the buyer of an order has an address, and the shop sends the app's e-mails."""
+    return order is not None and bool(order.email) and conf.get().mails
 
 
 def customer_of(order: Any) -> str:

@@ -193,7 +193,7 @@ def test_second_payment_for_a_paid_order_is_to_be_refunded_not_bound(
     card = payment_card(refunder, second)
 
     assert f"Looks like a second payment for order {paid.order_number}" in card.text
-    assert primary_of(card) == [refund_url(second)]
+    assert primary_of(card) == [f"{refund_url(second)}?order={paid.order_id}"]
     assert not [url for url in card.links if "/bind/" in url]
 
 

@@ -7,8 +7,8 @@ import pytest
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby.choices import RefundState
-from oscar_bitsby.models import BitsbyRefund
+from oscar_bitsby.choices import InvoiceStatus, MailCode, RefundState
+from oscar_bitsby.models import BitsbyRefund, BuyerMail
 from oscar_bitsby.staff import refund_flow
 from tests.support.refunds import (
     ADDRESSES,
@@ -29,8 +29,10 @@ from tests.support.staff import (
     bookings_of,
     log_in,
     message_after,
+    payment_card,
     status_of,
 )
+from tests.support.unbound import receive
 
 Partner = get_model("partner", "Partner")
 
@@ -312,6 +314,29 @@ def test_payment_without_an_order_can_be_refunded(staff):
     assert "find out the address and enter it" in page
     refund = BitsbyRefund.objects.get()
     assert (refund.amount, refund.coin_amount, refund.order) == (None, 8, None)
+
+
+def test_buyer_who_paid_twice_is_asked_for_an_address(staff, offer):
+    """The list leads from an unbound second payment to a refund of the order that it repeats."""
+    paid = offer("13.03", InvoiceStatus.PAID)
+    payment = receive("13.03", review_reason="unmatched")
+    (url,) = [link for link in payment_card(staff, payment).links if link and "/refund/" in link]
+
+    asked = ask(staff, url)
+    page = message_after(staff, confirm(staff, url, asked))
+
+    assert paid.order_number in Page(asked).text
+    assert "The buyer gets an e-mail that asks for an address" in page
+    refund = BitsbyRefund.objects.get()
+    assert (refund.order, refund.payment, refund.is_booked) == (paid.order, payment, False)
+    assert BuyerMail.objects.get(code=MailCode.REFUND_REQUESTED).order == paid.order
+
+
+def test_refund_of_an_unknown_order_is_not_found(staff):
+    """An order that does not exist gets no refund of an unbound payment."""
+    url = reverse("oscar_bitsby:dashboard-refund-payment", args=[unbound_payment().pk])
+
+    assert staff.get(f"{url}?order=999999").status_code == 404
 
 
 # The refund's page

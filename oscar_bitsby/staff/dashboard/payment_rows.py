@@ -22,7 +22,8 @@ ADVICE: dict[str, Any] = {
         " for this shop."
     ),
     ReviewReason.SHORT: _(
-        "The payment is booked. Accept it as it is, ask the buyer for the rest, or refund it."
+        "The payment is booked. Accept it as it is, or refund it. While the order is pending you"
+        " can also ask the buyer for the rest."
     ),
     ReviewReason.OVER: _(
         "The payment is booked. Refund the surplus, or accept the payment as it is."
@@ -206,10 +207,8 @@ class PaymentRow:
                 possible["settle"] = self._action("settle")
         if self.may_refund:
             is_over = ReviewReason.OVER in self.payment.review_reasons
-            possible["refund"] = RowAction(
-                _("Refund the surplus") if is_over else _("Refund"),
-                reverse("oscar_bitsby:dashboard-refund-payment", args=[self.payment.pk]),
-            )
+            label = _("Refund the surplus") if is_over else _("Refund")
+            possible["refund"] = RowAction(label, self._refund_url)
         if self.may_bind:
             possible["dismiss"] = self._action("dismiss")
         return possible
@@ -222,6 +221,15 @@ class PaymentRow:
         if self._stage is OrderStage.OTHER:
             return conf.get().order_status_pending in self._order.available_statuses()
         return self._stage is OrderStage.PENDING
+
+    @property
+    def _refund_url(self) -> str:
+        url = reverse("oscar_bitsby:dashboard-refund-payment", args=[self.payment.pk])
+        match = self.match
+        if self.is_unbound and match is not None and (match.is_second or match.is_likely):
+            # The buyer of that order is asked for the address.
+            url += f"?order={match.invoice.order_id}"
+        return url
 
     def _action(self, name: str) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-payment", args=[self.payment.pk, name])
