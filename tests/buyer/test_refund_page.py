@@ -184,7 +184,7 @@ def test_two_addresses_at_once_store_one(refund):
         (ADDRESS[:-1], "not an address on Tron"),
         (BITCOIN, "Enter an address for USDT on Tron"),
         (ETHEREUM, "Enter an address for USDT on Tron"),
-        ("T" * 201, "too long for an address"),
+        ("T" * 201, "This is not an address."),
         (EVIL, "Copy only the address"),
         (f'"><img src=x onerror=alert(1)>{ADDRESS}', "Copy only the address"),
         (f"{ADDRESS[:20]} {ADDRESS[20:]}", "Copy only the address"),

@@ -237,7 +237,7 @@ def test_bind_and_ask_for_the_rest_books_it_and_keeps_the_order_pending(fake, in
     accept_bindings(fake, invoice)
     order = invoice.order
     asked = summary_of(staff, url, payment).text
-    assert "its buyer is asked for the remaining $2.00 by e-mail" in asked
+    assert "its buyer is asked for the rest of $2.00 by e-mail" in asked
 
     text = press(staff, url, payment, "ask")
 

@@ -261,7 +261,7 @@ def test_payment_with_a_refund_to_be_sent_says_so(short, refunder):
         cryptocurrency="usdt", blockchain="tron", coin_amount=8, state="address_given"
     )
 
-    assert "Refund to be sent" in payment_card(refunder, short).text
+    assert "Send the coins and enter the transaction hash" in payment_card(refunder, short).text
 
 
 def test_second_payment_is_listed(fake, order, invoice_for, staff):

@@ -150,7 +150,7 @@ def test_nothing_is_requested_before_it_is_confirmed(staff, payment, interface):
     page = Page(ask(staff, url))
 
     assert "What will happen" in page.text
-    assert "The buyer (buyer@example.com) is mailed a link" in page.text
+    assert "The buyer (buyer@example.com) gets an e-mail with a link" in page.text
     assert payment.hash in page.text
     assert not BitsbyRefund.objects.exists()
 
@@ -324,7 +324,7 @@ def test_address_told_by_telephone_is_entered(staff, refund, interface):
     text = message_after(staff, take_step(staff, url, "address", address=ADDRESSES["tron"]))
 
     page = Page(staff.get(url))
-    assert "The address is stored." in text
+    assert "The address is saved." in text
     assert f'value="{ADDRESSES["tron"]}"' in page.html
     assert 'value="10"' in page.html
     assert "<svg" in page.html
@@ -376,7 +376,7 @@ def test_page_has_the_link_of_the_buyer(staff, client):
     (link,) = re.findall(r'readonly value="http://testserver([^"]+)"', page.html)
     client.post(link, {"address": ADDRESSES["tron"]})
 
-    assert "Nobody was mailed" in page.text
+    assert "No e-mail is sent" in page.text
     assert state_of(refund) == RefundState.ADDRESS_GIVEN
 
 
@@ -396,9 +396,9 @@ def test_hash_books_the_refund(staff, ready, interface):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "Enter the transaction hash that your wallet shows."),
+        ("", "Enter the transaction hash: your wallet shows it after sending."),
         ("f" * 63, "This is not a transaction hash on Tron."),
-        ("f" * 201, "This is not a transaction hash."),
+        ("f" * 201, "A transaction hash has 8 to 200 letters and digits."),
         (EVIL, "This is not a transaction hash on Tron."),
     ],
     ids=["nothing", "too-short", "too-long", "markup"],
