@@ -110,7 +110,7 @@ def test_address_is_stored_and_shown(refund):
     text = content_of(Client().get(response["Location"]))
     assert ADDRESS in text
     assert "Address saved" in text
-    assert "If it is wrong, contact the shop at once" in text
+    assert "If it's wrong, contact the shop at once" in text
     assert "We'll email you when the refund has been sent" in text
     assert 'name="address"' not in Client().get(response["Location"]).content.decode()
 

@@ -216,7 +216,7 @@ def test_request_sends_a_signal_and_an_email(order, payment, staff_user, sent_si
         (None, "Enter the amount to refund."),
         ("0.00", "above zero"),
         ("-1.00", "above zero"),
-        ("1.001", "at most two decimals"),
+        ("1.001", "at most 2 decimals"),
         ("NaN", "above zero"),
         ("1e20", "above zero"),
         ("10.01", "At most 10.00 USD can still be refunded."),

@@ -327,5 +327,5 @@ def test_refunded_payment_is_neither_listed_nor_bound(fake, invoice, staff, url,
     assert "payment" not in Page(staff.get(url)).form_with("payment_id")[1]
     text = press(staff, url, payment, "confirm")
 
-    assert "Cancel its refund before you bind it." in text
+    assert "An open refund can be cancelled." in text
     assert fake.asked(BIND) == []

@@ -251,7 +251,7 @@ def test_payment_with_an_open_refund_leads_to_it(short, refunder):
     card = payment_card(refunder, short)
 
     assert primary_of(card) == [reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])]
-    assert "Refund requested" in card.text
+    assert "Wait for the address, or enter it" in card.text
     assert actions_offered(card, short) == []
 
 

@@ -280,7 +280,7 @@ def test_refunded_payment_cannot_be_refunded_again(staff, payment, interface):
 
     response = staff.get(request_url(interface, payment.invoice.order))
 
-    assert "this payment was refunded completely" in message_after(staff, response)
+    assert "Nothing is left to refund" in message_after(staff, response)
 
 
 def test_staff_choose_among_several_payments(staff, over, invoice_for, interface):
@@ -363,7 +363,7 @@ def test_link_of_the_buyer_is_renewed(staff, refund, interface):
     """Earlier links become invalid."""
     text = message_after(staff, act(staff, page_url(interface, refund), "renew"))
 
-    assert "Earlier ones are no longer valid. The buyer gets it by e-mail." in text
+    assert "Earlier links are no longer valid. The buyer gets it by e-mail." in text
     assert BitsbyRefund.objects.get().link_version == 2
     assert admin_log_of(staff.user) == [f"Bitsby: {refund}: link for the address renewed"]
 
