@@ -12,7 +12,7 @@ from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.choices import RefundState, Resolution, ReviewReason
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement.tolerance import ASKABLE_REASONS
+from oscar_bitsby.settlement.short_payments import ASKABLE_REASONS
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.refund_summary import NEXT_STEPS
 
@@ -206,7 +206,7 @@ class PaymentRow:
         if self.may_refund:
             is_over = ReviewReason.OVER in self.payment.review_reasons
             possible["refund"] = RowAction(
-                _("Refund the surplus") if is_over else _("Refund"),
+                _("Refund the surplus") if is_over else pgettext_lazy("verb", "Refund"),
                 reverse("oscar_bitsby:dashboard-refund-payment", args=[self.payment.pk]),
             )
         if self.may_bind:

@@ -1,4 +1,4 @@
-"""Short payments after they were booked: asking the buyer for the rest, and its absence."""
+"""Booked payments that are short: asking the buyer for the rest, and what if it is missing."""
 
 from typing import Any
 
