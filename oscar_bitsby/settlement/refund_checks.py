@@ -55,12 +55,16 @@ def check_amount(amount: Decimal | None, payment: BitsbyPayment | None, left: Re
             raise RefundRefused(_("Enter the amount to refund."))
         return
     if not amount.is_finite() or not 0 < amount < MAX_FIAT_VALUE or amount != to_cents(amount):
-        raise RefundRefused(_("Enter an amount above zero with at most two decimals."))
+        raise RefundRefused(_places_message(2))
     if left.amount is not None and amount > left.amount:
         raise RefundRefused(
             _("At most %(amount)s %(currency)s can still be refunded. Enter a smaller amount.")
             % {"amount": localize(left.amount), "currency": left.currency}
         )
+
+
+def _places_message(places: int) -> str:
+    return _("Enter an amount above zero with at most %(places)s decimals.") % {"places": places}
 
 
 def check_coins(
@@ -75,7 +79,7 @@ def check_coins(
         raise RefundRefused(_("Enter how many coins to send: no exchange rate is known."))
     exponent = coins.as_tuple().exponent
     if not isinstance(exponent, int) or -exponent > CRYPTO_PLACES or not 0 < coins < MAX_COINS:
-        raise RefundRefused(_("Enter an amount in the coin above zero with at most 18 decimals."))
+        raise RefundRefused(_places_message(CRYPTO_PLACES))
     limit = None
     if payment is not None and not is_in_ledger(payment):
         limit = left.coin_amount

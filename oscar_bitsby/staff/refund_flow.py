@@ -121,7 +121,7 @@ def _request_step(request: HttpRequest, frame: Frame, subject: RefundSubject) ->
         proposed = subject.propose(form.cleaned_data["amount"], form.cleaned_data["coin"])
         chosen = form.cleaned_data["coin_amount"] or proposed
         if chosen is None:
-            text = _("Enter the amount in coin: no rate is known from which it could be proposed.")
+            text = _("Enter how many coins to send: no exchange rate is known.")
             form.add_error("coin_amount", text)
         elif "change" in request.POST:
             # Empty again if it was only proposed, so that it follows another amount.
@@ -202,7 +202,10 @@ def _request(
     if data["seen"] is not None and data["seen"] != newest:
         # A second click, or a colleague was faster: another refund would be paid twice.
         url = frame.refund_url(BitsbyRefund.objects.get(pk=newest)) if newest else frame.back
-        text = _("A refund was requested meanwhile, perhaps by a second click. No other was.")
+        text = _(
+            "A refund was requested in the meantime, perhaps by a second click. No"
+            " second refund was requested."
+        )
         return redirect_with_message(request, ActionResult(False, text), url)
     coin = subject.coins.get(data["coin"], {})
     try:
@@ -223,7 +226,7 @@ def _request(
     if refund_summary.is_mailed(refund.order):
         text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
     else:
-        text = _("The refund is requested. Nobody is mailed: find out the address and enter it.")
+        text = _("The refund is requested. No e-mail is sent: find out the address and enter it.")
     return redirect_with_message(request, ActionResult(True, text), frame.refund_url(refund))
 
 

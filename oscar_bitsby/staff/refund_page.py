@@ -46,7 +46,7 @@ STEPS = {
         refund_forms.AddressForm,
         lambda pk, user, data: refunds.set_address(pk, data["address"], user=user),
         gettext_lazy("address entered"),
-        gettext_lazy("The address is stored. Send the coins, then enter the transaction hash."),
+        gettext_lazy("The address is saved. Send the coins, then enter the transaction hash."),
         gettext_lazy("The buyer gets the address by e-mail, to check it."),
     ),
     "renew": Step(
@@ -54,7 +54,7 @@ STEPS = {
         refund_forms.EmptyForm,
         lambda pk, user, data: refunds.renew_link(pk, user),
         gettext_lazy("link for the address renewed"),
-        gettext_lazy("The link is new. Earlier ones are no longer valid."),
+        gettext_lazy("A new link was made. Earlier links are no longer valid."),
         gettext_lazy("The buyer gets it by e-mail."),
     ),
     "reopen": Step(

@@ -19,7 +19,7 @@ from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement import tolerance
+from oscar_bitsby.settlement import short_payments
 from oscar_bitsby.settlement.service import flag_for_review
 from oscar_bitsby.staff.decision import (
     ActionResult,
@@ -106,7 +106,7 @@ def ask(payment_pk: Any, user: Any, note: str) -> ActionResult:
     if refused := refusal(payment):
         return refused
     try:
-        payment = tolerance.ask_for_rest(payment_pk, user, note)
+        payment = short_payments.ask_for_rest(payment_pk, user, note)
     except NotPayable as error:
         return ActionResult(False, str(error))
     order = payment.invoice.order if payment.invoice else None

@@ -152,7 +152,7 @@ def test_nothing_is_requested_before_it_is_confirmed(staff, payment, interface):
     page = Page(ask(staff, url))
 
     assert "What will happen" in page.text
-    assert "The buyer (buyer@example.com) is mailed a link" in page.text
+    assert "The buyer (buyer@example.com) gets an e-mail with a link" in page.text
     assert payment.hash in page.text
     assert not BitsbyRefund.objects.exists()
 
@@ -282,7 +282,7 @@ def test_refunded_payment_cannot_be_refunded_again(staff, payment, interface):
 
     response = staff.get(request_url(interface, payment.invoice.order))
 
-    assert "this payment was refunded completely" in message_after(staff, response)
+    assert "Nothing is left to refund" in message_after(staff, response)
 
 
 def test_staff_choose_among_several_payments(staff, over, invoice_for, interface):
@@ -349,7 +349,7 @@ def test_address_told_by_telephone_is_entered(staff, refund, interface):
     text = message_after(staff, take_step(staff, url, "address", address=ADDRESSES["tron"]))
 
     page = Page(staff.get(url))
-    assert "The address is stored." in text
+    assert "The address is saved." in text
     assert f'value="{ADDRESSES["tron"]}"' in page.html
     assert 'value="10"' in page.html
     assert "<svg" in page.html
@@ -388,7 +388,7 @@ def test_link_of_the_buyer_is_renewed(staff, refund, interface):
     """Earlier links become invalid."""
     text = message_after(staff, act(staff, page_url(interface, refund), "renew"))
 
-    assert "Earlier ones are no longer valid. The buyer gets it by e-mail." in text
+    assert "Earlier links are no longer valid. The buyer gets it by e-mail." in text
     assert BitsbyRefund.objects.get().link_version == 2
     assert admin_log_of(staff.user) == [f"Bitsby: {refund}: link for the address renewed"]
 
@@ -401,7 +401,7 @@ def test_page_has_the_link_of_the_buyer(staff, client):
     (link,) = re.findall(r'readonly value="http://testserver([^"]+)"', page.html)
     client.post(link, {"address": ADDRESSES["tron"]})
 
-    assert "Nobody was mailed" in page.text
+    assert "No e-mail is sent" in page.text
     assert state_of(refund) == RefundState.ADDRESS_GIVEN
 
 
@@ -421,9 +421,9 @@ def test_hash_books_the_refund(staff, ready, interface):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "Enter the transaction hash that your wallet shows."),
+        ("", "Enter the transaction hash: your wallet shows it after sending."),
         ("f" * 63, "This is not a transaction hash on Tron."),
-        ("f" * 201, "This is not a transaction hash."),
+        ("f" * 201, "A transaction hash has 8 to 200 letters and digits."),
         (EVIL, "This is not a transaction hash on Tron."),
     ],
     ids=["nothing", "too-short", "too-long", "markup"],

@@ -12,8 +12,9 @@ from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.choices import RefundState, Resolution, ReviewReason
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement.tolerance import ASKABLE_REASONS
+from oscar_bitsby.settlement.short_payments import ASKABLE_REASONS
 from oscar_bitsby.staff import review
+from oscar_bitsby.staff.refund_summary import NEXT_STEPS
 
 #: What staff can do about a payment, by its review reason.
 ADVICE: dict[str, Any] = {
@@ -59,8 +60,8 @@ ADVICE: dict[str, Any] = {
         " booked for, or after it was refunded. Check both orders."
     ),
     ReviewReason.REST_MISSING: _(
-        "The payment is booked, and the buyer was asked for the rest. Refund the payment, or accept"
-        " it as it is."
+        "The buyer was asked for the rest, and it has not arrived. Refund the payment, or accept it"
+        " as it is."
     ),
 }
 
@@ -69,7 +70,7 @@ LIKELY_ADVICE = _("The buyer sent a different amount. Bind the payment to its or
 SECOND_ADVICE = _(
     "The buyer has probably paid twice. Refund the payment. Do not bind it to another order."
 )
-REFUND_ADVICE = _("A refund of this payment is open. Finish or cancel it before you decide.")
+REFUND_ADVICE = _("A refund of this payment is open. First send its coins or cancel it.")
 
 #: Which action is the main one, by the review reason: the first of them that is possible.
 PRIMARY: dict[str, tuple[str, ...]] = {
@@ -190,9 +191,7 @@ class PaymentRow:
         if self.refund is not None:
             if self.may_refund:
                 possible["refund"] = RowAction(
-                    _("Refund requested: wait for the address, or enter it")
-                    if self.refund.state == RefundState.REQUESTED
-                    else _("Refund to be sent"),
+                    NEXT_STEPS[RefundState(self.refund.state)],
                     reverse("oscar_bitsby:dashboard-refund", args=[self.refund.pk]),
                 )
             return possible
@@ -207,7 +206,7 @@ class PaymentRow:
                 possible["settle"] = self._action("settle")
         if self.may_refund:
             is_over = ReviewReason.OVER in self.payment.review_reasons
-            label = _("Refund the surplus") if is_over else _("Refund")
+            label = _("Refund the surplus") if is_over else pgettext_lazy("verb", "Refund")
             possible["refund"] = RowAction(label, self._refund_url)
         if self.may_bind:
             possible["dismiss"] = self._action("dismiss")
