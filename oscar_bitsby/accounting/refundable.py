@@ -75,8 +75,8 @@ def _refunds() -> Any:
     return BitsbyRefund.objects.using(router.db_for_write(BitsbyRefund))
 
 
-def _waiting(order: Any) -> Decimal:
-    """Return what the open refunds of an order will take from its money."""
+def open_refunds(order: Any) -> Decimal:
+    """Return what the open refunds of an order will take from its booked money."""
     without_payment = Q(payment=None, order=order)
     of_booked = Q(payment__invoice__order=order, payment__booked_at__isnull=False)
     found = _refunds().open().filter(without_payment | of_booked)
@@ -88,10 +88,10 @@ def _unrefunded(order: Any) -> Decimal:
     """Return what Bitsby's source of an order holds and no open refund will take."""
     source = ledger.bitsby_source(order)
     held = _ZERO if source is None else ledger.amount_held([source])
-    return max(held - _waiting(order), _ZERO)
+    return max(held - open_refunds(order), _ZERO)
 
 
 def _surplus(order: Any, amount: Decimal) -> Decimal:
-    held = ledger.total_held(order) - _waiting(order)
+    held = ledger.total_held(order) - open_refunds(order)
     surplus: Decimal = min(held - order.total_incl_tax, amount)
     return max(surplus, _ZERO)

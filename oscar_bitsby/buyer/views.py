@@ -151,6 +151,7 @@ class PayView(OrderPageView):
         wait = queued.wait if queued else delay
         context = {
             "order": order,
+            "has_money": ledger.has_money(order),
             "queued": queued,
             "busy": busy,
             "seconds": math.ceil(wait),

@@ -6,6 +6,7 @@ Every ``check_...`` raises ``RefundRefused`` with a message for the person.
 from decimal import Decimal
 from typing import Any
 
+from django.db import router
 from django.db.models import Q
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
@@ -30,6 +31,21 @@ def check_reason(note: str) -> None:
     """Refuse an empty reason."""
     if not note.strip():
         raise RefundRefused(_("Enter a reason: others may need it later."))
+
+
+def check_newest(newest_seen: int | None, payment: BitsbyPayment | None, order: Any) -> None:
+    """Refuse another refund if one was requested that the member of staff has not seen."""
+    if newest_seen is not None and newest_seen != newest_refund(payment, order):
+        raise RefundRefused(
+            _("A refund was requested meanwhile, perhaps by a second click. No other was.")
+        )
+
+
+def newest_refund(payment: BitsbyPayment | None, order: Any) -> int:
+    """Return the primary key of the newest refund of a payment or order; 0 if there is none."""
+    rows = BitsbyRefund.objects.using(router.db_for_write(BitsbyRefund))
+    rows = rows.filter(order=order) if payment is None else rows.filter(payment=payment)
+    return rows.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
 def check_state(refund: BitsbyRefund, *allowed: RefundState) -> None:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from oscar_bitsby.accounting.refundable import is_in_ledger
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.settlement import refunds
+from oscar_bitsby.settlement.refund_checks import newest_refund
 from oscar_bitsby.settlement.refunds import Refundable
 from oscar_bitsby.staff import refund_summary
 
@@ -27,12 +28,7 @@ class RefundSubject:
 
     def newest(self) -> int:
         """Return the number of the newest refund, 0 without one."""
-        rows = BitsbyRefund.objects.order_by("-pk")
-        if self.payment is not None:
-            rows = rows.filter(payment=self.payment)
-        else:
-            rows = rows.filter(order=self.order)
-        return rows.values_list("pk", flat=True).first() or 0
+        return newest_refund(self.payment, self.order)
 
     def propose(self, amount: Decimal | None, coin: str = "") -> Decimal | None:
         """Return the coins worth an amount at the locked rate; all that are left without one."""

@@ -164,6 +164,21 @@ def test_an_address_that_came_meanwhile_is_kept(refund, monkeypatch):
     assert stored(refund) == ("address_given", OTHER_ADDRESS)
 
 
+def test_link_that_is_replaced_meanwhile_stores_nothing(refund, monkeypatch):
+    """If staff renew the link while the buyer submits by the old one, only the new one counts."""
+    set_address = refunds.set_address
+
+    def set_after_renewal(pk, address, **values):
+        refunds.renew_link(pk, None)
+        return set_address(pk, address, **values)
+
+    monkeypatch.setattr(refunds, "set_address", set_after_renewal)
+    response = give_address(refund, ADDRESS)
+
+    assert "This link was replaced by a newer one." in content_of(response)
+    assert stored(refund) == ("requested", "")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_addresses_at_once_store_one(refund):
     """Of two POSTs at the same time, one is stored, and the other is refused."""

@@ -323,4 +323,4 @@ def reinstates_without_stock(patch):
 @violates(shop_machine.OVERDUE_ORDERS)
 def keeps_an_order_after_dismissal(patch):
     """An order whose payment was dismissed is never cancelled."""
-    patch(review, "_unblock_cancellation", lambda locked: False)
+    patch(review, "await_payment_again", lambda order, failure: False)

@@ -214,7 +214,7 @@ def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("short", "Pending"),
+        ("short", "Being processed"),
         ("unmatched", "Pending"),
         ("mismatch", "Being processed"),
         ("mismatch", None),
