@@ -18,7 +18,7 @@ from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
 from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
-from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.bind_summary import explorer_url
 from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_subject import (
@@ -47,14 +47,14 @@ class Frame:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def refunds_of(order: Any) -> list[dict[str, Any]]:
-    """Return the rows of an order's refunds for its tab, newest first.
+def refunds_of(order: Any, url: Callable[[BitsbyRefund], str]) -> list[dict[str, Any]]:
+    """Return the rows of an order's refunds for its page, newest first; ``url`` links each.
 
     Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coins`` and
     ``network`` (texts), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
     """
     rows = order.bitsby_refunds.select_related("order__user").order_by("-pk")
-    return [refund_summary.row_of(row, dashboard_url(row)) for row in rows]
+    return [refund_summary.row_of(row, url(row)) for row in rows]
 
 
 def should_offer_refund(order: Any) -> bool:
@@ -149,21 +149,17 @@ def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
         "is_mailed": subject.order is not None and conf.get().mails,
-        "explorer": explorer_url(payment) if payment is not None else "",
+        "explorer": explorer_url(payment),
         "left": left,
-        "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
-        "proposed_full": _plain(subject.propose(left.amount)),
-        "proposed_surplus": _plain(subject.propose(left.surplus)) if left.surplus > 0 else "",
+        "left_coins": plain_amount(left.coin_amount),
+        "proposed_full": plain_amount(subject.propose(left.amount)),
+        "proposed_surplus": plain_amount(subject.propose(left.surplus)) if left.surplus > 0 else "",
         "earlier": refund_summary.earlier_refunds(payment, subject.order),
     }
 
 
 def _network(coin: dict[str, Any]) -> str:
     return network_name(coin["blockchain"], coin["cryptocurrency"])
-
-
-def _plain(amount: Decimal | None) -> str:
-    return plain_amount(amount) if amount is not None else ""
 
 
 def _confirmation(
@@ -181,7 +177,7 @@ def _confirmation(
         "key": form.cleaned_data["coin"],
         "amount": form.cleaned_data["amount"],
         "coin_amount": plain_amount(chosen),
-        "proposed": _plain(proposed),
+        "proposed": plain_amount(proposed),
         "deviation": deviation,
         "is_far_off": deviation is not None and abs(deviation) > 5,
         "note": form.cleaned_data["note"],

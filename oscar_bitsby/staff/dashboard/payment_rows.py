@@ -5,7 +5,6 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting.matching import Match
@@ -14,6 +13,7 @@ from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement.tolerance import ASKABLE_REASONS
 from oscar_bitsby.staff import review
+from oscar_bitsby.staff.dashboard.actions import ACTIONS
 
 #: What staff can do about a payment, by its review reason.
 ADVICE: dict[str, Any] = {
@@ -86,14 +86,6 @@ PRIMARY: dict[str, tuple[str, ...]] = {
 
 #: Reasons for which staff may want to reinstate the order.
 CANCELLED_REASONS = {ReviewReason.LATE, ReviewReason.CANCELLED}
-
-LABELS = {
-    "accept": _("Accept"),
-    "ask": _("Ask for the rest"),
-    "settle": _("Reinstate"),
-    "dismiss": _("Dismiss"),
-    "undo": pgettext_lazy("bitsby", "Undo"),
-}
 
 
 @dataclass(frozen=True)
@@ -225,7 +217,7 @@ class PaymentRow:
 
     def _action(self, name: str) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-payment", args=[self.payment.pk, name])
-        return RowAction(LABELS[name], url)
+        return RowAction(ACTIONS[name].label, url)
 
     def _bind_action(self, match: Match) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-bind", args=[match.invoice.order_id])
