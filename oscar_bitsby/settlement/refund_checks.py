@@ -16,7 +16,7 @@ from oscar_bitsby.accounting.valuation import MAX_FIAT_VALUE
 from oscar_bitsby.choices import RefundState
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
-from oscar_bitsby.utils.money import CRYPTO_PLACES, to_cents
+from oscar_bitsby.utils.money import CRYPTO_PLACES, plain_amount, to_cents
 
 #: Staff may send up to this many times the proposed coins, because rates change. Less than ten, so
 #: that a shifted decimal point is noticed.
@@ -104,7 +104,7 @@ def check_coins(
     if limit is not None and coins > limit:
         raise RefundRefused(
             _("At most %(amount)s of the coin can be sent. Check the decimal point.")
-            % {"amount": f"{limit.normalize():f}"}
+            % {"amount": plain_amount(limit)}
         )
     return coins
 

@@ -19,7 +19,6 @@ from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.blockchains import BLOCKCHAINS, transaction_url
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
@@ -32,13 +31,6 @@ MAX_PAGES = 6
 DAYS_BACK = 60
 #: Maximum number of payments that are offered for one order.
 MAX_CANDIDATES = 200
-#: Block explorers, by Bitsby's codes of the blockchains.
-EXPLORERS = {code: chain.explorer for code, chain in BLOCKCHAINS.items()}
-
-
-def explorer_url(payment: BitsbyPayment) -> str:
-    """Return the address of a payment's transaction in a block explorer, or nothing."""
-    return transaction_url(payment.blockchain, payment.hash)
 
 
 def refresh_payments(order: Any) -> str:

@@ -184,7 +184,3 @@ class ReasonForm(forms.Form):
     """Why a refund is cancelled, or its address removed."""
 
     note = _reason_field(required=True)
-
-
-class EmptyForm(forms.Form):
-    """An action that needs nothing but the button."""

@@ -17,7 +17,7 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.settlement import refunds
 from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
-from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.bind_summary import explorer_url
 from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_flow import Frame, log_step
@@ -51,7 +51,7 @@ STEPS = {
     ),
     "renew": Step(
         (REQUESTED,),
-        refund_forms.EmptyForm,
+        forms.Form,
         lambda pk, user, data: refunds.renew_link(pk, user),
         gettext_lazy("link for the address renewed"),
         gettext_lazy("A new link was made. Earlier links are no longer valid."),
@@ -140,7 +140,7 @@ def _render(
         "refund": refund,
         "order": refund.order,
         "payment": payment,
-        "explorer": explorer_url(payment) if payment is not None else "",
+        "explorer": explorer_url(payment),
         "row": refund_summary.row_of(refund, request.path),
         "steps": refund_summary.steps_of(refund),
         "forms": offered,
@@ -148,11 +148,7 @@ def _render(
         "coin": refund.cryptocurrency.upper(),
         "network": network_name(refund.blockchain, refund.cryptocurrency),
         "coin_amount": plain_amount(refund.coin_amount),
-        "proposed": (
-            plain_amount(refund.proposed_coin_amount)
-            if refund.proposed_coin_amount is not None
-            else ""
-        ),
+        "proposed": plain_amount(refund.proposed_coin_amount),
         "can_cancel_order": refund_summary.can_cancel_order(refund.order),
         "is_mailed": refund_summary.is_mailed(refund.order),
         "address_link": (

@@ -559,7 +559,7 @@ def test_list_costs_no_query_per_refund(staff, place, invoice_for):
 
 def test_rows_of_an_order_have_what_its_tab_shows(staff, ready):
     """The dashboard's order tab lists an order's refunds by these."""
-    (row,) = refund_flow.refunds_of(ready.order)
+    (row,) = refund_flow.refunds_of(ready.order, refund_flow.dashboard_url)
 
     assert row["url"] == page_url("dashboard", ready)
     assert (row["state"], row["badge"]) == ("to be sent", "badge-warning")

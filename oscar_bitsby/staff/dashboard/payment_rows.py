@@ -14,6 +14,7 @@ from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement.short_payments import ASKABLE_REASONS
 from oscar_bitsby.staff import review
+from oscar_bitsby.staff.dashboard.actions import ACTIONS
 from oscar_bitsby.staff.refund_summary import NEXT_STEPS
 
 #: What staff can do about a payment, by its review reason.
@@ -88,14 +89,6 @@ PRIMARY: dict[str, tuple[str, ...]] = {
 
 #: Reasons for which staff may want to reinstate the order.
 CANCELLED_REASONS = {ReviewReason.LATE, ReviewReason.CANCELLED}
-
-LABELS = {
-    "accept": _("Accept"),
-    "ask": _("Ask for the rest"),
-    "settle": _("Reinstate"),
-    "dismiss": _("Dismiss"),
-    "undo": pgettext_lazy("bitsby", "Undo"),
-}
 
 
 @dataclass(frozen=True)
@@ -232,7 +225,7 @@ class PaymentRow:
 
     def _action(self, name: str) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-payment", args=[self.payment.pk, name])
-        return RowAction(LABELS[name], url)
+        return RowAction(ACTIONS[name].label, url)
 
     def _bind_action(self, match: Match) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-bind", args=[match.invoice.order_id])
