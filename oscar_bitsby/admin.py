@@ -19,6 +19,7 @@ from oscar_bitsby.models import (
 from oscar_bitsby.staff.pagination import BoundedPaginator
 from oscar_bitsby.staff.search import find_invoices, find_payments, find_refunds
 from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.money import plain_amount
 
 Order = get_model("order", "Order")
 
@@ -104,8 +105,7 @@ def plain_number(field: str, description: Any) -> Any:
 
     @admin.display(description=description)
     def in_coin(model_admin: ReadOnlyAdmin, row: Model) -> str:
-        amount = getattr(row, field)
-        return "" if amount is None else f"{amount.normalize():f}"
+        return plain_amount(getattr(row, field))
 
     return in_coin
 
@@ -167,10 +167,8 @@ class BitsbyRefundAdmin(ReadOnlyAdmin):
     keys_named = staticmethod(find_refunds)
     raw_id_fields = ("order", "payment", "address_given_by", "requested_by", "closed_by")
     shown_as = {"coin_amount": "in_coin", "proposed_coin_amount": "proposed"}
-    in_coin = plain_number("coin_amount", gettext_lazy("Amount in cryptocurrency"))
-    proposed = plain_number(
-        "proposed_coin_amount", gettext_lazy("Proposed amount in cryptocurrency")
-    )
+    in_coin = plain_number("coin_amount", gettext_lazy("Amount in coin"))
+    proposed = plain_number("proposed_coin_amount", gettext_lazy("Proposed amount in coin"))
 
 
 @admin.register(WebhookDelivery)

@@ -98,7 +98,7 @@ def amount_to_pay(order: Any) -> Decimal:
     total: Decimal = order.total_incl_tax
     if not has_money(order) or rest_asked_at(order) is None:
         return total
-    return total - amount_held(order.sources.using(router.db_for_write(Source)).all())
+    return total - total_held(order)
 
 
 def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None:

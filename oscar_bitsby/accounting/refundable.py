@@ -38,8 +38,7 @@ def refundable(payment: BitsbyPayment | None, order: Any) -> Refundable:
     It reads the database that is written to. Only under the order's lock is it true for long.
     """
     if payment is None:
-        amount = _unrefunded(order)
-        return Refundable(amount, _surplus(order, amount), None, order.currency)
+        return Refundable(*_left_of(order), None, order.currency)
     before = _refunds().counted().filter(payment=payment)
     sums = before.aggregate(amount=Sum("amount"), coins=Sum("coin_amount"))
     coins = max(payment.amount - (sums["coins"] or _ZERO), _ZERO)
@@ -48,8 +47,7 @@ def refundable(payment: BitsbyPayment | None, order: Any) -> Refundable:
     if not is_in_ledger(payment):
         return Refundable(left, _ZERO, coins, payment.currency)
     order = payment.invoice.order  # type: ignore[union-attr]
-    left = min(left or _ZERO, _unrefunded(order))
-    return Refundable(left, _surplus(order, left), coins, payment.currency)
+    return Refundable(*_left_of(order, left or _ZERO), coins, payment.currency)
 
 
 def is_in_ledger(payment: BitsbyPayment) -> bool:
@@ -84,14 +82,15 @@ def open_refunds(order: Any) -> Decimal:
     return waiting or _ZERO
 
 
-def _unrefunded(order: Any) -> Decimal:
-    """Return what Bitsby's source of an order holds and no open refund will take."""
-    source = ledger.bitsby_source(order)
+def _left_of(order: Any, most: Decimal | None = None) -> tuple[Decimal, Decimal]:
+    """Return what Bitsby's source of an order holds and no open refund will take, and the surplus.
+
+    ``most`` limits both: what is left of one payment.
+    """
+    source, waiting = ledger.bitsby_source(order), open_refunds(order)
     held = _ZERO if source is None else ledger.amount_held([source])
-    return max(held - open_refunds(order), _ZERO)
-
-
-def _surplus(order: Any, amount: Decimal) -> Decimal:
-    held = ledger.total_held(order) - open_refunds(order)
-    surplus: Decimal = min(held - order.total_incl_tax, amount)
-    return max(surplus, _ZERO)
+    left = max(held - waiting, _ZERO)
+    if most is not None:
+        left = min(left, most)
+    surplus = min(ledger.total_held(order) - waiting - order.total_incl_tax, left)
+    return left, max(surplus, _ZERO)

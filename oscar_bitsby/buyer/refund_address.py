@@ -20,7 +20,9 @@ class RefundAddressForm(forms.Form):
     address = forms.CharField(
         error_messages={
             "required": _("Paste the address that we should send your refund to."),
-            "null_characters_not_allowed": _("This is not an address. Copy the address again."),
+            "null_characters_not_allowed": _(
+                "This is not an address. Copy only the address from the wallet."
+            ),
         },
     )
 

@@ -83,11 +83,7 @@ class PayView(OrderPageView):
         status = get_payment_status(order)
         live = status.invoice
         # A live invoice may ask for an earlier total, or for more than the rest.
-        if (
-            status.state == WAITING
-            and live is not None
-            and live.fits(order, ledger.amount_to_pay(order))
-        ):
+        if status.state == WAITING and live is not None and live.fits(order, status.to_pay):
             return self._redirect(live, order)
         return SeeOther(signed_urls.order_url(order))
 

@@ -48,11 +48,11 @@ def skip_reason(mail: BuyerMail) -> str:
         return STATUS_REASONS[now.state]
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
-    has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
-    if mail.code == MailCode.PLACED and has_money:
-        # It asks for the total, and the e-mail that asks for the rest is on its way.
-        return gettext_noop("money has arrived")
-    if mail.code == MailCode.CANCELLED and has_money:
+    if mail.code in (MailCode.PLACED, MailCode.CANCELLED) and (
+        ledger.has_money(order) or ledger.has_unbooked_money(order)
+    ):
+        # One asks for the total, perhaps beside an e-mail that asks for the rest; the other says
+        # that nothing was paid.
         return gettext_noop("money has arrived")
     if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
         return _skip_payment_reason(mail, now)

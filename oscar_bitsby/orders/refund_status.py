@@ -7,6 +7,7 @@ from oscar_bitsby.choices import RefundState
 from oscar_bitsby.models import BitsbyRefund
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.utils import blockchains
+from oscar_bitsby.utils.money import plain_amount
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class RefundStatus:
     @property
     def coins(self) -> str:
         """The amount in the coin, written the same in every language, since buyers compare it."""
-        return f"{self.refund.coin_amount.normalize():f} {self.coin}".strip()
+        return f"{plain_amount(self.refund.coin_amount)} {self.coin}".strip()
 
     @property
     def network(self) -> str:

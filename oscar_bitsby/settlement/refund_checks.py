@@ -16,7 +16,7 @@ from oscar_bitsby.accounting.valuation import MAX_FIAT_VALUE
 from oscar_bitsby.choices import RefundState
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
-from oscar_bitsby.utils.money import CRYPTO_PLACES, to_cents
+from oscar_bitsby.utils.money import CRYPTO_PLACES, plain_amount, to_cents
 
 #: Staff may send up to this many times the proposed coins, because rates change. Less than ten, so
 #: that a shifted decimal point is noticed.
@@ -71,12 +71,16 @@ def check_amount(amount: Decimal | None, payment: BitsbyPayment | None, left: Re
             raise RefundRefused(_("Enter the amount to refund."))
         return
     if not amount.is_finite() or not 0 < amount < MAX_FIAT_VALUE or amount != to_cents(amount):
-        raise RefundRefused(_("Enter an amount above zero with at most two decimals."))
+        raise RefundRefused(_places_message(2))
     if left.amount is not None and amount > left.amount:
         raise RefundRefused(
             _("At most %(amount)s %(currency)s can still be refunded. Enter a smaller amount.")
             % {"amount": localize(left.amount), "currency": left.currency}
         )
+
+
+def _places_message(places: int) -> str:
+    return _("Enter an amount above zero with at most %(places)s decimals.") % {"places": places}
 
 
 def check_coins(
@@ -91,7 +95,7 @@ def check_coins(
         raise RefundRefused(_("Enter how many coins to send: no exchange rate is known."))
     exponent = coins.as_tuple().exponent
     if not isinstance(exponent, int) or -exponent > CRYPTO_PLACES or not 0 < coins < MAX_COINS:
-        raise RefundRefused(_("Enter an amount in the coin above zero with at most 18 decimals."))
+        raise RefundRefused(_places_message(CRYPTO_PLACES))
     limit = None
     if payment is not None and not is_in_ledger(payment):
         limit = left.coin_amount
@@ -100,7 +104,7 @@ def check_coins(
     if limit is not None and coins > limit:
         raise RefundRefused(
             _("At most %(amount)s of the coin can be sent. Check the decimal point.")
-            % {"amount": f"{limit.normalize():f}"}
+            % {"amount": plain_amount(limit)}
         )
     return coins
 

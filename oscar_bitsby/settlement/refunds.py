@@ -229,7 +229,7 @@ def _coins_to_send(
 
 
 def _open_refund() -> str:
-    return _("This payment already has a refund that is not sent yet. Finish or cancel that first.")
+    return _("A refund of this payment is open. First send its coins or cancel it.")
 
 
 def _save_unique(refund: BitsbyRefund, message: str) -> None:

@@ -146,7 +146,7 @@ def _list(order: Any, form: BindForm, chosen: UUID | None) -> dict[str, Any]:
     matches = [
         {
             "match": match,
-            "explorer": binding.explorer_url(match.payment),
+            "explorer": bind_summary.explorer_url(match.payment),
             "is_chosen": match.payment.bitsby_id == chosen,
         }
         for match in binding.candidates(order, chosen)
@@ -161,7 +161,7 @@ def _summary(order: Any, found: dict[str, Any]) -> dict[str, Any]:
     return {
         "summary": {
             "coins": bind_summary.coins_of(payment) if payment is not None else "",
-            "explorer": binding.explorer_url(payment) if payment is not None else "",
+            "explorer": bind_summary.explorer_url(payment),
             "customer": customer_of(order),
             "difference": bind_summary.difference_of(match) if match is not None else "",
             "warnings": bind_summary.warnings_of(order, match),

@@ -15,7 +15,7 @@ from oscar_bitsby.accounting.matching import LIKELY_PERCENT, Match, suggest_invo
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import rests
-from oscar_bitsby.utils.blockchains import network_name
+from oscar_bitsby.utils.blockchains import network_name, transaction_url
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _effects_if_short(text: str, words: dict[str, str], order: Any, missing: Dec
         return Effects(text % words, why_not_ask=why_not)
     ask = _(
         "%(value)s will be booked, the order stays pending, and its buyer is asked for the"
-        " remaining %(difference)s by e-mail."
+        " rest of %(difference)s by e-mail."
     )
     return Effects(text % words, ask % words)
 
@@ -139,3 +139,8 @@ def coins_of(payment: BitsbyPayment) -> str:
     """Return the amount and the coin of a payment, with the network's name."""
     network = network_name(payment.blockchain, payment.cryptocurrency)
     return f"{payment}, {network}" if network else str(payment)
+
+
+def explorer_url(payment: BitsbyPayment | None) -> str:
+    """Return the address of a payment's transaction in a block explorer, or nothing."""
+    return transaction_url(payment.blockchain, payment.hash) if payment is not None else ""

@@ -19,7 +19,6 @@ from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.blockchains import BLOCKCHAINS, transaction_url
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
@@ -32,13 +31,6 @@ MAX_PAGES = 6
 DAYS_BACK = 60
 #: Maximum number of payments that are offered for one order.
 MAX_CANDIDATES = 200
-#: Block explorers, by Bitsby's codes of the blockchains.
-EXPLORERS = {code: chain.explorer for code, chain in BLOCKCHAINS.items()}
-
-
-def explorer_url(payment: BitsbyPayment) -> str:
-    """Return the address of a payment's transaction in a block explorer, or nothing."""
-    return transaction_url(payment.blockchain, payment.hash)
 
 
 def refresh_payments(order: Any) -> str:
@@ -118,7 +110,10 @@ def bind(
         text = _("This invoice was never created at Bitsby. Choose another one.")
         return ActionResult(False, text)
     if BitsbyRefund.objects.counted().filter(payment__bitsby_id=payment_id).exists():
-        text = _("This payment is refunded, or is to be. Cancel its refund before you bind it.")
+        text = _(
+            "This payment cannot be bound, because it was refunded or a refund of it is"
+            " open. An open refund can be cancelled."
+        )
         return ActionResult(False, text)
     # Stored before the request: whoever settles the answer, even the next run, does as staff chose.
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=ask_for_rest)

@@ -76,7 +76,7 @@ def refusal(payment: BitsbyPayment) -> ActionResult | None:
         return ActionResult(False, text % {"how": how, "by": by})
     if payment.refunds.open().exists():
         return ActionResult(
-            False, _("A refund of this payment is open. Cancel the refund first, or send it.")
+            False, _("A refund of this payment is open. First send its coins or cancel it.")
         )
     return None
 

@@ -15,7 +15,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.refund_status import RefundStatus
-from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page, refund_summary
+from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page
 from oscar_bitsby.utils.patching import AnyBase, prepend_mixin
 
 Order = get_model("order", "Order")
@@ -69,11 +69,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
 
     def _refund_context(self, order: Any) -> dict[str, Any]:
         """Return the links to the order's refunds, and to request one if it has money of ours."""
-        rows = [
-            refund_summary.row_of(refund, _refund_url(refund))
-            for refund in order.bitsby_refunds.select_related("order__user")
-        ]
-        context: dict[str, Any] = {"bitsby_refunds": rows}
+        context: dict[str, Any] = {"bitsby_refunds": refund_flow.refunds_of(order, _refund_url)}
         if refund_flow.should_offer_refund(order):
             context["bitsby_refund_url"] = _request_url(order)
         return context

@@ -17,7 +17,7 @@ from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
 from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
-from oscar_bitsby.staff.binding import explorer_url
+from oscar_bitsby.staff.bind_summary import explorer_url
 from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_subject import (
@@ -46,14 +46,14 @@ class Frame:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def refunds_of(order: Any) -> list[dict[str, Any]]:
-    """Return the rows of an order's refunds for its tab, newest first.
+def refunds_of(order: Any, url: Callable[[BitsbyRefund], str]) -> list[dict[str, Any]]:
+    """Return the rows of an order's refunds for its page, newest first; ``url`` links each.
 
     Each has ``url``, ``state``, ``badge`` (a class), ``amount`` and ``currency``, ``coins`` and
     ``network`` (texts), ``next_step``, ``explorer`` (a URL or empty) and ``refund``.
     """
     rows = order.bitsby_refunds.select_related("order__user").order_by("-pk")
-    return [refund_summary.row_of(row, dashboard_url(row)) for row in rows]
+    return [refund_summary.row_of(row, url(row)) for row in rows]
 
 
 def should_offer_refund(order: Any) -> bool:
@@ -76,8 +76,10 @@ def request_view(
     """Show the current step of a request, or request the refund when it is confirmed.
 
     Args:
-        order: the order, if no payment was chosen; the caller has checked that the user may see it.
-        payment: the payment to refund; its order is that of its invoice.
+        order: the order, if no payment was chosen; with a payment that is bound to no order, the
+            one whose buyer is asked for the address. The caller has checked that the user may see
+            it.
+        payment: the payment to refund; its order is that of its invoice, if it has one.
 
     Raises:
         PermissionDenied: the user may not refund.
@@ -94,8 +96,8 @@ def request_view(
         payment = choice[0] if choice else payments_of(order).first()
         if not choice and payment is not None:
             payment = payments_of(order).filter(refunds__state__in=OPEN).first() or payment
-    else:
-        order = payment.invoice.order if payment.invoice else None
+    elif payment.invoice is not None:
+        order = payment.invoice.order
     problem = refund_error(payment, order)
     if problem:
         open_one = open_refund(payment) if payment is not None else None
@@ -119,7 +121,7 @@ def _request_step(request: HttpRequest, frame: Frame, subject: RefundSubject) ->
         proposed = subject.propose(form.cleaned_data["amount"], form.cleaned_data["coin"])
         chosen = form.cleaned_data["coin_amount"] or proposed
         if chosen is None:
-            text = _("Enter the amount in coin: no rate is known from which it could be proposed.")
+            text = _("Enter how many coins to send: no exchange rate is known.")
             form.add_error("coin_amount", text)
         elif "change" in request.POST:
             # Empty again if it was only proposed, so that it follows another amount.
@@ -147,22 +149,18 @@ def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str
         ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
-        "is_mailed": refund_summary.has_mailbox(subject.order),
-        "explorer": explorer_url(payment) if payment is not None else "",
+        "is_mailed": refund_summary.is_mailed(subject.order),
+        "explorer": explorer_url(payment),
         "left": left,
-        "left_coins": plain_amount(left.coin_amount) if left.coin_amount is not None else "",
-        "proposed_full": _plain(subject.propose(left.amount)),
-        "proposed_surplus": _plain(subject.propose(left.surplus)) if left.surplus > 0 else "",
+        "left_coins": plain_amount(left.coin_amount),
+        "proposed_full": plain_amount(subject.propose(left.amount)),
+        "proposed_surplus": plain_amount(subject.propose(left.surplus)) if left.surplus > 0 else "",
         "earlier": refund_summary.earlier_refunds(payment, subject.order),
     }
 
 
 def _network(coin: dict[str, Any]) -> str:
     return network_name(coin["blockchain"], coin["cryptocurrency"])
-
-
-def _plain(amount: Decimal | None) -> str:
-    return plain_amount(amount) if amount is not None else ""
 
 
 def _confirmation(
@@ -180,7 +178,7 @@ def _confirmation(
         "key": form.cleaned_data["coin"],
         "amount": form.cleaned_data["amount"],
         "coin_amount": plain_amount(chosen),
-        "proposed": _plain(proposed),
+        "proposed": plain_amount(proposed),
         "deviation": deviation,
         "is_far_off": deviation is not None and abs(deviation) > 5,
         "note": form.cleaned_data["note"],
@@ -200,7 +198,10 @@ def _request(
     if data["seen"] is not None and data["seen"] != newest:
         # A second click, or a colleague was faster: another refund would be paid twice.
         url = frame.refund_url(BitsbyRefund.objects.get(pk=newest)) if newest else frame.back
-        text = _("A refund was requested meanwhile, perhaps by a second click. No other was.")
+        text = _(
+            "A refund was requested in the meantime, perhaps by a second click. No"
+            " second refund was requested."
+        )
         return redirect_with_message(request, ActionResult(False, text), url)
     coin = subject.coins.get(data["coin"], {})
     try:
@@ -219,10 +220,10 @@ def _request(
         form.add_error(None, str(error))
         return render(request, frame.request_template, _context(frame, subject, form))
     log_step(request, refund, _("refund requested"), data["note"])
-    if refund_summary.is_mailed(refund):
+    if refund_summary.is_mailed(refund.order):
         text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
     else:
-        text = _("The refund is requested. Nobody is mailed: find out the address and enter it.")
+        text = _("The refund is requested. No e-mail is sent: find out the address and enter it.")
     return redirect_with_message(request, ActionResult(True, text), frame.refund_url(refund))
 
 

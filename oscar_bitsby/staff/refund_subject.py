@@ -62,7 +62,7 @@ def open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
 def refund_error(payment: BitsbyPayment | None, order: Any) -> str:
     """Return why no refund can be requested now, or an empty string."""
     if payment is not None and open_refund(payment) is not None:
-        return _("A refund of this payment is open. Finish or cancel it before the next one.")
+        return _("A refund of this payment is open. First send its coins or cancel it.")
     left = refunds.refundable(payment, order)
     if payment is None and not refund_summary.reserved_coins(order):
         return _("No invoice of this order reserved a coin that could be sent back.")
@@ -71,5 +71,5 @@ def refund_error(payment: BitsbyPayment | None, order: Any) -> str:
     if left.coin_amount == 0 if coins_count else not left.amount:
         if payment is None:
             return _("This order holds no money from Bitsby that could be refunded.")
-        return _("Nothing is left to refund: this payment was refunded completely.")
+        return _("Nothing is left to refund: all of it is refunded or about to be.")
     return ""

@@ -18,7 +18,7 @@ from oscar_bitsby.utils.money import plain_amount
 
 #: The next step of staff, by the refund's state.
 NEXT_STEPS = {
-    RefundState.REQUESTED: gettext_lazy("Wait for the buyer's address, or enter it"),
+    RefundState.REQUESTED: gettext_lazy("Wait for the address, or enter it"),
     RefundState.ADDRESS_GIVEN: gettext_lazy("Send the coins and enter the transaction hash"),
     RefundState.SENT: gettext_lazy("None: the refund is done"),
     RefundState.CANCELLED: gettext_lazy("None: the refund was cancelled"),
@@ -37,7 +37,7 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
     state, status = RefundState(refund.state), RefundStatus(refund)
     next_step = str(NEXT_STEPS[state])
     if state is RefundState.REQUESTED and refund.order_id is None:
-        next_step = _("Find out the address, and enter it")
+        next_step = _("Find out the address and enter it")
     return {
         "refund": refund,
         "url": url,
@@ -54,13 +54,8 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
     }
 
 
-def is_mailed(refund: BitsbyRefund) -> bool:
-    """Tell whether the buyer of a refund gets e-mails about it."""
-    return has_mailbox(refund.order)
-
-
-def has_mailbox(order: Any) -> bool:
-    """Tell whether an order's buyer has an e-mail address, and the shop sends our e-mails."""
+def is_mailed(order: Any) -> bool:
+    """Tell whether the buyer of an order has an address, and the shop sends the app's e-mails."""
     return order is not None and bool(order.email) and conf.get().mails
 
 

@@ -19,7 +19,7 @@ from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement import tolerance
+from oscar_bitsby.settlement import short_payments
 from oscar_bitsby.settlement.cancellation import DISMISSED, await_payment_again
 from oscar_bitsby.settlement.service import flag_for_review
 from oscar_bitsby.staff.decision import (
@@ -116,7 +116,7 @@ def ask(payment_pk: Any, user: Any, note: str) -> ActionResult:
     if refused := refusal(payment):
         return refused
     try:
-        payment = tolerance.ask_for_rest(payment_pk, user, note)
+        payment = short_payments.ask_for_rest(payment_pk, user, note)
     except NotPayable as error:
         return ActionResult(False, str(error))
     order = payment.invoice.order if payment.invoice else None
@@ -235,7 +235,7 @@ def _why_not_dismiss(rows: Locked) -> str:
     """Return why staff have to decide otherwise: the order would wait for ever, or nothing."""
     payment, order = rows.payment, rows.order
     is_pending = order_stage(conf.get(), order) is OrderStage.PENDING
-    is_short = not tolerance.ASKABLE_REASONS.isdisjoint(payment.review_reasons)
+    is_short = not short_payments.ASKABLE_REASONS.isdisjoint(payment.review_reasons)
     if payment.booked_at is None or not (is_pending and is_short and ledger.has_money(order)):
         return ""
     text = _("Order %s would wait with this money for ever. Accept the payment or refund it.")

@@ -53,7 +53,9 @@ def parse_typed_amount(text: str, places: int) -> Decimal:
     Raises:
         ValueError: it is not such a number above zero.
     """
-    # A point or comma is never a group of thousands: "1,234.56" is refused, not guessed.
+    # A point or comma is never a group of thousands: "1,234.56" is refused, not guessed, and so is
+    # "1.234", which is a thousand in one language and about one in another. Some languages group
+    # digits by no-break spaces.
     pattern = rf"([0-9]+|[0-9]{{1,3}}(\s[0-9]{{3}})+)([.,][0-9]{{1,{places}}})?"
     if not re.fullmatch(pattern, text.strip()):
         raise ValueError("not an amount")
@@ -63,6 +65,9 @@ def parse_typed_amount(text: str, places: int) -> Decimal:
     return amount
 
 
-def plain_amount(amount: Decimal) -> str:
-    """Return all digits of an amount, without an exponent or trailing zeros, to be copied."""
-    return f"{amount.normalize():f}"
+def plain_amount(amount: Decimal | None) -> str:
+    """Return all digits of an amount, without an exponent or trailing zeros, to be copied.
+
+    Without an amount the text is empty.
+    """
+    return "" if amount is None else f"{amount.normalize():f}"

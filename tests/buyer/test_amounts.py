@@ -44,7 +44,7 @@ def test_short_payment_that_staff_have_to_decide_about(order, invoice, shown):
 
     assert "We've received $8.00 for this order of $10.00. That is $2.00 less" in text
     assert FEE in text
-    assert "We'll decide about the difference and email you. You don't need to pay again." in text
+    assert "You don't need to pay again. We'll decide about the difference and email you." in text
     assert NOTHING_TO_DO not in text
     assert button is None
 

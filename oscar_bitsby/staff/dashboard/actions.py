@@ -1,6 +1,5 @@
 """The actions of the dashboard: each is a POST and checks the permission to move money."""
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.settlement import tolerance
+from oscar_bitsby.settlement import short_payments
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.staff.decision import ActionResult, ChangedMeanwhile
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.money import parse_amount, to_cents
+from oscar_bitsby.utils.money import parse_typed_amount, to_cents
 
 #: Payments that one request dismisses at most; a page lists no more of them.
 MAX_DISMISSED = 100
@@ -70,7 +69,7 @@ ACTIONS = {
             " Payments to review again."
         ),
         lambda payment, user, note, fiat_value: review.ask(payment.pk, user, note),
-        why_not=tolerance.why_not_ask,
+        why_not=short_payments.why_not_ask,
     ),
     "settle": PaymentAction(
         gettext_lazy("Reinstate"),
@@ -147,20 +146,11 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
     return ACTIONS[action], payment
 
 
-#: At most two decimals. Some languages group digits by spaces, also by no-break spaces.
-AMOUNT = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
-
-
 def _parse_fiat_value(text: str) -> Decimal | None:
-    text = text.strip()
-    if not text:
+    if not text.strip():
         return None
-    # Many languages write a decimal comma. "1.234" is refused: it is a thousand in one language
-    # and about one in another, and the value is booked.
-    if not AMOUNT.fullmatch(text):
-        raise ValueError("not an amount with at most two decimals")
-    fiat_value = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
-    if not 0 < fiat_value < 10**9:
+    fiat_value = to_cents(parse_typed_amount(text, 2))
+    if fiat_value >= 10**9:
         raise ValueError("out of range")
     return fiat_value
 

@@ -93,11 +93,11 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
                 "refunded": sum(source.amount_refunded for source in sources),
                 "missing": max(self.object.total_incl_tax - held, 0),
                 "surplus": max(held - self.object.total_incl_tax, 0),
-                "refunds": refund_flow.refunds_of(self.object),
+                "refunds": refund_flow.refunds_of(self.object, refund_flow.dashboard_url),
                 "may_bind": (may_bind := permissions.may_move_money(user)),
                 "may_refund": (may_refund := permissions.may_refund(user)),
                 "offers_binding": may_bind and bind_flow.should_offer_binding(self.object),
-                "offers_refund": may_refund and held > 0,
+                "offers_refund": may_refund and refund_flow.should_offer_refund(self.object),
                 "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
             }
         return context

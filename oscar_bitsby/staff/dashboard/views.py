@@ -18,7 +18,7 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import lease
-from oscar_bitsby.staff import bind_flow, binding, permissions
+from oscar_bitsby.staff import bind_flow, bind_summary, permissions
 from oscar_bitsby.staff.dashboard.access import (
     DashboardMixin,
     may_open_orders,
@@ -108,7 +108,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "match": match,
             "order_page": order_page(self.request.user, order.number) if order else "",
             "is_exhaustive": suggested.is_exhaustive(payment),
-            "explorer": binding.explorer_url(payment),
+            "explorer": bind_summary.explorer_url(payment),
             "difference": difference,
             "advice": row.advice,
             "refund": row.refund,
