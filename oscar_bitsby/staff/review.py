@@ -20,7 +20,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import tolerance
-from oscar_bitsby.settlement.service import flag_for_review
+from oscar_bitsby.settlement.payments import flag_for_review
 from oscar_bitsby.staff.decision import (
     ActionResult,
     Locked,
