@@ -167,10 +167,8 @@ class BitsbyRefundAdmin(ReadOnlyAdmin):
     keys_named = staticmethod(find_refunds)
     raw_id_fields = ("order", "payment", "address_given_by", "requested_by", "closed_by")
     shown_as = {"coin_amount": "in_coin", "proposed_coin_amount": "proposed"}
-    in_coin = plain_number("coin_amount", gettext_lazy("Amount in cryptocurrency"))
-    proposed = plain_number(
-        "proposed_coin_amount", gettext_lazy("Proposed amount in cryptocurrency")
-    )
+    in_coin = plain_number("coin_amount", gettext_lazy("Amount in coin"))
+    proposed = plain_number("proposed_coin_amount", gettext_lazy("Proposed amount in coin"))
 
 
 @admin.register(WebhookDelivery)

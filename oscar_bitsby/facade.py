@@ -31,7 +31,7 @@ from oscar_bitsby.gateway.payment_page import payment_page
 from oscar_bitsby.models import BitsbyInvoice, log_change
 from oscar_bitsby.orders.stage import hold_deadline
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.settlement import attempts, rests, tolerance
+from oscar_bitsby.settlement import attempts, rests, short_payments
 from oscar_bitsby.settlement.rests import Due
 from oscar_bitsby.utils.clock import db_now
 
@@ -128,7 +128,7 @@ def _reuse_or_begin(order_or_number: Any, settings: conf.Conf) -> tuple[BitsbyIn
         return _lock_and_begin(order_or_number, settings)
     except _NoFurtherRest as error:
         # The transaction was rolled back.
-        tolerance.flag_missing_rest(error.order_pk)
+        short_payments.flag_missing_rest(error.order_pk)
         raise
 
 
@@ -251,7 +251,7 @@ def _create(attempt: BitsbyInvoice, client: BitsbyClient, settings: conf.Conf) -
         logger.error("no invoice for order %s: %s", order.number, error)
         if attempt.is_for_rest and isinstance(error, Refused):
             # Perhaps it is too small for Bitsby. The buyer cannot change that, but staff can.
-            tolerance.flag_missing_rest(order.pk)
+            short_payments.flag_missing_rest(order.pk)
             raise NotPayable(f"order {order.number}: Bitsby refuses the rest") from error
         raise
     try:

@@ -243,13 +243,13 @@ def test_mail_names_what_arrived_what_is_missing_and_until_when(order, asked, ma
     for words in (
         f"We've received 6 USDT for order {order.number}, worth $6.00.",
         "$4.00 of the order total of $10.00 is still missing.",
-        "Please pay the remaining $4.00 by",
+        "Please pay the missing $4.00 by",
         signed_urls.order_url(order).split("/orders/")[0],
         "deduct their fee",
     ):
         assert words in message.body
     ((html, _),) = message.alternatives
-    assert "Pay the rest" in html
+    assert "Pay the missing $4.00" in html
 
 
 def test_mail_is_not_sent_when_the_rest_is_no_longer_asked_for(order, asked, mailoutbox):

@@ -11,7 +11,7 @@ from oscar_bitsby.exceptions import NotPayable, PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
-from oscar_bitsby.settlement import tolerance
+from oscar_bitsby.settlement import short_payments
 from tests.support import bitsby
 from tests.support.concurrency import failures, run_together
 from tests.support.settling import booked, status_of
@@ -62,7 +62,7 @@ def test_two_members_of_staff_ask_once(order, invoice, staff_user, turn):
     row = BitsbyPayment.objects.get()
 
     results = run_together(
-        *[lambda: tolerance.ask_for_rest(row.pk, staff_user, "short")] * 3,
+        *[lambda: short_payments.ask_for_rest(row.pk, staff_user, "short")] * 3,
     )
 
     assert failures(results, NotPayable) == []
@@ -81,7 +81,7 @@ def test_rest_that_arrives_while_it_is_flagged_as_missing_pays_the_order(
     )
 
     results = run_together(
-        pay(rest, "4.00000000"), *[lambda: tolerance.flag_missing_rest(order.pk)] * 2
+        pay(rest, "4.00000000"), *[lambda: short_payments.flag_missing_rest(order.pk)] * 2
     )
 
     assert failures(results) == []

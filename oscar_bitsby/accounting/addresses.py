@@ -63,9 +63,7 @@ def check_address(blockchain: str, cryptocurrency: str, address: str) -> str:
     if not text:
         raise RefundRefused(_("Enter an address."))
     if len(text) > MAX_LENGTH:
-        raise RefundRefused(
-            _("This is too long for an address. Copy only the address from the wallet.")
-        )
+        raise RefundRefused(_("This is not an address. Copy only the address from the wallet."))
     if not _PLAIN.fullmatch(text) or _MARKUP.intersection(text):
         raise RefundRefused(
             _(
@@ -82,10 +80,7 @@ def check_address(blockchain: str, cryptocurrency: str, address: str) -> str:
         raise RefundRefused(_why_refused(text, blockchain, cryptocurrency, error)) from None
     if not any(payload):
         raise RefundRefused(
-            _(
-                "Nobody owns this address: coins sent to it are lost. Enter an address from your"
-                " own wallet."
-            )
+            _("Nobody owns this address: coins sent to it are lost. Enter another address.")
         )
     return normalised
 
@@ -142,7 +137,7 @@ def _why_refused(text: str, blockchain: str, cryptocurrency: str, error: ValueEr
     for other in (_BITCOIN, _EVM, _TRON):
         if other is not kind and other.form.fullmatch(text):
             needed = _(
-                "The coins were sent on %(chain)s. Enter an address for %(coin)s on %(chain)s."
+                "This refund is sent on %(chain)s. Enter an address for %(coin)s on %(chain)s."
             ) % {**values, "coin": cryptocurrency.upper()}
             return f"{other.is_one} {needed}"
     return _("This is not an address on %(chain)s. %(hint)s") % {

@@ -83,8 +83,8 @@ def _refunds() -> Any:
     return BitsbyRefund.objects.using(router.db_for_write(BitsbyRefund))
 
 
-def _waiting(order: Any) -> Decimal:
-    """Return what the open refunds of an order will take from its money."""
+def open_refunds(order: Any) -> Decimal:
+    """Return what the open refunds of an order will take from its booked money."""
     without_payment = Q(payment=None, order=order)
     of_booked = Q(payment__invoice__order=order, payment__booked_at__isnull=False)
     found = _refunds().open().filter(without_payment | of_booked)
@@ -97,7 +97,7 @@ def _left_of(order: Any, most: Decimal | None = None) -> tuple[Decimal, Decimal]
 
     ``most`` limits both: what is left of one payment.
     """
-    source, waiting = ledger.bitsby_source(order), _waiting(order)
+    source, waiting = ledger.bitsby_source(order), open_refunds(order)
     held = _ZERO if source is None else ledger.amount_held([source])
     left = max(held - waiting, _ZERO)
     if most is not None:

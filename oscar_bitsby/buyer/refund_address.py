@@ -20,7 +20,9 @@ class RefundAddressForm(forms.Form):
     address = forms.CharField(
         error_messages={
             "required": _("Paste the address that we should send your refund to."),
-            "null_characters_not_allowed": _("This is not an address. Copy the address again."),
+            "null_characters_not_allowed": _(
+                "This is not an address. Copy only the address from the wallet."
+            ),
         },
     )
 
@@ -46,7 +48,9 @@ class RefundAddressView(OrderPageView):
         form = RefundAddressForm(request.POST)
         if RefundStatus(refund).needs_address and form.is_valid():
             try:
-                refunds.set_address(refund.pk, form.cleaned_data["address"])
+                refunds.set_address(
+                    refund.pk, form.cleaned_data["address"], link_version=refund.link_version
+                )
             except RefundRefused as error:
                 form.add_error("address", str(error))
                 # Another request may have set it meanwhile, or staff may have cancelled the refund.

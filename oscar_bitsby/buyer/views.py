@@ -14,6 +14,7 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 
 from oscar_bitsby import conf
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -147,6 +148,7 @@ class PayView(OrderPageView):
         wait = queued.wait if queued else delay
         context = {
             "order": order,
+            "has_money": ledger.has_money(order),
             "queued": queued,
             "busy": busy,
             "seconds": math.ceil(wait),

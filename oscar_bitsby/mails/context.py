@@ -12,6 +12,7 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.refundable import open_refunds
 from oscar_bitsby.choices import MailCode, Resolution
 from oscar_bitsby.mails import refund_context
 from oscar_bitsby.models import BuyerMail
@@ -98,7 +99,8 @@ def _skip_rest_reason(mail: BuyerMail) -> str:
     settings, payment = conf.get(), mail.payment
     is_asked = payment is not None and payment.resolution == Resolution.ASKED
     is_pending = stage.order_stage(settings, order) is stage.OrderStage.PENDING
-    if not is_asked or not is_pending or ledger.amount_to_pay(order) <= 0:
+    is_due = ledger.amount_to_pay(order) > 0 and not open_refunds(order)
+    if not is_asked or not is_pending or not is_due:
         return gettext_noop("the rest is no longer asked for")
     until = _rest_until(order)
     if until is not None and until - timezone.now() < MIN_TIME_LEFT:

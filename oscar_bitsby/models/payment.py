@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -132,6 +134,14 @@ class BitsbyPayment(models.Model):
         """All reasons why it needs a decision, the most important one first."""
         reasons = [self.review_reason, *self.further_reasons.split()]
         return [ReviewReason(reason) for reason in reasons if reason in ReviewReason.values]
+
+    @property
+    def decided_by(self) -> Any:
+        """Who decided about it: a user, or what stands for one that is not known any more."""
+        if self.resolved_by is not None:
+            return self.resolved_by
+        is_by_app = self.resolution in ("", Resolution.ASKED, Resolution.TOLERATED)
+        return _("the app") if is_by_app else _("a former user")
 
     @property
     def review_text(self) -> str:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from oscar_bitsby import conf, models
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.refundable import open_refunds
 from oscar_bitsby.accounting.unmatched import likely_matches
 from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -167,6 +168,9 @@ def get_payment_status(order: Any) -> PaymentStatus:
         if is_short and any(_is_booked_for(payment, SHORT_REASONS) for payment in waiting):
             return _under_review(status)
         rest_asked_at = ledger.rest_asked_at(order) if is_short else None
+        if rest_asked_at is not None and open_refunds(order) > 0:
+            # What was received goes back: the buyer must not pay the rest.
+            return _under_review(replace(status, is_refund_open=True))
         if rest_asked_at is None:
             return _with_open_matters(replace(status, state=PAID), order, invoices)
         status = replace(status, missing=status.shortfall)

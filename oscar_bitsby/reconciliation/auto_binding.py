@@ -59,6 +59,8 @@ def bind_fitting_payments(run: ReconcileRun) -> None:
     for payment in payments:
         with run.isolate_errors(payment.bitsby_id):
             fit = _find_fit(payment, offers, settings)
+            if fit is not None and fit.is_short and _has_rival(payment, payments, fit.invoice):
+                continue
             if fit is not None:
                 tried += 1
                 run.progress(f"binding payment {payment.bitsby_id}")
@@ -120,13 +122,31 @@ def _find_fit(
         allowed = settings.tolerance.of(invoice.amount, invoice.currency)
         if allowed > 0 and abs(value - invoice.amount) <= allowed:
             tolerated.append(Fit(invoice, is_short=False))
-        elif value < invoice.amount and invoice.status != InvoiceStatus.PAID:
+        elif _is_short(value, invoice):
             short.append(Fit(invoice, is_short=True))
     fits = tolerated or (short if settings.short_payments == conf.ASK else [])
     if len(fits) != 1 or not _can_be_bound(payment, fits[0], settings):
         return None
     others = (one for one in offers if one.invoice.order_id != fits[0].invoice.order_id)
     return None if any(_is_plausible(payment, other) for other in others) else fits[0]
+
+
+def _is_short(value: Decimal, invoice: BitsbyInvoice) -> bool:
+    """Tell whether a value is a plausible part of what an invoice asks for.
+
+    Binding ends the invoice: a stranger's few coins must not take it from the buyer who opened it.
+    """
+    is_open = invoice.status != InvoiceStatus.PAID
+    return is_open and invoice.amount / PLAUSIBLE_FACTOR <= value < invoice.amount
+
+
+def _has_rival(
+    payment: BitsbyPayment, payments: list[BitsbyPayment], invoice: BitsbyInvoice
+) -> bool:
+    """Tell whether another payment may be for the same invoice: together they may be the total."""
+    offer = ReservedAmounts(invoice)
+    others = (one for one in payments if one.pk != payment.pk and _is_in_time(one, invoice))
+    return any(_fiat_value(one, offer) is not None for one in others)
 
 
 def _is_in_time(payment: BitsbyPayment, invoice: BitsbyInvoice) -> bool:

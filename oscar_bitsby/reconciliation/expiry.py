@@ -12,7 +12,7 @@ from oscar_bitsby.conf import METHOD_CODE
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation.invoice_sync import sync_invoices
 from oscar_bitsby.reconciliation.report import ReconcileRun
-from oscar_bitsby.settlement import cancellation, tolerance
+from oscar_bitsby.settlement import cancellation, short_payments
 from oscar_bitsby.utils.clock import db_now
 
 Order = get_model("order", "Order")
@@ -85,7 +85,7 @@ def flag_missing_rests(run: ReconcileRun) -> None:
     # The exact condition is checked under the order's lock.
     for order_pk in set(asked.values_list("invoice__order_id", flat=True)[:BATCH]):
         with run.isolate_errors(order_pk):
-            run.report.flagged += tolerance.flag_missing_rest(
+            run.report.flagged += short_payments.flag_missing_rest(
                 order_pk, only_if_due=True, dry_run=run.dry_run
             )
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext_lazy, gettext_noop
 from oscar.core.loading import get_model
 
@@ -17,7 +18,7 @@ from oscar_bitsby.accounting.unmatched import likely_matches
 from oscar_bitsby.choices import InvoiceStatus, MailCode, Resolution
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.mails import outbox
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, cancellation_deadline, order_stage
 from oscar_bitsby.settlement.attempts import NO_ANSWER
@@ -31,6 +32,12 @@ Order = get_model("order", "Order")
 
 #: How long after ``HOLD_ORDER_FOR`` staff can decide about a payment that may be for an order.
 TIME_TO_DECIDE = dt.timedelta(days=1)
+
+#: The failures of an invoice that Bitsby calls paid, but whose money the order does not hold.
+DISMISSED = gettext_noop("its payment was dismissed by staff")
+SENT_BACK = gettext_noop("its payment was refunded")
+#: Decisions after which an unbooked payment no longer keeps its order from being cancelled.
+WITHOUT_MONEY = (Resolution.DISMISSED, Resolution.REFUNDED)
 
 
 def cancel_unpaid_order(
@@ -72,6 +79,40 @@ def cancel_unpaid_order(
         return can_cancel and _cancel(order, invoices, likely, settings)
 
 
+def await_payment_again(order: Any, failure: str) -> bool:
+    """Let a locked pending order be paid or cancelled again after its money was sent back.
+
+    An invoice that Bitsby calls paid keeps its order from both. Here it counts as canceled once
+    staff have decided about its payments and the order holds none of their money.
+
+    Args:
+        failure: what is shown about these invoices.
+
+    Returns:
+        whether the order is pending and holds no money.
+    """
+    if order_stage(conf.get(), order) is not OrderStage.PENDING:
+        return False
+    has_money = ledger.has_money(order)
+    counts = ~Q(review_reason="") & Q(resolved_at=None)
+    if has_money:
+        counts |= Q(booked_at__isnull=False)
+    else:
+        # The rest of money that was sent back is no longer due.
+        asked = BitsbyPayment.objects.filter(invoice__order=order, resolution=Resolution.ASKED)
+        asked.update(resolution=Resolution.REFUNDED)
+    known = BitsbyPayment.objects.filter(invoice=OuterRef("pk"))
+    paid = order.bitsby_invoices.filter(Exists(known), status=InvoiceStatus.PAID)
+    keys = list(paid.exclude(Exists(known.filter(counts))).values_list("pk", flat=True))
+    BitsbyInvoice.objects.filter(pk__in=keys).update(
+        status=InvoiceStatus.CANCELED,
+        ended_at=db_now(),
+        order_awaits_payment=True,
+        failure=failure,
+    )
+    return not has_money
+
+
 def _can_be_decided(order: Any, settings: conf.Conf, now: dt.datetime) -> bool:
     """Tell whether an order still waits for a decision about an unbound payment."""
     hold = settings.hold_order_for
@@ -101,6 +142,13 @@ def _note(invoices: list[BitsbyInvoice], likely: list[Match]) -> str:
                 " for this order: %(payments)s. It is in Payments to review."
             ),
             payments=", ".join(str(found.payment) for found in likely),
+        )
+    if any(invoice.failure in (DISMISSED, SENT_BACK) for invoice in invoices):
+        return i18n.shop_text(
+            gettext_noop(
+                "Cancelled: its payment was refunded or dismissed, and no other has arrived in"
+                " time."
+            )
         )
     if any(invoice.bitsby_id is not None for invoice in invoices):
         return i18n.shop_text(
@@ -134,7 +182,8 @@ def _can_be_open(invoice: BitsbyInvoice, remote_invoices: Mapping[UUID, schemas.
         # An answer about another project says nothing about our invoice.
         return True
     if remote.status == schemas.PAID:
-        # Money that staff have refunded by hand no longer counts.
-        dismissed = invoice.payments.filter(resolution=Resolution.DISMISSED, booked_at__isnull=True)
-        return not dismissed.exists()
+        # Money that was dismissed or sent back no longer counts. Booked money that the order still
+        # holds keeps it anyway.
+        is_returned = Q(resolution__in=WITHOUT_MONEY) | Q(booked_at__isnull=False)
+        return not invoice.payments.filter(is_returned).exists()
     return remote.status not in (schemas.EXPIRED, schemas.CANCELED)

@@ -6,6 +6,7 @@ Every ``check_...`` raises ``RefundRefused`` with a message for the person.
 from decimal import Decimal
 from typing import Any
 
+from django.db import router
 from django.db.models import Q
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
@@ -32,6 +33,21 @@ def check_reason(note: str) -> None:
         raise RefundRefused(_("Enter a reason: others may need it later."))
 
 
+def check_newest(newest_seen: int | None, payment: BitsbyPayment | None, order: Any) -> None:
+    """Refuse another refund if one was requested that the member of staff has not seen."""
+    if newest_seen is not None and newest_seen != newest_refund(payment, order):
+        raise RefundRefused(
+            _("A refund was requested meanwhile, perhaps by a second click. No other was.")
+        )
+
+
+def newest_refund(payment: BitsbyPayment | None, order: Any) -> int:
+    """Return the primary key of the newest refund of a payment or order; 0 if there is none."""
+    rows = BitsbyRefund.objects.using(router.db_for_write(BitsbyRefund))
+    rows = rows.filter(order=order) if payment is None else rows.filter(payment=payment)
+    return rows.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
 def check_state(refund: BitsbyRefund, *allowed: RefundState) -> None:
     """Refuse a refund in a state that a step is not meant for."""
     if refund.state not in allowed:
@@ -55,12 +71,16 @@ def check_amount(amount: Decimal | None, payment: BitsbyPayment | None, left: Re
             raise RefundRefused(_("Enter the amount to refund."))
         return
     if not amount.is_finite() or not 0 < amount < MAX_FIAT_VALUE or amount != to_cents(amount):
-        raise RefundRefused(_("Enter an amount above zero with at most two decimals."))
+        raise RefundRefused(_places_message(2))
     if left.amount is not None and amount > left.amount:
         raise RefundRefused(
             _("At most %(amount)s %(currency)s can still be refunded. Enter a smaller amount.")
             % {"amount": localize(left.amount), "currency": left.currency}
         )
+
+
+def _places_message(places: int) -> str:
+    return _("Enter an amount above zero with at most %(places)s decimals.") % {"places": places}
 
 
 def check_coins(
@@ -75,7 +95,7 @@ def check_coins(
         raise RefundRefused(_("Enter how many coins to send: no exchange rate is known."))
     exponent = coins.as_tuple().exponent
     if not isinstance(exponent, int) or -exponent > CRYPTO_PLACES or not 0 < coins < MAX_COINS:
-        raise RefundRefused(_("Enter an amount in the coin above zero with at most 18 decimals."))
+        raise RefundRefused(_places_message(CRYPTO_PLACES))
     limit = None
     if payment is not None and not is_in_ledger(payment):
         limit = left.coin_amount

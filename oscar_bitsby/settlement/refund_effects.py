@@ -62,15 +62,17 @@ def cancel_order(order: Any, refund: BitsbyRefund) -> None:
     """
     settings = conf.get()
     if order is None:
-        raise RefundRefused(_("The order was deleted. Repeat this without cancelling it."))
+        raise RefundRefused(
+            _("The order was deleted. Record the refund as sent without cancelling the order.")
+        )
     if order_stage(settings, order) is OrderStage.CANCELLED:
         return
     note = i18n.shop_text(gettext_noop("Cancelled: %(refund)s refunded."), refund=refund)
     if not transitions.change_order_status(order, settings.order_status_cancelled, note):
         raise RefundRefused(
             _(
-                "The refund was not recorded: the shop's status pipeline does not allow to cancel"
-                " order %s. Repeat this without cancelling it."
+                "The refund was not recorded: the shop's status pipeline does not allow order %s to"
+                " be cancelled. Record the refund as sent without cancelling the order."
             )
             % order.number
         )

@@ -26,6 +26,7 @@ from oscar_bitsby.choices import MailCode, RefundState
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.settlement import refund_checks as checks
 from oscar_bitsby.settlement import refund_effects as effects
 from oscar_bitsby.settlement.locks import lock_money, lock_refund
@@ -57,6 +58,7 @@ def request_refund(
     coin_amount: Decimal | None = None,
     cryptocurrency: str = "",
     blockchain: str = "",
+    newest_seen: int | None = None,
 ) -> BitsbyRefund:
     """Record a refund, and ask the buyer for an address by e-mail.
 
@@ -68,6 +70,8 @@ def request_refund(
             belongs to no order: the order whose buyer is asked for the address.
         amount: in the order's currency; needed if the money is booked.
         coin_amount: the coins to send; None takes the proposed amount.
+        newest_seen: the primary key of the newest refund of the payment or order that the member
+            of staff knew of, 0 for none. A second click must not make a second refund.
     """
     with lock_money(payment, order) as (order, payment):
         if payment is not None:
@@ -79,6 +83,7 @@ def request_refund(
         cryptocurrency, blockchain = cryptocurrency.strip()[:64], blockchain.strip()[:64]
         if not cryptocurrency or not blockchain:
             raise RefundRefused(_("Enter the coin and the blockchain of the refund."))
+        checks.check_newest(newest_seen, payment, order)
         left = refundable(payment, order)
         checks.check_left(payment, left)
         checks.check_amount(amount, payment, left)
@@ -107,9 +112,20 @@ def request_refund(
     return refund
 
 
-def set_address(refund_pk: Any, address: str, *, user: Any = None) -> BitsbyRefund:
-    """Store the address, once. ``user`` is the member of staff who entered it, None the buyer."""
+def set_address(
+    refund_pk: Any, address: str, *, user: Any = None, link_version: int | None = None
+) -> BitsbyRefund:
+    """Store the address, once.
+
+    Args:
+        user: the member of staff who entered it, None the buyer.
+        link_version: that of the buyer's link, which must still be the newest.
+    """
     with lock_refund(refund_pk) as (order, payment, refund):
+        if link_version not in (None, refund.link_version):
+            raise RefundRefused(
+                _("This link was replaced by a newer one. Open the newest e-mail about the refund.")
+            )
         if refund.state == RefundState.ADDRESS_GIVEN:
             raise RefundRefused(
                 _("An address was already given for this refund. To change it, ask the shop.")
@@ -165,7 +181,7 @@ def mark_sent(
         cancel_order: also cancel the order, and release its stock and vouchers. Where the shop's
             status pipeline forbids it, nothing is recorded: staff repeat the step without it.
     """
-    with lock_refund(refund_pk, lock_invoices=cancel_order) as (order, payment, refund):
+    with lock_refund(refund_pk, lock_invoices=True) as (order, payment, refund):
         checks.check_state(refund, RefundState.ADDRESS_GIVEN)
         refund.transaction_hash = check_transaction_hash(refund.blockchain, transaction_hash)
         checks.check_new_hash(refund)
@@ -178,6 +194,8 @@ def mark_sent(
             effects.resolve(payment, user, note or refund.note)
         if cancel_order:
             effects.cancel_order(order, refund)
+        else:
+            cancellation.await_payment_again(order, cancellation.SENT_BACK)
         _log("sent", refund, user, amount=refund.amount, is_booked=refund.is_booked)
         signals.send_after_commit(signals.refund_sent, BitsbyRefund, refund=refund, order=order)
         outbox.enqueue(MailCode.REFUND_SENT, order, refund=refund)
@@ -211,7 +229,7 @@ def _coins_to_send(
 
 
 def _open_refund() -> str:
-    return _("This payment already has a refund that is not sent yet. Finish or cancel that first.")
+    return _("A refund of this payment is open. First send its coins or cancel it.")
 
 
 def _save_unique(refund: BitsbyRefund, message: str) -> None:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.refundable import open_refunds
 from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -52,10 +53,13 @@ def amount_due(order: Any, statuses: Collection[str]) -> Due | None:
 
 
 def _is_under_review(order: Any) -> bool:
-    """Tell whether a payment of the order is open, or an invoice is paid by unknown money."""
+    """Tell whether a payment of the order or a refund of its money is open.
+
+    An invoice that is paid by unknown money counts, too.
+    """
     alias = router.db_for_write(BitsbyPayment)
     payments = BitsbyPayment.objects.using(alias).needs_review().filter(invoice__order=order)
-    if payments.exists():
+    if payments.exists() or open_refunds(order) > 0:
         return True
     paid = order.bitsby_invoices.using(alias).filter(status=InvoiceStatus.PAID)
     return bool(paid.exclude(payments__booked_at__isnull=False).exists())

@@ -48,7 +48,8 @@ class SettlementInput:
         received: the amount booked for the order before.
         booked: this payment is booked already.
         booked_elsewhere: it is booked for another invoice than the one it is bound to now.
-        dismissed: staff dismissed this payment.
+        dismissed: staff dismissed this payment, or it was refunded, and it was not bound anew.
+        returned: it is booked for this invoice, and its pending order holds no money any more.
         refunded: it has a refund that is open or sent.
         in_time: by the chain it was made before the invoice expired, or before the order was
             cancelled.
@@ -75,6 +76,7 @@ class SettlementInput:
     booked: bool = False
     booked_elsewhere: bool = False
     dismissed: bool = False
+    returned: bool = False
     refunded: bool = False
     in_time: bool = False
     tolerance: Decimal = Decimal(0)
@@ -134,19 +136,20 @@ def _decide_paid(facts: SettlementInput) -> list[Action]:
     if facts.booked_elsewhere:
         return [MARK_PAID, _flag(ReviewReason.REBOUND)]
     if facts.booked:
-        return [MARK_PAID]
+        # Money that was sent back must not keep its order from being paid or cancelled.
+        return [WAIT if facts.returned else MARK_PAID]
     if not facts.same_project:
         # An answer about another project says nothing about our invoice.
         return [_flag(ReviewReason.MISMATCH)]
-    if facts.refunded:
-        # The shop has sent it back, or will: it must not pay for an order.
-        return [MARK_PAID, _flag(ReviewReason.REBOUND)]
     if not facts.same_money:
         return [MARK_PAID, _flag(ReviewReason.MISMATCH)]
     if facts.fiat_value is None:
         return [MARK_PAID, _flag(ReviewReason.UNKNOWN_VALUE)]
     if facts.order is OrderStage.GONE:
         return [MARK_PAID, _flag(ReviewReason.ORDER_GONE)]
+    if facts.refunded:
+        # The shop has sent it back, or will: it must not pay for an order.
+        return [MARK_PAID, _flag(ReviewReason.REBOUND)]
     return [MARK_PAID, Action(ActionType.BOOK), *_decide_booked(facts, facts.fiat_value)]
 
 

@@ -13,7 +13,6 @@ from django.utils.translation import gettext_noop
 
 from oscar_bitsby import conf, signals
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.accounting.valuation import fiat_value_of
 from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
@@ -116,23 +115,27 @@ def _build_input(
     rows: LockedRows, remote: schemas.Invoice, remote_payment: schemas.Payment | None
 ) -> SettlementInput:
     order, invoice, payment, settings = rows.order, rows.invoice, rows.payment, conf.get()
+    stage = order_stage(settings, order)
     booked = payment is not None and payment.booked_at is not None
     is_new_money = payment is not None and not booked and remote.status == schemas.PAID
     received = ledger.amount_held(rows.sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
-    fiat_value = fiat_value_of(remote_payment, invoice) if remote_payment is not None else None
+    # Of the row, because that is what is booked, and a later answer may say something else.
+    fiat_value = payment.fiat_value if payment is not None else None
     asks_for_rest = is_new_money and invoice.asks_for_rest and order is not None
     missing = owed - received - (fiat_value or 0)
     return SettlementInput(
         remote_status=remote.status,
-        order=order_stage(settings, order),
+        order=stage,
         same_project=remote.project_id in ("", invoice.project_id),
         same_money=invoice.asks(remote.amount, remote.currency),
         has_payment=payment is not None,
         fiat_value=fiat_value,
         owed=owed,
         booked=booked,
-        dismissed=payment is not None and payment.resolution == Resolution.DISMISSED,
+        dismissed=payment is not None
+        and payment.resolution in (Resolution.DISMISSED, Resolution.REFUNDED),
+        returned=booked and stage is OrderStage.PENDING and not ledger.has_money(order),
         refunded=is_new_money and _is_refunded(rows.known_payment),
         in_time=is_new_money and _is_in_time(rows, settings),
         tolerance=settings.tolerance.of(invoice.amount, invoice.currency),

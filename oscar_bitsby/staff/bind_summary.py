@@ -93,7 +93,7 @@ def _effects_if_short(text: str, words: dict[str, str], order: Any, missing: Dec
         return Effects(text % words, why_not_ask=why_not)
     ask = _(
         "%(value)s will be booked, the order stays pending, and its buyer is asked for the"
-        " remaining %(difference)s by e-mail."
+        " rest of %(difference)s by e-mail."
     )
     return Effects(text % words, ask % words)
 

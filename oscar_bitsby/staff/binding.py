@@ -108,7 +108,10 @@ def bind(
         text = _("This invoice was never created at Bitsby. Choose another one.")
         return ActionResult(False, text)
     if BitsbyRefund.objects.counted().filter(payment__bitsby_id=payment_id).exists():
-        text = _("This payment is refunded, or is to be. Cancel its refund before you bind it.")
+        text = _(
+            "This payment cannot be bound, because it was refunded or a refund of it is"
+            " open. An open refund can be cancelled."
+        )
         return ActionResult(False, text)
     # Stored before the request: whoever settles the answer, even the next run, does as staff chose.
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=ask_for_rest)

@@ -11,7 +11,6 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from oscar_bitsby import conf
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.settlement import refunds
@@ -77,8 +76,10 @@ def request_view(
     """Show the current step of a request, or request the refund when it is confirmed.
 
     Args:
-        order: the order, if no payment was chosen; the caller has checked that the user may see it.
-        payment: the payment to refund; its order is that of its invoice.
+        order: the order, if no payment was chosen; with a payment that is bound to no order, the
+            one whose buyer is asked for the address. The caller has checked that the user may see
+            it.
+        payment: the payment to refund; its order is that of its invoice, if it has one.
 
     Raises:
         PermissionDenied: the user may not refund.
@@ -96,8 +97,8 @@ def request_view(
         # One whose refund is open leads to the page of that refund.
         others = [row for row in payments if open_refund(row) is not None] or payments
         payment = next(iter(choice or others), None)
-    else:
-        order = payment.invoice.order if payment.invoice else None
+    elif payment.invoice is not None:
+        order = payment.invoice.order
     problem = refund_error(payment, order)
     if problem:
         open_one = open_refund(payment) if payment is not None else None
@@ -121,7 +122,7 @@ def _request_step(request: HttpRequest, frame: Frame, subject: RefundSubject) ->
         proposed = subject.propose(form.cleaned_data["amount"], form.cleaned_data["coin"])
         chosen = form.cleaned_data["coin_amount"] or proposed
         if chosen is None:
-            text = _("Enter the amount in coin: no rate is known from which it could be proposed.")
+            text = _("Enter how many coins to send: no exchange rate is known.")
             form.add_error("coin_amount", text)
         elif "change" in request.POST:
             # Empty again if it was only proposed, so that it follows another amount.
@@ -149,7 +150,7 @@ def _context(frame: Frame, subject: RefundSubject, form: forms.Form) -> dict[str
         ),
         "order": subject.order,
         "customer": refund_summary.customer_of(subject.order),
-        "is_mailed": subject.order is not None and conf.get().mails,
+        "is_mailed": refund_summary.is_mailed(subject.order),
         "explorer": explorer_url(payment),
         "left": left,
         "left_coins": plain_amount(left.coin_amount),
@@ -198,7 +199,10 @@ def _request(
     if data["seen"] is not None and data["seen"] != newest:
         # A second click, or a colleague was faster: another refund would be paid twice.
         url = frame.refund_url(BitsbyRefund.objects.get(pk=newest)) if newest else frame.back
-        text = _("A refund was requested meanwhile, perhaps by a second click. No other was.")
+        text = _(
+            "A refund was requested in the meantime, perhaps by a second click. No"
+            " second refund was requested."
+        )
         return redirect_with_message(request, ActionResult(False, text), url)
     coin = subject.coins.get(data["coin"], {})
     try:
@@ -211,15 +215,16 @@ def _request(
             coin_amount=coin_amount,
             cryptocurrency=coin.get("cryptocurrency", ""),
             blockchain=coin.get("blockchain", ""),
+            newest_seen=data["seen"],
         )
     except RefundRefused as error:
         form.add_error(None, str(error))
         return render(request, frame.request_template, _context(frame, subject, form))
     log_step(request, refund, _("refund requested"), data["note"])
-    if refund_summary.is_mailed(refund):
+    if refund_summary.is_mailed(refund.order):
         text = _("The refund is requested. The buyer gets an e-mail that asks for an address.")
     else:
-        text = _("The refund is requested. Nobody is mailed: find out the address and enter it.")
+        text = _("The refund is requested. No e-mail is sent: find out the address and enter it.")
     return redirect_with_message(request, ActionResult(True, text), frame.refund_url(refund))
 
 

@@ -130,8 +130,10 @@ class RefundForm(forms.Form):
         if typed is None and data["what"] == OTHER:
             self.add_error("amount", _("Enter the amount to refund."))
         elif typed is not None and typed > most:
-            text = _("At most %(most)s %(currency)s can still be refunded.")
-            values = {"most": localize(most), "currency": self.left.currency}
+            text = _(
+                "At most %(amount)s %(currency)s can still be refunded. Enter a smaller amount."
+            )
+            values = {"amount": localize(most), "currency": self.left.currency}
             self.add_error("amount", text % values)
         if typed is not None:
             # It counts whatever is chosen: nobody types an amount that is not meant.
@@ -159,7 +161,7 @@ class AddressForm(forms.Form):
     address = _pasted_field(
         gettext_lazy("Address"),
         gettext_lazy("Enter the address that the buyer told you."),
-        gettext_lazy("This is not an address. Enter the address alone, without other text."),
+        gettext_lazy("This is not an address. Copy only the address from the wallet."),
     )
 
 
@@ -168,8 +170,10 @@ class SentForm(forms.Form):
 
     transaction_hash = _pasted_field(
         gettext_lazy("Transaction hash"),
-        gettext_lazy("Enter the transaction hash that your wallet shows."),
-        gettext_lazy("This is not a transaction hash. Enter the hash alone, without other text."),
+        gettext_lazy("Enter the transaction hash: your wallet shows it after sending."),
+        gettext_lazy(
+            "A transaction hash has 8 to 200 letters and digits. Copy only the hash, not a link."
+        ),
     )
     cancel_order = forms.BooleanField(
         label=gettext_lazy("Cancel the order, too, and release its stock"), required=False

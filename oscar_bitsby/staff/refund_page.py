@@ -46,7 +46,7 @@ STEPS = {
         refund_forms.AddressForm,
         lambda pk, user, data: refunds.set_address(pk, data["address"], user=user),
         gettext_lazy("address entered"),
-        gettext_lazy("The address is stored. Send the coins, then enter the transaction hash."),
+        gettext_lazy("The address is saved. Send the coins, then enter the transaction hash."),
         gettext_lazy("The buyer gets the address by e-mail, to check it."),
     ),
     "renew": Step(
@@ -54,7 +54,7 @@ STEPS = {
         forms.Form,
         lambda pk, user, data: refunds.renew_link(pk, user),
         gettext_lazy("link for the address renewed"),
-        gettext_lazy("The link is new. Earlier ones are no longer valid."),
+        gettext_lazy("A new link was made. Earlier links are no longer valid."),
         gettext_lazy("The buyer gets it by e-mail."),
     ),
     "reopen": Step(
@@ -110,7 +110,7 @@ def refund_view(request: HttpRequest, frame: Frame, refund: BitsbyRefund) -> Htt
             form.add_error(None, str(error))
         else:
             log_step(request, refund, str(step.logged), form.cleaned_data.get("note", ""))
-            mailed = str(step.mailed) if refund_summary.is_mailed(refund) else ""
+            mailed = str(step.mailed) if refund_summary.is_mailed(refund.order) else ""
             text = f"{step.done} {mailed}".strip()
             return redirect_with_message(request, ActionResult(True, text), request.path)
     # It may have changed since the page was shown.
@@ -150,7 +150,7 @@ def _render(
         "coin_amount": plain_amount(refund.coin_amount),
         "proposed": plain_amount(refund.proposed_coin_amount),
         "can_cancel_order": refund_summary.can_cancel_order(refund.order),
-        "is_mailed": refund_summary.is_mailed(refund),
+        "is_mailed": refund_summary.is_mailed(refund.order),
         "address_link": (
             request.build_absolute_uri(signed_urls.refund_url(refund)) if state is REQUESTED else ""
         ),

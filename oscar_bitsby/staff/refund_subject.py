@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from oscar_bitsby.accounting.refundable import coins_worth, is_in_ledger
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.settlement import refunds
+from oscar_bitsby.settlement.refund_checks import newest_refund
 from oscar_bitsby.settlement.refunds import Refundable
 
 
@@ -23,12 +24,7 @@ class RefundSubject:
 
     def newest(self) -> int:
         """Return the number of the newest refund, 0 without one."""
-        rows = BitsbyRefund.objects.order_by("-pk")
-        if self.payment is not None:
-            rows = rows.filter(payment=self.payment)
-        else:
-            rows = rows.filter(order=self.order)
-        return rows.values_list("pk", flat=True).first() or 0
+        return newest_refund(self.payment, self.order)
 
     def propose(self, amount: Decimal | None, coin: str = "") -> Decimal | None:
         """Return the coins worth an amount at the locked rate; all that are left without one."""
@@ -57,7 +53,7 @@ def open_refund(payment: BitsbyPayment) -> BitsbyRefund | None:
 def refund_error(payment: BitsbyPayment | None, order: Any) -> str:
     """Return why no refund can be requested now, or an empty string."""
     if payment is not None and open_refund(payment) is not None:
-        return _("A refund of this payment is open. Finish or cancel it before the next one.")
+        return _("A refund of this payment is open. First send its coins or cancel it.")
     left = refunds.refundable(payment, order)
     if payment is None and not reserved_coins(order):
         return _("No invoice of this order reserved a coin that could be sent back.")
@@ -66,7 +62,7 @@ def refund_error(payment: BitsbyPayment | None, order: Any) -> str:
     if left.coin_amount == 0 if coins_count else not left.amount:
         if payment is None:
             return _("This order holds no money from Bitsby that could be refunded.")
-        return _("Nothing is left to refund: this payment was refunded completely.")
+        return _("Nothing is left to refund: all of it is refunded or about to be.")
     return ""
 
 

@@ -16,7 +16,7 @@ from oscar_bitsby.utils.money import plain_amount
 
 #: The next step of staff, by the refund's state.
 NEXT_STEPS = {
-    RefundState.REQUESTED: gettext_lazy("Wait for the buyer's address, or enter it"),
+    RefundState.REQUESTED: gettext_lazy("Wait for the address, or enter it"),
     RefundState.ADDRESS_GIVEN: gettext_lazy("Send the coins and enter the transaction hash"),
     RefundState.SENT: gettext_lazy("None: the refund is done"),
     RefundState.CANCELLED: gettext_lazy("None: the refund was cancelled"),
@@ -35,7 +35,7 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
     state, status = RefundState(refund.state), RefundStatus(refund)
     next_step = str(NEXT_STEPS[state])
     if state is RefundState.REQUESTED and refund.order_id is None:
-        next_step = _("Find out the address, and enter it")
+        next_step = _("Find out the address and enter it")
     return {
         "refund": refund,
         "url": url,
@@ -52,9 +52,9 @@ def row_of(refund: BitsbyRefund, url: str) -> dict[str, Any]:
     }
 
 
-def is_mailed(refund: BitsbyRefund) -> bool:
-    """Tell whether the buyer of a refund is known, and the shop sends the app's e-mails."""
-    return refund.order is not None and conf.get().mails
+def is_mailed(order: Any) -> bool:
+    """Tell whether the buyer of an order has an address, and the shop sends the app's e-mails."""
+    return order is not None and bool(order.email) and conf.get().mails
 
 
 def customer_of(order: Any) -> str:

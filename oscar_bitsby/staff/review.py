@@ -19,7 +19,8 @@ from oscar_bitsby.mails import outbox
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement import tolerance
+from oscar_bitsby.settlement import short_payments
+from oscar_bitsby.settlement.cancellation import DISMISSED, await_payment_again
 from oscar_bitsby.settlement.payments import flag_for_review
 from oscar_bitsby.staff.decision import (
     ActionResult,
@@ -30,10 +31,6 @@ from oscar_bitsby.staff.decision import (
     resolve,
 )
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.clock import db_now
-
-#: The failure of an invoice that Bitsby called paid by a payment that staff dismissed.
-DISMISSED = gettext_noop("its payment was dismissed by staff")
 
 #: Added to the note and the message about a reinstated order.
 KEPT_DISCOUNTS = gettext_noop(
@@ -61,11 +58,9 @@ def accept(
             return ActionResult(
                 False, _("This payment does not belong to an order yet. Bind it to one first.")
             )
+        if problem := _why_not_accept(order, payment):
+            return ActionResult(False, problem)
         if payment.booked_at is None:
-            if payment.refunds.counted().exists():
-                return ActionResult(
-                    False, _("The payment was refunded, so it cannot be booked. Dismiss it.")
-                )
             payment.fiat_value = (
                 payment.fiat_value if payment.fiat_value is not None else fiat_value
             )
@@ -96,6 +91,21 @@ def accept(
         return ActionResult(True, message % (values | {"fiat_value": localize(payment.fiat_value)}))
 
 
+def _why_not_accept(order: Any, payment: BitsbyPayment) -> str:
+    """Return why money that was sent back cannot pay for a locked order, or nothing."""
+    is_booked = payment.booked_at is not None
+    was_refunded = payment.refunds.counted().exists()
+    if was_refunded and not is_booked:
+        return _("The payment was refunded, so it cannot be booked. Dismiss it.")
+    if was_refunded and ReviewReason.REBOUND in payment.review_reasons:
+        return _("The payment was refunded, so it cannot be accepted. Dismiss it.")
+    is_pending = order_stage(conf.get(), order) is OrderStage.PENDING
+    if is_booked and is_pending and not ledger.has_money(order):
+        text = _("Order %s holds no money any more, so it cannot become paid. Dismiss it.")
+        return str(text % order.number)
+    return ""
+
+
 def ask(payment_pk: Any, user: Any, note: str) -> ActionResult:
     """Ask the buyer for the rest of a payment that is booked and short.
 
@@ -106,7 +116,7 @@ def ask(payment_pk: Any, user: Any, note: str) -> ActionResult:
     if refused := refusal(payment):
         return refused
     try:
-        payment = tolerance.ask_for_rest(payment_pk, user, note)
+        payment = short_payments.ask_for_rest(payment_pk, user, note)
     except NotPayable as error:
         return ActionResult(False, str(error))
     order = payment.invoice.order if payment.invoice else None
@@ -205,9 +215,11 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
     with locked(payment_pk) as rows:
         if refused := refusal(rows.payment):
             return refused
+        if problem := _why_not_dismiss(rows):
+            return ActionResult(False, problem)
         resolve(rows.payment, Resolution.DISMISSED, user, note, rows.order)
         message = _("Dismissed. You can undo this under “Resolved”.")
-        if _unblock_cancellation(rows):
+        if rows.invoice is not None and await_payment_again(rows.order, DISMISSED):
             message += (
                 " "
                 + _(
@@ -219,21 +231,15 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
         return ActionResult(True, message)
 
 
-def _unblock_cancellation(rows: Locked) -> bool:
-    """Let a pending order be paid or cancelled again after its unbooked payment was dismissed.
-
-    Return whether it is.
-    """
-    order, invoice, payment = rows.order, rows.invoice, rows.payment
-    if invoice is None or payment.booked_at is not None:
-        return False
-    if order_stage(conf.get(), order) is not OrderStage.PENDING:
-        return False
-    if invoice.status == InvoiceStatus.PAID:
-        invoice.status, invoice.ended_at = InvoiceStatus.CANCELED, db_now()
-        invoice.order_awaits_payment, invoice.failure = True, DISMISSED
-        invoice.save(update_fields=["status", "ended_at", "order_awaits_payment", "failure"])
-    return True
+def _why_not_dismiss(rows: Locked) -> str:
+    """Return why staff have to decide otherwise: the order would wait for ever, or nothing."""
+    payment, order = rows.payment, rows.order
+    is_pending = order_stage(conf.get(), order) is OrderStage.PENDING
+    is_short = not short_payments.ASKABLE_REASONS.isdisjoint(payment.review_reasons)
+    if payment.booked_at is None or not (is_pending and is_short and ledger.has_money(order)):
+        return ""
+    text = _("Order %s would wait with this money for ever. Accept the payment or refund it.")
+    return str(text % order.number)
 
 
 def undo(payment_pk: Any, user: Any) -> ActionResult:

@@ -108,7 +108,7 @@ def test_surplus_goes_back_to_the_buyer(shop, order, visitor, staff, screenshot)
     staff.reload()
     sent = new_hash(refund.blockchain)
     staff.get_by_label("Transaction hash").fill(sent)
-    staff.get_by_role("button", name="The coins are sent").click()
+    staff.get_by_role("button", name="Record as sent").click()
     expect(staff.get_by_role("link", name=sent)).to_be_visible()
 
     assert [amount for _, amount in bookings_of(order)] == ["12.50", "2.50"]

@@ -44,7 +44,7 @@ def test_short_payment_that_staff_have_to_decide_about(order, invoice, shown):
 
     assert "We've received $8.00 for this order of $10.00. That is $2.00 less" in text
     assert FEE in text
-    assert "We'll decide about the difference and email you. You don't need to pay again." in text
+    assert "You don't need to pay again. We'll decide about the difference and email you." in text
     assert NOTHING_TO_DO not in text
     assert button is None
 
@@ -209,3 +209,14 @@ def test_oscars_page_of_the_order_names_the_missing_amount(order, invoice):
 
     assert "Part of your payment is missing" in text
     assert "Pay the missing $5.60" in text
+
+
+def test_waiting_page_does_not_deny_what_was_paid(fake, order, invoice):
+    """A buyer who pays the rest while Bitsby is down has been charged before."""
+    ask_for_rest(invoice, "4.40")
+    fake.on("/invoices/create", (503, {}, "down"))
+
+    text = Client().post(signed_urls.pay_url(order)).content.decode()
+
+    assert "what you have paid is credited to it" in text
+    assert "nothing has been charged" not in text

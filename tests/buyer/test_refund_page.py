@@ -110,7 +110,7 @@ def test_address_is_stored_and_shown(refund):
     text = content_of(Client().get(response["Location"]))
     assert ADDRESS in text
     assert "Address saved" in text
-    assert "If it is wrong, contact the shop at once" in text
+    assert "If it's wrong, contact the shop at once" in text
     assert "We'll email you when the refund has been sent" in text
     assert 'name="address"' not in Client().get(response["Location"]).content.decode()
 
@@ -164,6 +164,21 @@ def test_an_address_that_came_meanwhile_is_kept(refund, monkeypatch):
     assert stored(refund) == ("address_given", OTHER_ADDRESS)
 
 
+def test_link_that_is_replaced_meanwhile_stores_nothing(refund, monkeypatch):
+    """If staff renew the link while the buyer submits by the old one, only the new one counts."""
+    set_address = refunds.set_address
+
+    def set_after_renewal(pk, address, **values):
+        refunds.renew_link(pk, None)
+        return set_address(pk, address, **values)
+
+    monkeypatch.setattr(refunds, "set_address", set_after_renewal)
+    response = give_address(refund, ADDRESS)
+
+    assert "This link was replaced by a newer one." in content_of(response)
+    assert stored(refund) == ("requested", "")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_addresses_at_once_store_one(refund):
     """Of two POSTs at the same time, one is stored, and the other is refused."""
@@ -184,7 +199,7 @@ def test_two_addresses_at_once_store_one(refund):
         (ADDRESS[:-1], "not an address on Tron"),
         (BITCOIN, "Enter an address for USDT on Tron"),
         (ETHEREUM, "Enter an address for USDT on Tron"),
-        ("T" * 201, "too long for an address"),
+        ("T" * 201, "This is not an address."),
         (EVIL, "Copy only the address"),
         (f'"><img src=x onerror=alert(1)>{ADDRESS}', "Copy only the address"),
         (f"{ADDRESS[:20]} {ADDRESS[20:]}", "Copy only the address"),

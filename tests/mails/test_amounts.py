@@ -45,7 +45,11 @@ def assert_without(message, *words):
             ["Asked: $10.00. Received in total: $8.00. Missing: $2.00.", "Exchanges deduct"],
         ),
         ("505.50", "over", ["Asked: $10.00. Received in total: $505.50. Too much: $495.50."]),
-        ("10.00", "second", ["Too much: $10.00.", "this is a duplicate payment", "an address"]),
+        (
+            "10.00",
+            "second",
+            ["Too much: $10.00.", "this is a duplicate payment", "a wallet address"],
+        ),
     ],
 )
 def test_other_amount_tells_asked_received_difference_and_what_is_next(
@@ -68,7 +72,7 @@ def test_late_and_short_payment_tells_both(place, invoice_for):
 
     send(MailCode.OTHER_AMOUNT, order, payment=payment)
 
-    assert_one_mail(order, "had already been cancelled", "Missing: $2.00", "send your money back")
+    assert_one_mail(order, "had already been cancelled", "Missing: $2.00", "refund your payment")
 
 
 def test_payment_in_time_for_a_cancelled_order_is_not_called_late(place, invoice_for):

@@ -88,7 +88,7 @@ def test_request_says_how_much_and_where_to_give_the_address(order):
         "2.5 USDT on Tron (TRC-20)",
         "$2.50",
         "The link is valid for 30 days",
-        "a wallet address on another network are lost",
+        "an address on another network are lost",
         "We never ask for your private keys or seed phrase",
     )
     url = link_in(message)

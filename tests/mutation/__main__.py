@@ -79,7 +79,7 @@ MODULES = {
     "settlement/cancellation": ["settlement/test_cancellation", "test_databases"],
     "settlement/attempts": ["test_facade_attempts", "test_facade", "test_facade_answers"],
     "settlement/rests": ["settlement/test_rests", "test_facade_rests"],
-    "settlement/tolerance": ["settlement/test_rests", "test_facade_rests"],
+    "settlement/short_payments": ["settlement/test_rests", "test_facade_rests"],
     "settlement/locks": [
         "settlement/test_service",
         "settlement/test_refund_requests",

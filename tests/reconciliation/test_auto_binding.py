@@ -203,6 +203,27 @@ def test_short_payments_are_less_than_the_invoice(order, listed, account, asking
     assert account.asked == []
 
 
+def test_short_payment_of_less_than_half_is_for_staff(order, listed, account, asking):
+    """Binding would end the invoice that its buyer may be about to pay in full."""
+    listed(order)
+    account.send("4.99000000")
+
+    reconciliation.reconcile()
+
+    assert account.asked == []
+
+
+def test_two_short_payments_of_one_invoice_are_for_staff(order, listed, account, asking):
+    """Together they may be the total: the buyer must not be asked for the rest."""
+    listed(order)
+    account.send("6.00000000")
+    account.send("4.00000000")
+
+    reconciliation.reconcile()
+
+    assert (account.asked, BuyerMail.objects.filter(code=MailCode.REST).exists()) == ([], False)
+
+
 def test_dust_is_not_bound(order, listed, account, asking):
     """A payment of nearly nothing is spam."""
     listed(order)

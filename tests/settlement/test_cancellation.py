@@ -196,19 +196,22 @@ def test_answer_about_another_project_does_not_cancel(order, expired, project, i
 
 
 @pytest.mark.parametrize(
-    ("resolution", "booked", "is_cancelled"),
+    ("resolution", "has_money", "is_cancelled"),
     [
         (Resolution.DISMISSED, False, True),
         (Resolution.DISMISSED, True, False),
+        (Resolution.REFUNDED, False, True),
         (Resolution.ACCEPTED, False, False),
         ("", False, False),
     ],
 )
 def test_remote_invoice_is_paid_unless_its_payment_was_dismissed(
-    order, expired, cancel, resolution, booked, is_cancelled
+    order, expired, cancel, resolution, has_money, is_cancelled
 ):
     """An invoice that is paid at Bitsby keeps its order, except by money that staff refunded."""
     now = timezone.now()
+    if has_money:
+        order.sources.get().debit(Decimal(1), reference="x")
     BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(),
         invoice=expired,
@@ -216,7 +219,7 @@ def test_remote_invoice_is_paid_unless_its_payment_was_dismissed(
         review_reason=ReviewReason.NOT_PAID if resolution else "",
         resolution=resolution,
         resolved_at=now if resolution else None,
-        booked_at=now if booked else None,
+        booked_at=now if has_money else None,
     )
 
     assert cancel(order, "paid") is is_cancelled

@@ -5,6 +5,7 @@ the same result.
 """
 
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.db.models import Sum
@@ -38,7 +39,7 @@ def succeeded(results):
     return [one for one in results if not isinstance(one, Exception)]
 
 
-def request_of_order(order, user, amount):
+def request_of_order(order, user, amount, **values):
     """Request the refund of an amount of an order, without a payment."""
     return refunds.request_refund(
         user=user,
@@ -48,6 +49,7 @@ def request_of_order(order, user, amount):
         coin_amount=Decimal(amount),
         cryptocurrency="usdt",
         blockchain="tron",
+        **values,
     )
 
 
@@ -79,6 +81,16 @@ def test_concurrent_refunds_of_an_order_never_exceed_what_it_holds(
 
     assert len(succeeded(results)) == 2
     assert BitsbyRefund.objects.aggregate(sum=Sum("amount"))["sum"] == 8
+
+
+@several_times
+def test_double_click_requests_one_refund_of_an_order(order, payment, staff_user, turn):
+    """Both clicks come from a page that knew of no refund."""
+    click = partial(request_of_order, order, staff_user, "4.00", newest_seen=0)
+
+    results = run_together(*[click] * 3)
+
+    assert len(succeeded(results)) == BitsbyRefund.objects.count() == 1
 
 
 @several_times

@@ -170,7 +170,7 @@ def test_coins_must_be_a_positive_amount_that_can_be_stored(payment, staff_user,
     """Zero, negative and unlimited amounts, and too many decimals, are refused."""
     message = refused(request_refund, staff_user, payment, coin_amount=Decimal(coins))
 
-    assert message == "Enter an amount in the coin above zero with at most 18 decimals."
+    assert message == "Enter an amount above zero with at most 18 decimals."
 
 
 def test_shifted_decimal_point_of_the_coins_is_refused(payment, staff_user):
@@ -216,7 +216,7 @@ def test_request_sends_a_signal_and_an_email(order, payment, staff_user, sent_si
         (None, "Enter the amount to refund."),
         ("0.00", "above zero"),
         ("-1.00", "above zero"),
-        ("1.001", "at most two decimals"),
+        ("1.001", "at most 2 decimals"),
         ("NaN", "above zero"),
         ("1e20", "above zero"),
         ("10.01", "At most 10.00 USD can still be refunded."),
@@ -230,9 +230,7 @@ def test_amount_of_booked_money_must_be_what_is_left_or_less(payment, staff_user
 def test_second_open_refund_of_a_payment_is_refused(payment, refund, staff_user):
     """The first one has to be sent or cancelled before."""
     message = refused(request_refund, staff_user, payment, "1.00")
-    assert message == (
-        "This payment already has a refund that is not sent yet. Finish or cancel that first."
-    )
+    assert message == ("A refund of this payment is open. First send its coins or cancel it.")
 
     refunds.cancel(refund.pk, staff_user, "mistake")
     assert request_refund(staff_user, payment, "1.00").state == RefundState.REQUESTED

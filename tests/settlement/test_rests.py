@@ -10,7 +10,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus, MailCode, RefundState, Resolution, ReviewReason
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund, BuyerMail
-from oscar_bitsby.settlement import payments, tolerance
+from oscar_bitsby.settlement import payments, short_payments
 from tests.support import bitsby
 from tests.support.settling import booked, reasons, reload, status_of
 
@@ -130,9 +130,9 @@ def test_failed_attempts_are_no_invoices_for_rests(order, asking, invoice_for, s
 
 def test_staff_ask_for_the_rest_of_a_booked_payment(order, short, staff_user, two_way):
     """The order waits for a payment again, and the buyer gets the mail."""
-    assert tolerance.why_not_ask(short) == ""
+    assert short_payments.why_not_ask(short) == ""
 
-    tolerance.ask_for_rest(short.pk, staff_user, "called the buyer")
+    short_payments.ask_for_rest(short.pk, staff_user, "called the buyer")
 
     row = reload(short)
     assert (row.resolution, row.resolved_by) == (Resolution.ASKED, staff_user)
@@ -144,10 +144,10 @@ def test_staff_ask_for_the_rest_of_a_booked_payment(order, short, staff_user, tw
 
 def test_asking_twice_is_refused(order, short, staff_user, two_way):
     """Of two members of staff, the second gets a message, and the buyer one mail."""
-    tolerance.ask_for_rest(short.pk, staff_user, "")
+    short_payments.ask_for_rest(short.pk, staff_user, "")
 
     with pytest.raises(NotPayable, match="in Payments to review"):
-        tolerance.ask_for_rest(short.pk, staff_user, "")
+        short_payments.ask_for_rest(short.pk, staff_user, "")
 
     assert BuyerMail.objects.filter(code=MailCode.REST).count() == 1
 
@@ -155,10 +155,10 @@ def test_asking_twice_is_refused(order, short, staff_user, two_way):
 def test_rest_can_be_asked_for_again_after_it_was_missing(order, asked, staff_user, move_time):
     """The buyer gets another mail, and the hold begins anew."""
     before = ledger.rest_asked_at(order)
-    tolerance.flag_missing_rest(order.pk)
+    short_payments.flag_missing_rest(order.pk)
     move_time(hours=30)
 
-    tolerance.ask_for_rest(asked.pk, staff_user, "")
+    short_payments.ask_for_rest(asked.pk, staff_user, "")
 
     assert ledger.rest_asked_at(order) >= before + dt.timedelta(hours=30)
     assert mail_codes() == [MailCode.REST, MailCode.REST]
@@ -219,9 +219,9 @@ def test_staff_learn_why_the_rest_cannot_be_asked_for(
     refuse(order, short, configure=configure)
 
     with pytest.raises(NotPayable, match=says):
-        tolerance.ask_for_rest(short.pk, staff_user, "")
+        short_payments.ask_for_rest(short.pk, staff_user, "")
 
-    assert says in tolerance.why_not_ask(reload(short))
+    assert says in short_payments.why_not_ask(reload(short))
     assert reload(short).resolved_at is None
     assert MailCode.REST not in mail_codes()
 
@@ -231,8 +231,8 @@ def test_staff_learn_why_the_rest_cannot_be_asked_for(
 
 def test_missing_rest_needs_review_once(order, asked, sent_signals):
     """The payment is in the payments to review, and the buyer is asked for nothing any more."""
-    assert tolerance.flag_missing_rest(order.pk)
-    assert not tolerance.flag_missing_rest(order.pk)
+    assert short_payments.flag_missing_rest(order.pk)
+    assert not short_payments.flag_missing_rest(order.pk)
 
     assert BitsbyPayment.objects.needs_review().get().review_reasons == ["rest_missing"]
     assert ledger.rest_asked_at(order) is None
@@ -242,13 +242,13 @@ def test_rest_of_a_paid_order_is_not_missing(order, asked):
     """Staff or another source paid it: nothing is flagged."""
     order.set_status("Being processed")
 
-    assert not tolerance.flag_missing_rest(order.pk)
+    assert not short_payments.flag_missing_rest(order.pk)
     assert not BitsbyPayment.objects.needs_review().exists()
 
 
 def test_rest_that_arrives_after_it_was_missed_closes_the_review(order, asked, invoice_for, settle):
     """Late money on the invoice for the rest pays the order, and staff have nothing to decide."""
-    tolerance.flag_missing_rest(order.pk)
+    short_payments.flag_missing_rest(order.pk)
     rest = invoice_for(order, "expired", amount=Decimal(4), wallets=bitsby.stored_wallets("4.00"))
 
     settle(rest, payment=bitsby.transfer("4.00000000"))

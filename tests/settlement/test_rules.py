@@ -119,9 +119,14 @@ TABLE = [
     (PAID | ASKS | {"booked": True, "fiat_value": Decimal(6)}, (MARK_PAID,)),
     # Sent back, or to be sent back.
     (PAID | {"refunded": True}, (MARK_PAID, ReviewReason.REBOUND)),
-    (PAID | {"refunded": True, "same_money": False}, (MARK_PAID, ReviewReason.REBOUND)),
+    (PAID | {"refunded": True, "same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
     (PAID | {"refunded": True, "order": CANCELLED}, (MARK_PAID, ReviewReason.REBOUND)),
     (PAID | {"refunded": True, "booked": True}, (MARK_PAID,)),
+    (PAID | {"refunded": True, "booked": True, "returned": True}, WAIT),
+    (
+        PAID | {"booked": True, "booked_elsewhere": True, "returned": True},
+        (MARK_PAID, ReviewReason.REBOUND),
+    ),
     (PAID | {"refunded": True, "dismissed": True}, WAIT),
     (PAID | {"refunded": True, "same_project": False}, (ReviewReason.MISMATCH,)),
     # Paid, but not to be booked.

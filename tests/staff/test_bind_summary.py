@@ -237,7 +237,7 @@ def test_bind_and_ask_for_the_rest_books_it_and_keeps_the_order_pending(fake, in
     accept_bindings(fake, invoice)
     order = invoice.order
     asked = summary_of(staff, url, payment).text
-    assert "its buyer is asked for the remaining $2.00 by e-mail" in asked
+    assert "its buyer is asked for the rest of $2.00 by e-mail" in asked
 
     text = press(staff, url, payment, "ask")
 
@@ -327,5 +327,5 @@ def test_refunded_payment_is_neither_listed_nor_bound(fake, invoice, staff, url,
     assert "payment" not in Page(staff.get(url)).form_with("payment_id")[1]
     text = press(staff, url, payment, "confirm")
 
-    assert "Cancel its refund before you bind it." in text
+    assert "An open refund can be cancelled." in text
     assert fake.asked(BIND) == []

@@ -7,8 +7,8 @@ import pytest
 from django.urls import reverse
 from oscar.core.loading import get_model
 
-from oscar_bitsby.choices import RefundState
-from oscar_bitsby.models import BitsbyRefund
+from oscar_bitsby.choices import InvoiceStatus, MailCode, RefundState
+from oscar_bitsby.models import BitsbyRefund, BuyerMail
 from oscar_bitsby.staff import refund_flow
 from tests.support.refunds import (
     ADDRESSES,
@@ -29,8 +29,10 @@ from tests.support.staff import (
     bookings_of,
     log_in,
     message_after,
+    payment_card,
     status_of,
 )
+from tests.support.unbound import receive
 
 Partner = get_model("partner", "Partner")
 
@@ -150,7 +152,7 @@ def test_nothing_is_requested_before_it_is_confirmed(staff, payment, interface):
     page = Page(ask(staff, url))
 
     assert "What will happen" in page.text
-    assert "The buyer (buyer@example.com) is mailed a link" in page.text
+    assert "The buyer (buyer@example.com) gets an e-mail with a link" in page.text
     assert payment.hash in page.text
     assert not BitsbyRefund.objects.exists()
 
@@ -280,7 +282,7 @@ def test_refunded_payment_cannot_be_refunded_again(staff, payment, interface):
 
     response = staff.get(request_url(interface, payment.invoice.order))
 
-    assert "this payment was refunded completely" in message_after(staff, response)
+    assert "Nothing is left to refund" in message_after(staff, response)
 
 
 def test_staff_choose_among_several_payments(staff, over, invoice_for, interface):
@@ -314,6 +316,29 @@ def test_payment_without_an_order_can_be_refunded(staff):
     assert (refund.amount, refund.coin_amount, refund.order) == (None, 8, None)
 
 
+def test_buyer_who_paid_twice_is_asked_for_an_address(staff, offer):
+    """The list leads from an unbound second payment to a refund of the order that it repeats."""
+    paid = offer("13.03", InvoiceStatus.PAID)
+    payment = receive("13.03", review_reason="unmatched")
+    (url,) = [link for link in payment_card(staff, payment).links if link and "/refund/" in link]
+
+    asked = ask(staff, url)
+    page = message_after(staff, confirm(staff, url, asked))
+
+    assert paid.order_number in Page(asked).text
+    assert "The buyer gets an e-mail that asks for an address" in page
+    refund = BitsbyRefund.objects.get()
+    assert (refund.order, refund.payment, refund.is_booked) == (paid.order, payment, False)
+    assert BuyerMail.objects.get(code=MailCode.REFUND_REQUESTED).order == paid.order
+
+
+def test_refund_of_an_unknown_order_is_not_found(staff):
+    """An order that does not exist gets no refund of an unbound payment."""
+    url = reverse("oscar_bitsby:dashboard-refund-payment", args=[unbound_payment().pk])
+
+    assert staff.get(f"{url}?order=999999").status_code == 404
+
+
 # The refund's page
 
 
@@ -324,7 +349,7 @@ def test_address_told_by_telephone_is_entered(staff, refund, interface):
     text = message_after(staff, take_step(staff, url, "address", address=ADDRESSES["tron"]))
 
     page = Page(staff.get(url))
-    assert "The address is stored." in text
+    assert "The address is saved." in text
     assert f'value="{ADDRESSES["tron"]}"' in page.html
     assert 'value="10"' in page.html
     assert "<svg" in page.html
@@ -363,7 +388,7 @@ def test_link_of_the_buyer_is_renewed(staff, refund, interface):
     """Earlier links become invalid."""
     text = message_after(staff, act(staff, page_url(interface, refund), "renew"))
 
-    assert "Earlier ones are no longer valid. The buyer gets it by e-mail." in text
+    assert "Earlier links are no longer valid. The buyer gets it by e-mail." in text
     assert BitsbyRefund.objects.get().link_version == 2
     assert admin_log_of(staff.user) == [f"Bitsby: {refund}: link for the address renewed"]
 
@@ -376,7 +401,7 @@ def test_page_has_the_link_of_the_buyer(staff, client):
     (link,) = re.findall(r'readonly value="http://testserver([^"]+)"', page.html)
     client.post(link, {"address": ADDRESSES["tron"]})
 
-    assert "Nobody was mailed" in page.text
+    assert "No e-mail is sent" in page.text
     assert state_of(refund) == RefundState.ADDRESS_GIVEN
 
 
@@ -396,9 +421,9 @@ def test_hash_books_the_refund(staff, ready, interface):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("", "Enter the transaction hash that your wallet shows."),
+        ("", "Enter the transaction hash: your wallet shows it after sending."),
         ("f" * 63, "This is not a transaction hash on Tron."),
-        ("f" * 201, "This is not a transaction hash."),
+        ("f" * 201, "A transaction hash has 8 to 200 letters and digits."),
         (EVIL, "This is not a transaction hash on Tron."),
     ],
     ids=["nothing", "too-short", "too-long", "markup"],

@@ -214,7 +214,7 @@ def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("short", "Pending"),
+        ("short", "Being processed"),
         ("unmatched", "Pending"),
         ("mismatch", "Being processed"),
         ("mismatch", None),
@@ -279,7 +279,7 @@ def test_matched_payment_was_resolved_by_the_app(fake, invoice, user):
         assert "abgeschlossen" in review.accept(payment.pk, user, "y").message
 
 
-REFUNDING = "A refund of this payment is open. Cancel the refund first, or send it."
+REFUNDING = "A refund of this payment is open. First send its coins or cancel it."
 
 
 @pytest.mark.parametrize("decide", [review.accept, review.ask, review.reinstate, review.dismiss])

@@ -21,7 +21,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
-from oscar_bitsby.settlement import tolerance
+from oscar_bitsby.settlement import short_payments
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
 from oscar_bitsby.staff.decision import ActionResult, ChangedMeanwhile
@@ -69,7 +69,7 @@ ACTIONS = {
             " Payments to review again."
         ),
         lambda payment, user, note, fiat_value: review.ask(payment.pk, user, note),
-        why_not=tolerance.why_not_ask,
+        why_not=short_payments.why_not_ask,
     ),
     "settle": PaymentAction(
         gettext_lazy("Reinstate"),

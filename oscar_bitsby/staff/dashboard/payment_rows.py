@@ -5,15 +5,17 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.choices import RefundState, Resolution, ReviewReason
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.stage import OrderStage, order_stage
-from oscar_bitsby.settlement.tolerance import ASKABLE_REASONS
+from oscar_bitsby.settlement.short_payments import ASKABLE_REASONS
 from oscar_bitsby.staff import review
 from oscar_bitsby.staff.dashboard.actions import ACTIONS
+from oscar_bitsby.staff.refund_summary import NEXT_STEPS
 
 #: What staff can do about a payment, by its review reason.
 ADVICE: dict[str, Any] = {
@@ -22,7 +24,8 @@ ADVICE: dict[str, Any] = {
         " for this shop."
     ),
     ReviewReason.SHORT: _(
-        "The payment is booked. Accept it as it is, ask the buyer for the rest, or refund it."
+        "The payment is booked. Accept it as it is, or refund it. While the order is pending you"
+        " can also ask the buyer for the rest."
     ),
     ReviewReason.OVER: _(
         "The payment is booked. Refund the surplus, or accept the payment as it is."
@@ -58,8 +61,8 @@ ADVICE: dict[str, Any] = {
         " booked for, or after it was refunded. Check both orders."
     ),
     ReviewReason.REST_MISSING: _(
-        "The payment is booked, and the buyer was asked for the rest. Refund the payment, or accept"
-        " it as it is."
+        "The buyer was asked for the rest, and it has not arrived. Refund the payment, or accept it"
+        " as it is."
     ),
 }
 
@@ -68,7 +71,7 @@ LIKELY_ADVICE = _("The buyer sent a different amount. Bind the payment to its or
 SECOND_ADVICE = _(
     "The buyer has probably paid twice. Refund the payment. Do not bind it to another order."
 )
-REFUND_ADVICE = _("A refund of this payment is open. Finish or cancel it before you decide.")
+REFUND_ADVICE = _("A refund of this payment is open. First send its coins or cancel it.")
 
 #: Which action is the main one, by the review reason: the first of them that is possible.
 PRIMARY: dict[str, tuple[str, ...]] = {
@@ -181,9 +184,7 @@ class PaymentRow:
         if self.refund is not None:
             if self.may_refund:
                 possible["refund"] = RowAction(
-                    _("Refund requested: wait for the address, or enter it")
-                    if self.refund.state == RefundState.REQUESTED
-                    else _("Refund to be sent"),
+                    NEXT_STEPS[RefundState(self.refund.state)],
                     reverse("oscar_bitsby:dashboard-refund", args=[self.refund.pk]),
                 )
             return possible
@@ -198,10 +199,8 @@ class PaymentRow:
                 possible["settle"] = self._action("settle")
         if self.may_refund:
             is_over = ReviewReason.OVER in self.payment.review_reasons
-            possible["refund"] = RowAction(
-                _("Refund the surplus") if is_over else _("Refund"),
-                reverse("oscar_bitsby:dashboard-refund-payment", args=[self.payment.pk]),
-            )
+            label = _("Refund the surplus") if is_over else pgettext_lazy("verb", "Refund")
+            possible["refund"] = RowAction(label, self._refund_url)
         if self.may_bind:
             possible["dismiss"] = self._action("dismiss")
         return possible
@@ -214,6 +213,15 @@ class PaymentRow:
         if self._stage is OrderStage.OTHER:
             return conf.get().order_status_pending in self._order.available_statuses()
         return self._stage is OrderStage.PENDING
+
+    @property
+    def _refund_url(self) -> str:
+        url = reverse("oscar_bitsby:dashboard-refund-payment", args=[self.payment.pk])
+        match = self.match
+        if self.is_unbound and match is not None and (match.is_second or match.is_likely):
+            # The buyer of that order is asked for the address.
+            url += f"?order={match.invoice.order_id}"
+        return url
 
     def _action(self, name: str) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-payment", args=[self.payment.pk, name])

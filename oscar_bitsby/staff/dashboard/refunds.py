@@ -94,14 +94,22 @@ class RefundOrderView(RefundMixin, View):
 
 
 class RefundPaymentView(RefundMixin, View):
-    """Request a refund of a payment, bound to an order or not."""
+    """Request a refund of a payment, bound to an order or not.
+
+    For one that is not, ``?order=`` has the key of the order whose buyer gets the refund.
+    """
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         payments = BitsbyPayment.objects.select_related("invoice__order")
         visible = only_visible(payments, request.user, "invoice__order")
         payment: BitsbyPayment = get_object_or_404(visible, pk=pk)
-        order = payment.invoice.order if payment.invoice else None
-        return refund_flow.request_view(request, _frame(request.user, order), payment=payment)
+        order, chosen = None, request.GET.get("order", "")
+        if payment.invoice is not None:
+            order = payment.invoice.order
+        elif chosen.isdecimal():
+            order = get_object_or_404(orders_for(request.user), pk=chosen)
+        frame = _frame(request.user, order)
+        return refund_flow.request_view(request, frame, order=order, payment=payment)
 
     post = get
 

@@ -1,4 +1,4 @@
-"""Short payments after they were booked: asking the buyer for the rest, and its absence."""
+"""Booked payments that are short: asking the buyer for the rest, and what if it is missing."""
 
 from typing import Any
 
@@ -31,7 +31,9 @@ def why_not_ask(payment: BitsbyPayment) -> str:
     invoice = payment.invoice
     order: Any = invoice.order if invoice is not None else None
     if payment.resolved_at is not None or not ASKABLE_REASONS & set(payment.review_reasons):
-        return _("Only a short payment that is in Payments to review leaves a rest to ask for.")
+        return _(
+            "The rest can be asked for only if the payment is short and in Payments to review."
+        )
     if order is None or payment.booked_at is None:
         return _("The rest can be asked for once the payment is booked for an order.")
     settings = conf.get()
@@ -45,7 +47,7 @@ def why_not_ask(payment: BitsbyPayment) -> str:
     if others.exclude(pk=payment.pk).exists():
         return _("Another payment of this order needs a decision first.")
     if payment.refunds.open().exists():
-        return _("A refund of this payment is open. Cancel it, or send it.")
+        return _("A refund of this payment is open. First send its coins or cancel it.")
     missing = order.total_incl_tax - ledger.total_held(order)
     return rests.why_not(order, missing, settings)
 

@@ -46,7 +46,9 @@ def test_staff_refund_a_surplus(shop, over, interface, log_in_staff, screenshot)
     screenshot(page, f"refund-1-request-{interface}", part)
     page.get_by_label("Amount in USD").fill("99")
     page.get_by_role("button", name="Continue").click()
-    expect(page.get_by_text("At most 12.50 USD can still be refunded.")).to_be_visible()
+    expect(
+        page.get_by_text("At most 12.50 USD can still be refunded. Enter a smaller amount.")
+    ).to_be_visible()
     screenshot(page, f"refund-2-too-much-{interface}", part)
     page.get_by_label("Amount in USD").fill("")
     page.get_by_role("button", name="Continue").click()
@@ -69,7 +71,7 @@ def test_staff_refund_a_surplus(shop, over, interface, log_in_staff, screenshot)
     page.get_by_text("Cancel this refund").click()
     screenshot(page, f"refund-7-cancel-{interface}", part)
     page.get_by_label("Transaction hash").fill(sent)
-    page.get_by_role("button", name="The coins are sent").click()
+    page.get_by_role("button", name="Record as sent").click()
 
     expect(page.get_by_role("link", name=sent)).to_be_visible()
     screenshot(page, f"refund-8-sent-{interface}", part)
@@ -91,12 +93,12 @@ def test_list_leads_to_the_next_step(shop, over, log_in_staff, screenshot, invoi
 
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-refunds")))
     screenshot(page, "refund-list", PARTS["dashboard"])
-    button = page.get_by_role("link", name="Wait for the buyer's address, or enter it")
+    button = page.get_by_role("link", name="Wait for the address, or enter it")
     assert button.bounding_box()["height"] >= 44
     button.click()
 
     expect(page.get_by_role("heading", name="Refund of 2.5 USDT")).to_be_visible()
-    for name in ("Save the address", "Mail the buyer a new link"):
+    for name in ("Save the address", "Send the buyer a new link"):
         assert page.get_by_role("button", name=name).bounding_box()["height"] >= 44
     page.get_by_text("Cancel this refund").click()
     page.locator("#id_cancel_note").fill("requested by mistake")
