@@ -10,7 +10,7 @@ from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.mails import context
 from oscar_bitsby.models import BitsbyPayment, BuyerMail
 from oscar_bitsby.orders import payment_status
-from oscar_bitsby.settlement import cancellation, refunds, tolerance
+from oscar_bitsby.settlement import cancellation, refunds, short_payments
 from oscar_bitsby.staff import review
 from tests.support import bitsby
 from tests.support.refunds import new_hash, request_refund, sent_refund, with_address
@@ -97,7 +97,7 @@ def test_order_whose_booked_money_was_refunded_is_cancelled(
     invoice = reload(asked.invoice)
     assert (invoice.status, invoice.order_awaits_payment) == (InvoiceStatus.CANCELED, True)
     move_time(hours=25)
-    assert not tolerance.flag_missing_rest(order.pk, only_if_due=True)
+    assert not short_payments.flag_missing_rest(order.pk, only_if_due=True)
     # A run fetches it before it cancels the order.
     known = {
         "id": str(asked.bitsby_id),
@@ -147,7 +147,7 @@ def test_rest_is_not_asked_for_while_its_payment_is_to_be_refunded(fake, order, 
 
 def test_payment_of_an_order_without_money_cannot_be_accepted(order, asked, staff_user):
     """The order would become paid although everything was refunded; dismissing it is possible."""
-    tolerance.flag_missing_rest(order.pk)
+    short_payments.flag_missing_rest(order.pk)
     refund = refunds.request_refund(
         user=staff_user,
         note="",
@@ -184,7 +184,7 @@ def test_refunded_payment_that_was_rebound_cannot_be_accepted(
 
 def test_order_that_waits_with_money_is_not_forgotten(order, asked, staff_user):
     """Once dismissed, nobody would see the payment of an order that is never cancelled."""
-    tolerance.flag_missing_rest(order.pk)
+    short_payments.flag_missing_rest(order.pk)
 
     result = review.dismiss(asked.pk, staff_user, "no idea")
 
