@@ -53,6 +53,12 @@ class RefundState(models.TextChoices):
     CANCELLED = "cancelled", _("cancelled")
 
 
+#: States of a refund whose coins are not sent yet.
+OPEN_REFUND = (RefundState.REQUESTED, RefundState.ADDRESS_GIVEN)
+#: States of a refund that reduces what can still be refunded.
+COUNTED_REFUND = (*OPEN_REFUND, RefundState.SENT)
+
+
 class MailCode(models.TextChoices):
     """The codes of Oscar's communication event types, with their names for staff."""
 

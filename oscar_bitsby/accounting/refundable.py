@@ -61,12 +61,22 @@ def propose_coin_amount(payment: BitsbyPayment, amount: Decimal) -> Decimal | No
 
     None if no rate is known, or if the amount is less than the smallest amount of the coin.
     """
-    if not payment.fiat_value:
+    return coins_worth(amount, payment.cryptocurrency, payment.amount, payment.fiat_value)
+
+
+def coins_worth(
+    amount: Decimal, cryptocurrency: str, coins: Decimal | None, value: Decimal | None
+) -> Decimal | None:
+    """Return the coins worth an amount, rounded down, where ``coins`` of them are worth ``value``.
+
+    None if no rate is known, or if the amount is less than the smallest amount of the coin.
+    """
+    if not coins or not value:
         return None
-    places = _PLACES.get(payment.cryptocurrency.lower(), _DEFAULT_PLACES)
+    places = _PLACES.get(cryptocurrency.lower(), _DEFAULT_PLACES)
     with localcontext(prec=60):
-        coins = payment.amount * amount / payment.fiat_value
-        return coins.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN) or None
+        worth = coins * amount / value
+        return worth.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN) or None
 
 
 def _refunds() -> Any:

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import router
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 
 from oscar_bitsby.accounting import matching
 from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.accounting.offers import LATE_WINDOW, newest_offers
 from oscar_bitsby.accounting.valuation import ReservedAmounts
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 
 #: The newest plausible payments that are compared for one order.
@@ -53,13 +53,11 @@ def _plausible_payments(own: list[ReservedAmounts]) -> list[BitsbyPayment]:
     since = min(invoice.created_at for invoice in invoices) - CLOCK_SKEW
     until = max(invoice.expires_at or invoice.created_at for invoice in invoices)
     until += LATE_WINDOW
-    refunds = BitsbyRefund.objects.counted().filter(payment=OuterRef("pk"))
     payments = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).needs_review()
-    plausible = payments.filter(
+    # Staff have decided about those that they refund.
+    plausible = payments.without_refund().filter(
         Q(transaction_at__range=(since, until)) | Q(transaction_at=None, seen_at__lte=until),
         matching.plausible_amount(invoices),
-        # Staff have decided about those that they refund.
-        ~Exists(refunds),
         bound_to=None,
         booked_at=None,
         is_dust=False,

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from django.db import transaction
+from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -166,6 +167,8 @@ class OrderView(OrderPageView):
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
         order = signed_urls.order_from_token(token)
+        # For the status, too.
+        prefetch_related_objects([order], "bitsby_refunds")
         status = _refresh(order)
         context = {
             "order": order,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from oscar.core.compat import AUTH_USER_MODEL
 
-from oscar_bitsby.choices import Resolution, ReviewReason
+from oscar_bitsby.choices import COUNTED_REFUND, Resolution, ReviewReason
 from oscar_bitsby.models.invoice import BitsbyInvoice
 
 
@@ -20,6 +20,10 @@ class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
     def needs_review(self) -> PaymentQuerySet:
         """Return those that need a decision by staff and have none."""
         return self.exclude(review_reason="").filter(resolved_at=None)
+
+    def without_refund(self) -> PaymentQuerySet:
+        """Return those with no refund that is open or sent."""
+        return self.exclude(refunds__state__in=COUNTED_REFUND)
 
 
 class BitsbyPayment(models.Model):

@@ -8,11 +8,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from oscar.core.compat import AUTH_USER_MODEL
 
-from oscar_bitsby.choices import RefundState
+from oscar_bitsby.choices import COUNTED_REFUND, OPEN_REFUND, RefundState
 from oscar_bitsby.models.payment import BitsbyPayment
-
-#: States in which the coins are not sent yet.
-OPEN = (RefundState.REQUESTED, RefundState.ADDRESS_GIVEN)
 
 
 class RefundQuerySet(models.QuerySet["BitsbyRefund"]):
@@ -20,11 +17,11 @@ class RefundQuerySet(models.QuerySet["BitsbyRefund"]):
 
     def open(self) -> RefundQuerySet:
         """Return those whose coins are not sent yet."""
-        return self.filter(state__in=OPEN)
+        return self.filter(state__in=OPEN_REFUND)
 
     def counted(self) -> RefundQuerySet:
         """Return those that reduce what can still be refunded: open and sent ones."""
-        return self.exclude(state=RefundState.CANCELLED)
+        return self.filter(state__in=COUNTED_REFUND)
 
 
 class BitsbyRefund(models.Model):
@@ -144,4 +141,4 @@ class BitsbyRefund(models.Model):
     @property
     def is_open(self) -> bool:
         """Tell whether the coins are not sent yet."""
-        return self.state in OPEN
+        return self.state in OPEN_REFUND

@@ -225,7 +225,7 @@ def _with_open_matters(
     """Add what is still open after a payment or a cancellation: refunds, and further payments."""
     likely = likely_matches(order, invoices)
     further = tuple(_seen(found.payment, found.fiat_value, order.currency) for found in likely)
-    is_refund_open = order.bitsby_refunds.open().exists()
+    is_refund_open = any(refund.is_open for refund in order.bitsby_refunds.all())
     return replace(status, seen=status.seen + further, is_refund_open=is_refund_open)
 
 

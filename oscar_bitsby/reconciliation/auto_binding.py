@@ -16,7 +16,7 @@ from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus, ReviewReason
 from oscar_bitsby.exceptions import GatewayError, RateLimited, Refused
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.settlement import rests
@@ -72,17 +72,20 @@ def bind_fitting_payments(run: ReconcileRun) -> None:
 def _candidates() -> list[BitsbyPayment]:
     """Return the recent unmatched payments that nobody has decided about, newest first."""
     now = db_now()
-    unmatched = BitsbyPayment.objects.needs_review().filter(
-        review_reason=ReviewReason.UNMATCHED,
-        bound_to=None,
-        booked_at=None,
-        is_dust=False,
-        is_foreign=False,
-        transaction_at__gte=now - RECENT,
+    unmatched = (
+        BitsbyPayment.objects.needs_review()
+        .without_refund()
+        .filter(
+            review_reason=ReviewReason.UNMATCHED,
+            bound_to=None,
+            booked_at=None,
+            is_dust=False,
+            is_foreign=False,
+            transaction_at__gte=now - RECENT,
+        )
+        .exclude(wallet_id="")
     )
-    refunds = BitsbyRefund.objects.counted().filter(payment__isnull=False)
-    found = unmatched.exclude(pk__in=refunds.values("payment")).exclude(wallet_id="")
-    return [row for row in found.order_by("-pk")[:MAX_CONSIDERED] if _may_try(row, now)]
+    return [row for row in unmatched.order_by("-pk")[:MAX_CONSIDERED] if _may_try(row, now)]
 
 
 def _may_try(payment: BitsbyPayment, now: dt.datetime) -> bool:

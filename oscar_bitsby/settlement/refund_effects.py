@@ -1,6 +1,6 @@
 """What a sent refund changes elsewhere: Oscar's ledger, its payment and its order.
 
-All rows are locked by ``refund_locks``.
+All rows are locked by ``locks``.
 """
 
 from typing import Any

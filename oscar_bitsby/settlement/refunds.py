@@ -29,7 +29,7 @@ from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.settlement import refund_checks as checks
 from oscar_bitsby.settlement import refund_effects as effects
-from oscar_bitsby.settlement.refund_locks import lock_money, lock_refund
+from oscar_bitsby.settlement.locks import lock_money, lock_refund
 from oscar_bitsby.utils.clock import db_now
 
 #: What pages call.

@@ -49,7 +49,7 @@ def amount_due(order: Any, statuses: Collection[str]) -> Due | None:
     asked_at = ledger.rest_asked_at(order)
     if asked_at is None or _is_under_review(order):
         return None
-    missing = ledger.amount_to_pay(order)
+    missing = order.total_incl_tax - ledger.total_held(order)
     return Due(missing, asked_at) if missing > 0 else None
 
 

@@ -1,37 +1,29 @@
 """The only writer of money and order statuses after checkout: applies what ``decide`` returns.
 
-Rows are always locked in the same order, so that processes cannot deadlock: the order, which
-guards all its invoices, then an invoice, then the payment, then ``ledger``'s rows (source,
-vouchers in the order of their model as Oscar locks them, offers, stock by its key). Updates of
-many invoices at once skip locked rows: see ``update_unlocked``. Nothing here sends a request to
-Bitsby: callers fetch before, outside of any transaction.
+Rows are locked in the order of ``locks``. Nothing here sends a request to Bitsby: callers fetch
+before, outside of any transaction.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django.db import router, transaction
 from django.utils.translation import gettext_noop
-from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, signals
-from oscar_bitsby.accounting import ledger, matching
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import invoice_row, notifications, rests
-from oscar_bitsby.settlement.payments import record_payment, retry_on_conflict
+from oscar_bitsby.settlement.locks import lock_order_and_invoice
+from oscar_bitsby.settlement.payments import flag_for_review, record_payment, retry_on_conflict
 from oscar_bitsby.settlement.rules import Action, ActionType, Outcome, SettlementInput, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
-
-logger = logging.getLogger("oscar_bitsby")
-
-Order = get_model("order", "Order")
 
 
 @dataclass
@@ -117,17 +109,6 @@ def _load(
     if rows.order is not None and remote.status == schemas.PAID and not is_booked:
         rows.sources = ledger.lock_sources(rows.order)
     return rows
-
-
-def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
-    """Lock the order, then the invoice, and return both as they are now.
-
-    ``order_pk`` is None if the order was deleted. It may be stale: an invoice can lose its order
-    but never gets another one.
-    """
-    order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
-    invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
-    return order, invoice
 
 
 def _build_input(
@@ -226,7 +207,7 @@ def _pay_order(rows: LockedRows, action: Action) -> None:
 
 def _tolerate(rows: LockedRows, action: Action) -> None:
     payment, order = rows.known_payment, rows.order
-    difference = ledger.amount_held(list(order.sources.all())) - order.total_incl_tax
+    difference = ledger.total_held(order) - order.total_incl_tax
     text = gettext_noop("Tolerated: %(difference)s %(currency)s more than the order's total.")
     if difference < 0:
         text = gettext_noop("Tolerated: %(difference)s %(currency)s less than the order's total.")
@@ -260,57 +241,3 @@ _APPLY: dict[ActionType, Callable[[LockedRows, Action], None]] = {
     ActionType.ASK_FOR_REST: _ask_for_rest,
     ActionType.FLAG: _flag,
 }
-
-
-def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
-    """Add a payment to the payments to review, once for each reason.
-
-    While it is open, a further reason is added to those that it has.
-    """
-    if reason in payment.review_reasons:
-        return
-    is_open = bool(payment.review_reason) and payment.resolved_at is None
-    # A new reason of a resolved payment needs a new decision, about that reason only. After a new
-    # answer by Bitsby, the earlier one that the invoice is not paid is out of date.
-    known = [one for one in payment.review_reasons if is_open and one != ReviewReason.NOT_PAID]
-    # Staff must first learn that the order's status was not changed.
-    reasons = sorted([*known, reason], key=lambda one: one != ReviewReason.STATUS)
-    payment.review_reason, payment.further_reasons = reasons[0], " ".join(reasons[1:])
-    payment.resolved_at, payment.resolution = None, ""
-    names = ("review_reason", "further_reasons", "resolved_at", "resolution")
-    payment.save(update_fields=names)
-    logger.warning(
-        "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
-        payment.bitsby_id,
-        reason,
-        getattr(order, "number", None),
-        payment.bound_to,
-    )
-    signals.send_after_commit(
-        signals.payment_needs_attention, BitsbyPayment, payment=payment, reason=reason, order=order
-    )
-
-
-def record_unbound(remote_payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
-    """Record a payment that is bound to none of our invoices.
-
-    ``reason`` says why staff should review it; it is empty for a payment of another project.
-    """
-    is_dust = reason == ReviewReason.UNMATCHED and matching.is_dust(remote_payment)
-
-    def work() -> BitsbyPayment:
-        with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
-            payment = record_payment(
-                remote_payment,
-                remote=remote_payment.invoice,
-                is_foreign=not reason,
-                is_dust=is_dust,
-            )
-            if reason and payment.booked_at is None:
-                is_new = reason not in payment.review_reasons
-                flag_for_review(payment, reason, None)
-                if is_new and not is_dust:
-                    notifications.enqueue_if_second(payment)
-        return payment
-
-    return retry_on_conflict(work)

@@ -15,7 +15,8 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, cancellation_deadline, order_stage
 from oscar_bitsby.settlement import notifications, rests
-from oscar_bitsby.settlement.service import flag_for_review, lock_order_and_invoice
+from oscar_bitsby.settlement.locks import lock_order_and_invoice
+from oscar_bitsby.settlement.payments import flag_for_review
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
 
@@ -46,7 +47,7 @@ def why_not_ask(payment: BitsbyPayment) -> str:
         return _("Another payment of this order needs a decision first.")
     if payment.refunds.open().exists():
         return _("A refund of this payment is open. First send its coins or cancel it.")
-    missing = order.total_incl_tax - ledger.amount_held(list(order.sources.all()))
+    missing = order.total_incl_tax - ledger.total_held(order)
     return rests.why_not(order, missing, settings)
 
 

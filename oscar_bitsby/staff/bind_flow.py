@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy
 
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
@@ -17,6 +17,7 @@ from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.staff import bind_summary, binding
 from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_money_permission
+from oscar_bitsby.staff.refund_forms import WIDE, reason_field
 from oscar_bitsby.staff.refund_summary import customer_of
 
 
@@ -26,24 +27,12 @@ class BindForm(forms.Form):
     payment = forms.UUIDField(required=False)
     payment_id = forms.CharField(
         label=gettext_lazy("Payment ID"),
-        widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
+        widget=forms.TextInput(attrs=WIDE),
         required=False,
         help_text=gettext_lazy("If the payment is not listed: the ID that Bitsby shows for it."),
     )
     invoice = forms.IntegerField(required=False, widget=forms.HiddenInput)
-    note = forms.CharField(
-        label=gettext_lazy("Reason"),
-        required=False,
-        max_length=200,
-        error_messages={
-            "max_length": ngettext_lazy(
-                "The reason may have at most %(limit_value)d character.",
-                "The reason may have at most %(limit_value)d characters.",
-                "limit_value",
-            )
-        },
-        widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
-    )
+    note = reason_field(required=False)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}

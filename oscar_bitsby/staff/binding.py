@@ -60,10 +60,8 @@ def candidates(order: Any, chosen: UUID | None = None) -> list[Match]:
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
     if not invoices:
         return []
-    unbound = BitsbyPayment.objects.filter(bound_to=None, booked_at=None).exclude(
-        Q(resolution=Resolution.DISMISSED)
-        | Q(pk__in=BitsbyRefund.objects.counted().filter(payment__isnull=False).values("payment"))
-    )
+    unbound = BitsbyPayment.objects.without_refund().filter(bound_to=None, booked_at=None)
+    unbound = unbound.exclude(resolution=Resolution.DISMISSED)
     since = order.date_placed - dt.timedelta(hours=1)
     recent = unbound.filter(
         Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since), is_dust=False

@@ -15,7 +15,7 @@ from django.utils.translation import pgettext
 from oscar_bitsby.choices import Resolution
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement.service import lock_order_and_invoice
+from oscar_bitsby.settlement.locks import lock_order_and_invoice
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")

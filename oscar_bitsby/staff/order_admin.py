@@ -114,7 +114,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
     def _refund_frame(self, request: HttpRequest, order: Any, title: str) -> refund_flow.Frame:
         context = self._page_context(request, order, title)
         return refund_flow.Frame(
-            request_template="admin/oscar_bitsby/refund_request.html",
+            request_template="admin/oscar_bitsby/refund.html",
             page_template="admin/oscar_bitsby/refund.html",
             refund_url=_refund_url,
             payment_url=lambda payment: f"{_request_url(order)}?payment={payment.pk}",

@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
-from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.settlement import refunds
 from oscar_bitsby.staff import refund_forms, refund_summary
 from oscar_bitsby.staff.bind_flow import redirect_with_message
@@ -25,6 +24,7 @@ from oscar_bitsby.staff.refund_subject import (
     open_refund,
     payments_of,
     refund_error,
+    reserved_coins,
 )
 from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
@@ -87,15 +87,16 @@ def request_view(
     require_refund_permission(request.user)
     context = {"frame": frame, **frame.context}
     if payment is None:
-        choice = [row for row in payments_of(order) if refund_error(row, order) == ""]
+        payments = list(payments_of(order))
+        choice = [row for row in payments if refund_error(row, order) == ""]
         if len(choice) > 1:
             rows = [(row, frame.payment_url(row), explorer_url(row)) for row in choice]
             return render(
                 request, frame.request_template, context | {"choice": rows, "order": order}
             )
-        payment = choice[0] if choice else payments_of(order).first()
-        if not choice and payment is not None:
-            payment = payments_of(order).filter(refunds__state__in=OPEN).first() or payment
+        # One whose refund is open leads to the page of that refund.
+        others = [row for row in payments if open_refund(row) is not None] or payments
+        payment = next(iter(choice or others), None)
     elif payment.invoice is not None:
         order = payment.invoice.order
     problem = refund_error(payment, order)
@@ -103,7 +104,7 @@ def request_view(
         open_one = open_refund(payment) if payment is not None else None
         url = frame.refund_url(open_one) if open_one is not None else frame.back
         return redirect_with_message(request, ActionResult(False, problem), url)
-    coins = {} if payment is not None else refund_summary.reserved_coins(order)
+    coins = {} if payment is not None else reserved_coins(order)
     left = refunds.refundable(payment, order)
     return _request_step(request, frame, RefundSubject(payment, order, left, coins))
 

@@ -23,7 +23,8 @@ MAX_PASTED = 200
 FULL, SURPLUS, OTHER = "full", "surplus", "other"
 
 
-def _reason_field(*, required: bool) -> forms.CharField:
+def reason_field(*, required: bool) -> forms.CharField:
+    """Return the field of the reason that staff give, which the admin log keeps."""
     return forms.CharField(
         label=gettext_lazy("Reason"),
         required=required,
@@ -85,7 +86,7 @@ class RefundForm(forms.Form):
         widget=forms.Select(attrs={"class": "form-control"}),
         error_messages={"invalid_choice": gettext_lazy("Choose a coin that is listed.")},
     )
-    note = _reason_field(required=False)
+    note = reason_field(required=False)
     #: The newest refund when the form was shown: see ``refund_flow``.
     seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
@@ -177,10 +178,10 @@ class SentForm(forms.Form):
     cancel_order = forms.BooleanField(
         label=gettext_lazy("Cancel the order, too, and release its stock"), required=False
     )
-    note = _reason_field(required=False)
+    note = reason_field(required=False)
 
 
 class ReasonForm(forms.Form):
     """Why a refund is cancelled, or its address removed."""
 
-    note = _reason_field(required=True)
+    note = reason_field(required=True)

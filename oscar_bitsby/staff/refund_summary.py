@@ -1,7 +1,5 @@
 """What pages tell staff about a refund: its steps, the next one, and what is already refunded."""
 
-from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 
 import segno
@@ -121,23 +119,3 @@ def can_cancel_order(order: Any) -> bool:
     if order is None or order_stage(settings, order) is OrderStage.CANCELLED:
         return False
     return settings.order_status_cancelled in order.available_statuses()
-
-
-def reserved_coins(order: Any) -> dict[str, dict[str, Any]]:
-    """Return the coins that an order's invoices reserved, by a key for forms, newest first.
-
-    The amount reserved for the invoice's amount is the rate; it is None if there is none.
-    """
-    coins: dict[str, dict[str, Any]] = {}
-    for invoice in order.bitsby_invoices.order_by("-pk"):
-        for wallet in _wallets(invoice.wallets):
-            coin, chain = wallet.get("cryptocurrency", ""), wallet.get("blockchain", "")
-            if coin and chain:
-                found = {"cryptocurrency": coin, "blockchain": chain, "asked": invoice.amount}
-                reserved = Decimal(wallet["amount"]) if wallet.get("amount") else None
-                coins.setdefault(f"{coin}/{chain}", {**found, "reserved": reserved})
-    return coins
-
-
-def _wallets(stored: Any) -> Iterable[dict[str, Any]]:
-    return (wallet for wallet in stored if isinstance(wallet, dict))

@@ -21,7 +21,7 @@ from oscar_bitsby.orders import transitions
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.settlement import short_payments
 from oscar_bitsby.settlement.cancellation import DISMISSED, await_payment_again
-from oscar_bitsby.settlement.service import flag_for_review
+from oscar_bitsby.settlement.payments import flag_for_review
 from oscar_bitsby.staff.decision import (
     ActionResult,
     Locked,

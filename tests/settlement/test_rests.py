@@ -10,7 +10,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus, MailCode, RefundState, Resolution, ReviewReason
 from oscar_bitsby.exceptions import NotPayable
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund, BuyerMail
-from oscar_bitsby.settlement import rests, service, short_payments
+from oscar_bitsby.settlement import payments, rests, short_payments
 from tests.support import bitsby
 from tests.support.settling import booked, reasons, reload, status_of
 
@@ -354,14 +354,14 @@ def test_payment_after_the_invoice_is_late_only_after_the_cancellation(
 
 def test_reasons_of_a_resolved_payment_are_not_kept(order, short, staff_user):
     """A new reason needs a decision about that reason only."""
-    service.flag_for_review(short, ReviewReason.SECOND, order)
+    payments.flag_for_review(short, ReviewReason.SECOND, order)
     assert short.review_reasons == ["short", "second"]
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.ACCEPTED)
 
     row = reload(short)
-    service.flag_for_review(row, ReviewReason.SECOND, order)
+    payments.flag_for_review(row, ReviewReason.SECOND, order)
     assert (row.review_reasons, row.resolution) == (["short", "second"], Resolution.ACCEPTED)
-    service.flag_for_review(row, ReviewReason.REBOUND, order)
+    payments.flag_for_review(row, ReviewReason.REBOUND, order)
     assert (row.review_reasons, row.resolution) == (["rebound"], "")
 
 

@@ -11,7 +11,7 @@ from oscar_bitsby import settlement
 from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.settlement import Action, ActionType, service
+from oscar_bitsby.settlement import Action, ActionType, payments
 from oscar_bitsby.staff import review
 from tests.support import bitsby
 from tests.support.invoices import expired_ago
@@ -330,7 +330,7 @@ def test_new_reason_needs_a_new_decision(order, invoice, settle, unpayable):
     settle(invoice, payment=bitsby.transfer())
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.ACCEPTED)
 
-    service.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.REBOUND, order)
+    payments.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.REBOUND, order)
 
     row = BitsbyPayment.objects.needs_review().get()
     assert (row.review_reason, row.resolution, row.resolved_at) == ("rebound", "", None)
@@ -342,7 +342,7 @@ def test_same_reason_needs_no_new_decision(order, invoice, settle):
     settle(invoice, payment=payment)
     BitsbyPayment.objects.update(resolved_at=timezone.now(), resolution=Resolution.ACCEPTED)
 
-    service.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.SHORT, order)
+    payments.flag_for_review(BitsbyPayment.objects.get(), ReviewReason.SHORT, order)
 
     assert not BitsbyPayment.objects.needs_review().exists()
     assert BitsbyPayment.objects.get().resolution == Resolution.ACCEPTED

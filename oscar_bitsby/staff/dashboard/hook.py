@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.db.models import prefetch_related_objects
 from django.template.loader import select_template
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
@@ -81,6 +82,8 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
         context["bitsby_extends"] = select_template(super().get_template_names())
+        # Oscar's own tab reads them as well.
+        prefetch_related_objects([self.object], "sources")
         rows = BitsbyInvoice.objects.filter(order=self.object)
         invoices = list(rows.prefetch_related("payments__resolved_by", "deliveries"))
         if invoices or self.object.sources.filter(source_type__code=conf.METHOD_CODE).exists():

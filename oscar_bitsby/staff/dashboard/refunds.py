@@ -9,9 +9,8 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.generic import ListView, View
 
-from oscar_bitsby.choices import RefundState
+from oscar_bitsby.choices import OPEN_REFUND, RefundState
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
-from oscar_bitsby.models.refund import OPEN
 from oscar_bitsby.staff import refund_flow, refund_page, refund_summary
 from oscar_bitsby.staff.dashboard.access import (
     DashboardMixin,
@@ -49,7 +48,9 @@ class RefundListView(RefundMixin, ListView):  # type: ignore[type-arg]
     def get_queryset(self) -> Any:
         # Only keys are sorted; the joined rows are read for one page.
         if self.shows_closed:
-            found = BitsbyRefund.objects.exclude(state__in=OPEN).order_by("-closed_at", "-pk")
+            found = BitsbyRefund.objects.exclude(state__in=OPEN_REFUND).order_by(
+                "-closed_at", "-pk"
+            )
         else:
             needs_staff = When(state=RefundState.ADDRESS_GIVEN, then=Value(0))
             first = Case(needs_staff, default=Value(1))

@@ -1,4 +1,9 @@
-"""The locks of refunds, in the order of settling: order, invoices, payment, refund."""
+"""Lock the rows of an order's money, always in the same order, so that processes cannot deadlock.
+
+First the order, which guards all its invoices, then an invoice, then the payment, then a refund,
+then ``ledger``'s rows (source, vouchers in the order of their model as Oscar locks them, offers,
+stock by its key). Updates of many invoices at once skip locked rows: see ``update_unlocked``.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +14,20 @@ from django.utils.translation import gettext as _
 from oscar.core.loading import get_model
 
 from oscar_bitsby.exceptions import RefundRefused
-from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 
 Order = get_model("order", "Order")
+
+
+def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
+    """Lock the order, then the invoice, and return both as they are now.
+
+    ``order_pk`` is None if the order was deleted. It may be stale: an invoice can lose its order
+    but never gets another one.
+    """
+    order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
+    invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
+    return order, invoice
 
 
 @contextmanager
