@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class InvoiceStatus(models.TextChoices):
@@ -49,8 +50,8 @@ class RefundState(models.TextChoices):
 
     REQUESTED = "requested", _("waiting for an address")
     ADDRESS_GIVEN = "address_given", _("to be sent")
-    SENT = "sent", _("sent")
-    CANCELLED = "cancelled", _("cancelled")
+    SENT = "sent", pgettext_lazy("of a refund", "sent")
+    CANCELLED = "cancelled", pgettext_lazy("of a refund", "cancelled")
 
 
 #: States of a refund whose coins are not sent yet.
