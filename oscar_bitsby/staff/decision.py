@@ -12,17 +12,12 @@ from django.db import router, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from oscar_bitsby.choices import Resolution
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement.locks import lock_order_and_invoice
 from oscar_bitsby.utils.clock import db_now
 
 logger = logging.getLogger("oscar_bitsby")
-
-
-#: Decisions that the shop's rules make, too: then they have no user.
-BY_APP = (Resolution.ASKED, Resolution.TOLERATED)
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,9 @@ def locked(payment_pk: Any) -> Iterator[Locked]:
 def refusal(payment: BitsbyPayment) -> ActionResult | None:
     """Return why staff cannot decide about a locked payment; None if they can."""
     if payment.resolved_at is not None or not payment.review_reason:
-        is_by_app = payment.resolved_at is None or payment.resolution in BY_APP
-        by = payment.resolved_by or (_("the app") if is_by_app else _("a former user"))
         how = payment.get_resolution_display() or pgettext("of a payment", "settled")
         text = _("Already resolved: %(how)s, by %(by)s.")
-        return ActionResult(False, text % {"how": how, "by": by})
+        return ActionResult(False, text % {"how": how, "by": payment.decided_by})
     if payment.refunds.open().exists():
         return ActionResult(
             False, _("A refund of this payment is open. First send its coins or cancel it.")
