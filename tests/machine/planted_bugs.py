@@ -1,6 +1,7 @@
 """Bugs to be planted in the app; the machine must notice each of them by its invariant."""
 
 import datetime as dt
+from dataclasses import replace
 from types import SimpleNamespace
 
 from django.db import transaction
@@ -13,7 +14,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
 from oscar_bitsby.orders import transitions
 from oscar_bitsby.reconciliation import expiry, invoice_refresh, payment_sync, report
 from oscar_bitsby.reconciliation.report import RunReport
-from oscar_bitsby.settlement import attempts, cancellation, payments, refund_checks, service
+from oscar_bitsby.settlement import attempts, cancellation, payments, refund_checks, rests, service
 from oscar_bitsby.staff import review
 from tests.machine import buyer_rules, fake_gateway, gateway_rules, model, shop_machine
 from tests.support import invariants
@@ -301,7 +302,13 @@ def books_a_refund_twice(patch):
 
 def asks_for_everything_again(patch):
     """A buyer who was asked for the rest is led to an invoice for the whole total."""
-    patch(ledger, "amount_to_pay", lambda order: order.total_incl_tax)
+    amount_due = rests.amount_due
+
+    def whole_total(order, statuses):
+        due = amount_due(order, statuses)
+        return due and replace(due, amount=order.total_incl_tax)
+
+    patch(rests, "amount_due", whole_total)
 
 
 def refunds_any_amount(patch):
