@@ -9,10 +9,17 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.models import (
+    BitsbyInvoice,
+    BitsbyPayment,
+    BitsbyRefund,
+    BuyerMail,
+    WebhookDelivery,
+)
 from oscar_bitsby.staff.pagination import BoundedPaginator
-from oscar_bitsby.staff.search import find_invoices, find_payments
+from oscar_bitsby.staff.search import find_invoices, find_payments, find_refunds
 from oscar_bitsby.utils import i18n
+from oscar_bitsby.utils.money import plain_amount
 
 Order = get_model("order", "Order")
 
@@ -90,6 +97,19 @@ def translated(field: str, description: Any) -> Any:
     return remark
 
 
+def plain_number(field: str, description: Any) -> Any:
+    """Return a column of a model admin that shows a coin amount without localization.
+
+    People copy such an amount, and compare it with wallets and block explorers.
+    """
+
+    @admin.display(description=description)
+    def in_coin(model_admin: ReadOnlyAdmin, row: Model) -> str:
+        return plain_amount(getattr(row, field))
+
+    return in_coin
+
+
 @admin.register(BitsbyInvoice)
 class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "remark")
@@ -125,12 +145,30 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     keys_named = staticmethod(find_payments)
     raw_id_fields = ("invoice",)
     shown_as = {"amount": "in_coin"}
+    in_coin = plain_number("amount", gettext_lazy("Amount in cryptocurrency"))
 
-    @admin.display(description=gettext_lazy("Amount in cryptocurrency"))
-    def in_coin(self, payment: BitsbyPayment) -> str:
-        # Not localized, like ``str(payment)``: people copy the amount and compare it with wallets
-        # and block explorers.
-        return f"{payment.amount.normalize():f}"
+
+@admin.register(BitsbyRefund)
+class BitsbyRefundAdmin(ReadOnlyAdmin):
+    list_display = (
+        "order_number",
+        "amount",
+        "currency",
+        "in_coin",
+        "cryptocurrency",
+        "state",
+        "requested_at",
+        "closed_at",
+    )
+    list_filter = ("state", "requested_at")
+    # Few enough to be sorted: every refund is made by a person.
+    ordering = ("-requested_at", "-pk")
+    search_fields = ("=order_number", "=transaction_hash", "=payment__bitsby_id", "=payment__hash")
+    keys_named = staticmethod(find_refunds)
+    raw_id_fields = ("order", "payment", "address_given_by", "requested_by", "closed_by")
+    shown_as = {"coin_amount": "in_coin", "proposed_coin_amount": "proposed"}
+    in_coin = plain_number("coin_amount", gettext_lazy("Amount in coin"))
+    proposed = plain_number("proposed_coin_amount", gettext_lazy("Proposed amount in coin"))
 
 
 @admin.register(WebhookDelivery)
@@ -154,6 +192,6 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     search_fields = ("=order_number",)
     # An exact match uses the index; Django's own search would compare case-insensitively.
     keys_named, searched = staticmethod(str), "order_number"
-    raw_id_fields = ("order", "invoice", "payment")
+    raw_id_fields = ("order", "invoice", "payment", "refund")
     shown_as = {"error": "remark"}
     remark = translated("error", gettext_lazy("Why it was not sent"))

@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class InvoiceStatus(models.TextChoices):
@@ -21,6 +22,7 @@ class ReviewReason(models.TextChoices):
     SHORT = "short", _("less than the order's total")
     OVER = "over", _("more than the order's total")
     LATE = "late", _("arrived after the order was cancelled")
+    CANCELLED = "cancelled", _("arrived in time, but the order is cancelled")
     SECOND = "second", _("the order was already paid: this is a duplicate payment")
     MISMATCH = "mismatch", _("the invoice at Bitsby has another amount, currency or project")
     UNKNOWN_INVOICE = "unknown_invoice", _("bound to an invoice that this shop does not know")
@@ -29,15 +31,33 @@ class ReviewReason(models.TextChoices):
     NOT_PAID = "not_paid", _("the invoice is not paid at Bitsby")
     REBOUND = "rebound", _("bound to another invoice at Bitsby after it was booked")
     STATUS = "status", _("the order's status could not be changed")
+    REST_MISSING = "rest_missing", _("the rest was asked for and has not arrived")
 
 
 class Resolution(models.TextChoices):
     """What staff decided about a payment."""
 
-    BOUND = "bound", _("bound to an invoice")
     ACCEPTED = "accepted", _("accepted as it is")
     REINSTATED = "reinstated", _("order reinstated")
     DISMISSED = "dismissed", _("dismissed")
+    ASKED = "asked", _("booked, and the buyer is asked for the rest")
+    TOLERATED = "tolerated", _("accepted within the tolerance")
+    REFUNDED = "refunded", _("refunded")
+
+
+class RefundState(models.TextChoices):
+    """How far a refund is."""
+
+    REQUESTED = "requested", _("waiting for an address")
+    ADDRESS_GIVEN = "address_given", _("to be sent")
+    SENT = "sent", pgettext_lazy("of a refund", "sent")
+    CANCELLED = "cancelled", pgettext_lazy("of a refund", "cancelled")
+
+
+#: States of a refund whose coins are not sent yet.
+OPEN_REFUND = (RefundState.REQUESTED, RefundState.ADDRESS_GIVEN)
+#: States of a refund that reduces what can still be refunded.
+COUNTED_REFUND = (*OPEN_REFUND, RefundState.SENT)
 
 
 class MailCode(models.TextChoices):
@@ -49,6 +69,10 @@ class MailCode(models.TextChoices):
     REMINDER = "BITSBY_ABOUT_TO_EXPIRE", _("Bitsby: payment window closes soon")
     EXPIRED = "BITSBY_EXPIRED", _("Bitsby: payment window closed")
     CANCELLED = "BITSBY_CANCELLED", _("Bitsby: unpaid order cancelled")
+    REST = "BITSBY_REST", _("Bitsby: the rest is missing")
+    REFUND_REQUESTED = "BITSBY_REFUND_REQUESTED", _("Bitsby: address for a refund needed")
+    REFUND_ADDRESS = "BITSBY_REFUND_ADDRESS", _("Bitsby: address for a refund received")
+    REFUND_SENT = "BITSBY_REFUND_SENT", _("Bitsby: refund sent")
 
 
 class MailStatus(models.TextChoices):

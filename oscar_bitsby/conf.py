@@ -17,6 +17,11 @@ from oscar_bitsby.exceptions import ConfigurationError
 METHOD_CODE = "bitsby"
 #: The code of the ``PaymentEventType`` of a received payment.
 PAID_EVENT_CODE = "paid"
+#: The code of the ``PaymentEventType`` of a refund.
+REFUNDED_EVENT_CODE = "refunded"
+
+#: Values of ``SHORT_PAYMENTS``: staff decide about a short payment, or a run asks for the rest.
+REVIEW, ASK = "review", "ask"
 
 #: Hours and currencies that Bitsby accepts, as the documentation of ``invoices/create`` says.
 TIMES_TO_PAY = (Decimal("0.5"), Decimal(1), Decimal(3), Decimal(6), Decimal(12))
@@ -68,6 +73,19 @@ class Secret:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """By how much a payment may differ from what was asked: percent, and a cap by currency."""
+
+    percent: Decimal
+    caps: Mapping[str, Decimal]
+
+    def of(self, amount: Decimal, currency: str) -> Decimal:
+        """Return the largest tolerated difference from an amount."""
+        allowed = amount * self.percent / 100
+        return min(allowed, self.caps.get(currency, allowed))
+
+
+@dataclass(frozen=True)
 class Conf:
     """The shop's settings, converted to their types; ``docs/settings.rst`` explains each."""
 
@@ -88,6 +106,9 @@ class Conf:
     hold_order_for: timedelta | None
     max_pending_orders: int | None
     watch_days: int
+    tolerance: Tolerance
+    short_payments: str
+    refund_address_days: int
     webhook_token: Secret
     other_methods: tuple[tuple[str, Any], ...]
     extend_checkout: bool
@@ -128,6 +149,14 @@ def _count(value: Any) -> int | None:
     if number < 1:
         raise ValueError("less than one")
     return number
+
+
+def _tolerance(value: Any) -> Tolerance:
+    """Convert a number of percent, or a dict of ``PERCENT`` and the caps by currency."""
+    if not isinstance(value, Mapping):
+        return Tolerance(_number(value), {})
+    caps = {str(key): _number(cap) for key, cap in value.items() if key != "PERCENT"}
+    return Tolerance(_number(value["PERCENT"]), caps)
 
 
 def _secret(value: Any) -> Secret:
@@ -174,6 +203,9 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "HOLD_ORDER_FOR": (timedelta(hours=24), lambda value: value),
     "MAX_PENDING_ORDERS": (5, _count),
     "WATCH_DAYS": (30, int),
+    "TOLERANCE": (0, _tolerance),
+    "SHORT_PAYMENTS": (REVIEW, str),
+    "REFUND_ADDRESS_DAYS": (180, int),
     "WEBHOOK_TOKEN": ("", _secret),
     "OTHER_METHODS": ([], _methods),
     "EXTEND_CHECKOUT": (True, bool),
@@ -231,7 +263,7 @@ def _read() -> dict[str, Any] | str:
     for key, (_, convert) in _KEYS.items():
         try:
             converted[key.lower()] = convert(values[key])
-        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             return f"OSCAR_BITSBY['{key}'] cannot be used ({type(error).__name__})"
     return converted
 

@@ -8,6 +8,7 @@
     │   └── HoldEnded                 the time in which it could be paid is over
     ├── PaymentInProgress         another request is creating this order's invoice right now
     ├── PaymentPaused             the order's last attempt failed a short while ago
+    ├── RefundRefused             a refund, its address or its hash is not acceptable
     └── GatewayError              a request to Bitsby failed
         ├── ConnectionFailed      no complete answer: refused, timed out, connection lost
         ├── RateLimited           Bitsby's rate limit refused the request
@@ -46,6 +47,10 @@ class PaymentInProgress(BitsbyError):
 
 class PaymentPaused(BitsbyError):
     """The order's last attempt to get an invoice failed a short while ago."""
+
+
+class RefundRefused(BitsbyError):
+    """A step of a refund was refused and changed nothing. The message is for the person."""
 
 
 class GatewayError(BitsbyError):

@@ -3,7 +3,8 @@
 ``invoice_created``, ``invoice_paid`` and ``invoice_expired`` send ``invoice`` (a
 ``BitsbyInvoice``) and ``order``. ``payment_needs_attention`` sends ``payment`` (a
 ``BitsbyPayment``), ``reason`` (a ``ReviewReason``) and ``order``, which is None if the order is not
-known. For changes of an order's status use Oscar's ``order_status_changed``.
+known. ``refund_requested`` and ``refund_sent`` send ``refund`` (a ``BitsbyRefund``) and ``order``,
+which is None likewise. For changes of an order's status use Oscar's ``order_status_changed``.
 """
 
 from functools import partial
@@ -16,6 +17,8 @@ invoice_created = Signal()
 invoice_paid = Signal()
 invoice_expired = Signal()
 payment_needs_attention = Signal()
+refund_requested = Signal()
+refund_sent = Signal()
 
 
 def send_after_commit(signal: Signal, sender: type[Any], **payload: Any) -> None:

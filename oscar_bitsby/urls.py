@@ -3,8 +3,8 @@
 from django.urls import path
 
 from oscar_bitsby import webhook
-from oscar_bitsby.buyer import reorder, views
-from oscar_bitsby.staff.dashboard import actions
+from oscar_bitsby.buyer import refund_address, reorder, views
+from oscar_bitsby.staff.dashboard import actions, refunds
 from oscar_bitsby.staff.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
@@ -16,6 +16,7 @@ urlpatterns = [
     path("orders/<str:token>/pay/", views.PayView.as_view(), name="pay"),
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
     path("orders/<str:token>/again/", reorder.ReorderView.as_view(), name="again"),
+    path("refunds/<str:token>/", refund_address.RefundAddressView.as_view(), name="refund"),
     path("dashboard/", dashboard.PaymentReviewView.as_view(), name="dashboard-inbox"),
     path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(
@@ -39,8 +40,20 @@ urlpatterns = [
         name="dashboard-dismiss",
     ),
     path(
+        "dashboard/payments/<int:pk>/refund/",
+        refunds.RefundPaymentView.as_view(),
+        name="dashboard-refund-payment",
+    ),
+    path(
         "dashboard/payments/<int:pk>/<slug:action>/",
         actions.PaymentActionView.as_view(),
         name="dashboard-payment",
     ),
+    path(
+        "dashboard/orders/<int:order_pk>/refund/",
+        refunds.RefundOrderView.as_view(),
+        name="dashboard-refund-order",
+    ),
+    path("dashboard/refunds/", refunds.RefundListView.as_view(), name="dashboard-refunds"),
+    path("dashboard/refunds/<int:pk>/", refunds.RefundView.as_view(), name="dashboard-refund"),
 ]

@@ -118,7 +118,7 @@ OSCAR_ORDER_STATUS_PIPELINE = {
     "Pending": ("Being processed", "Cancelled"),
     "Being processed": ("Complete", "Cancelled"),
     "Complete": (),
-    "Cancelled": (),
+    "Cancelled": ("Being processed",),
 }
 OSCAR_LINE_STATUS_PIPELINE = OSCAR_ORDER_STATUS_PIPELINE
 OSCAR_ORDER_STATUS_CASCADE = {

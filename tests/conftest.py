@@ -225,6 +225,25 @@ def invoice_for(db):
 
 
 @pytest.fixture
+def offer(place, invoice_for):
+    """Return a function that stores an invoice of an own order, which reserves a USDT for a dollar.
+
+    It was created an hour ago.
+    """
+
+    def make(amount, status=InvoiceStatus.EXPIRED, **values):
+        now = timezone.now()
+        defaults = {
+            "created_at": now - dt.timedelta(hours=1),
+            "expires_at": now,
+            "wallets": [{**bitsby.wallet(), "amount": amount}],
+        }
+        return invoice_for(place(amount), status, **(defaults | values))
+
+    return make
+
+
+@pytest.fixture
 def invoice(order, invoice_for):
     """The unpaid invoice of ``order``."""
     return invoice_for(order)

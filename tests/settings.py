@@ -96,7 +96,7 @@ OSCAR_ORDER_STATUS_PIPELINE = {
     "Pending": ("Being processed", "Cancelled"),
     "Being processed": ("Complete", "Cancelled"),
     "Complete": (),
-    "Cancelled": (),
+    "Cancelled": ("Being processed",),
 }
 
 OSCAR_BITSBY = {

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from oscar_bitsby import conf
-from oscar_bitsby.conf import Conf, Secret
+from oscar_bitsby.conf import Conf, Secret, Tolerance
 from oscar_bitsby.exceptions import ConfigurationError
 from tests.support.bitsby import KEY, PROJECT
 from tests.support.http import assert_hidden
@@ -34,6 +34,9 @@ DEFAULTS = {
     "HOLD_ORDER_FOR": (timedelta(hours=24), timedelta(hours=24)),
     "MAX_PENDING_ORDERS": (5, 5),
     "WATCH_DAYS": (30, 30),
+    "TOLERANCE": (0, Tolerance(Decimal(0), {})),
+    "SHORT_PAYMENTS": ("review", "review"),
+    "REFUND_ADDRESS_DAYS": (180, 180),
     "WEBHOOK_TOKEN": ("", ""),
     "OTHER_METHODS": ([], ()),
     "EXTEND_CHECKOUT": (True, True),
@@ -303,3 +306,23 @@ def test_secret_reveals_and_redacts_its_text():
 def test_a_secret_is_compared(text, same):
     """Only the same text matches."""
     assert Secret("hush").matches(text) is same
+
+
+@pytest.mark.parametrize(
+    ("setting", "amount", "currency", "expected"),
+    [
+        (0, 100, "USD", "0"),
+        (1, 100, "USD", "1"),
+        ("0.5", 100, "USD", "0.5"),
+        ({"PERCENT": 1, "EUR": 2}, 100, "EUR", "1"),
+        ({"PERCENT": 1, "EUR": 2}, 1000, "EUR", "2"),
+        ({"PERCENT": 1, "EUR": 2}, 1000, "USD", "10"),
+    ],
+)
+def test_tolerance_is_a_share_with_a_cap_by_currency(
+    configure, setting, amount, currency, expected
+):
+    """The smaller of the two counts; without a cap, the share."""
+    configure(TOLERANCE=setting)
+
+    assert conf.get().tolerance.of(Decimal(amount), currency) == Decimal(expected)

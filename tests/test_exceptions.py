@@ -14,6 +14,7 @@ TREE = {
     "HoldEnded": "NotPayable",
     "PaymentInProgress": "BitsbyError",
     "PaymentPaused": "BitsbyError",
+    "RefundRefused": "BitsbyError",
     "GatewayError": "BitsbyError",
     "ConnectionFailed": "GatewayError",
     "RateLimited": "GatewayError",

@@ -7,9 +7,9 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from oscar_bitsby import facade
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.facade import start_payment
+from oscar_bitsby.settlement import attempts
 from tests.support import bitsby
 from tests.support.starting import create_requests
 
@@ -52,7 +52,7 @@ def test_storing_the_answer_is_retried_after_a_database_error(order, fake, error
 
 def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatch):
     """If only the confirmation of a commit was lost, the second try keeps the stored invoice."""
-    save, calls = facade._save_created, []
+    save, calls = attempts.save_created, []
 
     def lose_confirmation(attempt, *answer):
         calls.append(attempt)
@@ -62,7 +62,7 @@ def test_second_store_keeps_an_answer_that_was_committed(order, fake, monkeypatc
             raise OperationalError("the server closed the connection unexpectedly")
         return save(attempt, *answer)
 
-    monkeypatch.setattr(facade, "_save_created", lose_confirmation)
+    monkeypatch.setattr(attempts, "save_created", lose_confirmation)
 
     invoice = start_payment(order)
 

@@ -1,5 +1,7 @@
 """Test a buyer's steps from the basket to the paid order, with the simulator."""
 
+from decimal import Decimal
+
 import pytest
 from django.core import mail
 from django.core.management import call_command
@@ -7,6 +9,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation
 from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.simulator.process import running_simulator
 from tests.support.settling import status_of
@@ -124,3 +127,55 @@ def test_second_invoice_is_created_only_after_the_first_expired(shop, guest, pro
     assert second != first
     assert second.startswith(shop.url)
     assert statuses(order) == ["expired", "unpaid"]
+
+
+def test_short_payment_and_its_rest_pay_the_order(shop, guest, product, configure):
+    """60 % are booked, the rest is asked for by e-mail and paid: two transactions, one order."""
+    configure(SHORT_PAYMENTS="ask")
+    buy(guest, product)
+    order = Order.objects.get()
+    first = order.bitsby_invoices.get()
+    send_share(shop, first, "0.6")
+
+    call_command("bitsby_reconcile")
+
+    assert status_of(order) == "Pending"
+    held = order.sources.get().amount_debited
+    assert held == (order.total_incl_tax * Decimal("0.6")).quantize(Decimal("0.01"))
+    (message,) = mail.outbox
+    missing = order.total_incl_tax - held
+    assert f"${missing} is still missing" in message.subject
+
+    response = guest.post(signed_urls.pay_url(order))
+    assert response["Location"].startswith(f"{shop.url}/invoices/pay/")
+    rest = order.bitsby_invoices.exclude(pk=first.pk).get()
+    assert (rest.amount, rest.is_for_rest) == (missing, True)
+    pay(shop, rest)
+    call_command("bitsby_reconcile")
+    call_command("bitsby_reconcile")
+
+    assert status_of(order) == "Being processed"
+    amounts = Transaction.objects.order_by("pk").values_list("amount", flat=True)
+    assert list(amounts) == [held, missing]
+    assert not BitsbyPayment.objects.needs_review().exists()
+
+
+def test_half_a_percent_less_settles_by_itself(shop, guest, product, configure):
+    """With a tolerance of one percent nobody has to decide."""
+    configure(TOLERANCE=1)
+    buy(guest, product)
+    order = Order.objects.get()
+    send_share(shop, order.bitsby_invoices.get(), "0.995")
+
+    call_command("bitsby_reconcile")
+
+    assert status_of(order) == "Being processed"
+    assert BitsbyPayment.objects.get().resolution == "tolerated"
+
+
+def send_share(shop, invoice, share):
+    """Send a part of what an invoice asks for."""
+    coins = Decimal(invoice.wallets[0]["amount"]) * Decimal(share)
+    fields = {"invoiceId": str(invoice.bitsby_id), "amount": f"{coins:.8f}"}
+    paid = shop.control("pay", fields | {"wallet": invoice.wallets[0]["id"]})
+    assert not paid["bound"]

@@ -12,8 +12,17 @@ from django.utils import timezone
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState, WebhookDelivery
 from tests.support import bitsby
+from tests.support.refunds import book_payment, sent_refund
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def payment_with_refund(invoice, django_user_model):
+    """A booked payment of 10 dollars that was refunded."""
+    payment = book_payment(invoice)
+    sent_refund(django_user_model.objects.create_user("staff"), payment)
+    return payment
 
 
 @pytest.mark.parametrize("first", BitsbyInvoice.LIVE)
@@ -58,6 +67,19 @@ def test_deleting_an_order_keeps_its_invoices_and_payments(order, invoice):
     assert BitsbyPayment.objects.get().invoice == invoice
     with pytest.raises(ProtectedError):
         invoice.delete()
+
+
+def test_deleting_an_order_or_a_user_keeps_the_refund(order, payment_with_refund):
+    """Amounts, hash and the order's number outlive them, and the payment is protected."""
+    refund, number = payment_with_refund.refunds.get(), order.number
+    refund.requested_by.delete()
+    order.delete()
+
+    refund.refresh_from_db()
+    assert (refund.order, refund.order_number) == (None, number)
+    assert (refund.requested_by, refund.amount) == (None, 10)
+    with pytest.raises(ProtectedError):
+        payment_with_refund.delete()
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_two_invoices_of_an_order_settled_concurrently_are_both_booked(order, in
 
 @several_times
 def test_concurrent_settling_and_cancelling_do_not_contradict(order, invoice_for, product, turn):
-    """The order is paid and holds its stock, or is cancelled with a late payment."""
+    """The order is paid and holds its stock, or is cancelled and staff see the payment."""
     invoice = invoice_for(order, **expired_ago(hours=2))
     answer = remote(invoice, payment=bitsby.transfer())
     remotes = {invoice.bitsby_id: remote(invoice, "expired")}
@@ -94,7 +94,7 @@ def test_concurrent_settling_and_cancelling_do_not_contradict(order, invoice_for
     assert len(booked(order)) == 1
     status, held = Order.objects.get().status, product.stockrecords.get().num_allocated
     flag = BitsbyPayment.objects.get().review_reason
-    expected = ("Cancelled", 0, "late") if results[1] else ("Being processed", 1, "")
+    expected = ("Cancelled", 0, "cancelled") if results[1] else ("Being processed", 1, "")
     assert (status, held, flag) == expected
     assert order.status_changes.count() == 1
 

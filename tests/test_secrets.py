@@ -19,7 +19,7 @@ import pytest
 from django.core.management import call_command, get_commands
 from django.core.management.base import CommandError
 from django.test import Client, RequestFactory
-from django.urls import reverse
+from django.urls import resolve, reverse
 from django.utils import timezone
 from django.views.debug import ExceptionReporter
 from oscar.core.loading import get_model
@@ -40,6 +40,7 @@ from oscar_bitsby.exceptions import (
     Queued,
     RateLimited,
     RateLimitTimeout,
+    RefundRefused,
     Refused,
     ReplyNotUnderstood,
 )
@@ -48,8 +49,10 @@ from oscar_bitsby.gateway.buyer_queue import Turn
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, QueuedBuyer, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
+from oscar_bitsby.settlement import refunds
 from tests.fuzz.answers import URLS
 from tests.support import bitsby
+from tests.support.buyer_refunds import create_refund
 from tests.support.http import texts_of_error
 from tests.support.staff import (
     INBOX,
@@ -350,6 +353,10 @@ def configured(**values):
     return use
 
 
+def unpaid_refund(configure, fake, order):
+    refunds.request_refund(user=None, note="", order=order, cryptocurrency="btc", blockchain="new")
+
+
 #: The class of each error that the package raises, and a function that causes it.
 CAUSES = {
     "not configured": (ConfigurationError, configured(PROJECT_ID="")),
@@ -370,6 +377,7 @@ CAUSES = {
     "in progress": (PaymentInProgress, order_in_progress),
     "not the next": (Queued, not_the_next_buyer),
     "refused a moment ago": (PaymentPaused, refused_order),
+    "nothing to refund": (RefundRefused, unpaid_refund),
 }
 
 
@@ -397,7 +405,7 @@ class Bug(Exception):
     "place_of_bug",
     [
         "oscar_bitsby.gateway.parsing.parse_created",
-        "oscar_bitsby.facade._save_created",
+        "oscar_bitsby.settlement.attempts.save_created",
         "oscar_bitsby.gateway.buyer_queue.take",
         "oscar_bitsby.gateway.transport.json.loads",
         "oscar_bitsby.gateway.factory.BitsbyClient",
@@ -582,8 +590,8 @@ def test_secrets_are_revealed_only_in_known_places():
 
 #: Statuses of a page that accepts the user. A refusal is a redirect to the login, 403, 404 or 405.
 OPEN = {200, 302, 303, 400, 503}
-#: Users of the dashboard, of whom only reviewers have the permission to bind.
-DASHBOARD_USERS = ("partner", "staff", "reviewer")
+#: Users of the dashboard. Only reviewers have the permission to bind, only refunders to refund.
+DASHBOARD_USERS = ("partner", "staff", "reviewer", "refunder")
 ALL_USERS = ("anonymous", "customer", *DASHBOARD_USERS)
 TABLE = {
     # name of the URL: (users who may GET, users who may POST)
@@ -592,6 +600,7 @@ TABLE = {
     "pay": (ALL_USERS, ALL_USERS),
     "state": (ALL_USERS, ()),
     "again": ((), ALL_USERS),
+    "refund": (ALL_USERS, ALL_USERS),
     "dashboard-inbox": (DASHBOARD_USERS, ()),
     "dashboard-invoices": (DASHBOARD_USERS, ()),
     "dashboard-invoice-refresh": ((), ("reviewer",)),
@@ -599,6 +608,10 @@ TABLE = {
     "dashboard-bind": (("reviewer",), ("reviewer",)),
     "dashboard-payment": (("reviewer",), ("reviewer",)),
     "dashboard-dismiss": ((), ("reviewer",)),
+    "dashboard-refunds": (("refunder",), ()),
+    "dashboard-refund": (("refunder",), ("refunder",)),
+    "dashboard-refund-order": (("refunder",), ("refunder",)),
+    "dashboard-refund-payment": (("refunder",), ("refunder",)),
 }
 
 
@@ -610,6 +623,7 @@ def client_of_each_user(db):
         "customer": log_in("customer", is_staff=False),
         "partner": log_in("partner", PARTNER, is_staff=False),
         "staff": log_in("staff"),
+        "refunder": log_in("refunder", "oscar_bitsby.refund_payment"),
         "reviewer": log_in("reviewer", *MAY_BIND),
     }
 
@@ -626,10 +640,22 @@ def test_pages_open_only_with_the_listed_permissions(
 ):
     """Each page and action accepts the users of the table and refuses all others."""
     (payment,) = create_payments(1)
+    refund = create_refund(order)
     args = {
         **dict.fromkeys(
-            ("webhook", "dashboard-inbox", "dashboard-invoices", "dashboard-dismiss"), ()
+            (
+                "webhook",
+                "dashboard-inbox",
+                "dashboard-invoices",
+                "dashboard-dismiss",
+                "dashboard-refunds",
+            ),
+            (),
         ),
+        "refund": [resolve(signed_urls.refund_url(refund)).kwargs["token"]],
+        "dashboard-refund": [refund.pk],
+        "dashboard-refund-order": [order.pk],
+        "dashboard-refund-payment": [payment.pk],
         "dashboard-bind": [order.pk],
         "dashboard-payment": [payment.pk, "dismiss"],
         "dashboard-invoice-refresh": [invoice.pk],

@@ -8,10 +8,11 @@ from oscar.apps.order.signals import order_status_changed
 
 from oscar_bitsby import reconciliation, signals
 from oscar_bitsby.facade import start_payment
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 from oscar_bitsby.reconciliation import refresh
 from tests.support import bitsby
 from tests.support.invoices import expired_ago
+from tests.support.refunds import book_payment, sent_refund
 from tests.support.settling import OUR_SIGNALS, status_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -71,6 +72,20 @@ def test_payment_needs_attention_is_sent_once(order, invoice, fake, sent_signals
     payment = BitsbyPayment.objects.get()
     payload = {"payment": payment, "reason": reason, "order": order if is_bound else None}
     assert sent_signals == [("payment_needs_attention", BitsbyPayment, payload, False)]
+
+
+def test_signals_of_a_refund_are_sent_once(order, invoice, sent_signals, django_user_model):
+    """``refund_requested`` and ``refund_sent`` carry refund and order, once, after commit."""
+    payment = book_payment(invoice)
+    sent_signals.clear()
+
+    refund = sent_refund(django_user_model.objects.create_user("staff"), payment)
+
+    payload = {"refund": refund, "order": order}
+    assert sent_signals == [
+        (name, BitsbyRefund, payload, False) for name in ("refund_requested", "refund_sent")
+    ]
+    assert sent_signals[1][2]["refund"].is_booked
 
 
 def test_no_signal_is_sent_after_a_rollback(invoice, sent_signals):

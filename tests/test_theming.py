@@ -11,6 +11,8 @@ from oscar_bitsby.mails import context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import PaymentStatus
+from oscar_bitsby.orders.refund_status import RefundStatus
+from tests.support.buyer_refunds import create_refund
 
 PAGE = (Path(__file__).parent.parent / "docs" / "theming.rst").read_text()
 ROOT = Path(oscar_bitsby.__file__).parent / "templates"
@@ -62,6 +64,19 @@ def test_the_page_names_every_context_variable(client, order, invoice):
     assert {"payment_status", "pay_url"} <= given
     for name in {*given, *of_status, *context.build_context(mail)} - {"user"}:
         assert f"``{name}``" in PAGE, name
+
+
+def test_the_page_names_every_context_variable_of_refunds(client, order):
+    """The page names the context of a refund's page and of its e-mails."""
+    refund = create_refund(order)
+    response = client.get(signed_urls.refund_url(refund))
+    of_oscar = {name for part in client.get("/catalogue/").context for name in part.flatten()}
+    given = {name for part in response.context for name in part.flatten()} - of_oscar
+    of_status = {f"refund_status.{name}" for name in vars(RefundStatus) if not name.startswith("_")}
+    mail = BuyerMail(code=MailCode.REFUND_REQUESTED, order=order, refund=refund)
+    assert {"refund_status", "was_refused"} <= given
+    for name in {*given, *of_status, "refund_status.refund", *context.build_context(mail)}:
+        assert name == "user" or f"``{name}``" in PAGE, name
 
 
 def test_the_page_names_every_attribute_of_the_script():

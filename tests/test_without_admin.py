@@ -29,3 +29,4 @@ def test_shop_without_the_admin_sells_and_settles():
     assert staff["bound"].startswith("Bound and booked: 8.00 USD")
     assert "Dismissed." in staff["dismissed"]
     assert (staff["booked"], staff["status"]) == ([[staff["short"], "8.00"]], "Being processed")
+    assert staff["refund"] == [200, 302, 200]

@@ -4,6 +4,7 @@ Only ``settlement`` and ``staff.review`` call the functions that write, inside t
 and with the order's row locked.
 """
 
+import datetime as dt
 import logging
 from decimal import Decimal
 from typing import Any
@@ -14,8 +15,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 from oscar.core.loading import get_class, get_model
 
-from oscar_bitsby.conf import METHOD_CODE, PAID_EVENT_CODE
-from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.choices import Resolution
+from oscar_bitsby.conf import METHOD_CODE, PAID_EVENT_CODE, REFUNDED_EVENT_CODE
+from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.utils import i18n
 
 logger = logging.getLogger("oscar_bitsby")
@@ -24,6 +26,8 @@ EventHandler = get_class("order.processing", "EventHandler")
 PaymentEventType = get_model("order", "PaymentEventType")
 Source = get_model("payment", "Source")
 SourceType = get_model("payment", "SourceType")
+#: The length of Oscar's columns of references.
+REFERENCE_LENGTH = 128
 
 
 def source_type() -> Any:
@@ -64,6 +68,39 @@ def amount_held(sources: list[Any]) -> Decimal:
     return sum((source.amount_debited - source.amount_refunded for source in sources), Decimal(0))
 
 
+def total_held(order: Any) -> Decimal:
+    """Return the amount that all sources of an order hold, by the database that is written to."""
+    return amount_held(list(order.sources.using(router.db_for_write(Source))))
+
+
+def bitsby_source(order: Any) -> Any:
+    """Return Bitsby's source of an order, or None, by the database that is written to."""
+    sources = order.sources.using(router.db_for_write(Source))
+    return sources.filter(source_type__code=METHOD_CODE).order_by("pk").first()
+
+
+def rest_asked_at(order: Any) -> dt.datetime | None:
+    """Return when the buyer was last asked for the rest of a payment; None if never."""
+    payments = BitsbyPayment.objects.using(router.db_for_write(BitsbyPayment)).filter(
+        invoice__order=order, resolution=Resolution.ASKED, booked_at__isnull=False
+    )
+    moments = payments.order_by("-resolved_at").values_list("resolved_at", flat=True)
+    newest: dt.datetime | None = moments.first()
+    return newest
+
+
+def amount_to_pay(order: Any) -> Decimal:
+    """Return what a new invoice of a pending order asks for: its total, or the rest of it.
+
+    Money counts only if the buyer was asked for the rest: about other money staff decide first.
+    Zero or less means that nothing is missing.
+    """
+    total: Decimal = order.total_incl_tax
+    if not has_money(order) or rest_asked_at(order) is None:
+        return total
+    return total - total_held(order)
+
+
 def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None:
     """Book a payment at its fiat value. ``booked_at`` is set with it, so that it is booked once.
 
@@ -81,26 +118,65 @@ def book_payment(order: Any, payment: BitsbyPayment, sources: list[Any]) -> None
         source = Source(order=order, source_type=source_type(), currency=payment.currency)
     source.debit(payment.fiat_value, reference=str(payment.bitsby_id), status="paid")
     payment.booked_at = timezone.now()
-    payment.save(update_fields=["booked_at", "review_reason"])
-    # The money stays booked: a shop's own event handler must not be able to undo that.
+    payment.save(update_fields=["booked_at", "review_reason", "further_reasons"])
+    _create_event(
+        order,
+        (PAID_EVENT_CODE, gettext_noop("Paid")),
+        payment.fiat_value,
+        str(payment.bitsby_id),
+        # A second payment covers no lines: they are paid already, and Oscar would refuse it.
+        with_lines=not had_money,
+    )
+
+
+def book_refund(order: Any, refund: BitsbyRefund, sources: list[Any]) -> None:
+    """Book a refund that was sent. ``is_booked`` is set with it, and saved by the caller.
+
+    ``sources`` are all sources of the order, from ``lock_sources``.
+
+    Raises:
+        ValueError: Bitsby's source does not hold the amount.
+    """
+    source = next((source for source in sources if source.is_bitsby), None)
+    if source is None or not refund.amount or refund.amount > amount_held([source]):
+        raise ValueError("the order does not hold the amount of the refund")
+    # Oscar's column is shorter than ours.
+    reference = refund.transaction_hash[:REFERENCE_LENGTH]
+    source.refund(refund.amount, reference=reference, status="refunded")
+    refund.is_booked = True
+    _create_event(
+        order,
+        (REFUNDED_EVENT_CODE, gettext_noop("Refunded")),
+        refund.amount,
+        reference,
+        with_lines=amount_held(sources) <= 0,
+    )
+
+
+def _create_event(
+    order: Any, kind: tuple[str, str], amount: Decimal, reference: str, *, with_lines: bool
+) -> None:
+    """Create a payment event of a kind: its code, and its name in English.
+
+    The money stays booked: a shop's own event handler must not be able to undo that.
+    """
+    code, name = kind
     try:
         with transaction.atomic():
-            _create_event(order, payment, with_lines=not had_money)
+            event_type, _ = PaymentEventType.objects.get_or_create(
+                code=code, defaults={"name": i18n.shop_text(name)}
+            )
+            lines = list(order.lines.all()) if with_lines else []
+            if any(line.payment_event_quantity(event_type) for line in lines):
+                # Oscar allows one event of a kind for each line.
+                lines = []
+            EventHandler().handle_payment_event(
+                order,
+                event_type,
+                amount,
+                lines=lines,
+                line_quantities=[line.quantity for line in lines],
+                reference=reference,
+            )
     except Exception:
         logger.exception("payment event not created: order=%s", order.number)
-
-
-def _create_event(order: Any, payment: BitsbyPayment, *, with_lines: bool) -> None:
-    event_type, _ = PaymentEventType.objects.get_or_create(
-        code=PAID_EVENT_CODE, defaults={"name": i18n.shop_text(gettext_noop("Paid"))}
-    )
-    # A second payment covers no lines: they are paid already, and Oscar would refuse it.
-    lines = list(order.lines.all()) if with_lines else []
-    EventHandler().handle_payment_event(
-        order,
-        event_type,
-        payment.fiat_value,
-        lines=lines,
-        line_quantities=[line.quantity for line in lines],
-        reference=str(payment.bitsby_id),
-    )

@@ -13,6 +13,12 @@ from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
+from oscar_bitsby.accounting.offers import (
+    LATE_WINDOW,
+    MAX_INVOICE_AGE,
+    MAX_INVOICES,
+    newest_offers,
+)
 from oscar_bitsby.accounting.valuation import ReservedAmounts
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import schemas
@@ -20,17 +26,12 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 from oscar_bitsby.utils.money import MAX_AMOUNT
 
-#: For how long after its expiry a payment is still probably meant for an invoice.
-LATE_WINDOW = dt.timedelta(days=2)
 #: A payment with less than half or more than double of the amount is not meant for an invoice.
 PLAUSIBLE_FACTOR = Decimal(2)
-#: The newest invoices that the payments on a page are compared with at most. The binding page of an
-#: order compares with all invoices of that order.
-MAX_INVOICES = 150
-#: From an invoice's creation to the last payment that is probably meant for it.
-MAX_INVOICE_AGE = LATE_WINDOW + dt.timedelta(hours=12)
 #: A payment of less than this part of the smallest invoice is dust: spam, not a wrong amount.
 DUST_SHARE = Decimal("0.01")
+#: A payment that deviates more than this from an invoice is probably not meant for it.
+LIKELY_PERCENT = 50
 #: The score of a deviation up to so many percent; a larger one has -2.
 DEVIATION_SCORES = ((2, 4), (20, 2), (50, 0))
 
@@ -52,6 +53,29 @@ class Match:
     deviation_percent: Decimal | None
     score: int
     reasons: tuple[str | Promise, ...]
+    #: The invoice is paid, and reserved exactly these coins: the buyer has paid twice.
+    is_second: bool = False
+
+    @property
+    def is_likely(self) -> bool:
+        """Tell whether the payment is probably meant for this invoice."""
+        deviation = self.deviation_percent
+        # The times last: most matches on a page differ too much anyway.
+        return deviation is not None and abs(deviation) <= LIKELY_PERCENT and self._is_in_time
+
+    @property
+    def _is_in_time(self) -> bool:
+        """Whether it was sent after the invoice's creation, and not long after its expiry."""
+        invoice, payment = self.invoice, self.payment
+        until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
+        at = payment.transaction_at or payment.seen_at
+        return invoice.created_at - CLOCK_SKEW <= at <= until
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, Decimal, int]:
+        """What matches of one payment are compared by; of equal ones the newest invoice wins."""
+        closeness = MAX_AMOUNT if self.deviation_percent is None else abs(self.deviation_percent)
+        return self.is_second, self.is_likely, self.score, -closeness, self.invoice.pk
 
     @property
     def difference(self) -> Decimal | None:
@@ -60,7 +84,7 @@ class Match:
 
 
 def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
-    """Return how well a payment fits an invoice."""
+    """Return how well a payment fits an invoice, whatever other invoices there are."""
     return _match(payment, ReservedAmounts(invoice))
 
 
@@ -73,15 +97,18 @@ def _match(payment: BitsbyPayment, reserved: ReservedAmounts) -> Match:
     elif coin.lower() in reserved.coins:
         score += 1
         reasons.append(_("same coin, another wallet"))
+    is_second = _is_second(payment, reserved)
+    if is_second:
+        reasons.append(_("exactly what this paid invoice asked for"))
     at = payment.transaction_at
     if at is not None and invoice.expires_at is not None:
-        if invoice.created_at <= at <= invoice.expires_at:
+        if invoice.created_at - CLOCK_SKEW <= at <= invoice.expires_at:
             score += 3
             reasons.append(_("inside the invoice's time"))
         elif invoice.expires_at < at <= invoice.expires_at + LATE_WINDOW:
             score += 1
             reasons.append(_("after the invoice's time"))
-        elif at < invoice.created_at:
+        elif at < invoice.created_at - CLOCK_SKEW:
             score -= 5
             reasons.append(_("older than the invoice"))
     fiat_value = reserved.fiat_value_of(payment.amount, wallet_id, coin)
@@ -97,16 +124,37 @@ def _match(payment: BitsbyPayment, reserved: ReservedAmounts) -> Match:
             # xgettext: no-python-format
             text = _("{percent} % less than asked")
         reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
-    return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons))
+    return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons), is_second)
+
+
+def _is_second(payment: BitsbyPayment, reserved: ReservedAmounts) -> bool:
+    """Tell whether the payment is exactly what a paid invoice reserved in its wallet."""
+    if reserved.invoice.status != InvoiceStatus.PAID:
+        return False
+    by_name = reserved.wallets if payment.wallet_id else reserved.coins
+    name = payment.wallet_id or payment.cryptocurrency
+    at = payment.transaction_at or payment.seen_at
+    return (
+        bool(payment.amount)
+        and by_name.get(name.lower()) == payment.amount
+        and reserved.invoice.created_at <= at + CLOCK_SKEW
+    )
 
 
 def best_match(payment: BitsbyPayment, offers: Iterable[ReservedAmounts]) -> Match | None:
-    """Return the match with the invoice that a payment fits best; None if it fits none."""
+    """Return the match with the invoice that a payment fits best; None if it fits none.
+
+    Of the paid invoices, only one that reserved exactly these coins fits, and it comes first.
+    """
     at = payment.transaction_at
     # Newer invoices did not exist when it was paid.
     older = (one for one in offers if at is None or one.invoice.created_at <= at + CLOCK_SKEW)
-    matches = (_match(payment, offer) for offer in older)
-    best = max(matches, key=lambda found: (found.score, found.invoice.pk), default=None)
+    matches = [
+        _match(payment, offer)
+        for offer in older
+        if offer.invoice.status != InvoiceStatus.PAID or _is_second(payment, offer)
+    ]
+    best = max(matches, key=lambda found: found.rank, default=None)
     return best if best is not None and best.score > 0 else None
 
 
@@ -132,42 +180,13 @@ def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
     if not unbound:
         return Suggestions({})
     times = [row.transaction_at for row in unbound if row.transaction_at]
-    invoices = (
-        BitsbyInvoice.objects.filter(
-            bitsby_id__isnull=False,
-            order__isnull=False,
-            created_at__range=(min(times) - MAX_INVOICE_AGE, max(times) + CLOCK_SKEW),
-        )
-        .exclude(status=InvoiceStatus.PAID)
-        .defer("reply")
-        .order_by("-created_at", "-pk")[:MAX_INVOICES]
-    )
-    offers = [ReservedAmounts(invoice) for invoice in invoices]
-    best = ((row.pk, best_match(row, offers)) for row in unbound)
+    offers = newest_offers(min(times), max(times))
+    best = ((row.pk, best_match(row, offers.all)) for row in unbound)
     found = {pk: match for pk, match in best if match is not None}
     # Only the orders that are shown are read. One that was deleted meanwhile is not suggested.
     prefetch_related_objects([match.invoice for match in found.values()], "order")
     found = {pk: match for pk, match in found.items() if match.invoice.order is not None}
-    return Suggestions(
-        found, offers[-1].invoice.created_at if len(offers) == MAX_INVOICES else None
-    )
-
-
-def has_plausible_unmatched_payment(invoice: BitsbyInvoice) -> bool:
-    """Tell whether an unmatched payment may be the wrong amount for this invoice.
-
-    It may also be another buyer's: the API does not name the payer.
-    """
-    since = invoice.created_at - CLOCK_SKEW
-    until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
-    unbound = BitsbyPayment.objects.needs_review().filter(
-        Q(transaction_at__range=(since, until)) | Q(transaction_at=None, seen_at__lte=until),
-        plausible_amount([invoice]),
-        bound_to=None,
-        booked_at=None,
-        seen_at__gte=since,
-    )
-    return unbound.exists()
+    return Suggestions(found, offers.since)
 
 
 def plausible_amount(invoices: Iterable[BitsbyInvoice]) -> Q:

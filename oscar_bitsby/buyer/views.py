@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from django.db import transaction
+from django.db.models import prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -13,6 +14,7 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 
 from oscar_bitsby import conf
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -27,6 +29,7 @@ from oscar_bitsby.facade import payment_page, seconds_until_retry, start_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.orders.payment_status import WAITING, get_payment_status
+from oscar_bitsby.orders.refund_status import refunds_of
 from oscar_bitsby.orders.signed_urls import order_of
 from oscar_bitsby.reconciliation import invoice_refresh
 
@@ -80,7 +83,8 @@ class PayView(OrderPageView):
         order = order_of(number)
         status = get_payment_status(order)
         live = status.invoice
-        if status.state == WAITING and live is not None and live.fits(order):
+        # A live invoice may ask for an earlier total, or for more than the rest.
+        if status.state == WAITING and live is not None and live.fits(order, status.to_pay):
             return self._redirect(live, order)
         return SeeOther(signed_urls.order_url(order))
 
@@ -144,6 +148,7 @@ class PayView(OrderPageView):
         wait = queued.wait if queued else delay
         context = {
             "order": order,
+            "has_money": ledger.has_money(order),
             "queued": queued,
             "busy": busy,
             "seconds": math.ceil(wait),
@@ -162,6 +167,8 @@ class OrderView(OrderPageView):
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
         order = signed_urls.order_from_token(token)
+        # For the status, too.
+        prefetch_related_objects([order], "bitsby_refunds")
         status = _refresh(order)
         context = {
             "order": order,
@@ -171,6 +178,7 @@ class OrderView(OrderPageView):
             "state_url": signed_urls.state_url(order),
             "reorder_url": signed_urls.reorder_url(order),
             "shop_url": signed_urls.shop_url(order),
+            "refunds": refunds_of(order),
             "reload_after": None if status.is_final else RELOAD_AFTER,
         }
         return render(request, "oscar_bitsby/order.html", context)

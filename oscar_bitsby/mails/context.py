@@ -12,7 +12,9 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
-from oscar_bitsby.choices import MailCode
+from oscar_bitsby.accounting.refundable import open_refunds
+from oscar_bitsby.choices import MailCode, Resolution
+from oscar_bitsby.mails import refund_context
 from oscar_bitsby.models import BuyerMail
 from oscar_bitsby.orders import payment_status as status
 from oscar_bitsby.orders import signed_urls, stage
@@ -33,17 +35,24 @@ def skip_reason(mail: BuyerMail) -> str:
         return gettext_noop("e-mails are switched off")
     if not order.email:
         return gettext_noop("the buyer has no e-mail address")
+    if mail.code in refund_context.VALID_STATES:
+        return refund_context.skip_reason(mail)
     now = status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
         payment = mail.payment
         is_open = payment is not None and payment.review_reason and payment.resolved_at is None
         return "" if is_open else gettext_noop("the payment is resolved")
+    if mail.code == MailCode.REST:
+        return _skip_rest_reason(mail)
     if now.state not in VALID_STATUSES[mail.code]:
         return STATUS_REASONS[now.state]
     if mail.code == MailCode.PLACED and now.hold_ended:
         return gettext_noop("too little time is left to pay")
-    has_money = ledger.has_money(order) or ledger.has_unbooked_money(order)
-    if mail.code == MailCode.CANCELLED and has_money:
+    if mail.code in (MailCode.PLACED, MailCode.CANCELLED) and (
+        ledger.has_money(order) or ledger.has_unbooked_money(order)
+    ):
+        # One asks for the total, perhaps beside an e-mail that asks for the rest; the other says
+        # that nothing was paid.
         return gettext_noop("money has arrived")
     if mail.code in (MailCode.REMINDER, MailCode.EXPIRED):
         return _skip_payment_reason(mail, now)
@@ -75,10 +84,34 @@ def _skip_payment_reason(mail: BuyerMail, now: PaymentStatus) -> str:
     invoice = now.invoice
     if invoice is None or mail.invoice_id != invoice.pk:
         return gettext_noop("there is a newer invoice")
+    if now.state == status.POSSIBLE_MISMATCH:
+        # It asks to wait for the shop, not to pay.
+        return ""
     deadline = now.until if mail.code == MailCode.REMINDER else _kept_until(mail.order, now)
     if deadline is not None and deadline - timezone.now() < MIN_TIME_LEFT:
         return gettext_noop("too little time is left to pay")
     return ""
+
+
+def _skip_rest_reason(mail: BuyerMail) -> str:
+    """Return why the buyer must not be asked for the rest (any more), or an empty text."""
+    order: Any = mail.order
+    settings, payment = conf.get(), mail.payment
+    is_asked = payment is not None and payment.resolution == Resolution.ASKED
+    is_pending = stage.order_stage(settings, order) is stage.OrderStage.PENDING
+    is_due = ledger.amount_to_pay(order) > 0 and not open_refunds(order)
+    if not is_asked or not is_pending or not is_due:
+        return gettext_noop("the rest is no longer asked for")
+    until = _rest_until(order)
+    if until is not None and until - timezone.now() < MIN_TIME_LEFT:
+        return gettext_noop("too little time is left to pay")
+    return ""
+
+
+def _rest_until(order: Any) -> dt.datetime | None:
+    """Return until when the rest of an order can be paid; None if the buyer has no limit."""
+    asked_at = ledger.rest_asked_at(order)
+    return None if asked_at is None else stage.hold_deadline(order, conf.get(), asked_at)
 
 
 def language_of(mail: BuyerMail) -> str:
@@ -104,7 +137,8 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
 
     ``received`` is money in the order's currency, ``coins`` the amount of the transfer in its
     coin, ``reason`` a ``ReviewReason``, ``until`` when an invoice can be paid, ``kept_until`` when
-    an unpaid order is cancelled, or None, and ``time_zone`` that of all times.
+    an unpaid order is cancelled, or None, and ``time_zone`` that of all times. ``missing`` is what
+    can be paid now in the order's currency, and ``rest_until`` until when a rest can be paid.
     """
     order: Any = mail.order
     now = status.get_payment_status(order)
@@ -120,18 +154,26 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
         "coins": str(payment).upper() if payment else "",
         "reason": payment.review_reason if payment else "",
         "until": now.until,
+        "missing": ledger.amount_to_pay(order),
+        "rest_until": _rest_until(order),
         "kept_until": _kept_until(order, now),
         "time_zone": timezone.get_current_timezone_name(),
         "invoice": mail.invoice or now.invoice,
         "payment": payment,
+        **refund_context.build_context(mail),
     }
 
 
 def _kept_until(order: Any, now: PaymentStatus) -> dt.datetime | None:
-    """Return when the unpaid order is cancelled, or None if it never is."""
+    """Return until when an order without a live invoice can be paid, or None if there is no end.
+
+    Then the unpaid order is cancelled. One that is paid in part is not: staff decide about it.
+    """
     settings = conf.get()
     unpaid = (status.NEW, status.POSSIBLE_MISMATCH, status.EXPIRED)
     # While an invoice is live the time is unknown: the buyer may request another one after it.
     if now.state not in unpaid or now.until is not None:
         return None
+    if now.missing:
+        return _rest_until(order)
     return stage.cancellation_deadline(order, order.bitsby_invoices.all(), settings)

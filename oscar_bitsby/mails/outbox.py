@@ -9,9 +9,26 @@ from django.utils import translation
 
 from oscar_bitsby import conf
 from oscar_bitsby.choices import MailCode
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund, BuyerMail
 
 logger = logging.getLogger("oscar_bitsby")
+
+
+def mail_key(
+    code: str,
+    order: Any,
+    invoice: BitsbyInvoice | None = None,
+    payment: BitsbyPayment | None = None,
+    refund: BitsbyRefund | None = None,
+    occasion: str = "",
+) -> str:
+    """Return the key of an e-mail: it names what it is about, and the link of a refund."""
+    about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
+    if refund is not None:
+        about += f":{refund.pk}.{refund.link_version}"
+    if occasion:
+        about += f":{occasion}"
+    return f"{code}:{order.pk}:{about}"
 
 
 def enqueue(
@@ -19,6 +36,8 @@ def enqueue(
     order: Any,
     invoice: BitsbyInvoice | None = None,
     payment: BitsbyPayment | None = None,
+    refund: BitsbyRefund | None = None,
+    occasion: str = "",
 ) -> None:
     """Enqueue an e-mail to the buyer of ``order``, unless it was enqueued before.
 
@@ -27,20 +46,22 @@ def enqueue(
     Args:
         code: a ``MailCode``.
         order: the order; None when it was deleted, and then nothing is enqueued.
-        invoice, payment: what the e-mail is about: one e-mail for each.
+        invoice, payment, refund: what the e-mail is about: one e-mail for each, and for each link
+            of a refund.
+        occasion: tells apart e-mails about the same matter that are sent again on purpose.
     """
     try:
         if order is None or not conf.get().mails:
             return
         language = translation.get_language() or str(django_settings.LANGUAGE_CODE)
-        about = f"{invoice.pk if invoice else ''}:{payment.pk if payment else ''}"
         mail = BuyerMail(
             code=code,
-            key=f"{code}:{order.pk}:{about}",
+            key=mail_key(code, order, invoice, payment, refund, occasion),
             order=order,
             order_number=str(order.number),
             invoice=invoice,
             payment=payment,
+            refund=refund,
             # The e-mail of placing the order stores the language of the buyer's request, and the
             # sender takes that of the other e-mails from it.
             language=language if code == MailCode.PLACED else "",

@@ -5,6 +5,7 @@ from oscar_bitsby.models.gateway_state import EPOCH, GatewayState, QueuedBuyer
 from oscar_bitsby.models.invoice import PAID_WITHOUT_PAYMENT, BitsbyInvoice, log_change
 from oscar_bitsby.models.mail import MAX_AGE, BuyerMail
 from oscar_bitsby.models.payment import BitsbyPayment, PaymentQuerySet
+from oscar_bitsby.models.refund import BitsbyRefund
 
 __all__ = [
     "EPOCH",
@@ -12,6 +13,7 @@ __all__ = [
     "PAID_WITHOUT_PAYMENT",
     "BitsbyInvoice",
     "BitsbyPayment",
+    "BitsbyRefund",
     "BuyerMail",
     "GatewayState",
     "PaymentQuerySet",

@@ -107,6 +107,10 @@ class BitsbyInvoice(models.Model):
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
     webhook_pending_since = models.DateTimeField(_("Webhook pending since"), null=True, blank=True)
     order_awaits_payment = models.BooleanField(_("Order awaits payment"), default=True)
+    #: If its payment is short, the buyer is asked for the rest.
+    asks_for_rest = models.BooleanField(default=False, editable=False)
+    #: It asks for the rest of an order that is paid in part.
+    is_for_rest = models.BooleanField(_("For the rest"), default=False)
     #: The order was cancelled, and its offers count it no longer. Vouchers have Oscar's own rows.
     offers_released = models.BooleanField(default=False, editable=False)
     #: Views of the payment page, by Bitsby's last answer.
@@ -177,9 +181,9 @@ class BitsbyInvoice(models.Model):
         """Tell whether this invoice asks for that amount of that currency."""
         return self.amount == amount and self.currency == currency
 
-    def fits(self, order: Any) -> bool:
-        """Tell whether this invoice asks for what the order costs now."""
-        return self.asks(order.total_incl_tax, order.currency)
+    def fits(self, order: Any, to_pay: Decimal | None = None) -> bool:
+        """Tell whether this invoice asks for ``to_pay``, by default the order's total."""
+        return self.asks(order.total_incl_tax if to_pay is None else to_pay, order.currency)
 
 
 def log_change(what: str, invoice: BitsbyInvoice, **details: Any) -> None:

@@ -56,6 +56,13 @@ class BuyerMail(models.Model):
         related_name="mails",
         verbose_name=pgettext_lazy("transfer", "Payment"),
     )
+    refund = models.ForeignKey(
+        "oscar_bitsby.BitsbyRefund",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="mails",
+        verbose_name=_("Refund"),
+    )
     code = models.CharField(_("E-mail"), max_length=40, choices=MailCode.choices)
     key = models.CharField(max_length=100, unique=True, editable=False)
     #: Of the first e-mail: the buyer's language when placing the order. For later ones it is

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from oscar.core.compat import AUTH_USER_MODEL
 
-from oscar_bitsby.choices import Resolution, ReviewReason
+from oscar_bitsby.choices import COUNTED_REFUND, Resolution, ReviewReason
 from oscar_bitsby.models.invoice import BitsbyInvoice
 
 
@@ -18,6 +20,10 @@ class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
     def needs_review(self) -> PaymentQuerySet:
         """Return those that need a decision by staff and have none."""
         return self.exclude(review_reason="").filter(resolved_at=None)
+
+    def without_refund(self) -> PaymentQuerySet:
+        """Return those with no refund that is open or sent."""
+        return self.exclude(refunds__state__in=COUNTED_REFUND)
 
 
 class BitsbyPayment(models.Model):
@@ -55,6 +61,13 @@ class BitsbyPayment(models.Model):
     review_reason = models.CharField(
         _("Review reason"), max_length=16, choices=ReviewReason.choices, blank=True, default=""
     )
+    #: Further reasons of the same payment, joined by spaces: see ``review_reasons``.
+    further_reasons = models.CharField(
+        _("Further reasons"), max_length=100, blank=True, default="", editable=False
+    )
+    #: When a run last asked Bitsby to bind it, and how often that came to nothing.
+    binding_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    failed_bindings = models.PositiveSmallIntegerField(default=0, editable=False)
     booked_at = models.DateTimeField(_("Booked"), null=True, blank=True)
     resolved_at = models.DateTimeField(_("Resolved"), null=True, blank=True)
     resolution = models.CharField(
@@ -76,7 +89,10 @@ class BitsbyPayment(models.Model):
         verbose_name = _("Bitsby payment")
         verbose_name_plural = _("Bitsby payments")
         ordering = ("-pk",)
-        permissions = [("bind_payment", _("Can bind Bitsby payments and settle them"))]
+        permissions = [
+            ("bind_payment", _("Can bind Bitsby payments and settle them")),
+            ("refund_payment", _("Can refund Bitsby payments")),
+        ]
         indexes = [
             # Payments to review, and their number in the navigation.
             models.Index(
@@ -112,3 +128,22 @@ class BitsbyPayment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount.normalize():f} {self.cryptocurrency}".strip()
+
+    @property
+    def review_reasons(self) -> list[ReviewReason]:
+        """All reasons why it needs a decision, the most important one first."""
+        reasons = [self.review_reason, *self.further_reasons.split()]
+        return [ReviewReason(reason) for reason in reasons if reason in ReviewReason.values]
+
+    @property
+    def decided_by(self) -> Any:
+        """Who decided about it: a user, or what stands for one that is not known any more."""
+        if self.resolved_by is not None:
+            return self.resolved_by
+        is_by_app = self.resolution in ("", Resolution.ASKED, Resolution.TOLERATED)
+        return _("the app") if is_by_app else _("a former user")
+
+    @property
+    def review_text(self) -> str:
+        """The reasons in words."""
+        return "; ".join(str(reason.label) for reason in self.review_reasons)

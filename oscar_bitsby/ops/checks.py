@@ -144,6 +144,14 @@ def _check_statuses(settings: conf.Conf) -> Iterator[CheckMessage]:
                 hint=f"Add {status!r} to OSCAR_ORDER_STATUS_PIPELINE[{pending!r}].",
                 id="oscar_bitsby.E007",
             )
+    cancelled = settings.order_status_cancelled
+    if cancelled in pipeline and paid not in pipeline[cancelled]:
+        yield Warning(
+            f"OSCAR_ORDER_STATUS_PIPELINE does not allow {cancelled!r} to become {paid!r}: a"
+            " cancelled order cannot be reinstated when its payment arrives late.",
+            hint=f'Add "{cancelled}": ("{paid}",) to OSCAR_ORDER_STATUS_PIPELINE.',
+            id="oscar_bitsby.W009",
+        )
 
 
 def _check_urls() -> Iterator[CheckMessage]:

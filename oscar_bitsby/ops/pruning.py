@@ -1,6 +1,10 @@
-"""Delete old rows that accounting does not need; Bitsby's invoices and our payments are kept."""
+"""Delete old rows that accounting does not need, and erase the addresses of old refunds.
+
+Bitsby's invoices, our payments and all refunds are kept.
+"""
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +14,13 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
 from oscar_bitsby.choices import MailCode, MailStatus, Resolution
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.models import (
+    BitsbyInvoice,
+    BitsbyPayment,
+    BitsbyRefund,
+    BuyerMail,
+    WebhookDelivery,
+)
 from oscar_bitsby.staff.binding import DAYS_BACK
 
 Order = get_model("order", "Order")
@@ -33,13 +43,14 @@ class CannotPrune(ValueError):
 
 @dataclass
 class Pruned:
-    """The numbers of deleted rows, or of rows that a dry run would delete."""
+    """The numbers of deleted rows and erased addresses, or of those that a dry run found."""
 
     deliveries: int = 0
     mails: int = 0
     foreign: int = 0
     dismissed: int = 0
     attempts: int = 0
+    addresses: int = 0
 
     def __str__(self) -> str:
         return (
@@ -47,7 +58,8 @@ class Pruned:
             f" {plural(self.mails, 'e-mail')},"
             f" {plural(self.foreign, 'payment')} of other projects,"
             f" {plural(self.dismissed, 'dismissed payment')},"
-            f" {plural(self.attempts, 'failed attempt')}"
+            f" {plural(self.attempts, 'failed attempt')},"
+            f" {plural(self.addresses, 'address', 'addresses')} of refunds"
         )
 
 
@@ -68,10 +80,12 @@ def prune(
     dismissed_days: int | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Delete old rows in short transactions.
+    """Delete old rows, and erase old addresses, in short transactions.
 
-    Invoices that Bitsby knows, and payments that are booked, bound or waiting for review, are never
-    deleted. It can run beside any other work of the shop, and can be interrupted.
+    Invoices that Bitsby knows, refunds, and payments that are booked, bound, refunded or waiting
+    for review, are never deleted. The address of a refund is erased ``REFUND_ADDRESS_DAYS`` after
+    that was sent or cancelled. It can run beside any other work of the shop, and can be
+    interrupted.
 
     Args:
         delivery_days: delete webhook deliveries that are older.
@@ -120,12 +134,15 @@ def prune(
         ~models.Exists(BitsbyPayment.objects.filter(invoice=models.OuterRef("pk"))),
         ended_at__lt=now - dt.timedelta(days=settings.watch_days),
     )
+    closed_before = now - dt.timedelta(days=settings.refund_address_days)
+    with_address = BitsbyRefund.objects.filter(closed_at__lt=closed_before).exclude(address="")
     pruned = Pruned(
         # Ordered like the index on received_at.
         deliveries=_delete(deliveries.order_by("received_at", "pk"), dry_run, by_key=False),
         mails=_delete(mails, dry_run),
         foreign=_delete(foreign, dry_run),
         attempts=_delete(attempts, dry_run),
+        addresses=_process(with_address, dry_run, _erase_addresses),
     )
     if dismissed_days is not None:
         since = now - dt.timedelta(days=dismissed_days)
@@ -145,13 +162,14 @@ def _check_days(what: str, days: int, min_days: int, why: str) -> None:
 
 
 def _is_unused_before(moment: dt.datetime) -> models.Q:
-    """Select payments from before ``moment`` that no invoice has and that are not booked.
+    """Select payments from before ``moment`` that no invoice or refund has, and not booked.
 
     Payments without a transaction time are kept, because syncs filter by it.
     """
     ours = BitsbyInvoice.objects.filter(bitsby_id=models.OuterRef("bound_to"))
     return models.Q(
         ~models.Exists(ours),
+        ~models.Exists(BitsbyRefund.objects.filter(payment=models.OuterRef("pk"))),
         transaction_at__lt=moment,
         seen_at__lt=moment,
         invoice__isnull=True,
@@ -160,22 +178,37 @@ def _is_unused_before(moment: dt.datetime) -> models.Q:
 
 
 def _delete(rows: models.QuerySet[Any], dry_run: bool, *, by_key: bool = True) -> int:
-    """Delete the rows, or count them, and return how many.
+    """Delete the rows, or count them, and return how many."""
+    return _process(rows, dry_run, lambda found: found.delete(), by_key=by_key)
+
+
+def _erase_addresses(refunds: models.QuerySet[Any]) -> None:
+    refunds.update(address="")
+
+
+def _process(
+    rows: models.QuerySet[Any],
+    dry_run: bool,
+    process: Callable[[models.QuerySet[Any]], Any],
+    *,
+    by_key: bool = True,
+) -> int:
+    """Process the rows in batches, or count them, and return how many.
 
     By default the order is that of the primary keys, so that the table is read only once: another
     index would slow down every new payment for a weekly job.
     """
     if dry_run:
         return rows.count()
-    deleted, rest = 0, rows.order_by("pk") if by_key else rows
+    processed, rest = 0, rows.order_by("pk") if by_key else rows
     while True:
         with transaction.atomic(using=router.db_for_write(rows.model)):
             # Rows that are locked by other work are left for the next run.
             locked = rest.select_for_update(skip_locked=True)
             found = list(locked.values_list("pk", flat=True)[:BATCH])
-            rows.model._default_manager.filter(pk__in=found).delete()
-        deleted += len(found)
+            process(rows.model._default_manager.filter(pk__in=found))
+        processed += len(found)
         if len(found) < BATCH:
-            return deleted
+            return processed
         if by_key:
             rest = rows.filter(pk__gt=found[-1]).order_by("pk")

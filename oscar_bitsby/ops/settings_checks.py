@@ -81,6 +81,7 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             hint="Set it to 1 or more days; 30 is a good value.",
             id="oscar_bitsby.E010",
         )
+    yield from _check_wrong_amounts(settings)
     codes = [code for code, _ in settings.other_methods]
     if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
         yield Error(
@@ -93,6 +94,38 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that are not allowed in a URL.",
             hint="Use letters, digits, '-' and '_'.",
             id="oscar_bitsby.E012",
+        )
+
+
+def _check_wrong_amounts(settings: conf.Conf) -> Iterator[CheckMessage]:
+    tolerance = settings.tolerance
+    if not 0 <= tolerance.percent <= 5 or any(cap < 0 for cap in tolerance.caps.values()):
+        yield Error(
+            "OSCAR_BITSBY['TOLERANCE'] is not between 0 and 5 percent, or has a negative cap.",
+            hint="Set it to a number of percent such as 1, or to a dict such as"
+            " {'PERCENT': 1, 'EUR': 2}.",
+            id="oscar_bitsby.E010",
+        )
+    strange = sorted(set(tolerance.caps) - set(conf.CURRENCIES))
+    if strange:
+        yield Error(
+            "OSCAR_BITSBY['TOLERANCE'] has a cap for a currency that Bitsby does not accept:"
+            f" {', '.join(strange)}.",
+            hint="Bitsby accepts USD, EUR and RUB; the number of percent has the key 'PERCENT'.",
+            id="oscar_bitsby.E010",
+        )
+    if settings.short_payments not in (conf.REVIEW, conf.ASK):
+        yield Error(
+            "OSCAR_BITSBY['SHORT_PAYMENTS'] is neither 'review' nor 'ask'.",
+            hint="Set it to 'review', or to 'ask' to ask buyers for the rest of short payments.",
+            id="oscar_bitsby.E010",
+        )
+    if settings.refund_address_days < 1:
+        yield Error(
+            "OSCAR_BITSBY['REFUND_ADDRESS_DAYS'] is less than 1, so addresses of refunds would be"
+            " erased at once.",
+            hint="Set it to 1 or more days; 180 is a good value.",
+            id="oscar_bitsby.E010",
         )
 
 

@@ -1,5 +1,10 @@
-"""Signed URLs of an order's pages. Anyone who has one can see and pay that order only."""
+"""Signed URLs of the pages of an order and of a refund.
 
+Anyone who has the URL of an order can see and pay that order only. The URL of a refund opens that
+refund only. It expires, since it decides where money goes.
+"""
+
+import datetime as dt
 from typing import Any
 
 from django.core import signing
@@ -8,7 +13,16 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from oscar.core.loading import get_model
 
+from oscar_bitsby.models import BitsbyRefund
+
 Order = get_model("order", "Order")
+
+#: How long the URL of a refund is valid.
+REFUND_URL_MAX_AGE = dt.timedelta(days=30)
+
+
+class LinkExpired(Http404):
+    """The URL of a refund is authentic, but too old, or replaced by a newer one."""
 
 
 def sign_order_number(order_number: str) -> str:
@@ -78,3 +92,38 @@ def order_from_token(token: str) -> Any:
         Http404: the signature is not valid, or there is no such order.
     """
     return order_of(order_number_from_token(token))
+
+
+def refund_url(refund: BitsbyRefund) -> str:
+    """Return the path of the page where the buyer gives the address for a refund.
+
+    It is valid for ``REFUND_URL_MAX_AGE``, and until the refund has another ``link_version``.
+    """
+    token = _refund_signer().sign_object([refund.pk, refund.link_version])
+    return reverse("oscar_bitsby:refund", args=[token])
+
+
+def refund_from_token(token: str) -> BitsbyRefund:
+    """Return the refund of a token.
+
+    Raises:
+        LinkExpired: the token is too old, or the refund has a newer link.
+        Http404: the signature is not valid, or there is no such refund.
+    """
+    message = _("This link is not valid.")
+    try:
+        pk, link_version = _refund_signer().unsign_object(token, max_age=REFUND_URL_MAX_AGE)
+        refund = BitsbyRefund.objects.select_related("order").filter(pk=pk).first()
+    except signing.SignatureExpired:
+        raise LinkExpired(message) from None
+    except (signing.BadSignature, ValueError, TypeError):
+        raise Http404(message) from None
+    if refund is None:
+        raise Http404(message)
+    if refund.link_version != link_version:
+        raise LinkExpired(message)
+    return refund
+
+
+def _refund_signer() -> signing.TimestampSigner:
+    return signing.TimestampSigner(salt="oscar_bitsby.refund")

@@ -98,6 +98,22 @@ def reopen_order(order: Any, status: str, note: str) -> bool:
     return True
 
 
+def lines_without_stock(order: Any) -> list[Any]:
+    """Return the lines of a cancelled order whose products are not in stock any more."""
+    missing: list[Any] = []
+    left: dict[Any, int] = {}
+    for line in order.lines.select_related("stockrecord").order_by("stockrecord_id"):
+        if line.stockrecord is None:
+            missing.append(line)
+        elif line.allocation_cancelled and line.can_track_allocations:
+            # Several lines can need the same stock record.
+            stock = left.setdefault(line.stockrecord_id, line.stockrecord.net_stock_level or 0)
+            left[line.stockrecord_id] = stock - line.quantity
+            if left[line.stockrecord_id] < 0:
+                missing.append(line)
+    return missing
+
+
 class _CannotReopen(Exception):
     """There is not enough stock, or the pipeline does not allow the status."""
 

@@ -1,4 +1,4 @@
-"""Expires overdue invoices after a final check, and cancels unpaid orders."""
+"""Expires overdue invoices after a final check, cancels unpaid orders, flags missing rests."""
 
 import datetime as dt
 from typing import Any
@@ -7,12 +7,12 @@ from django.db.models import Exists, OuterRef, Q
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.choices import InvoiceStatus, Resolution
 from oscar_bitsby.conf import METHOD_CODE
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation.invoice_sync import sync_invoices
 from oscar_bitsby.reconciliation.report import ReconcileRun
-from oscar_bitsby.settlement import cancellation
+from oscar_bitsby.settlement import cancellation, short_payments
 from oscar_bitsby.utils.clock import db_now
 
 Order = get_model("order", "Order")
@@ -67,6 +67,27 @@ def cancel_unpaid_orders(run: ReconcileRun) -> None:
             elif not run.dry_run:
                 rows = BitsbyInvoice.objects.filter(order=order_pk, order_awaits_payment=True)
                 rows.update_unlocked(last_refreshed_at=db_now())
+
+
+def flag_missing_rests(run: ReconcileRun) -> None:
+    """Put payments whose rest has not arrived in time into the payments to review.
+
+    Their orders hold money, so they are never cancelled: staff accept or refund it.
+    """
+    settings, now = run.settings, db_now()
+    asked = BitsbyPayment.objects.filter(
+        resolution=Resolution.ASKED,
+        booked_at__isnull=False,
+        invoice__order__status=settings.order_status_pending,
+    )
+    if settings.hold_order_for is not None:
+        asked = asked.filter(resolved_at__lte=now - settings.hold_order_for)
+    # The exact condition is checked under the order's lock.
+    for order_pk in set(asked.values_list("invoice__order_id", flat=True)[:BATCH]):
+        with run.isolate_errors(order_pk):
+            run.report.flagged += short_payments.flag_missing_rest(
+                order_pk, only_if_due=True, dry_run=run.dry_run
+            )
 
 
 def _orders_to_cancel(settings: conf.Conf, *, dry_run: bool) -> list[Any]:

@@ -21,6 +21,7 @@ from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import payment_sync
 from oscar_bitsby.settlement import service
+from oscar_bitsby.settlement.rules import Outcome
 from oscar_bitsby.utils.clock import db_now
 
 #: Buyers and deliveries cause at most one fetch of an invoice in this time.
@@ -70,7 +71,7 @@ def _record_no_answer(invoice: BitsbyInvoice, reason: str) -> None:
 
 def settle_fetched(
     client: BitsbyClient, invoice: BitsbyInvoice, remote: schemas.Invoice, *, dry_run: bool = False
-) -> service.Outcome:
+) -> Outcome:
     """Settle a remote invoice; if it is paid and its payment is missing, fetch that first."""
     payment = remote.payment
     if remote.status == schemas.PAID and (payment is None or payment.wallet is None):
@@ -88,7 +89,7 @@ def _fetch_payment(client: BitsbyClient, remote: schemas.Invoice) -> schemas.Pay
     return next(bound, None)
 
 
-def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> service.Outcome | None:
+def refresh(invoice: BitsbyInvoice, client: BitsbyClient | None = None) -> Outcome | None:
     """Fetch one invoice and settle the result.
 
     Returns:
@@ -136,9 +137,7 @@ def refresh_if_idle(invoice: BitsbyInvoice) -> bool:
     return True
 
 
-def refresh_before_replacing(
-    invoice: BitsbyInvoice, client: BitsbyClient
-) -> service.Outcome | None:
+def refresh_before_replacing(invoice: BitsbyInvoice, client: BitsbyClient) -> Outcome | None:
     """Refresh an invoice that its buyer wants to replace, at most once in ``REFRESH_INTERVAL``.
 
     Raises:

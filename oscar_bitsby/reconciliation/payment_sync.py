@@ -13,7 +13,7 @@ from oscar_bitsby.gateway.client import DATE_FILTER_MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.reconciliation.report import ReconcileRun, RunReport
-from oscar_bitsby.settlement import service
+from oscar_bitsby.settlement import record_unbound, service
 from oscar_bitsby.utils.clock import db_now
 
 #: How often a full sync covers ``WATCH_DAYS``.
@@ -165,7 +165,7 @@ def _import_payment(
     reason = _review_reason(payment, since, run.settings.project_id)
     run.report.flagged += bool(reason)
     if not run.dry_run:
-        service.record_unbound(payment, reason=reason)
+        record_unbound(payment, reason=reason)
 
 
 def _review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:

@@ -11,8 +11,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.exceptions import UNUSABLE_ANSWERS, BitsbyError
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import EPOCH
-from oscar_bitsby.settlement.rules import ActionType
-from oscar_bitsby.settlement.service import Outcome
+from oscar_bitsby.settlement.rules import ActionType, Outcome
 
 logger = logging.getLogger("oscar_bitsby")
 

@@ -8,6 +8,7 @@ from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mails import reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.reconciliation import expiry, invoice_refresh
+from oscar_bitsby.reconciliation.auto_binding import bind_fitting_payments
 from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
 from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
 from oscar_bitsby.reconciliation.report import ReconcileRun, RunReport
@@ -74,8 +75,11 @@ def _run_steps(run: ReconcileRun) -> None:
     sync_due_payments(run)
     if not run.dry_run:
         _refresh_flagged_invoices(run)
+        # After it: a binding whose answer was lost is settled before it could be asked for again.
+        bind_fitting_payments(run)
     expiry.expire_overdue(run)
     expiry.cancel_unpaid_orders(run)
+    expiry.flag_missing_rests(run)
     if not run.dry_run:
         # After the sync: buyers who have paid get no reminder.
         reminders.enqueue_reminders()

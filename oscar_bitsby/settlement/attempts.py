@@ -1,14 +1,19 @@
-"""Attempts: rows in status ``creating``, committed before the API request, and how they expire."""
+"""Attempts: rows in status ``creating``, committed before the API request, and their ends."""
 
 import datetime as dt
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import takewhile
 from uuid import UUID
 
+from django.db import router, transaction
+from django.utils import timezone
 from django.utils.translation import gettext_noop
 
+from oscar_bitsby import signals
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import Conf
+from oscar_bitsby.gateway import parsing, schemas
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, log_change
 from oscar_bitsby.utils.clock import db_now
 
@@ -29,6 +34,54 @@ KEPT_FAILURES = 8
 def stale_before(settings: Conf) -> dt.datetime:
     """Return the time before which an attempt without an answer counts as failed."""
     return db_now() - dt.timedelta(seconds=settings.timeout + GRACE)
+
+
+def save_created(
+    attempt: BitsbyInvoice, created: schemas.CreatedInvoice, settings: Conf
+) -> BitsbyInvoice:
+    """Store the answer about an attempt, and return its row as it is then.
+
+    An attempt that has expired meanwhile, and was perhaps replaced, keeps its status. Its invoice
+    is watched, but no buyer is redirected to it.
+
+    Raises:
+        IntegrityError: the answer has the id of an earlier invoice.
+        RuntimeError: called inside a transaction.
+    """
+    now = timezone.now()
+    hours = dt.timedelta(hours=float(settings.time_to_pay))
+    values = {
+        "bitsby_id": created.id,
+        "uid": created.uid[:64],
+        "url": created.url,
+        "wallets": [
+            asdict(wallet) | {"amount": "" if wallet.amount is None else format(wallet.amount, "f")}
+            for wallet in created.wallets
+        ],
+        "reply": parsing.storable_json(created.raw),
+        "created_at": created.created_at or now,
+        "expires_at": created.expires_at or now + hours,
+    }
+    rows = BitsbyInvoice.objects.filter(pk=attempt.pk)
+    with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
+        # Compare and set: the attempt may have expired meanwhile.
+        is_ours = rows.filter(status=InvoiceStatus.CREATING).update(
+            **values, status=InvoiceStatus.UNPAID
+        )
+        if not is_ours:
+            rows.update(**values)
+        elif signals.invoice_created.has_listeners(BitsbyInvoice):
+            invoice = rows.get()
+            signals.send_after_commit(
+                signals.invoice_created, BitsbyInvoice, invoice=invoice, order=invoice.order
+            )
+    if is_ours:
+        for name, value in (values | {"status": InvoiceStatus.UNPAID}).items():
+            setattr(attempt, name, value)
+    else:
+        attempt.refresh_from_db()
+    log_change("invoice created", attempt, amount=attempt.amount, currency=attempt.currency)
+    return attempt
 
 
 def expire_attempt(attempt: BitsbyInvoice, reason: str) -> None:

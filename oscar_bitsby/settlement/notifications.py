@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from oscar_bitsby.accounting.matching import suggest_invoices
 from oscar_bitsby.choices import MailCode, MailStatus, ReviewReason
 from oscar_bitsby.mails.outbox import enqueue
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
@@ -14,6 +15,7 @@ NOTIFY_REASONS = (
     ReviewReason.SHORT,
     ReviewReason.OVER,
     ReviewReason.LATE,
+    ReviewReason.CANCELLED,
     ReviewReason.SECOND,
     ReviewReason.MISMATCH,
     ReviewReason.UNKNOWN_VALUE,
@@ -28,10 +30,26 @@ def enqueue_for_actions(
     types = {action.type for action in actions}
     if any(action.reason in NOTIFY_REASONS for action in actions):
         enqueue(MailCode.OTHER_AMOUNT, order, payment=payment)
+    elif ActionType.ASK_FOR_REST in types and payment is not None:
+        enqueue_rest(order, payment)
     elif ActionType.BOOK in types:
         enqueue(MailCode.PAID, order)
     elif ActionType.EXPIRE in types and _may_mail_expiry(order):
         enqueue(MailCode.EXPIRED, order, invoice=invoice)
+
+
+def enqueue_rest(order: Any, payment: BitsbyPayment) -> None:
+    """Enqueue the e-mail that asks for the rest, each time that the buyer is asked."""
+    asked_at = payment.resolved_at
+    occasion = "" if asked_at is None else f"{asked_at:%Y%m%d%H%M%S}"
+    enqueue(MailCode.REST, order, payment=payment, occasion=occasion)
+
+
+def enqueue_if_second(payment: BitsbyPayment) -> None:
+    """Enqueue the e-mail about an unbound payment that a paid order's buyer seems to have sent."""
+    match = suggest_invoices([payment]).found.get(payment.pk)
+    if match is not None and match.is_second:
+        enqueue(MailCode.OTHER_AMOUNT, match.invoice.order, payment=payment)
 
 
 def _may_mail_expiry(order: Any) -> bool:

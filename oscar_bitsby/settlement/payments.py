@@ -1,13 +1,20 @@
-"""Rows of payments: one for each payment that Bitsby reports."""
+"""Rows of payments: one for each payment that Bitsby reports, and their place in the review."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.db import IntegrityError
+from django.db import IntegrityError, router, transaction
 
+from oscar_bitsby import signals
+from oscar_bitsby.accounting import matching
 from oscar_bitsby.accounting.valuation import fiat_value_of
+from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.settlement import notifications
+
+logger = logging.getLogger("oscar_bitsby")
 
 T = TypeVar("T")
 
@@ -91,7 +98,8 @@ def _start_over(payment: BitsbyPayment, values: dict[str, Any]) -> None:
     """Save new values of an unbooked payment; its review and decision were about the old ones."""
     for name, value in values.items():
         setattr(payment, name, value)
-    payment.review_reason = payment.resolution = payment.resolution_note = ""
+    payment.review_reason = payment.further_reasons = ""
+    payment.resolution = payment.resolution_note = ""
     payment.resolved_at = payment.resolved_by = None
     payment.save()
 
@@ -106,3 +114,57 @@ def retry_on_conflict(work: Callable[[], T]) -> T:
         return work()
     except IntegrityError:
         return work()
+
+
+def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
+    """Add a payment to the payments to review, once for each reason.
+
+    While it is open, a further reason is added to those that it has.
+    """
+    if reason in payment.review_reasons:
+        return
+    is_open = bool(payment.review_reason) and payment.resolved_at is None
+    # A new reason of a resolved payment needs a new decision, about that reason only. After a new
+    # answer by Bitsby, the earlier one that the invoice is not paid is out of date.
+    known = [one for one in payment.review_reasons if is_open and one != ReviewReason.NOT_PAID]
+    # Staff must first learn that the order's status was not changed.
+    reasons = sorted([*known, reason], key=lambda one: one != ReviewReason.STATUS)
+    payment.review_reason, payment.further_reasons = reasons[0], " ".join(reasons[1:])
+    payment.resolved_at, payment.resolution = None, ""
+    names = ("review_reason", "further_reasons", "resolved_at", "resolution")
+    payment.save(update_fields=names)
+    logger.warning(
+        "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
+        payment.bitsby_id,
+        reason,
+        getattr(order, "number", None),
+        payment.bound_to,
+    )
+    signals.send_after_commit(
+        signals.payment_needs_attention, BitsbyPayment, payment=payment, reason=reason, order=order
+    )
+
+
+def record_unbound(remote_payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
+    """Record a payment that is bound to none of our invoices.
+
+    ``reason`` says why staff should review it; it is empty for a payment of another project.
+    """
+    is_dust = reason == ReviewReason.UNMATCHED and matching.is_dust(remote_payment)
+
+    def work() -> BitsbyPayment:
+        with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
+            payment = record_payment(
+                remote_payment,
+                remote=remote_payment.invoice,
+                is_foreign=not reason,
+                is_dust=is_dust,
+            )
+            if reason and payment.booked_at is None:
+                is_new = reason not in payment.review_reasons
+                flag_for_review(payment, reason, None)
+                if is_new and not is_dust:
+                    notifications.enqueue_if_second(payment)
+        return payment
+
+    return retry_on_conflict(work)

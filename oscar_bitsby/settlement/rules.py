@@ -16,6 +16,8 @@ class ActionType(Enum):
     MARK_PAID = "mark the invoice paid"
     BOOK = "book the money"
     PAY_ORDER = "move the order to the paid status"
+    TOLERATE = "accept a difference within the tolerance"
+    ASK_FOR_REST = "ask the buyer for the rest"
     FLAG = "add the payment to the payments to review"
     EXPIRE = "mark the invoice expired"
     CANCEL = "mark the invoice canceled"
@@ -46,7 +48,15 @@ class SettlementInput:
         received: the amount booked for the order before.
         booked: this payment is booked already.
         booked_elsewhere: it is booked for another invoice than the one it is bound to now.
-        dismissed: staff dismissed this payment.
+        dismissed: staff dismissed this payment, or it was refunded, and it was not bound anew.
+        returned: it is booked for this invoice, and its pending order holds no money any more.
+        refunded: it has a refund that is open or sent.
+        in_time: by the chain it was made before the invoice expired, or before the order was
+            cancelled.
+        tolerance: the largest difference from ``owed`` that the shop accepts.
+        asks_for_rest: it was decided that a short payment of this invoice is booked, and the buyer
+            asked for the rest.
+        can_ask: the buyer can be asked for the rest of this payment.
         paid_otherwise: the amount booked before, by Bitsby or another source, covers the total.
         is_live: our invoice is live.
         others_open: another invoice of the order is live or paid, or the API's answer does not
@@ -66,10 +76,33 @@ class SettlementInput:
     booked: bool = False
     booked_elsewhere: bool = False
     dismissed: bool = False
+    returned: bool = False
+    refunded: bool = False
+    in_time: bool = False
+    tolerance: Decimal = Decimal(0)
+    asks_for_rest: bool = False
+    can_ask: bool = False
     paid_otherwise: bool = False
     is_live: bool = True
     others_open: bool = False
     time_is_up: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The actions that an answer led to, and the remote invoice's status in that answer."""
+
+    actions: tuple[Action, ...]
+    remote_status: str
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether there was anything to do but wait."""
+        return self.actions != (Action(ActionType.WAIT),)
+
+    def did(self, action_type: ActionType) -> bool:
+        """Tell whether an action of this type was taken."""
+        return any(action.type is action_type for action in self.actions)
 
 
 WAIT, MARK_PAID = Action(ActionType.WAIT), Action(ActionType.MARK_PAID)
@@ -103,7 +136,8 @@ def _decide_paid(facts: SettlementInput) -> list[Action]:
     if facts.booked_elsewhere:
         return [MARK_PAID, _flag(ReviewReason.REBOUND)]
     if facts.booked:
-        return [MARK_PAID]
+        # Money that was sent back must not keep its order from being paid or cancelled.
+        return [WAIT if facts.returned else MARK_PAID]
     if not facts.same_project:
         # An answer about another project says nothing about our invoice.
         return [_flag(ReviewReason.MISMATCH)]
@@ -113,27 +147,34 @@ def _decide_paid(facts: SettlementInput) -> list[Action]:
         return [MARK_PAID, _flag(ReviewReason.UNKNOWN_VALUE)]
     if facts.order is OrderStage.GONE:
         return [MARK_PAID, _flag(ReviewReason.ORDER_GONE)]
-    actions = [MARK_PAID, Action(ActionType.BOOK)]
-    if facts.order is OrderStage.PENDING:
-        actions.append(Action(ActionType.PAY_ORDER))
-    reason = _review_reason(facts, facts.fiat_value)
-    if reason is not None:
-        actions.append(_flag(reason))
-    return actions
+    if facts.refunded:
+        # The shop has sent it back, or will: it must not pay for an order.
+        return [MARK_PAID, _flag(ReviewReason.REBOUND)]
+    return [MARK_PAID, Action(ActionType.BOOK), *_decide_booked(facts, facts.fiat_value)]
 
 
-def _review_reason(facts: SettlementInput, fiat_value: Decimal) -> ReviewReason | None:
-    """Return why staff should review a payment that is booked, if they should."""
+def _decide_booked(facts: SettlementInput, fiat_value: Decimal) -> list[Action]:
+    """Return what becomes of the order and of a payment that is booked."""
+    difference = facts.received + fiat_value - facts.owed
+    is_off = abs(difference) > facts.tolerance
+    is_pending = facts.order is OrderStage.PENDING
+    pay_order = [Action(ActionType.PAY_ORDER)] if is_pending else []
+    reasons = []
     if facts.order is OrderStage.CANCELLED:
-        return ReviewReason.LATE
+        reasons.append(ReviewReason.CANCELLED if facts.in_time else ReviewReason.LATE)
     if facts.paid_otherwise:
-        return ReviewReason.SECOND
-    total = facts.received + fiat_value
-    if total < facts.owed:
-        return ReviewReason.SHORT
-    if total > facts.owed:
-        return ReviewReason.OVER
-    return None
+        reasons.append(ReviewReason.SECOND)
+    elif is_off:
+        reasons.append(ReviewReason.SHORT if difference < 0 else ReviewReason.OVER)
+    if is_pending and facts.asks_for_rest and ReviewReason.SHORT in reasons:
+        if facts.can_ask:
+            return [Action(ActionType.ASK_FOR_REST)]
+        # It was decided that so little does not pay the order: staff decide again.
+        return [_flag(ReviewReason.SHORT)]
+    if difference and not reasons:
+        # First: an order that cannot become paid puts the payment into review after all.
+        return [Action(ActionType.TOLERATE), *pay_order]
+    return [*pay_order, *map(_flag, reasons)]
 
 
 def _decide_ended(facts: SettlementInput) -> list[Action]:

@@ -1,56 +1,29 @@
 """The only writer of money and order statuses after checkout: applies what ``decide`` returns.
 
-Rows are always locked in the same order, so that processes cannot deadlock: the order, which
-guards all its invoices, then an invoice, then the payment, then ``ledger``'s rows (source,
-vouchers in the order of their model as Oscar locks them, offers, stock by its key). Updates of
-many invoices at once skip locked rows: see ``update_unlocked``. Nothing here sends a request to
-Bitsby: callers fetch before, outside of any transaction.
+Rows are locked in the order of ``locks``. Nothing here sends a request to Bitsby: callers fetch
+before, outside of any transaction.
 """
 
-import datetime as dt
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django.db import router, transaction
 from django.utils.translation import gettext_noop
-from oscar.core.loading import get_model
 
 from oscar_bitsby import conf, signals
-from oscar_bitsby.accounting import ledger, matching
-from oscar_bitsby.accounting.valuation import fiat_value_of
-from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
+from oscar_bitsby.accounting import ledger
+from oscar_bitsby.choices import Resolution, ReviewReason
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.models import PAID_WITHOUT_PAYMENT, BitsbyInvoice, BitsbyPayment, log_change
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, log_change
 from oscar_bitsby.orders import transitions
-from oscar_bitsby.orders.stage import order_stage
-from oscar_bitsby.settlement import notifications
-from oscar_bitsby.settlement.payments import record_payment, retry_on_conflict
-from oscar_bitsby.settlement.rules import Action, ActionType, SettlementInput, decide
+from oscar_bitsby.orders.stage import OrderStage, order_stage
+from oscar_bitsby.settlement import invoice_row, notifications, rests
+from oscar_bitsby.settlement.locks import lock_order_and_invoice
+from oscar_bitsby.settlement.payments import flag_for_review, record_payment, retry_on_conflict
+from oscar_bitsby.settlement.rules import Action, ActionType, Outcome, SettlementInput, decide
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
-
-logger = logging.getLogger("oscar_bitsby")
-
-Order = get_model("order", "Order")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The actions that an answer led to, and the remote invoice's status in that answer."""
-
-    actions: tuple[Action, ...]
-    remote_status: str
-
-    @property
-    def is_final(self) -> bool:
-        """Tell whether there was anything to do but wait."""
-        return self.actions != (Action(ActionType.WAIT),)
-
-    def did(self, action_type: ActionType) -> bool:
-        """Tell whether an action of this type was taken."""
-        return any(action.type is action_type for action in self.actions)
 
 
 @dataclass
@@ -103,12 +76,16 @@ def _settle(
 ) -> Outcome:
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice), durable=True):
         rows = _load(invoice, remote, remote_payment, dry_run)
-        outcome = Outcome(decide(_build_input(rows, remote, remote_payment)), remote.status)
+        facts = _build_input(rows, remote, remote_payment)
+        outcome = Outcome(decide(facts), remote.status)
         if not dry_run:
-            _update_invoice(rows.invoice, remote, remote_payment, outcome)
+            invoice_row.update(rows.invoice, remote, remote_payment, outcome)
             for action in outcome.actions:
                 if action.type in _APPLY:
                     _APPLY[action.type](rows, action)
+            is_short = Action(ActionType.FLAG, ReviewReason.SHORT) in outcome.actions
+            if facts.received and outcome.did(ActionType.PAY_ORDER) and not is_short:
+                rests.close_missing(rows.order)
             notifications.enqueue_for_actions(
                 outcome.actions, rows.order, rows.invoice, rows.payment
             )
@@ -134,34 +111,37 @@ def _load(
     return rows
 
 
-def lock_order_and_invoice(invoice_pk: Any, order_pk: Any) -> tuple[Any, BitsbyInvoice]:
-    """Lock the order, then the invoice, and return both as they are now.
-
-    ``order_pk`` is None if the order was deleted. It may be stale: an invoice can lose its order
-    but never gets another one.
-    """
-    order = Order._default_manager.select_for_update().filter(pk=order_pk).first()
-    invoice = BitsbyInvoice.objects.select_for_update().get(pk=invoice_pk)
-    return order, invoice
-
-
 def _build_input(
     rows: LockedRows, remote: schemas.Invoice, remote_payment: schemas.Payment | None
 ) -> SettlementInput:
-    order, invoice, payment = rows.order, rows.invoice, rows.payment
+    order, invoice, payment, settings = rows.order, rows.invoice, rows.payment, conf.get()
+    stage = order_stage(settings, order)
     booked = payment is not None and payment.booked_at is not None
+    is_new_money = payment is not None and not booked and remote.status == schemas.PAID
     received = ledger.amount_held(rows.sources)
     owed = order.total_incl_tax if order is not None else invoice.amount
+    # Of the row, because that is what is booked, and a later answer may say something else.
+    fiat_value = payment.fiat_value if payment is not None else None
+    asks_for_rest = is_new_money and invoice.asks_for_rest and order is not None
+    missing = owed - received - (fiat_value or 0)
+    can_ask = asks_for_rest and not rests.why_not(order, missing, settings)
     return SettlementInput(
         remote_status=remote.status,
-        order=order_stage(conf.get(), order),
+        order=stage,
         same_project=remote.project_id in ("", invoice.project_id),
         same_money=invoice.asks(remote.amount, remote.currency),
         has_payment=payment is not None,
-        fiat_value=fiat_value_of(remote_payment, invoice) if remote_payment is not None else None,
+        fiat_value=fiat_value,
         owed=owed,
         booked=booked,
-        dismissed=payment is not None and payment.resolution == Resolution.DISMISSED,
+        dismissed=payment is not None
+        and payment.resolution in (Resolution.DISMISSED, Resolution.REFUNDED),
+        returned=booked and stage is OrderStage.PENDING and not ledger.has_money(order),
+        refunded=is_new_money and _is_refunded(rows.known_payment),
+        in_time=is_new_money and _is_in_time(rows, settings),
+        tolerance=settings.tolerance.of(invoice.amount, invoice.currency),
+        asks_for_rest=asks_for_rest,
+        can_ask=can_ask and not rests.others_open(order, rows.known_payment),
         booked_elsewhere=booked and payment is not None and payment.invoice_id != invoice.pk,
         received=received,
         paid_otherwise=received > 0 and received >= owed,
@@ -169,54 +149,25 @@ def _build_input(
     )
 
 
-#: The invoice's status after an action.
-_NEW_STATUS = {
-    ActionType.MARK_PAID: InvoiceStatus.PAID,
-    ActionType.EXPIRE: InvoiceStatus.EXPIRED,
-    ActionType.CANCEL: InvoiceStatus.CANCELED,
-}
+def _is_refunded(payment: BitsbyPayment) -> bool:
+    # A dry run does not save the row of a new payment, which has no refund.
+    return payment.pk is not None and payment.refunds.counted().exists()
 
 
-def _update_invoice(
-    invoice: BitsbyInvoice,
-    remote: schemas.Invoice,
-    remote_payment: schemas.Payment | None,
-    outcome: Outcome,
-) -> None:
-    """Save what the answer and the decision change on the invoice, in one statement."""
-    names = (
-        *("status", "ended_at", "page_views", "webhook_pending_since", "failure"),
-        *("unanswered_since", "unanswered_reason"),
-    )
-    before = {name: getattr(invoice, name) for name in names}
-    invoice.unanswered_since, invoice.unanswered_reason = None, ""
-    if remote.views is not None:
-        invoice.page_views = remote.views
-    for action in outcome.actions:
-        invoice.status = _NEW_STATUS.get(action.type, invoice.status)
-    if invoice.status not in (before["status"], InvoiceStatus.PAID):
-        invoice.ended_at = _ended_at(invoice)
-    if outcome.is_final:
-        # The delivery that scheduled this refresh is processed.
-        invoice.webhook_pending_since = None
-    elif remote.status == schemas.PAID and remote_payment is None:
-        # Staff must see it: without the payment's id the money cannot be booked.
-        invoice.failure = PAID_WITHOUT_PAYMENT
-    changed = [name for name in names if getattr(invoice, name) != before[name]]
-    if changed:
-        invoice.save(update_fields=changed)
-    if "status" in changed:
-        log_change(f"invoice {invoice.status}", invoice, before=before["status"])
-    if "failure" in changed:
-        logger.warning("%s: order=%s", PAID_WITHOUT_PAYMENT, invoice.order_number)
+def _is_in_time(rows: LockedRows, settings: conf.Conf) -> bool:
+    """Tell whether the payment was made, by the chain, while its order could be paid.
 
-
-def _ended_at(invoice: BitsbyInvoice) -> dt.datetime:
-    """Return when an invoice ended that has just been found expired or canceled."""
-    now = db_now()
-    if invoice.status == InvoiceStatus.EXPIRED and invoice.expires_at is not None:
-        return min(now, invoice.expires_at)
-    return now
+    It matters only once the order is cancelled.
+    """
+    order, expires_at = rows.order, rows.invoice.expires_at
+    at = rows.known_payment.transaction_at
+    if at is None or order_stage(settings, order) is not OrderStage.CANCELLED:
+        return False
+    if expires_at is not None and at <= expires_at:
+        return True
+    cancelled = order.status_changes.filter(new_status=settings.order_status_cancelled)
+    last = cancelled.order_by("-date_created").values_list("date_created", flat=True).first()
+    return last is not None and at < last
 
 
 def _mark_paid(rows: LockedRows, action: Action) -> None:
@@ -232,7 +183,7 @@ def _announce_expiry(rows: LockedRows, action: Action) -> None:
 
 def _book(rows: LockedRows, action: Action) -> None:
     payment, invoice = rows.known_payment, rows.invoice
-    payment.review_reason = ""
+    payment.review_reason = payment.further_reasons = ""
     ledger.book_payment(rows.order, payment, rows.sources)
     log_change("payment booked", invoice, payment=payment.bitsby_id, fiat_value=payment.fiat_value)
     signals.send_after_commit(
@@ -254,6 +205,28 @@ def _pay_order(rows: LockedRows, action: Action) -> None:
         flag_for_review(payment, ReviewReason.STATUS, rows.order)
 
 
+def _tolerate(rows: LockedRows, action: Action) -> None:
+    payment, order = rows.known_payment, rows.order
+    difference = ledger.total_held(order) - order.total_incl_tax
+    text = gettext_noop("Tolerated: %(difference)s %(currency)s more than the order's total.")
+    if difference < 0:
+        text = gettext_noop("Tolerated: %(difference)s %(currency)s less than the order's total.")
+    payment.resolution, payment.resolved_at = Resolution.TOLERATED, db_now()
+    payment.resolution_note = i18n.shop_text(
+        text, difference=abs(difference), currency=order.currency
+    )
+    payment.save(update_fields=["resolution", "resolved_at", "resolution_note"])
+    log_change(
+        "difference tolerated", rows.invoice, payment=payment.bitsby_id, difference=difference
+    )
+
+
+def _ask_for_rest(rows: LockedRows, action: Action) -> None:
+    payment = rows.known_payment
+    rests.mark_asked(rows.order, payment)
+    log_change("rest asked for", rows.invoice, payment=payment.bitsby_id)
+
+
 def _flag(rows: LockedRows, action: Action) -> None:
     flag_for_review(rows.known_payment, action.reason, rows.order)
 
@@ -263,51 +236,8 @@ _APPLY: dict[ActionType, Callable[[LockedRows, Action], None]] = {
     ActionType.MARK_PAID: _mark_paid,
     ActionType.EXPIRE: _announce_expiry,
     ActionType.BOOK: _book,
+    ActionType.TOLERATE: _tolerate,
     ActionType.PAY_ORDER: _pay_order,
+    ActionType.ASK_FOR_REST: _ask_for_rest,
     ActionType.FLAG: _flag,
 }
-
-
-def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
-    """Add a payment to the payments to review, once for each reason."""
-    if payment.review_reason == reason:
-        return
-    if payment.review_reason == ReviewReason.STATUS and payment.resolved_at is None:
-        # Staff must first learn that the order's status was not changed.
-        return
-    payment.review_reason = reason
-    # A new reason needs a new decision.
-    payment.resolved_at, payment.resolution = None, ""
-    payment.save(update_fields=["review_reason", "resolved_at", "resolution"])
-    logger.warning(
-        "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
-        payment.bitsby_id,
-        reason,
-        getattr(order, "number", None),
-        payment.bound_to,
-    )
-    signals.send_after_commit(
-        signals.payment_needs_attention, BitsbyPayment, payment=payment, reason=reason, order=order
-    )
-
-
-def record_unbound(remote_payment: schemas.Payment, *, reason: str = "") -> BitsbyPayment:
-    """Record a payment that is bound to none of our invoices.
-
-    ``reason`` says why staff should review it; it is empty for a payment of another project.
-    """
-    is_dust = reason == ReviewReason.UNMATCHED and matching.is_dust(remote_payment)
-
-    def work() -> BitsbyPayment:
-        with transaction.atomic(using=router.db_for_write(BitsbyPayment), durable=True):
-            payment = record_payment(
-                remote_payment,
-                remote=remote_payment.invoice,
-                is_foreign=not reason,
-                is_dust=is_dust,
-            )
-            if reason and payment.booked_at is None:
-                flag_for_review(payment, reason, None)
-        return payment
-
-    return retry_on_conflict(work)

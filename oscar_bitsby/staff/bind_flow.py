@@ -8,15 +8,17 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy
 
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
-from oscar_bitsby.staff import binding
+from oscar_bitsby.staff import bind_summary, binding
+from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_money_permission
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.staff.refund_forms import WIDE, reason_field
+from oscar_bitsby.staff.refund_summary import customer_of
 
 
 class BindForm(forms.Form):
@@ -25,24 +27,12 @@ class BindForm(forms.Form):
     payment = forms.UUIDField(required=False)
     payment_id = forms.CharField(
         label=gettext_lazy("Payment ID"),
-        widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
+        widget=forms.TextInput(attrs=WIDE),
         required=False,
         help_text=gettext_lazy("If the payment is not listed: the ID that Bitsby shows for it."),
     )
     invoice = forms.IntegerField(required=False, widget=forms.HiddenInput)
-    note = forms.CharField(
-        label=gettext_lazy("Reason"),
-        required=False,
-        max_length=200,
-        error_messages={
-            "max_length": ngettext_lazy(
-                "The reason may have at most %(limit_value)d character.",
-                "The reason may have at most %(limit_value)d characters.",
-                "limit_value",
-            )
-        },
-        widget=forms.TextInput(attrs={"class": "form-control vTextField"}),
-    )
+    note = reason_field(required=False)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -93,6 +83,8 @@ def bind_view(
     """Show the current step, or bind when the request confirms: choose, read, confirm.
 
     A GET shows what is known. Only a POST sends requests to Bitsby: to fetch payments, or to bind.
+    ``?payment=`` with the id of a payment preselects it. The form confirms by ``confirm`` or, for a
+    short payment whose buyer is asked for the rest, by ``ask``.
 
     Args:
         order: the order; the caller has checked that the user may see it.
@@ -108,36 +100,63 @@ def bind_view(
     if reason:
         return redirect_with_message(request, ActionResult(False, reason), done)
     context = context | {"order": order}
+    chosen = _uuid_or_none(request.GET.get("payment", ""))
     if request.method != "POST":
-        return render(request, template, context | _list(order, BindForm()))
+        return render(request, template, context | _list(order, BindForm(), chosen))
     if "fetch" in request.POST:
-        return redirect_with_message(request, _fetch(order), request.path)
+        return redirect_with_message(request, _fetch(order), request.get_full_path())
     form = BindForm(request.POST)
     if not form.is_valid():
-        return render(request, template, context | _list(order, form))
+        return render(request, template, context | _list(order, form, chosen))
     payment_id = form.cleaned_data["chosen"]
     confirmed = form.cleaned_data.get("invoice")
     found = _match_for(order, payment_id, confirmed)
     if found is None:
         return redirect_with_message(request, ActionResult(False, binding_error(order)), done)
-    if "confirm" not in request.POST:
+    if "confirm" not in request.POST and "ask" not in request.POST:
         shown = {"found": found, "payment_id": payment_id, "form": form}
-        return render(request, template, context | shown)
+        return render(request, template, context | shown | _summary(order, found))
     if confirmed is not None and confirmed != found["invoice"].pk:
         # A second click, or a colleague was faster: binding now would use another invoice.
         text = _("This invoice is no longer open. Check the order before you try again.")
         return redirect_with_message(request, ActionResult(False, text), done)
-    result = binding.bind(found["invoice"], payment_id, request.user, form.cleaned_data["note"])
+    result = binding.bind(
+        found["invoice"],
+        payment_id,
+        request.user,
+        form.cleaned_data["note"],
+        ask_for_rest="confirm" not in request.POST,
+    )
     return redirect_with_message(request, result, done)
 
 
-def _list(order: Any, form: BindForm) -> dict[str, Any]:
-    """Return the context of the list of payments."""
+def _list(order: Any, form: BindForm, chosen: UUID | None) -> dict[str, Any]:
+    """Return the context of the list of payments, with the chosen one on top."""
     matches = [
-        {"match": match, "explorer": binding.explorer_url(match.payment)}
-        for match in binding.candidates(order)
+        {
+            "match": match,
+            "explorer": bind_summary.explorer_url(match.payment),
+            "is_chosen": match.payment.bitsby_id == chosen,
+        }
+        for match in binding.candidates(order, chosen)
     ]
+    matches.sort(key=lambda row: not row["is_chosen"])
     return {"matches": matches, "last_fetched": cursor.last_fetched(), "form": form}
+
+
+def _summary(order: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the context of the summary that is shown before the payment is bound."""
+    payment, match = found["payment"], found["match"]
+    return {
+        "summary": {
+            "coins": bind_summary.coins_of(payment) if payment is not None else "",
+            "explorer": bind_summary.explorer_url(payment),
+            "customer": customer_of(order),
+            "difference": bind_summary.difference_of(match) if match is not None else "",
+            "warnings": bind_summary.warnings_of(order, match),
+            "effects": bind_summary.effects_of(order, match, found["invoice"]),
+        }
+    }
 
 
 def _fetch(order: Any) -> ActionResult:
@@ -164,6 +183,13 @@ def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str
         "payment": payment,
         "invoice": match.invoice if match else invoices[0],
     }
+
+
+def _uuid_or_none(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def redirect_with_message(request: HttpRequest, result: ActionResult, url: str) -> HttpResponse:

@@ -10,14 +10,14 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from oscar_bitsby.accounting.matching import Match, match, plausible_amount
-from oscar_bitsby.choices import InvoiceStatus, Resolution
+from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 from oscar_bitsby.reconciliation import cursor, invoice_refresh, payment_sync
 from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.staff import review
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.staff.decision import ActionResult, log_admin_entry
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.clock import db_now
 
@@ -31,19 +31,6 @@ MAX_PAGES = 6
 DAYS_BACK = 60
 #: Maximum number of payments that are offered for one order.
 MAX_CANDIDATES = 200
-#: Block explorers, by Bitsby's codes of the blockchains.
-EXPLORERS = {
-    "tron": "https://tronscan.org/#/transaction/{}",
-    "ethereum": "https://etherscan.io/tx/{}",
-    "bnbSmartChain": "https://bscscan.com/tx/{}",
-    "bitcoin": "https://mempool.space/tx/{}",
-}
-
-
-def explorer_url(payment: BitsbyPayment) -> str:
-    """Return the address of a payment's transaction in a block explorer, or nothing."""
-    pattern = EXPLORERS.get(payment.blockchain)
-    return pattern.format(payment.hash) if pattern and payment.hash.isalnum() else ""
 
 
 def refresh_payments(order: Any) -> str:
@@ -64,19 +51,26 @@ def refresh_payments(order: Any) -> str:
     return ""
 
 
-def candidates(order: Any) -> list[Match]:
-    """Return the unbound payments that may be for an order, best match first, without dust."""
+def candidates(order: Any, chosen: UUID | None = None) -> list[Match]:
+    """Return the unbound payments that may be for an order, best match first, without dust.
+
+    Args:
+        chosen: Bitsby's id of a payment that is among them even if it is dust, or too old.
+    """
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
+    if not invoices:
+        return []
+    unbound = BitsbyPayment.objects.without_refund().filter(bound_to=None, booked_at=None)
+    unbound = unbound.exclude(resolution=Resolution.DISMISSED)
     since = order.date_placed - dt.timedelta(hours=1)
-    unbound = BitsbyPayment.objects.filter(
-        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since),
-        bound_to=None,
-        booked_at=None,
-        is_dust=False,
-    ).exclude(resolution=Resolution.DISMISSED)
+    recent = unbound.filter(
+        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since), is_dust=False
+    )
     # Those that fit come first, so that the limit cuts off none of them for one that does not.
     fits = Case(When(plausible_amount(invoices), then=1), default=0).desc()
-    payments = unbound.order_by(fits, "-transaction_at")[:MAX_CANDIDATES] if invoices else ()
+    payments = list(recent.order_by(fits, "-transaction_at")[:MAX_CANDIDATES])
+    if chosen is not None and all(payment.bitsby_id != chosen for payment in payments):
+        payments.extend(unbound.filter(bitsby_id=chosen))
     matches = [best_match(payment, invoices) for payment in payments]
     return sorted(matches, key=lambda found: -found.score)
 
@@ -87,14 +81,25 @@ def best_match(payment: BitsbyPayment, invoices: list[BitsbyInvoice]) -> Match:
     return max(fits, key=lambda found: (found.score, found.invoice.pk))
 
 
-def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") -> ActionResult:
+def bind(
+    invoice: BitsbyInvoice,
+    payment_id: UUID,
+    user: Any,
+    note: str = "",
+    *,
+    ask_for_rest: bool = False,
+) -> ActionResult:
     """Attach a payment to an invoice at Bitsby, then fetch the invoice and settle it.
+
+    A payment of a wrong amount is booked, and then waits in the payments to review for a decision
+    about the difference.
 
     Args:
         invoice: one of the order's invoices that is not paid.
         payment_id: Bitsby's id of the payment.
         user: the member of staff. The caller checks the permission ``oscar_bitsby.bind_payment``.
         note: the reason.
+        ask_for_rest: if the payment is short, ask the buyer for the rest.
 
     Raises:
         RuntimeError: called inside a transaction.
@@ -102,13 +107,23 @@ def bind(invoice: BitsbyInvoice, payment_id: UUID, user: Any, note: str = "") ->
     if invoice.bitsby_id is None:
         text = _("This invoice was never created at Bitsby. Choose another one.")
         return ActionResult(False, text)
+    if BitsbyRefund.objects.counted().filter(payment__bitsby_id=payment_id).exists():
+        text = _(
+            "This payment cannot be bound, because it was refunded or a refund of it is"
+            " open. An open refund can be cancelled."
+        )
+        return ActionResult(False, text)
+    # Stored before the request: whoever settles the answer, even the next run, does as staff chose.
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=ask_for_rest)
     entry = _log_request(invoice, user, _("asked Bitsby to bind payment %s") % payment_id, note)
-    refusal = _send_binding(invoice.bitsby_id, payment_id)
+    refusal, was_refused = _send_binding(invoice.bitsby_id, payment_id)
     # Whatever was answered, only the API's list says what is true now.
     unclear = _refresh(invoice)
     payment = BitsbyPayment.objects.filter(bitsby_id=payment_id, invoice=invoice).first()
-    if payment is not None and payment.booked_at is not None:
-        review.resolve_as_bound(payment.pk, user, note)
+    if was_refused and not unclear and payment is None:
+        # Nothing was bound: the choice was about this payment only. After a lost answer Bitsby may
+        # still bind it.
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=invoice.is_for_rest)
     result = _binding_result(invoice, payment, refusal, unclear)
     _log_result(entry, result)
     logger.info(
@@ -144,15 +159,15 @@ def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionR
     return result
 
 
-def _send_binding(invoice_id: UUID, payment_id: UUID) -> str:
-    """Ask Bitsby to bind; return why it did not confirm, or nothing."""
+def _send_binding(invoice_id: UUID, payment_id: UUID) -> tuple[str, bool]:
+    """Ask Bitsby to bind; return why it did not confirm, or nothing, and whether it refused."""
     try:
         factory.for_staff(STAFF_MAX_WAIT).bind_payment(invoice_id, payment_id)
     except Refused as error:
-        return _("Bitsby refused: %s") % error
+        return _("Bitsby refused: %s") % error, True
     except BitsbyError as error:
-        return _("Bitsby did not answer: %s") % i18n.translate_stored(str(error))
-    return ""
+        return _("Bitsby did not answer: %s") % i18n.translate_stored(str(error)), False
+    return "", False
 
 
 def _refresh(invoice: BitsbyInvoice) -> str:
@@ -182,10 +197,10 @@ def _binding_result(
             "currency": payment.currency,
             "number": invoice.order_number,
         }
-        return ActionResult(True, message)
+        return ActionResult(True, f"{message} {_open_question(invoice, payment)}".strip())
     if payment is not None and payment.review_reason:
         text = _("The payment is bound but not booked (%s). Open Payments to review to decide.")
-        return ActionResult(False, text % payment.get_review_reason_display())
+        return ActionResult(False, text % payment.review_text)
     if invoice.status == InvoiceStatus.PAID:
         text = _("%s The invoice was paid by another payment. Check the order.")
         return ActionResult(False, (text % (f"{refusal}." if refusal else "")).strip())
@@ -204,6 +219,19 @@ def _binding_result(
     return ActionResult(False, text)
 
 
+def _open_question(invoice: BitsbyInvoice, payment: BitsbyPayment) -> str:
+    """Return what is still to be done about a payment that was just bound and booked."""
+    if payment.resolution == Resolution.ASKED and invoice.order is not None:
+        return review.rest_message(invoice.order)
+    if payment.resolved_at is not None or not payment.review_reason:
+        return ""
+    if {ReviewReason.SHORT, ReviewReason.OVER} & set(payment.review_reasons):
+        text = _("The difference still waits in Payments to review (%s).")
+    else:
+        text = _("The payment still waits in Payments to review (%s).")
+    return text % payment.review_text
+
+
 def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> Any:
     """Log a request before it is sent, and let the next run fetch the invoice.
 
@@ -215,7 +243,7 @@ def _log_request(invoice: BitsbyInvoice, user: Any, asked: str, note: str) -> An
     BitsbyInvoice.objects.filter(pk=invoice.pk, webhook_pending_since=None).update(
         webhook_pending_since=db_now()
     )
-    return review.log_admin_entry(user, invoice.order, invoice, f"{asked}: {note}".strip(" :"))
+    return log_admin_entry(user, invoice.order, invoice, f"{asked}: {note}".strip(" :"))
 
 
 def _log_result(entry: Any, result: ActionResult) -> None:

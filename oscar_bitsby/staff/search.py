@@ -1,11 +1,11 @@
-"""Find invoices and payments by whole order numbers, ids or hashes, which use an index."""
+"""Find invoices, payments and refunds by whole order numbers, ids or hashes, which use an index."""
 
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
 
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 
 #: Results at most from each table. One query with an OR over both would read every row.
 MAX_RESULTS = 1_000
@@ -30,6 +30,19 @@ def find_payments(text: str) -> list[Any]:
     return [
         *found.values_list("pk", flat=True)[:MAX_RESULTS],
         *for_them.values_list("pk", flat=True)[:MAX_RESULTS],
+    ]
+
+
+def find_refunds(text: str) -> list[Any]:
+    """Return the primary keys of the refunds that a text names, or whose payments it names."""
+    named = Q(order_number=text) | Q(transaction_hash__in={text, text.lower()})
+    found = BitsbyRefund.objects.filter(named).order_by()
+    payments = BitsbyPayment.objects.filter(_payment_named(text)).order_by()
+    keys = list(payments.values_list("pk", flat=True)[:MAX_RESULTS])
+    of_them = BitsbyRefund.objects.filter(payment__in=keys).order_by()
+    return [
+        *found.values_list("pk", flat=True)[:MAX_RESULTS],
+        *of_them.values_list("pk", flat=True)[:MAX_RESULTS],
     ]
 
 

@@ -1,5 +1,6 @@
 """Parse and round amounts of money."""
 
+import re
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
@@ -40,3 +41,33 @@ def parse_amount(value: Any) -> Decimal:
 def to_cents(amount: Decimal) -> Decimal:
     """Round a fiat amount to 2 decimals, half up, as Oscar's columns store it."""
     return amount.quantize(CENT, rounding=ROUND_HALF_UP)
+
+
+def parse_typed_amount(text: str, places: int) -> Decimal:
+    """Return an amount as people type it, with a decimal point or comma.
+
+    Args:
+        text: digits, which may be grouped by spaces.
+        places: the number of decimals that it may have.
+
+    Raises:
+        ValueError: it is not such a number above zero.
+    """
+    # A point or comma is never a group of thousands: "1,234.56" is refused, not guessed, and so is
+    # "1.234", which is a thousand in one language and about one in another. Some languages group
+    # digits by no-break spaces.
+    pattern = rf"([0-9]+|[0-9]{{1,3}}(\s[0-9]{{3}})+)([.,][0-9]{{1,{places}}})?"
+    if not re.fullmatch(pattern, text.strip()):
+        raise ValueError("not an amount")
+    amount = parse_amount("".join(text.split()).replace(",", "."))
+    if not amount:
+        raise ValueError("an amount is zero")
+    return amount
+
+
+def plain_amount(amount: Decimal | None) -> str:
+    """Return all digits of an amount, without an exponent or trailing zeros, to be copied.
+
+    Without an amount the text is empty.
+    """
+    return "" if amount is None else f"{amount.normalize():f}"

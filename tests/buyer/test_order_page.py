@@ -81,8 +81,8 @@ def test_order_status_is_translated_where_a_catalogue_has_it(fake, order, status
 @pytest.mark.parametrize(
     ("amount", "age", "state"),
     [
-        # Less than half or more than double the amount is hardly meant for this order.
-        *((amount, dt.timedelta(), "waiting") for amount in ("1", "4.99", "20.01", "500")),
+        # Half as much or half as much again at most: anything else is hardly meant for this order.
+        *((amount, dt.timedelta(), "waiting") for amount in ("1", "4.99", "15.01", "500")),
         # A payment before the invoice existed is not meant for it, except for the clock skew.
         ("8", dt.timedelta(days=3), "waiting"),
         ("8", dt.timedelta(minutes=6), "waiting"),

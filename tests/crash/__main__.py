@@ -49,8 +49,9 @@ def turn_warnings_into_errors():
 
 def run_all(runner, options):
     """Run the operations or races that were asked for; print and yield the result of each."""
-    from tests.crash.operations import OPERATIONS
-    from tests.crash.races import RACES, run_race
+    from tests.crash.races import run_race
+    from tests.crash.refund_races import RACES
+    from tests.crash.wrong_amounts import OPERATIONS
 
     say = (lambda *texts, **how: None) if options.json else print
 

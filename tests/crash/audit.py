@@ -3,10 +3,11 @@
 from collections import Counter
 from decimal import Decimal
 
+from django.db.models import Q
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.choices import InvoiceStatus, RefundState, Resolution
 from oscar_bitsby.models import BitsbyPayment, GatewayState
 from tests.support import invariants
 
@@ -45,10 +46,20 @@ def audit(shop, *, staff_moved_orders=False, placed_meanwhile=False):
 def payments(rows, remote):
     """Every payment for our invoices is booked once, and every other one waits for review."""
     events = Counter(PaymentEvent.objects.values_list("reference", flat=True))
+    sent = [refund for refund in rows.refunds if refund.state == RefundState.SENT]
+    unbooked = {row.pk for row in rows.payments.values() if row.booked_at is None}
+    counted = (refund for refund in rows.refunds if refund.state != RefundState.CANCELLED)
+    refunded_unbooked = {one.payment_id for one in counted} & unbooked
+    for refund in sent:
+        if events[refund.transaction_hash] != refund.is_booked:
+            yield f"refund {refund.pk}: {events[refund.transaction_hash]} payment events"
     for key, payment in remote.payments.items():
         row = rows.payments.get(key)
         invoice = rows.by_bitsby_id.get(invariants.invoice_id_of(payment))
-        if invoice is not None:
+        if row is not None and row.pk in refunded_unbooked:
+            if invoice is not None and "rebound" not in row.review_reasons:
+                yield f"payment {key}: bound after its refund and not to be reviewed"
+        elif invoice is not None:
             if row is None or row.booked_at is None or row.invoice_id != invoice.pk:
                 yield f"payment {key}: bound to an invoice of ours and not booked for it"
             if events[key] != 1:
@@ -71,20 +82,28 @@ def orders(staff_moved_orders):
         (source,) = sources
         if source.amount_allocated != order.total_incl_tax:
             yield f"order {order.number}: {source.amount_allocated} allocated"
-        total = sum((entry.amount for entry in source.transactions.all()), Decimal(0))
+        debits = source.transactions.filter(txn_type="Debit")
+        booked = sum((entry.amount for entry in debits), Decimal(0))
+        total = booked - source.amount_refunded
         changes = list(order.status_changes.values_list("new_status", flat=True))
         if staff_moved_orders:
             continue
-        late = BitsbyPayment.objects.filter(
-            invoice__order=order, booked_at__isnull=False, review_reason="late"
-        )
+        of_order = BitsbyPayment.objects.filter(invoice__order=order, booked_at__isnull=False)
+        late = of_order.filter(review_reason__in=("late", "cancelled"))
+        # Its rest is asked for, or staff decide what happens without it.
+        short = of_order.filter(Q(resolution=Resolution.ASKED) | Q(resolved_at=None))
+        short = short.filter(review_reason__in=("short", "rest_missing"))
         if order.status == CANCELLED and total and not late.exists():
             yield f"order {order.number}: cancelled with {total} and no late payment to review"
-        if order.status == PAID and not total:
+        if order.status == PAID and not booked:
             yield f"order {order.number}: paid with no money"
-        if order.status == PENDING and total:
+        if order.status == PENDING and total and not short.exists():
             yield f"order {order.number}: pending with {total} booked"
-        if changes != [] if order.status == PENDING else changes != [order.status]:
+        expected = [] if order.status == PENDING else [order.status]
+        if order.status == CANCELLED and source.amount_refunded:
+            # Staff cancelled it when they refunded it.
+            expected.append(PAID)
+        if changes != expected:
             yield f"order {order.number}: {order.status}, its changes {changes}"
 
 

@@ -1,4 +1,4 @@
-"""Checks by its statements that a transaction locks rows in the order of ``settlement.service``.
+"""Checks by its statements that a transaction locks rows in the order of ``settlement.locks``.
 
 One order for all transactions rules out deadlocks.
 """
@@ -8,7 +8,7 @@ import re
 from django.apps import apps
 from django.db import connection
 
-#: As in the docstring of ``oscar_bitsby.settlement.service``.
+#: As in the docstring of ``oscar_bitsby.settlement.locks``.
 ORDER = (
     "order.Order",
     "oscar_bitsby.BitsbyInvoice",

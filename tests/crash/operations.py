@@ -18,7 +18,7 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit
-from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR
+from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR, KEPT
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -70,17 +70,17 @@ def invoiced(shop, buyer=0):
     return start_payment(shop.order(buyer))
 
 
-def short(shop, invoice):
+def short(shop, invoice, part=Decimal("0.8")):
     """Pay less than the invoice asks for, so that Bitsby does not bind the payment."""
     asked = next(one for one in shop.state()["invoices"] if one["id"] == str(invoice.bitsby_id))
-    amount = Decimal(asked["wallets"][0]["amountCrypto"]) * Decimal("0.8")
+    amount = Decimal(asked["wallets"][0]["amountCrypto"]) * part
     return shop.pay(invoice, amount=f"{amount:.8f}")["paymentId"]
 
 
 def let_cancel(shop):
     """Let the order be cancelled as unpaid."""
-    for _ in range(2):
-        shop.later(HOUR + 60)
+    for seconds in (HOUR + 60, KEPT):
+        shop.later(seconds)
         shop.reconcile()
     assert shop.order().status == audit.CANCELLED
 
@@ -158,6 +158,7 @@ class Pay(Operation):
         if not page:
             shop.problems.append("the buyer cannot pay, twenty seconds after the crash")
             return
+        shop.check_asked(page)
         shop.pay_page(page)
 
 
@@ -386,7 +387,7 @@ class CancelPaid(Cancel):
         shop.memo["payments"] = [short(shop, invoiced(shop))]
         shop.later(HOUR + 60)
         shop.reconcile()
-        shop.later(HOUR + 60)
+        shop.later(KEPT)
 
     def after(self, shop):
         bind_at_bitsby(shop)

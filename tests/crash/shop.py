@@ -19,7 +19,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.utils import clock as db_clock
 from tests.crash import clock
-from tests.support import shopping
+from tests.support import invariants, shopping
 
 Basket = get_model("basket", "Basket")
 ConditionalOffer = get_model("offer", "ConditionalOffer")
@@ -39,6 +39,8 @@ POLL_BACKOFF_SECONDS = 660
 HOUR = 3600
 #: An order that never had an invoice is cancelled after ``HOLD_ORDER_FOR``, by default a day.
 HOLD = 24 * HOUR + 60
+#: An unmatched payment that may be for it keeps an order a day longer.
+KEPT = HOLD + 24 * HOUR
 
 
 class LoggedErrors(logging.Handler):
@@ -150,6 +152,12 @@ class Shop:
             self.problems.append(f"the pay view answers {response.status_code}")
         url = response.get("Location", "")
         return url if url.startswith(self.simulator.url) else ""
+
+    def check_asked(self, url):
+        """Check that a payment page asks for no more than its order owes now."""
+        invoice = BitsbyInvoice.objects.get(url=url)
+        if invoice.amount > invariants.owed(invoice.order):
+            self.problems.append(f"{invariants.ASKED_TOO_MUCH}: {invoice.amount}")
 
     def pay_page(self, url, **how):
         """Pay the amount that the payment page asks for."""

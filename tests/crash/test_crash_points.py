@@ -3,7 +3,7 @@
 import pytest
 
 from tests.crash.command import assert_kept, results_of
-from tests.crash.operations import OPERATIONS
+from tests.crash.wrong_amounts import OPERATIONS
 
 #: Points of each operation, drawn with the operation's name as the seed.
 SAMPLE = 1

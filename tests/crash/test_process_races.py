@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from tests.crash.command import assert_kept, results_of
-from tests.crash.races import RACES
+from tests.crash.refund_races import RACES
 
 pytestmark = pytest.mark.skipif(
     connection.vendor != "postgresql",

@@ -55,5 +55,5 @@ OSCAR_ORDER_STATUS_PIPELINE = {
     "Pending": ("Being processed", "Cancelled"),
     "Being processed": ("Complete", "Cancelled"),
     "Complete": (),
-    "Cancelled": (),
+    "Cancelled": ("Being processed",),
 }

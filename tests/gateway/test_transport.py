@@ -307,6 +307,8 @@ def ask_through(serve, monkeypatch):
         try:
             return Transport(Secret(KEY), url, timeout).post("/billing/balances", {})
         finally:
+            # The request may time out here before its server has read it.
+            proxy.has_request.wait(PATIENCE)
             assert [(one.command, one.path) for one in proxy.requests] == [
                 ("CONNECT", "api.example.com:443")
                 if url.startswith("https:")

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.choices import Resolution
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.facade import payment_page, start_payment
+from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.orders.payment_status import get_payment_status
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.simulator.state import PAID
@@ -27,8 +29,12 @@ from tests.machine.common import (
     wallets,
 )
 from tests.machine.fake_gateway import PAGES
+from tests.support import invariants
 
 PAID_ASKED_AGAIN = "a paid order was asked to pay again"
+#: Invoices for the rest of one order.
+MAX_RESTS = 3
+TOO_MANY_RESTS = "an order has more than three invoices for its rest"
 WRONG_INVOICE = "a buyer was led to an invoice that does not fit the order"
 WRONG_PAGE = "a buyer was led to another site than Bitsby's"
 REPLACED_UNASKED = "an invoice was replaced without asking about it"
@@ -87,6 +93,8 @@ class BuyerRules:
             self.clock.now(),
             self.wire.disturbed,
         )
+        # What counts is decided when the click comes, whatever is booked while Bitsby answers.
+        owed = invariants.owed(order)
         live = [row.bitsby_id for row in order.bitsby_invoices.live() if row.bitsby_id]
         paid = [
             key
@@ -101,8 +109,15 @@ class BuyerRules:
         finally:
             self.run_commit_hooks()
         order.refresh_from_db()
-        assert not had_money, PAID_ASKED_AGAIN
-        assert invoice.fits(order), WRONG_INVOICE
+        asked = BitsbyPayment.objects.filter(
+            invoice__order=order, resolution=Resolution.ASKED, booked_at__isnull=False
+        )
+        assert not had_money or asked.exists(), PAID_ASKED_AGAIN
+        assert invoice.amount <= owed, invariants.ASKED_TOO_MUCH
+        assert invoice.fits(order, owed), WRONG_INVOICE
+        counts["clicks: rest"] += had_money
+        rests = order.bitsby_invoices.filter(is_for_rest=True, bitsby_id__isnull=False)
+        assert rests.count() <= MAX_RESTS, TOO_MANY_RESTS
         assert payment_page(invoice).startswith(PAGES), WRONG_PAGE
         remote = self.remote.invoice(str(invoice.bitsby_id))
         if remote.id not in self.altered:
@@ -123,7 +138,7 @@ class BuyerRules:
     @precondition(has_opened_pages)
     @rule(
         number=pick,
-        how=st.sampled_from(["exact", "exact", "short", "over", "round", "dust"]),
+        how=st.sampled_from(["exact", "exact", "short", "near", "over", "round", "dust"]),
         wallet=wallets,
         times=st.sampled_from([1, 1, 2]),
     )
@@ -134,7 +149,8 @@ class BuyerRules:
             return
         reserved = self.remote.invoice(invoice_id).reserved[wallet.id]
         step = COINS[wallet.cryptocurrency].step
-        factor = {"short": Decimal("0.7"), "over": Decimal("1.25")}.get(how, Decimal(1))
+        factors = {"short": Decimal("0.7"), "near": Decimal("0.98"), "over": Decimal("1.25")}
+        factor = factors.get(how, Decimal(1))
         amount = (reserved * factor).quantize(step)
         if how == "round":
             # Without the last digits, and so perhaps the amount that another invoice reserved.

@@ -67,6 +67,10 @@ def has_few_payments(shop):
     return len(shop.remote.all_payments()) < 20
 
 
+def has_refunds(shop):
+    return shop.refund_rows > 0
+
+
 def has_payment_rows(shop):
     return shop.payment_rows > 0
 

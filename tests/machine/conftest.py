@@ -59,8 +59,9 @@ def connected_app(db, monkeypatch, product):
     monkeypatch.setattr("oscar_bitsby.gateway.client.time", Time)
     monkeypatch.setattr(transitions, "release_order", release_order)
     monkeypatch.setattr(Transport, "post", post)
-    # A cancelled order may be reinstated.
-    pipeline = Order.pipeline | {"Cancelled": ("Being processed",)}
+    # A cancelled order may be reinstated, and a paid one asked for the rest.
+    back = {"Cancelled": ("Being processed",), "Being processed": ("Cancelled", "Pending")}
+    pipeline = Order.pipeline | back
     monkeypatch.setattr(Order, "pipeline", pipeline)
     # Made before the histories, since each of these is rolled back.
     ledger.source_type()

@@ -12,6 +12,7 @@ from oscar_bitsby.exceptions import ConnectionFailed, GatewayError
 from oscar_bitsby.simulator import api, serializers
 from oscar_bitsby.simulator.account import Account, Options
 from oscar_bitsby.simulator.state import CANCELED, EXPIRED, PAID, Refused, State
+from tests.machine.pauses import Pauses
 
 START = dt.datetime(2026, 3, 10, 22, 40, tzinfo=dt.timezone.utc)
 PAGES = "https://dash.bitsby.app"
@@ -29,6 +30,9 @@ STRANGE_ANSWERS = {
     "not found": (404, {}),
     "server error": (500, {}),
 }
+
+#: How Bitsby refuses to create invoices for an account with a debt; the text is not documented.
+BLOCKED = "You have a debt"
 
 IN_TRANSACTION = "a request was sent inside a database transaction"
 TOO_SOON = "a request was sent too soon after the previous one"
@@ -204,6 +208,11 @@ class Wire:
     disturbed: int = 0
     #: How requests about these invoices are answered until this ends, by ids.
     strange: dict[str, str] = field(default_factory=dict)
+    #: Until when the account has a debt, so that Bitsby creates no invoice for it.
+    blocked_until: dt.datetime = START
+    pauses: Pauses = field(default_factory=Pauses)
+    #: When a successful answer last arrived.
+    succeeded_at: dt.datetime | None = None
     sent: list = field(default_factory=list)
     #: When a request for each invoice by its id last got an answer.
     asked: dict[str, dt.datetime] = field(default_factory=dict)
@@ -227,7 +236,11 @@ class Wire:
         """Answer as ``Transport.post`` does."""
         try:
             self._check(path)
-            status, body = self._exchange(path, dict(fields))
+            fields = dict(fields)
+            if path == "/invoices/create":
+                status, body = self._create(path, fields)
+            else:
+                status, body = self._exchange(path, fields)
         except OSError as error:
             found = ConnectionFailed(f"{path}: {error}")
         except Exception as error:
@@ -247,6 +260,28 @@ class Wire:
         if self.sent and now - self.sent[-1] < MIN_INTERVAL:
             raise RuleBroken(f"{TOO_SOON}: {path}")
         self.sent.append(now)
+
+    def _create(self, path, fields):
+        """Answer a request that creates an invoice, and check that no pause forbids it."""
+        order, now, number = (
+            json.loads(fields["serviceData"])["orderId"],
+            self.sent[-1],
+            len(self.sent),
+        )
+        violated = self.pauses.violated_by(order, now)
+        if violated is not None:
+            raise RuleBroken(violated)
+        fault = self.faults[0] if self.faults else "none"
+        is_answered = False
+        try:
+            status, body = self._exchange(path, fields)
+            is_answered = fault == "none" and json.loads(body)["result"] == "success"
+        finally:
+            # After "frequent" no attempt remains.
+            if fault != "frequent":
+                is_alone = len(self.sent) == number
+                self.pauses.remember(order, now, is_answered=is_answered, is_alone=is_alone)
+        return status, body
 
     def _exchange(self, path, fields):
         fault = self.faults.popleft() if self.faults else None
@@ -300,9 +335,14 @@ class Wire:
         self.books.frozen = self.snapshot if is_behind else None
         as_of = self.snapshot[0] if is_behind else self.books.count
         try:
-            answer = api.answer(self.account, path, fields)
+            if path == "/invoices/create" and self.clock.now() < self.blocked_until:
+                answer = api.error(BLOCKED)
+            else:
+                answer = api.answer(self.account, path, fields)
         finally:
             self.books.frozen = None
+        if arrives and answer["result"] == "success":
+            self.succeeded_at = self.clock.now()
         if path.endswith("/list") and answer["result"] == "success":
             if arrives and "invoiceId" in fields:
                 self.asked[fields["invoiceId"]] = self.clock.now()

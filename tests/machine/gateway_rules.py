@@ -1,5 +1,6 @@
 """What happens at Bitsby, on the network and at the webhook, and how time passes."""
 
+import datetime as dt
 import json
 from contextlib import suppress
 from decimal import Decimal
@@ -97,6 +98,14 @@ class GatewayRules:
         if kind is not None:
             counts["invoices answered strangely"] += 1
             self.wire.strange[str(row.bitsby_id)] = kind
+
+    @rule(seconds=st.sampled_from([0, 12, MINUTE, HOUR]))
+    def block_account(self, seconds):
+        """Bitsby refuses new invoices for a while, since the account has a debt, or no longer.
+
+        All other requests are answered as before.
+        """
+        self.wire.blocked_until = self.clock.now() + dt.timedelta(seconds=seconds)
 
     @rule(seconds=st.sampled_from(WAITS))
     def wait(self, seconds):

@@ -18,6 +18,9 @@ Line = get_model("order", "Line")
 Source = get_model("payment", "Source")
 
 DAY = dt.timedelta(days=1)
+#: The reasons for which an order may hold money and be pending. The rest was asked for, staff
+#: decide what happens without it, or the status could not be changed.
+KEEPS_PENDING = {ReviewReason.STATUS, ReviewReason.SHORT, ReviewReason.REST_MISSING}
 
 ENDED_UNASKED = "an invoice ended without Bitsby's answer"
 BOOKED_ALTERED = "a payment was booked on what the shop did not ask for"
@@ -65,8 +68,8 @@ def check_orders(rows, by_hand):
         if order.status == "Being processed":
             assert has_booked, PAID_WITHOUT_MONEY
         elif order.status == "Pending":
-            unmoved = any(row.review_reason == ReviewReason.STATUS for row in payments)
-            assert unmoved or not has_booked, MONEY_AND_PENDING
+            kept = any(set(row.review_reasons) & KEEPS_PENDING for row in payments)
+            assert kept or not has_booked, MONEY_AND_PENDING
         else:
             assert order.status == "Cancelled", UNEXPECTED_STATUS
 
@@ -139,6 +142,19 @@ def is_settled_as_unpaid(invoice, rows, before):
         and row.resolved_at < before
         for row in payments
     )
+
+
+def endless_rests(rows, excepted, since):
+    """Return the orders whose rest was asked for before ``since`` and did not arrive in time."""
+    return [
+        rows.invoices[row.invoice_id].order_number
+        for row in rows.payments.values()
+        if row.booked_at is not None
+        and row.resolution == Resolution.ASKED
+        and row.resolved_at < since
+        and (order := rows.orders[rows.invoices[row.invoice_id].order_id]).pk not in excepted
+        and order.status == "Pending"
+    ]
 
 
 def overdue_orders(rows, by_hand, since, now):

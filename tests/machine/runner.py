@@ -17,7 +17,7 @@ if hasattr(providers, "_get_local_constants"):
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 PROFILES = {
     # The same histories each time, so that a run fails because of a change and not by chance.
-    "ci": {"max_examples": 18, "stateful_step_count": 40, "start": 11},
+    "ci": {"max_examples": 24, "stateful_step_count": 40, "start": 14},
     "nightly": {"max_examples": 750, "stateful_step_count": 50, "print_blob": True},
 }
 

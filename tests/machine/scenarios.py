@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.simulator.state import Refused
 from tests.machine.common import (
     DAY,
@@ -58,9 +58,13 @@ class Scenarios:
         return self.remote.all_payments()[-1]
 
     def bind_newest(self, payment, who):
-        """Let staff, the merchant or nobody bind a payment to the newest page's invoice."""
-        if who == "staff":
-            self.bind_pair(BitsbyInvoice.objects.get(bitsby_id=self.opened_pages[-1]), payment)
+        """Let staff, the merchant or nobody bind a payment to the newest page's invoice.
+
+        Staff may also ask for the rest in the same step.
+        """
+        if who in ("staff", "asking"):
+            invoice = BitsbyInvoice.objects.get(bitsby_id=self.opened_pages[-1])
+            self.bind_pair(invoice, payment, asks=who == "asking")
         elif who == "merchant":
             with suppress(Refused):
                 self.remote.bind(self.opened_pages[-1], payment.id)
@@ -138,12 +142,12 @@ class Scenarios:
 
     @precondition(has_opened_pages)
     @rule(
-        how=st.sampled_from(["short", "short", "over", "round", "dust"]),
+        how=st.sampled_from(["short", "short", "near", "over", "round", "dust"]),
         wallet=wallets,
         is_seen=st.sampled_from([True, True, False]),
-        binds=st.sampled_from(["staff", "merchant"]),
+        binds=st.sampled_from(["staff", "asking", "merchant"]),
         notify=notices,
-        then=st.sampled_from(["nothing", "accept", "dismiss"]),
+        then=st.sampled_from(["nothing", "accept", "dismiss", "ask"]),
     )
     def pay_wrongly_and_bind(self, how, wallet, is_seen, binds, notify, then):
         """A buyer sends a wrong amount; staff bind it, or the merchant does at Bitsby."""
@@ -215,6 +219,87 @@ class Scenarios:
         for _ in range(runs):
             self.reconcile(False)
             self.wait(12)
+
+    @precondition(has_stock)
+    @rule(
+        total=totals,
+        binds=st.sampled_from(["asking", "asking", "nobody"]),
+        pays=st.sampled_from(["exact", "exact", "short", "both", "nothing"]),
+        notify=notices,
+        seconds=st.sampled_from([12, 12, 26 * HOUR]),
+        then=st.sampled_from(["nothing", "ask", "accept"]),
+    )
+    def ask_for_rest(self, total, binds, pays, notify, seconds, then):
+        """A buyer sends too little, is asked for the rest by staff or a run, and pays it or not."""
+        self.order_and_click(total, True)
+        number, page = len(self.orders) - 1, len(self.opened_pages) - 1
+        payment = self.pay_newest("short", TRON)
+        self.reconcile_undisturbed()
+        if payment is not None and self.payment_rows:
+            self.bind_newest(payment, binds)
+        self.click_pay(number, True)
+        if pays == "both":
+            # The first page still stands somewhere, and is paid in full after all.
+            self.pay(page, "exact", TRON, 1)
+        if pays != "nothing":
+            self.pay_newest("short" if pays == "short" else "exact", TRON)
+        self.notify(notify)
+        self.wait(seconds)
+        self.reconcile(False)
+        if then != "nothing":
+            self.decide_all(then)
+            self.click_pay(number, True)
+
+    @precondition(has_opened_pages)
+    @rule(
+        how=st.sampled_from(["over", "exact", "short"]),
+        wallet=wallets,
+        binds=st.sampled_from(["nobody", "staff"]),
+        part=st.sampled_from(["all", "surplus", "half"]),
+        sends=st.sampled_from([True, True, False]),
+        cancels=st.booleans(),
+        rebinds=st.sampled_from([False, False, True]),
+        notify=notices,
+    )
+    def refund(self, how, wallet, binds, part, sends, cancels, rebinds, notify):
+        """A payment is refunded, bound or not, and the merchant binds it at Bitsby afterwards."""
+        payment = self.pay_newest(how, wallet)
+        self.reconcile_undisturbed()
+        if payment.invoice is None:
+            self.bind_newest(payment, binds)
+        row = BitsbyPayment.objects.filter(bitsby_id=payment.id).first()
+        if row is None:
+            return
+        self.request_refund_of(row, part)
+        open_one = row.refunds.open().first()
+        if open_one is not None and sends:
+            self.step_of_refund(open_one, "address")
+            self.step_of_refund(open_one, "send", cancels_order=cancels)
+        if rebinds:
+            self.bind_newest(payment, "merchant")
+        self.notify(notify)
+
+    @precondition(has_stock)
+    @rule(
+        clicks=st.integers(1, 6),
+        seconds=st.sampled_from([1, 5, 12, 25]),
+        then=st.sampled_from([12, 12, 25 * HOUR]),
+        fault=st.sampled_from(["none", "none", "lost", "refused"]),
+    )
+    def order_while_blocked(self, clicks, seconds, then, fault):
+        """Buyers get no invoice and click again and again; background work goes on meanwhile."""
+        self.block_account(HOUR)
+        for _ in range(2):
+            self.order_and_click("10.00", False)
+        for click in range(clicks):
+            self.click_pay(len(self.orders) - 1 - click % 2, False)
+            self.wait(seconds)
+        self.reconcile_undisturbed()
+        self.wait(then)
+        # The first run may have no successful answer.
+        self.trouble([fault])
+        self.reconcile(False)
+        self.block_account(0)
 
     @precondition(has_few_payments)
     @rule(age=st.integers(0, 2), seconds=st.sampled_from([12, 12, HOUR, DAY, 6 * DAY]))

@@ -5,6 +5,7 @@ import logging
 from contextlib import suppress
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -26,17 +27,23 @@ from tests.support import bitsby, invariants
 
 DRY_RUN_WRITES = "a dry run wrote something"
 RUN_FAILED = "a run failed"
+SLOW_RUN = "a run had to wait too long for its requests"
 RUN_ENDED = "an answer about one invoice ended a run"
 UNSEEN_SILENCE = "an invoice without an answer is not shown to staff"
 SIGNAL_COUNT = "invoice_paid was sent another number of times than payments were booked"
 BOOKED_DISMISSED = "a payment was booked although staff had dismissed it"
+CANCELLED_UNANSWERED = "an order was cancelled in a run without a successful answer"
 CANCELLED_UNASKED = "an order was cancelled without asking about its invoices"
 CANCELLED_BY_OLD_ANSWER = "an order was cancelled by an old answer"
 CANCELLED_WHILE_UNPAID = "an order was cancelled while an invoice could be paid"
 CANCELLED_WITH_BOUND_PAYMENT = "an order was cancelled although a payment was bound to it"
 ENDLESS_ATTEMPT = "an attempt to create an invoice never ended"
 ENDLESS_INVOICE = "an invoice stayed unpaid for ever"
+ENDLESS_RESTS = "rests were asked for, and their payments not given to staff in time"
 OVERDUE_ORDERS = "orders were not cancelled in time"
+
+#: Of the slots, background work has one in five at least.
+SECONDS_PER_REQUEST = 6
 
 
 class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachine):
@@ -56,13 +63,16 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         self.orders, self.holds, self.by_hand = [], {}, set()
         self.accepted, self.dismissed, self.altered = set(), set(), {}
         self.opened_pages, self.paid_signals = [], 0
-        self.run_began, self.payment_rows = None, 0
+        self.run_began, self.payment_rows, self.refund_rows = None, 0, 0
+        #: Staff cancel an order at this moment, whatever the app would do.
+        self.staff_cancels = False
         self.has_written = True
         self.write_watch = connection.execute_wrapper(self._on_statement)
         self.write_watch.__enter__()
         self.errors = Errors()
         logging.getLogger("oscar_bitsby").addHandler(self.errors)
         signals.invoice_paid.connect(self._on_paid, weak=False)
+        self.settings = settings.OSCAR_BITSBY
         Shop.running = self
         self.open(Quirks())
 
@@ -85,6 +95,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         signals.invoice_paid.disconnect(self._on_paid)
         logging.getLogger("oscar_bitsby").removeHandler(self.errors)
         Shop.running = None
+        settings.OSCAR_BITSBY = self.settings
         transaction.set_rollback(True)
         self.outer.__exit__(None, None, None)
 
@@ -120,11 +131,13 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         error_status=st.sampled_from([200, 400]),
         skew=st.sampled_from([0, 40, -40]),
         page_size=st.sampled_from([50, 10, 10]),
+        rules=st.sampled_from([{}, {}, {"TOLERANCE": 5}, {"SHORT_PAYMENTS": "ask"}]),
         total=totals,
     )
-    def begin(self, total, **quirks):
-        """Choose what the documentation leaves open, and sell something."""
+    def begin(self, total, rules, **quirks):
+        """Choose what the documentation leaves open and the shop's rules, and sell something."""
         self.open(Quirks(**quirks))
+        settings.OSCAR_BITSBY = {**settings.OSCAR_BITSBY, **rules}
         self.order_and_click(total, False)
 
     # Runs
@@ -142,7 +155,10 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
     def reconcile_undisturbed(self):
         """The command makes a run without faults, as most are."""
         self.wire.calm()
+        began, number = self.clock.monotonic(), len(self.wire.sent)
         self._reconcile()
+        allowed = SECONDS_PER_REQUEST * (len(self.wire.sent) - number)
+        assert self.clock.monotonic() - began <= allowed, SLOW_RUN
 
     def _reconcile(self, dry_run=False):
         counts["runs"] += 1
@@ -200,7 +216,7 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         model.check_asked(rows, self.wire.statuses, self.altered, self.accepted)
         model.check_orders(rows, self.by_hand)
         model.check_holds(rows, self.holds, self.by_hand)
-        self.payment_rows = len(rows.payments)
+        self.payment_rows, self.refund_rows = len(rows.payments), len(rows.refunds)
         booked = [row for row in rows.payments.values() if row.booked_at]
         assert self.paid_signals == len(booked), SIGNAL_COUNT
         for row in booked:
@@ -211,8 +227,13 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         """Check that the app may cancel an order; called before its transaction is committed."""
         assert order.pk in self.holds
         self.holds[order.pk] = False
+        if self.staff_cancels:
+            return
         counts["orders cancelled"] += 1
         model.check_cancelled(order)
+        answered_at = self.wire.succeeded_at
+        assert answered_at is not None, CANCELLED_UNANSWERED
+        assert answered_at >= self.run_began, CANCELLED_UNANSWERED
         for row in order.bitsby_invoices.exclude(bitsby_id=None):
             answer = self.wire.answers.get(str(row.bitsby_id))
             assert answer is not None, CANCELLED_UNASKED
@@ -230,7 +251,8 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         """
         self.wire.calm()
         began = self.clock.now()
-        for seconds in (2 * HOUR, 25 * HOUR, 3 * HOUR):
+        # An unmatched payment may keep an order for a day after its hold.
+        for seconds in (2 * HOUR, 25 * HOUR, 25 * HOUR, 3 * HOUR):
             self.clock.sleep(seconds)
             self._reconcile()
         self.check()
@@ -254,6 +276,8 @@ class Shop(BuyerRules, GatewayRules, StaffRules, Scenarios, RuleBasedStateMachin
         since = began - dt.timedelta(days=29)
         overdue = model.overdue_orders(rows, excepted, since, self.clock.now())
         assert not overdue, f"{OVERDUE_ORDERS}: {overdue}"
+        rests = model.endless_rests(rows, excepted - self.by_hand, began)
+        assert not rests, f"{ENDLESS_RESTS}: {rests}"
         self._count(rows)
 
     def _count(self, rows):

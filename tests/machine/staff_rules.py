@@ -7,23 +7,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from oscar_bitsby import reconciliation
-from oscar_bitsby.choices import InvoiceStatus
-from oscar_bitsby.exceptions import GatewayError
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.staff import binding, review
+from oscar_bitsby.choices import InvoiceStatus, RefundState
+from oscar_bitsby.exceptions import GatewayError, RefundRefused
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
+from oscar_bitsby.settlement import refunds
+from oscar_bitsby.staff import binding, decision, review
 from tests.machine.common import (
     EventHandler,
     Order,
     counts,
     has_payment_rows,
     has_payments,
+    has_refunds,
     one,
     pick,
 )
+from tests.support.refunds import ADDRESSES
 
-ACTIONS = ("accept", "dismiss", "undo", "reinstate")
+ACTIONS = ("accept", "dismiss", "undo", "reinstate", "ask")
 
 BOUND_UNBOOKED = "a payment was bound and not booked"
+ASKED_NOT_PENDING = "the rest of an order is asked for that does not wait for a payment"
 ACCEPTED_PENDING = "a payment was accepted and its order is pending"
 
 
@@ -31,19 +35,19 @@ class StaffRules:
     """The rules of staff."""
 
     @precondition(has_payments)
-    @rule(number=pick, other=pick)
-    def bind(self, number, other):
+    @rule(number=pick, other=pick, asks=st.booleans())
+    def bind(self, number, other, asks):
         """Staff bind a payment, known to the shop or not, to an invoice that is not paid."""
         open_ones = BitsbyInvoice.objects.filter(bitsby_id__isnull=False)
         open_ones = open_ones.exclude(status=InvoiceStatus.PAID)
         invoice = one(open_ones.order_by("pk"), number)
         payment = one(self.remote.all_payments(), other)
         if invoice is not None and payment is not None:
-            self.bind_pair(invoice, payment)
+            self.bind_pair(invoice, payment, asks=asks)
 
-    def bind_pair(self, invoice, payment):
+    def bind_pair(self, invoice, payment, *, asks=False):
         self.by_hand.add(invoice.order_id)
-        result = binding.bind(invoice, payment.id, self.staff, "it was meant")
+        result = binding.bind(invoice, payment.id, self.staff, "it was meant", ask_for_rest=asks)
         self.run_commit_hooks()
         if result.done:
             counts["bindings"] += 1
@@ -78,7 +82,7 @@ class StaffRules:
         order = payment_row.invoice.order if payment_row.invoice else None
         try:
             result = getattr(review, action)(payment_row.pk, self.staff, *note)
-        except review.ChangedMeanwhile:
+        except decision.ChangedMeanwhile:
             return
         self.run_commit_hooks()
         if not result.done:
@@ -96,10 +100,68 @@ class StaffRules:
             self.by_hand.add(order.pk)
             self.accepted.add(payment_row.invoice_id)
             assert order.status != "Pending", ACCEPTED_PENDING
+        elif action == "ask":
+            self.by_hand.add(order.pk)
+            assert order.status == "Pending", ASKED_NOT_PENDING
         elif action == "reinstate":
             self.by_hand.add(order.pk)
             if order.status != before:
                 self.holds[order.pk] = True
+
+    @precondition(has_payment_rows)
+    @rule(number=pick, part=st.sampled_from(["all", "all", "surplus", "half"]))
+    def request_refund(self, number, part):
+        """Staff request the refund of a payment, booked or not."""
+        payment_row = one(BitsbyPayment.objects.order_by("pk"), number)
+        if payment_row is not None:
+            self.request_refund_of(payment_row, part)
+
+    def request_refund_of(self, payment_row, part):
+        order = payment_row.invoice.order if payment_row.invoice else None
+        left = refunds.refundable(payment_row, order)
+        amount = None
+        if payment_row.booked_at is not None:
+            amount = {"surplus": left.surplus, "half": left.amount / 2}.get(part, left.amount)
+            amount = amount.quantize(Decimal("0.01"))
+        with suppress(RefundRefused):
+            refunds.request_refund(
+                user=self.staff, note="too much", payment=payment_row, amount=amount
+            )
+            counts["refunds requested"] += 1
+        self.run_commit_hooks()
+
+    @precondition(has_refunds)
+    @rule(
+        number=pick,
+        step=st.sampled_from(["address", "address", "send", "send", "send", "reopen", "cancel"]),
+        cancels_order=st.booleans(),
+    )
+    def go_on_with_refund(self, number, step, cancels_order):
+        """A buyer or staff take one step of a refund that is not sent."""
+        refund = one(BitsbyRefund.objects.open().order_by("pk"), number)
+        if refund is not None:
+            self.step_of_refund(refund, step, cancels_order=cancels_order)
+
+    def step_of_refund(self, refund, step, *, cancels_order=False):
+        steps = {
+            "address": lambda: refunds.set_address(refund.pk, ADDRESSES[refund.blockchain]),
+            "send": lambda: refunds.mark_sent(
+                refund.pk, f"{refund.pk:064x}", self.staff, cancel_order=cancels_order
+            ),
+            "reopen": lambda: refunds.reopen(refund.pk, self.staff, "a wrong address"),
+            "cancel": lambda: refunds.cancel(refund.pk, self.staff, "it was kept"),
+        }
+        self.staff_cancels = cancels_order
+        try:
+            done = steps[step]()
+        except RefundRefused:
+            return
+        finally:
+            self.staff_cancels = False
+            self.run_commit_hooks()
+        counts[f"refunds: {step}"] += 1
+        if done.state == RefundState.SENT and cancels_order and done.order is not None:
+            self.by_hand.add(done.order_id)
 
     @rule(
         number=pick,

@@ -21,6 +21,8 @@ FEWEST = {
         "second invoices": 3,
         "second payments": 2,
         "late money": 2,
+        "refunds: send": 3,
+        "clicks: rest": 3,
     },
     "nightly": {
         "steps": 20_000,
@@ -30,6 +32,8 @@ FEWEST = {
         "second invoices": 200,
         "second payments": 50,
         "late money": 100,
+        "refunds: send": 100,
+        "clicks: rest": 100,
     },
 }
 

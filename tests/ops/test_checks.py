@@ -141,6 +141,15 @@ INVALID_SETTINGS = [
     ),
     *each("WATCH_DAYS", [0, -1, 0.5], "E010", "'WATCH_DAYS'", "30 is a good value"),
     *each(
+        "TOLERANCE",
+        [-1, 5.01, "Infinity", {"PERCENT": 6}, {"PERCENT": 1, "EUR": -2}],
+        *("E010", "'TOLERANCE'", "{'PERCENT': 1, 'EUR': 2}"),
+    ),
+    ({"TOLERANCE": {"PERCENT": 1, "GBP": 2}}, "E010", "GBP", "USD, EUR and RUB"),
+    ({"TOLERANCE": {"EUR": 2}}, "E001", "'TOLERANCE'", "table of settings"),
+    *each("SHORT_PAYMENTS", ["accept", "", "ASK"], "E010", "'SHORT_PAYMENTS'", "'review'"),
+    *each("REFUND_ADDRESS_DAYS", [0, -1], "E010", "'REFUND_ADDRESS_DAYS'", "180 is a good value"),
+    *each(
         "OTHER_METHODS",
         [[("bitsby", "Crypto")], [("cod", "Cash"), ("cod", "Cash again")]],
         *("E011", "'OTHER_METHODS'", "each once"),
@@ -220,13 +229,24 @@ def test_w008_for_a_hold_that_is_shorter_than_the_time_to_pay(check_settings, ho
 )
 def test_e007_for_a_change_that_the_pipeline_forbids(monkeypatch, allowed, missing):
     """A pipeline in which a pending order cannot become paid or cancelled is found."""
-    pipeline = {"Being processed": (), "Cancelled": (), "Complete": (), "Pending": (allowed,)}
+    pipeline = {**Order.pipeline, "Pending": (allowed,)}
     monkeypatch.setattr(Order, "pipeline", pipeline)
     assert_one(
         run_bitsby_checks(),
         "E007",
         says=f"'Pending' to become {missing!r}",
         hint=f"Add {missing!r} to OSCAR_ORDER_STATUS_PIPELINE['Pending']",
+    )
+
+
+def test_w009_for_a_pipeline_in_which_no_cancelled_order_can_be_reinstated(monkeypatch):
+    """The hint has the line of the pipeline that is missing."""
+    monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ()})
+    assert_one(
+        run_bitsby_checks(),
+        "W009",
+        says="'Cancelled' to become 'Being processed'",
+        hint='Add "Cancelled": ("Being processed",) to OSCAR_ORDER_STATUS_PIPELINE.',
     )
 
 

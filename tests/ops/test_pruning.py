@@ -12,13 +12,20 @@ from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, settlement
-from oscar_bitsby.choices import MailCode, MailStatus, Resolution, ReviewReason
+from oscar_bitsby.choices import MailCode, MailStatus, RefundState, Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.models import (
+    BitsbyInvoice,
+    BitsbyPayment,
+    BitsbyRefund,
+    BuyerMail,
+    WebhookDelivery,
+)
 from oscar_bitsby.ops import pruning
 from oscar_bitsby.staff import binding
 from tests.support import bitsby
 from tests.support.concurrency import run_together
+from tests.support.refunds import ADDRESSES, new_hash
 
 Transaction = get_model("payment", "Transaction")
 
@@ -28,7 +35,7 @@ pytestmark = pytest.mark.django_db
 MIN_DAYS = 67
 NOTHING = (
     "0 deliveries, 0 e-mails, 0 payments of other projects, 0 dismissed payments,"
-    " 0 failed attempts\n"
+    " 0 failed attempts, 0 addresses of refunds\n"
 )
 
 
@@ -133,7 +140,7 @@ def test_rows_about_a_failed_attempt_survive_it(store_attempt):
     mail = BuyerMail.objects.create(code=MailCode.EXPIRED, key="a", invoice=attempt, **values)
     BitsbyPayment.objects.create(bitsby_id=bitsby.new_id(), invoice=with_payment, amount=1)
 
-    assert "1 failed attempt\n" in prune()
+    assert "1 failed attempt," in prune()
     assert stored_keys(BitsbyInvoice) == {with_payment.pk}
     mail.refresh_from_db()
     assert mail.invoice_id is None
@@ -310,6 +317,76 @@ def test_deleted_payments_are_not_imported_again(place, invoice_for, fake, move_
     assert not BitsbyPayment.objects.exists()
 
 
+# Refunds
+
+
+@pytest.fixture
+def store_refund(invoice):
+    """Return a function that stores a refund with an address, closed so many days ago."""
+
+    def store(days, state=RefundState.SENT, **values):
+        defaults = {
+            "state": state,
+            "amount": 10,
+            "currency": "USD",
+            "cryptocurrency": "usdt",
+            "blockchain": "tron",
+            "coin_amount": Decimal("10.5"),
+            "address": ADDRESSES["tron"],
+            "transaction_hash": new_hash() if state == RefundState.SENT else "",
+            "requested_at": days_ago(400),
+            "closed_at": None if days is None else days_ago(days),
+        }
+        return BitsbyRefund.objects.create(**(defaults | values))
+
+    return store
+
+
+def addresses():
+    """Return the primary keys of the refunds that have an address."""
+    return set(BitsbyRefund.objects.exclude(address="").values_list("pk", flat=True))
+
+
+@pytest.mark.parametrize(("values", "days"), [({}, 180), ({"REFUND_ADDRESS_DAYS": 30}, 30)])
+def test_addresses_of_closed_refunds_are_erased(store_refund, configure, values, days):
+    """After ``REFUND_ADDRESS_DAYS`` the addresses of sent and cancelled refunds are erased."""
+    configure(**values)
+    kept = {
+        store_refund(days - 1).pk,
+        # The coins are not sent yet.
+        store_refund(None, RefundState.ADDRESS_GIVEN).pk,
+    }
+    store_refund(days + 1), store_refund(days + 1, RefundState.CANCELLED)
+
+    assert prune("--dry-run").endswith("2 addresses of refunds\n")
+    assert len(addresses()) == 4
+    assert prune().endswith("2 addresses of refunds\n")
+    assert addresses() == kept
+    assert prune() == f"deleted: {NOTHING}"
+
+
+def test_erasing_an_address_keeps_the_rest_of_the_refund(store_refund):
+    """Amounts and hash are stored as long as the accounting is."""
+    refund = store_refund(181)
+
+    assert prune().endswith("1 address of refunds\n")
+    after = BitsbyRefund.objects.get()
+    assert after.address == ""
+    for name in ("amount", "coin_amount", "transaction_hash", "state", "closed_at"):
+        assert getattr(after, name) == getattr(refund, name)
+
+
+def test_payments_with_a_refund_are_kept(
+    store_refund, store_foreign_payment, store_dismissed_payment
+):
+    """A refund of any state keeps its payment, foreign or dismissed."""
+    foreign, dismissed = store_foreign_payment(), store_dismissed_payment(200)
+    store_refund(181, payment=foreign), store_refund(181, "cancelled", payment=dismissed)
+
+    prune("--dismissed", "100")
+    assert stored_keys(BitsbyPayment) == {foreign.pk, dismissed.pk}
+
+
 # Mails to buyers
 
 
@@ -380,7 +457,7 @@ def test_dry_run_only_counts(store_delivery, store_foreign_payment, store_dismis
     remote = prune("--dry-run", "--dismissed", "100")
     assert remote == (
         "would delete: 1 delivery, 0 e-mails, 1 payment of other projects, 1 dismissed payment,"
-        " 0 failed attempts\n"
+        " 0 failed attempts, 0 addresses of refunds\n"
     )
     assert (WebhookDelivery.objects.count(), BitsbyPayment.objects.count()) == (1, 2)
     assert prune("--dismissed", "100") == remote.replace("would delete", "deleted")
@@ -395,7 +472,7 @@ def test_rows_are_deleted_in_batches(store_delivery, store_foreign_payment, monk
     with CaptureQueriesContext(connection) as queries:
         assert prune() == (
             "deleted: 7 deliveries, 0 e-mails, 7 payments of other projects, 0 dismissed payments,"
-            " 0 failed attempts\n"
+            " 0 failed attempts, 0 addresses of refunds\n"
         )
     sizes = [query["sql"].count(",") + 1 for query in queries if query["sql"].startswith("DELETE")]
     assert sorted(sizes) == [1, 1, 3, 3, 3, 3]
@@ -475,7 +552,7 @@ def test_pruning_during_a_run_keeps_the_new_payment(
 
     assert pruned == [
         "deleted: 1 delivery, 0 e-mails, 5 payments of other projects, 0 dismissed payments,"
-        " 0 failed attempts\n"
+        " 0 failed attempts, 0 addresses of refunds\n"
     ]
     assert (report.booked, report.failures) == (1, 0)
     assert Transaction.objects.count() == 1

@@ -63,7 +63,25 @@ def test_order_that_never_got_an_invoice_is_kept_until_the_end_of_its_hold(ended
     assert deadline_of(ended_after, 1, hold, bitsby_id=None) == hold
 
 
-def deadline_of(ended_after, cancel_after, hold, bitsby_id="an id"):
+@pytest.mark.parametrize(
+    ("ended_after", "cancel_after", "hold", "expected"),
+    [
+        # The hold begins anew, at ten hours, whatever became of the invoices.
+        ([], 1, 24, 34),
+        ([3, 12], 1, 24, 34),
+        ([3], None, 24, 34),
+        # Without a hold only the invoices count that ended since.
+        ([3], 1, None, None),
+        ([3, 12], 1, None, 13),
+        ([3, 12], None, None, None),
+    ],
+)
+def test_rest_is_missing_after_a_hold_of_its_own(ended_after, cancel_after, hold, expected):
+    """After the rest was asked for, its buyer has the whole hold again."""
+    assert deadline_of(ended_after, cancel_after, hold, rest_asked_after=10) == expected
+
+
+def deadline_of(ended_after, cancel_after, hold, bitsby_id="an id", rest_asked_after=None):
     """Return the deadline in hours after placing the order."""
     values = {
         "cancel_after": None if cancel_after is None else cancel_after * HOUR,
@@ -79,6 +97,10 @@ def deadline_of(ended_after, cancel_after, hold, bitsby_id="an id"):
         SimpleNamespace(**(vars(SETTINGS) | values)),
         SimpleNamespace(date_placed=PLACED),
     )
-    found = cancellation_deadline(order, invoices, settings)
-    assert hold_deadline(order, settings) == (None if hold is None else PLACED + hold * HOUR)
+    asked_at = None if rest_asked_after is None else PLACED + rest_asked_after * HOUR
+    found = cancellation_deadline(order, invoices, settings, asked_at)
+    begin = asked_at or PLACED
+    assert hold_deadline(order, settings, asked_at) == (
+        None if hold is None else begin + hold * HOUR
+    )
     return None if found is None else (found - PLACED) / HOUR

@@ -10,6 +10,7 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.settlement import cancellation
 from tests.support import bitsby
+from tests.support.refunds import book_payment, request_refund, unbound_payment
 from tests.support.settling import OUR_SIGNALS, Sent
 
 
@@ -105,3 +106,32 @@ def raising():
 def unpayable(configure):
     """A paid status that the pipeline does not allow."""
     configure(ORDER_STATUS_PAID="Complete")
+
+
+@pytest.fixture
+def payment(invoice):
+    """A booked payment of 10 dollars for an order of 10 dollars."""
+    return book_payment(invoice)
+
+
+@pytest.fixture
+def unbound(db):
+    """A payment of 8 USDT that belongs to no order."""
+    return unbound_payment()
+
+
+@pytest.fixture
+def refund(payment, staff_user):
+    """A requested refund of 10 dollars."""
+    return request_refund(staff_user, payment)
+
+
+@pytest.fixture
+def committed(django_capture_on_commit_callbacks):
+    """Return a function that calls another one, including the commit."""
+
+    def run(function, *args, **kwargs):
+        with django_capture_on_commit_callbacks(execute=True):
+            return function(*args, **kwargs)
+
+    return run

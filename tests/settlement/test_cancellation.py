@@ -16,6 +16,7 @@ from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.staff import review
 from tests.support import bitsby
 from tests.support.settling import pay_by_card, reload, status_of
+from tests.support.unbound import receive
 
 pytestmark = pytest.mark.django_db
 
@@ -195,19 +196,22 @@ def test_answer_about_another_project_does_not_cancel(order, expired, project, i
 
 
 @pytest.mark.parametrize(
-    ("resolution", "booked", "is_cancelled"),
+    ("resolution", "has_money", "is_cancelled"),
     [
         (Resolution.DISMISSED, False, True),
         (Resolution.DISMISSED, True, False),
+        (Resolution.REFUNDED, False, True),
         (Resolution.ACCEPTED, False, False),
         ("", False, False),
     ],
 )
 def test_remote_invoice_is_paid_unless_its_payment_was_dismissed(
-    order, expired, cancel, resolution, booked, is_cancelled
+    order, expired, cancel, resolution, has_money, is_cancelled
 ):
     """An invoice that is paid at Bitsby keeps its order, except by money that staff refunded."""
     now = timezone.now()
+    if has_money:
+        order.sources.get().debit(Decimal(1), reference="x")
     BitsbyPayment.objects.create(
         bitsby_id=bitsby.new_id(),
         invoice=expired,
@@ -215,7 +219,7 @@ def test_remote_invoice_is_paid_unless_its_payment_was_dismissed(
         review_reason=ReviewReason.NOT_PAID if resolution else "",
         resolution=resolution,
         resolved_at=now if resolution else None,
-        booked_at=now if booked else None,
+        booked_at=now if has_money else None,
     )
 
     assert cancel(order, "paid") is is_cancelled
@@ -365,3 +369,86 @@ def test_cancelling_inside_a_transaction_is_refused(order, expired):
         cancellation.cancel_unpaid_order(order.pk, {})
 
     assert status_of(order) == "Pending"
+
+
+# An unbound payment that may be for the order
+
+
+@pytest.fixture
+def overdue(offer):
+    """An invoice of 14 dollars whose order is due to cancel."""
+    now = timezone.now()
+    end = now - dt.timedelta(hours=1)
+    return offer("14.00", created_at=end - dt.timedelta(hours=1), expires_at=end, ended_at=end)
+
+
+def receive_in_time(invoice, amount):
+    """Store an unbound payment that was made while an invoice could be paid."""
+    return receive(amount, transaction_at=invoice.expires_at)
+
+
+def test_likely_payment_keeps_its_order(overdue, cancel, move_time, product):
+    """An order of 14 dollars for which 10 have arrived is kept until staff decide."""
+    receive_in_time(overdue, "10.00")
+
+    assert not cancel(overdue.order, dry_run=True)
+    assert not cancel(overdue.order)
+    assert (status_of(overdue.order), product.stockrecords.get().num_allocated) == ("Pending", 1)
+    # The next run checks it again.
+    assert reload(overdue).order_awaits_payment
+
+
+def test_order_is_cancelled_after_its_likely_payment_was_dismissed(overdue, cancel, staff_user):
+    """Dismissing is the decision that the payment is not for this order."""
+    payment = receive_in_time(overdue, "10.00")
+    assert not cancel(overdue.order)
+    assert review.dismiss(payment.pk, staff_user, "another shop's").done
+
+    assert cancel(overdue.order)
+
+
+@pytest.mark.parametrize("amount", ["6.99", "21.01"])
+def test_payment_that_is_not_likely_keeps_no_order(overdue, cancel, amount):
+    """Less than half or more than half as much again is hardly meant for it."""
+    receive_in_time(overdue, amount)
+
+    assert cancel(overdue.order)
+
+
+def test_payment_that_fits_another_order_better_keeps_only_that_one(overdue, offer, cancel):
+    """Of two orders that it may be for, the best match is kept."""
+    times = {name: getattr(overdue, name) for name in ("created_at", "expires_at", "ended_at")}
+    nearer = offer("11.00", **times)
+    receive_in_time(overdue, "10.00")
+
+    assert cancel(overdue.order)
+    assert not cancel(nearer.order)
+
+
+def test_undecided_payment_keeps_its_order_for_a_day_after_the_hold(
+    overdue, cancel, stop_time, caplog
+):
+    """Then the note, the mail and the log tell what is known."""
+    receive_in_time(overdue, "10.00")
+    end = overdue.order.date_placed + dt.timedelta(hours=24 + 24)
+
+    stop_time(end - dt.timedelta(microseconds=1))
+    assert not cancel(overdue.order)
+    stop_time(end)
+    assert cancel(overdue.order)
+
+    note = overdue.order.notes.get().message
+    assert "A payment of another amount has been seen" in note
+    assert "10 usdt" in note
+    assert BuyerMail.objects.get(code=MailCode.CANCELLED).order == overdue.order
+
+
+def test_without_a_hold_a_likely_payment_keeps_its_order_until_staff_decide(
+    overdue, cancel, configure, move_time
+):
+    """With ``HOLD_ORDER_FOR`` None there is no end."""
+    configure(HOLD_ORDER_FOR=None)
+    receive_in_time(overdue, "10.00")
+    move_time(days=300)
+
+    assert not cancel(overdue.order)

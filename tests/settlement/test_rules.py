@@ -25,6 +25,9 @@ WAIT = (ActionType.WAIT,)
 MARK_PAID = ActionType.MARK_PAID
 SETTLE = (MARK_PAID, ActionType.BOOK, ActionType.PAY_ORDER)
 BOOK_ONLY = (MARK_PAID, ActionType.BOOK)
+TOLERATED = (MARK_PAID, ActionType.BOOK, ActionType.TOLERATE, ActionType.PAY_ORDER)
+TOLERANT = {"tolerance": Decimal("0.10")}
+ASKS = {"asks_for_rest": True, "can_ask": True}
 
 TABLE = [
     # Unpaid, or an undocumented status.
@@ -52,12 +55,80 @@ TABLE = [
     (PAID | {"fiat_value": Decimal("0.00")}, (*SETTLE, ReviewReason.SHORT)),
     (PAID | {"fiat_value": Decimal("10.01")}, (*SETTLE, ReviewReason.OVER)),
     (PAID | {"order": CANCELLED}, (*BOOK_ONLY, ReviewReason.LATE)),
-    (PAID | {"order": CANCELLED, "fiat_value": Decimal(1)}, (*BOOK_ONLY, ReviewReason.LATE)),
-    (PAID | {"order": CANCELLED, "paid_otherwise": True}, (*BOOK_ONLY, ReviewReason.LATE)),
+    (PAID | {"order": CANCELLED, "in_time": True}, (*BOOK_ONLY, ReviewReason.CANCELLED)),
+    # The shortfall is not hidden by the other reason.
+    (
+        PAID | {"order": CANCELLED, "fiat_value": Decimal(1)},
+        (*BOOK_ONLY, ReviewReason.LATE, ReviewReason.SHORT),
+    ),
+    (
+        PAID | {"order": CANCELLED, "in_time": True, "fiat_value": Decimal(1)},
+        (*BOOK_ONLY, ReviewReason.CANCELLED, ReviewReason.SHORT),
+    ),
+    (
+        PAID | {"order": CANCELLED, "fiat_value": Decimal(11)},
+        (*BOOK_ONLY, ReviewReason.LATE, ReviewReason.OVER),
+    ),
+    (
+        PAID | {"order": CANCELLED, "paid_otherwise": True},
+        (*BOOK_ONLY, ReviewReason.LATE, ReviewReason.SECOND),
+    ),
+    (PAID | {"in_time": True}, SETTLE),
     (PAID | {"paid_otherwise": True}, (*SETTLE, ReviewReason.SECOND)),
     (PAID | {"order": OTHER, "paid_otherwise": True}, (*BOOK_ONLY, ReviewReason.SECOND)),
     (PAID | {"order": OTHER, "fiat_value": Decimal(1)}, (*BOOK_ONLY, ReviewReason.SHORT)),
     (PAID | {"order": OTHER, "fiat_value": Decimal(11)}, (*BOOK_ONLY, ReviewReason.OVER)),
+    # Within the tolerance, and just beyond it.
+    (PAID | TOLERANT | {"fiat_value": Decimal("9.90")}, TOLERATED),
+    (PAID | TOLERANT | {"fiat_value": Decimal("10.10")}, TOLERATED),
+    (PAID | TOLERANT | {"fiat_value": Decimal("9.89")}, (*SETTLE, ReviewReason.SHORT)),
+    (PAID | TOLERANT | {"fiat_value": Decimal("10.11")}, (*SETTLE, ReviewReason.OVER)),
+    (PAID | TOLERANT, SETTLE),
+    (PAID | TOLERANT | ASKS | {"fiat_value": Decimal("9.90")}, TOLERATED),
+    (PAID | TOLERANT | {"fiat_value": Decimal("3.90"), "received": Decimal(6)}, TOLERATED),
+    (
+        PAID | TOLERANT | {"fiat_value": Decimal("9.90"), "order": OTHER},
+        (*BOOK_ONLY, ActionType.TOLERATE),
+    ),
+    (
+        PAID | TOLERANT | {"fiat_value": Decimal("9.90"), "order": CANCELLED},
+        (*BOOK_ONLY, ReviewReason.LATE),
+    ),
+    (PAID | TOLERANT | {"paid_otherwise": True}, (*SETTLE, ReviewReason.SECOND)),
+    # Short, and the buyer is to be asked for the rest.
+    (PAID | ASKS | {"fiat_value": Decimal(6)}, (*BOOK_ONLY, ActionType.ASK_FOR_REST)),
+    (
+        PAID | ASKS | {"fiat_value": Decimal(3), "received": Decimal(6)},
+        (*BOOK_ONLY, ActionType.ASK_FOR_REST),
+    ),
+    (PAID | ASKS | {"fiat_value": Decimal(4), "received": Decimal(6)}, SETTLE),
+    (
+        PAID | ASKS | {"fiat_value": Decimal(5), "received": Decimal(6)},
+        (*SETTLE, ReviewReason.OVER),
+    ),
+    (
+        PAID | ASKS | {"fiat_value": Decimal(6), "can_ask": False},
+        (*BOOK_ONLY, ReviewReason.SHORT),
+    ),
+    (PAID | ASKS | {"fiat_value": Decimal(6), "order": OTHER}, (*BOOK_ONLY, ReviewReason.SHORT)),
+    (
+        PAID | ASKS | {"fiat_value": Decimal(6), "order": CANCELLED},
+        (*BOOK_ONLY, ReviewReason.LATE, ReviewReason.SHORT),
+    ),
+    (PAID | ASKS | {"paid_otherwise": True}, (*SETTLE, ReviewReason.SECOND)),
+    (PAID | ASKS | {"booked": True, "fiat_value": Decimal(6)}, (MARK_PAID,)),
+    # Sent back, or to be sent back.
+    (PAID | {"refunded": True}, (MARK_PAID, ReviewReason.REBOUND)),
+    (PAID | {"refunded": True, "same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
+    (PAID | {"refunded": True, "order": CANCELLED}, (MARK_PAID, ReviewReason.REBOUND)),
+    (PAID | {"refunded": True, "booked": True}, (MARK_PAID,)),
+    (PAID | {"refunded": True, "booked": True, "returned": True}, WAIT),
+    (
+        PAID | {"booked": True, "booked_elsewhere": True, "returned": True},
+        (MARK_PAID, ReviewReason.REBOUND),
+    ),
+    (PAID | {"refunded": True, "dismissed": True}, WAIT),
+    (PAID | {"refunded": True, "same_project": False}, (ReviewReason.MISMATCH,)),
     # Paid, but not to be booked.
     (PAID | {"same_money": False}, (MARK_PAID, ReviewReason.MISMATCH)),
     (PAID | {"same_project": False}, (ReviewReason.MISMATCH,)),
@@ -110,14 +181,20 @@ def test_each_row_of_facts_leads_to_its_actions(facts, steps):
 def every_facts():
     """Yield all combinations of facts."""
     flags = ("same_project", "same_money", "has_payment", "booked")
-    flags += ("paid_otherwise", "is_live", "others_open", "time_is_up")
+    flags += ("paid_otherwise", "is_live", "others_open", "time_is_up", "asks_for_rest")
     statuses = ("unpaid", "paid", "expired", "canceled", "strange")
     fiat_values = (None, Decimal(9), TEN, Decimal(11))
     for remote, order, fiat_value in product(statuses, OrderStage, fiat_values):
         for values in product((True, False), repeat=len(flags)):
             named = dict(zip(flags, values, strict=True))
             yield SettlementInput(
-                remote_status=remote, order=order, fiat_value=fiat_value, owed=TEN, **named
+                remote_status=remote,
+                order=order,
+                fiat_value=fiat_value,
+                owed=TEN,
+                can_ask=named["is_live"],
+                refunded=named["others_open"],
+                **named,
             )
 
 
@@ -132,6 +209,7 @@ def test_payment_is_booked_only_under_all_conditions():
             assert (facts.remote_status, facts.has_payment, facts.booked) == ("paid", True, False)
             assert facts.same_project
             assert facts.same_money
+            assert not facts.refunded
             assert facts.fiat_value is not None
             assert facts.order is not OrderStage.GONE
 
@@ -166,6 +244,19 @@ def test_every_new_payment_is_booked_or_flagged():
                 assert did(facts) & {ActionType.BOOK, ActionType.FLAG}, facts
             elif facts.remote_status in ("expired", "canceled"):
                 assert ActionType.FLAG in did(facts), facts
+
+
+def test_order_whose_rest_is_asked_for_is_not_paid():
+    """The rest is asked for only of a booked and short payment of an order that stays pending."""
+    asked = [facts for facts in every_facts() if ActionType.ASK_FOR_REST in did(facts)]
+
+    assert asked
+    for facts in asked:
+        assert did(facts) == {MARK_PAID, ActionType.BOOK, ActionType.ASK_FOR_REST}
+        assert facts.order is OrderStage.PENDING
+        assert facts.fiat_value < facts.owed
+        assert facts.asks_for_rest
+        assert facts.can_ask
 
 
 def test_booked_payment_is_never_booked_again():

@@ -95,12 +95,12 @@ def late(make_late):
 
 
 @pytest.fixture
-def allow_reopening(settings):
-    """A shop whose pipeline lets a cancelled order be paid."""
-    settings.OSCAR_ORDER_STATUS_PIPELINE = {
-        **settings.OSCAR_ORDER_STATUS_PIPELINE,
-        "Cancelled": ("Being processed",),
-    }
-    Order.pipeline, before = settings.OSCAR_ORDER_STATUS_PIPELINE, Order.pipeline
-    yield
-    Order.pipeline = before
+def refunder(db):
+    """The browser of a member of staff who may bind and refund payments."""
+    return log_in("refunder", *MAY_BIND, "oscar_bitsby.refund_payment")
+
+
+@pytest.fixture
+def forbid_reopening(monkeypatch):
+    """A shop whose pipeline keeps a cancelled order from becoming paid."""
+    monkeypatch.setattr(Order, "pipeline", {**Order.pipeline, "Cancelled": ()})

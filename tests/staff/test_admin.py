@@ -13,6 +13,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
 from tests.support import bitsby
+from tests.support.refunds import request_refund, sent_refund
 from tests.support.staff import (
     EVIL,
     HOSTILE,
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.django_db
 LIST = "admin:order_order_changelist"
 ACTION = "bind_bitsby_payment"
 EDIT = ("order.add_order", "order.change_order", "order.delete_order")
-MODELS = ("bitsbyinvoice", "bitsbypayment", "webhookdelivery")
+MODELS = ("bitsbyinvoice", "bitsbypayment", "bitsbyrefund", "webhookdelivery")
 NIL = str(uuid.UUID(int=0))
 VIEW = tuple(f"oscar_bitsby.view_{model}" for model in MODELS)
 
@@ -43,6 +44,12 @@ VIEW = tuple(f"oscar_bitsby.view_{model}" for model in MODELS)
 def viewer(db):
     """The browser of a member of staff who may read our rows."""
     return log_in("viewer", *VIEW)
+
+
+@pytest.fixture
+def staff_user(django_user_model):
+    """The member of staff who makes the refunds."""
+    return django_user_model.objects.create_user("cashier")
 
 
 @pytest.fixture
@@ -260,13 +267,15 @@ def test_order_admin_of_the_shop_keeps_its_features(
 
 
 @pytest.fixture
-def records(fake, place, invoice_for):
-    """Return two rows of each model: invoices with a payment and a delivery each."""
+def records(fake, place, invoice_for, staff_user):
+    """Return two rows of each model: invoices with a payment, its refund and a delivery each."""
     found = {model: [] for model in MODELS}
     for _ in range(2):
         invoice = invoice_for(place())
         found["bitsbyinvoice"].append(invoice)
-        found["bitsbypayment"].append(receive_payment(fake, invoice))
+        payment = receive_payment(fake, invoice)
+        found["bitsbypayment"].append(payment)
+        found["bitsbyrefund"].append(sent_refund(staff_user, payment, "8.00", note=EVIL))
         delivery = WebhookDelivery.objects.create(
             invoice=invoice, body=f'{{"a": "{EVIL}"}}', answered=200, outcome=EVIL
         )
@@ -319,7 +328,12 @@ def test_rows_need_the_view_permission(records, model):
 def test_rows_are_found_by_whole_values(records, viewer, model):
     """Number, uid, id and hash, in any case, find their row; other texts find none."""
     invoice, payment = records["bitsbyinvoice"][0], records["bitsbypayment"][0]
-    values = [invoice.order_number, invoice.uid, str(invoice.bitsby_id)]
+    refund = records["bitsbyrefund"][0]
+    values = [invoice.order_number]
+    if model != "bitsbyrefund":
+        values += [invoice.uid, str(invoice.bitsby_id)]
+    else:
+        values += [refund.transaction_hash, refund.transaction_hash.upper()]
     if model != "webhookdelivery":
         values += [str(payment.bitsby_id), payment.hash, payment.hash.upper()]
 
@@ -347,6 +361,9 @@ def test_mails_can_be_searched_for_any_text(admin_client, order):
         ("bitsbyinvoice", "currency=EUR", 0),
         ("bitsbypayment", "review_reason__exact=short", 2),
         ("bitsbypayment", "is_foreign__exact=1", 0),
+        ("bitsbyrefund", "state__exact=sent", 2),
+        ("bitsbyrefund", "state__exact=requested", 0),
+        ("bitsbyrefund", "requested_at__gte=2999-01-01T00:00:00%2B00:00", 0),
         ("webhookdelivery", "", 4),
         ("webhookdelivery", "answered=200", 2),
         ("webhookdelivery", "answered=503", 1),
@@ -364,13 +381,14 @@ def test_rows_can_be_filtered(records, viewer, model, query, count):
 
 
 def test_admin_lists_need_a_constant_number_of_queries(
-    records, place, invoice_for, viewer, django_assert_max_num_queries
+    records, place, invoice_for, viewer, staff_user, django_assert_max_num_queries
 ):
     """Twenty more rows cost no more queries."""
     order = place()
     for number in range(20):
         invoice = invoice_for(order, "expired", order_number=f"n{number}")
-        create_payments(1, invoice=invoice, review_reason="short")
+        (payment,) = create_payments(1, invoice=invoice, review_reason="short")
+        request_refund(staff_user, payment, amount=None)
         WebhookDelivery.objects.create(invoice=invoice, body="{}", answered=503)
     for model in MODELS:
         with django_assert_max_num_queries(15):

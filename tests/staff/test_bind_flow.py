@@ -45,7 +45,7 @@ pytestmark = pytest.mark.django_db
 
 # Who may do what
 
-ACTIONS = ["accept", "settle", "dismiss", "undo"]
+ACTIONS = ["accept", "ask", "settle", "dismiss", "undo"]
 
 
 @pytest.fixture

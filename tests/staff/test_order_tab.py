@@ -1,6 +1,7 @@
 """The Bitsby tab on the dashboard's page of an order."""
 
 import re
+from decimal import Decimal
 
 import pytest
 from django.db import connection
@@ -52,7 +53,7 @@ def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staf
     page = order_tab(staff, order)
 
     assert "#bitsby" in page.links
-    assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in page.text
+    assert "Order total: $10.00 Received: $8.00 Missing: $2.00" in page.text
     assert "Invoice uid-old: expired" in page.text
     assert "it did not last" in page.text
     assert "Invoice uid-new: paid" in page.text
@@ -122,7 +123,7 @@ def test_only_booked_money_counts_as_received(fake, invoice, staff):
 
     page = order_tab(staff, invoice.order)
 
-    assert "Order total: $10.00. Received: $0.00. Difference: -$10.00." in page.text
+    assert "Order total: $10.00 Received: $0.00 Missing: $10.00" in page.text
     assert payment.hash in page.text
 
 
@@ -132,6 +133,57 @@ def test_order_without_an_invoice_shows_the_link_for_the_buyer(order, staff):
 
     assert "#bitsby" in page.links
     assert signed_urls.order_url(order) in page.html
+
+
+def test_tab_shows_refunds_and_what_is_left(fake, invoice, refunder, staff):
+    """What was sent back counts as refunded, and each refund is linked for those who may refund."""
+    payment = receive_payment(fake, invoice, "12.00000000")
+    source = invoice.order.sources.get()
+    source.refund(Decimal("2.00"), reference="ab12")
+    refund = payment.refunds.create(
+        order=invoice.order,
+        state="sent",
+        amount=2,
+        currency="USD",
+        cryptocurrency="usdt",
+        blockchain="tron",
+        coin_amount=2,
+        transaction_hash="ab12",
+    )
+    url = reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])
+
+    page = order_tab(refunder, invoice.order)
+
+    assert "Order total: $10.00 Received: $12.00 Refunded: $2.00" in page.text
+    assert "Missing" not in page.text
+    assert "Surplus" not in page.text
+    assert url in page.links
+    assert "https://tronscan.org/#/transaction/ab12" in page.links
+    assert reverse("oscar_bitsby:dashboard-refund-order", args=[invoice.order.pk]) in page.links
+    read_only = order_tab(staff, invoice.order)
+    assert "ab12" in read_only.text
+    assert [link for link in read_only.links if link and "refund" in link] == []
+
+
+def test_tab_shows_the_surplus_and_every_reason(fake, invoice, staff):
+    """What is more than the total is named, and so are all reasons of a payment."""
+    payment = receive_payment(fake, invoice, "12.00000000")
+    payment.further_reasons = "late"
+    payment.save()
+
+    text = order_tab(staff, invoice.order).text
+
+    assert "Surplus: $2.00" in text
+    assert "more than the order's total" in text
+    assert "arrived after the order was cancelled" in text
+
+
+def test_refund_is_not_offered_while_the_order_holds_no_money(invoice, refunder):
+    """Without money there is nothing to refund."""
+    page = order_tab(refunder, invoice.order)
+
+    url = reverse("oscar_bitsby:dashboard-refund-order", args=[invoice.order.pk])
+    assert url not in page.links
 
 
 def test_order_of_another_method_has_no_tab(order, staff):

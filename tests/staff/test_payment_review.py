@@ -61,7 +61,8 @@ def test_unmatched_payment_is_listed_with_the_order_it_may_be_for(fake, invoice,
     assert f"May be for order {invoice.order_number}" in card.text
     assert "(Pending, $10.00)" in card.text
     assert "same wallet as reserved, inside the invoice's time, 1.0 % less than asked" in card.text
-    assert bind_url("dashboard", invoice.order) in card.links
+    bind = f"{bind_url('dashboard', invoice.order)}?payment={payment.bitsby_id}"
+    assert bind in card.links
     assert actions_offered(card, payment) == ["dismiss"]
 
 
@@ -113,7 +114,7 @@ def test_payment_of_a_deleted_order_links_to_the_order_it_may_be_for(place, invo
 
 def test_invoice_newer_than_the_payment_is_not_suggested(place, invoice_for, staff, monkeypatch):
     """Only the newest invoices are compared; if one may be missing, the list says so."""
-    monkeypatch.setattr("oscar_bitsby.accounting.matching.MAX_INVOICES", 3)
+    monkeypatch.setattr("oscar_bitsby.accounting.offers.MAX_INVOICES", 3)
     now = timezone.now()
     days_ago = now - dt.timedelta(days=10)
     (old,) = create_payments(1, amount=10, wallet_id=bitsby.TRON, transaction_at=days_ago)
@@ -168,6 +169,99 @@ def test_payment_is_listed_with_its_reason_and_actions(request, staff, name, tex
     assert ("difference" in text) is (payment.fiat_value is not None)
     if payment.invoice is not None:
         assert f"Order {payment.invoice.order_number}" in text
+
+
+def primary_of(card):
+    """Return the URLs of a card's main actions."""
+    return re.findall(r'<a class="btn btn-primary[^"]*" href="([^"]+)"', card.html)
+
+
+def refund_url(payment):
+    return reverse("oscar_bitsby:dashboard-refund-payment", args=[payment.pk])
+
+
+def test_second_payment_for_a_paid_order_is_to_be_refunded_not_bound(
+    fake, place, invoice_for, refunder
+):
+    """It repeats a paid order's amount: no other order is suggested, and refunding comes first."""
+    hour_ago = timezone.now() - dt.timedelta(hours=1)
+    paid = invoice_for(place(), created_at=hour_ago)
+    receive_payment(fake, paid, "10.00000000")
+    invoice_for(place("4.00"), created_at=hour_ago)
+    second = receive_payment(fake, amount="10.00000000")
+
+    card = payment_card(refunder, second)
+
+    assert f"Looks like a second payment for order {paid.order_number}" in card.text
+    assert primary_of(card) == [f"{refund_url(second)}?order={paid.order_id}"]
+    assert not [url for url in card.links if "/bind/" in url]
+
+
+@pytest.mark.parametrize("amount", ["4.00000000", "16.00000000"])
+def test_order_that_is_not_likely_has_no_primary_button(fake, invoice, refunder, amount):
+    """A payment that differs by more than half is not called likely, and binding is not urged."""
+    payment = receive_payment(fake, amount=amount)
+
+    card = payment_card(refunder, payment)
+
+    assert primary_of(card) == []
+    assert "(not likely)" in card.text
+    assert "Find out whose payment it is." in card.text
+
+
+def test_link_to_bind_names_the_payment(fake, invoice, staff):
+    """The main action of a likely payment leads to its order's page, with the payment chosen."""
+    payment = receive_payment(fake, amount="9.00000000")
+
+    (url,) = primary_of(payment_card(staff, payment))
+
+    assert url == f"{bind_url('dashboard', invoice.order)}?payment={payment.bitsby_id}"
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("over", "Refund the surplus"), ("second", "Refund"), ("rest_missing", "Refund")],
+)
+def test_refund_is_the_main_action_where_money_goes_back(request, refunder, staff, name, label):
+    """It is offered to those who may refund only; for the others it is no link."""
+    payment = request.getfixturevalue("short")
+    BitsbyPayment.objects.filter(pk=payment.pk).update(review_reason=name)
+
+    card = payment_card(refunder, payment)
+
+    assert primary_of(card) == [refund_url(payment)]
+    assert label in card.text
+    assert refund_url(payment) not in payment_card(staff, payment).links
+
+
+def test_every_reason_of_a_payment_is_shown(short, staff):
+    """A payment that is late and short says both."""
+    BitsbyPayment.objects.update(review_reason="late", further_reasons="short")
+
+    text = payment_card(staff, short).text
+
+    assert "arrived after the order was cancelled" in text
+    assert "less than the order's total" in text
+
+
+def test_payment_with_an_open_refund_leads_to_it(short, refunder):
+    """Nothing else can be decided until the refund is finished or cancelled."""
+    refund = short.refunds.create(cryptocurrency="usdt", blockchain="tron", coin_amount=8)
+
+    card = payment_card(refunder, short)
+
+    assert primary_of(card) == [reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])]
+    assert "Wait for the address, or enter it" in card.text
+    assert actions_offered(card, short) == []
+
+
+def test_payment_with_a_refund_to_be_sent_says_so(short, refunder):
+    """Once the address is known, the coins wait to be sent."""
+    short.refunds.create(
+        cryptocurrency="usdt", blockchain="tron", coin_amount=8, state="address_given"
+    )
+
+    assert "Send the coins and enter the transaction hash" in payment_card(refunder, short).text
 
 
 def test_second_payment_is_listed(fake, order, invoice_for, staff):
@@ -326,7 +420,11 @@ def test_list_of_payments_needs_a_constant_number_of_queries(place, invoice_for,
                 "currency": "USD",
                 "review_reason": "short",
             }
-            create_payments(1, **(bound if number % 2 else {}), **(resolved if query else {}))
+            (payment,) = create_payments(
+                1, **(bound if number % 2 else {}), **(resolved if query else {})
+            )
+            if number % 3:
+                payment.refunds.create(cryptocurrency="usdt", blockchain="tron", coin_amount=1)
             invoice_for(place())
 
     response = assert_constant_queries(staff, reverse(INBOX) + query, create_rows)
@@ -338,7 +436,7 @@ def test_list_of_payments_needs_a_constant_number_of_queries(place, invoice_for,
     ("action", "effect"),
     [
         ("accept", "Its order becomes paid"),
-        ("settle", "note is added to the order"),
+        ("settle", "cancelled order becomes paid"),
         ("dismiss", "leaves Payments to review"),
         ("undo", "in Payments to review again"),
     ],

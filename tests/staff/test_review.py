@@ -9,7 +9,7 @@ from django.urls import reverse
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, signals
-from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import refresh
 from tests.support.concurrency import run_together
@@ -23,6 +23,7 @@ from tests.support.staff import (
     log_in,
     message_after,
     order_tab,
+    payment_card,
     perform,
     receive_payment,
     resolved,
@@ -56,7 +57,7 @@ def test_accepting_a_short_payment_resolves_it_and_keeps_the_difference(short, s
     (entry,) = admin_log_of(staff.user)
     assert "close enough" in entry
     tab = order_tab(staff, order)
-    assert "Order total: $10.00. Received: $8.00. Difference: -$2.00." in tab.text
+    assert "Order total: $10.00 Received: $8.00 Missing: $2.00" in tab.text
 
 
 def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):
@@ -210,10 +211,43 @@ def test_accepting_never_hides_that_the_order_is_still_unpaid(mismatch, staff, c
     assert BitsbyPayment.objects.needs_review().exists() or "status" in text
 
 
+# Ask for the rest
+
+
+def test_asking_for_the_rest_lets_the_order_wait_for_it(short, staff, monkeypatch):
+    """The order is pending again, its buyer gets an e-mail, and the payment is decided about."""
+    order = short.invoice.order
+    pipeline = {**Order.pipeline, "Being processed": ("Pending",)}
+    monkeypatch.setattr(Order, "pipeline", pipeline)
+    assert act_url(short, "ask") in payment_card(staff, short).links
+
+    text = perform(staff, short, "ask", note="the exchange took a fee")
+
+    assert f"The buyer of order {order.number} is asked for the rest: 2.00 USD." in text
+    assert resolved(short) == ("asked", "staff")
+    assert status_of(order) == "Pending"
+    assert bookings_of(order) == [(str(short.bitsby_id), "8.00")]
+    assert order.bitsby_mails.filter(code=MailCode.REST).exists()
+    (entry,) = admin_log_of(staff.user)
+    assert "the exchange took a fee" in entry
+
+
+def test_rest_that_cannot_be_asked_for_is_not_offered(short, staff):
+    """Where the pipeline does not let the order wait again, the page says so and a POST fails."""
+    url = act_url(short, "ask")
+    reason = "The order's status, “Being processed”, cannot go back to “Pending”."
+
+    assert url not in payment_card(staff, short).links
+    page = Page(staff.get(url))
+    assert reason in page.text
+    assert [form for form in page.forms if "note" in form["fields"]] == []
+    assert reason in message_after(staff, staff.post(url, {"note": "x"}))
+    assert resolved(short) == ("", None)
+
+
 # Reinstate
 
 
-@pytest.mark.usefixtures("allow_reopening")
 def test_reinstated_order_is_paid_and_its_stock_reserved(make_late, product, staff):
     """Where pipeline and stock allow it, the cancelled order becomes paid and holds its goods."""
     held = stock_of(product)
@@ -235,30 +269,46 @@ def test_reinstated_order_is_paid_and_its_stock_reserved(make_late, product, sta
     assert "she waited" in entry
 
 
-def assert_noted(order, late, text):
-    """Check that the order stays cancelled with a note, and that the payment is resolved."""
-    assert "cannot become paid" in text
+def assert_refused(order, late, text):
+    """Check that nothing was written: the order stays cancelled, the payment stays to review."""
+    assert "cannot be reinstated" in text
     assert status_of(order) == "Cancelled"
-    assert [note for note in order.notes.all() if "she waited" in note.message]
+    assert not [note for note in order.notes.all() if "she waited" in note.message]
     assert bookings_of(order) == [(str(late.bitsby_id), "10.00")]
-    assert not BitsbyPayment.objects.needs_review().exists()
+    assert resolved(late) == ("", None)
+    assert list(BitsbyPayment.objects.needs_review()) == [late]
     for line in order.lines.all():
         assert (line.num_allocated, line.allocation_cancelled) == (0, True)
 
 
-def test_order_that_the_pipeline_keeps_cancelled_gets_a_note(late, product, staff):
-    """Status and stock stay unchanged, and a note records the decision."""
+@pytest.mark.usefixtures("forbid_reopening")
+def test_reinstating_against_the_pipeline_is_an_error_that_keeps_the_row(late, product, staff):
+    """The message names what the pipeline lacks, and nothing was written."""
     before = stock_of(product)
 
-    text = perform(staff, late, "settle", note="she waited")
+    text = message_after(staff, staff.post(act_url(late, "settle"), {"note": "she waited"}))
 
-    assert_noted(late.invoice.order, late, text)
+    assert_refused(late.invoice.order, late, text)
+    assert "does not allow “Cancelled” to become “Being processed”" in text
+    assert 'Add "Cancelled": ("Being processed",) to OSCAR_ORDER_STATUS_PIPELINE' in text
     assert stock_of(product) == before
+    assert admin_log_of(staff.user) == []
 
 
-@pytest.mark.usefixtures("allow_reopening")
+@pytest.mark.usefixtures("forbid_reopening")
+def test_reinstating_is_not_offered_where_the_pipeline_forbids_it(late, staff):
+    """Neither the row nor the action's page has the button, and both say why."""
+    card = payment_card(staff, late)
+    page = Page(staff.get(act_url(late, "settle")))
+
+    assert act_url(late, "settle") not in card.links
+    for text in (card.text, page.text):
+        assert "does not allow “Cancelled” to become “Being processed”" in text
+    assert [form for form in page.forms if "note" in form["fields"]] == []
+
+
 @pytest.mark.parametrize("has_record", [True, False], ids=["sold out", "no stock record"])
-def test_cancelled_order_without_stock_gets_a_note(late, product, staff, has_record):
+def test_reinstating_without_stock_is_an_error_that_keeps_the_row(late, product, staff, has_record):
     """Goods that were sold meanwhile, or are no longer sold, are not promised twice."""
     if has_record:
         product.stockrecords.update(num_in_stock=0, num_allocated=0)
@@ -267,19 +317,19 @@ def test_cancelled_order_without_stock_gets_a_note(late, product, staff, has_rec
 
     text = perform(staff, late, "settle", note="she waited")
 
-    assert_noted(late.invoice.order, late, text)
+    assert_refused(late.invoice.order, late, text)
+    assert f"not enough stock of “{product.title}”" in text
     if has_record:
         assert stock_of(product) == 0
 
 
-@pytest.mark.usefixtures("allow_reopening")
 def test_reinstating_reserves_all_lines_or_none(
     fake, order, invoice_for, product, make_late, staff
 ):
-    """An order of two lines of which one is sold out reserves neither."""
+    """An order of two lines of which one is sold out reserves neither, and names only that one."""
     line = order.lines.get()
     Line.objects.filter(pk=line.pk).update(quantity=1)
-    line.pk, line.quantity = None, 30
+    line.pk, line.quantity, line.title = None, 30, "Pile of mugs"
     line.num_allocated, line.allocation_cancelled = 0, True
     line.save()
     late = make_late()
@@ -287,17 +337,31 @@ def test_reinstating_reserves_all_lines_or_none(
 
     text = perform(staff, late, "settle", note="she waited")
 
-    assert_noted(order, late, text)
+    assert_refused(order, late, text)
+    assert "not enough stock of “Pile of mugs”." in text
     assert stock_of(product) == before
 
 
-@pytest.mark.usefixtures("allow_reopening")
+def test_payment_of_a_reinstated_order_stays_to_review_for_its_amount(make_late, staff):
+    """Reinstating settles that it was late; staff still decide about what is missing."""
+    late = make_late("8.00000000")
+    assert late.review_reasons == ["late", "short"]
+
+    text = perform(staff, late, "settle", note="x")
+
+    assert "is reinstated" in text
+    assert "Decide about the amount of the payment now." in text
+    assert resolved(late) == ("", None)
+    assert late.review_reasons == ["short"]
+    assert status_of(late.invoice.order) == "Being processed"
+
+
 def test_stock_that_was_not_released_is_not_reserved_twice(fake, order, invoice, product, staff):
     """An order that staff cancelled in the dashboard still holds its goods; they are kept."""
     order.set_status("Cancelled")
     before = stock_of(product)
     late = receive_payment(fake, invoice, "10.00000000")
-    assert late.review_reason == "late"
+    assert late.review_reason == "cancelled"
 
     assert "is reinstated" in perform(staff, late, "settle", note="x")
 
@@ -409,7 +473,6 @@ def test_very_long_reason_is_truncated(short, staff):
 # Second and concurrent decisions
 
 
-@pytest.mark.usefixtures("allow_reopening")
 @pytest.mark.parametrize(
     ("first", "decision"),
     [("accept", "accepted as it is"), ("settle", "order reinstated"), ("dismiss", "dismissed")],
@@ -455,7 +518,6 @@ def test_matched_payment_cannot_be_decided_on(fake, invoice, staff):
     assert bookings_of(invoice.order) == [(str(payment.bitsby_id), "10.00")]
 
 
-@pytest.mark.usefixtures("allow_reopening")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("action", ["accept", "settle", "dismiss"])
 def test_concurrent_decisions_are_carried_out_once(request, action, product):

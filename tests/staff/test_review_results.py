@@ -6,12 +6,14 @@ import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.utils import translation
+from oscar.apps.order.exceptions import InvalidOrderStatus
 from oscar.core.loading import get_model
 
 from oscar_bitsby.choices import InvoiceStatus, MailCode
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
-from oscar_bitsby.staff import review
-from oscar_bitsby.staff.review import ActionResult
+from oscar_bitsby.orders import transitions
+from oscar_bitsby.staff import decision, review
+from oscar_bitsby.staff.decision import ActionResult
 from tests.support.staff import admin_log_of, bookings_of, receive_payment, resolved, status_of
 
 Order = get_model("order", "Order")
@@ -127,7 +129,6 @@ def test_accept_leaves_the_payment_to_review_when_the_order_cannot_become_paid(
     assert len(bookings_of(order)) == 1
 
 
-@pytest.mark.usefixtures("allow_reopening")
 def test_reinstate_answers_logs_and_enqueues_an_email(late, user):
     """Reinstating answers with the order's number, adds a note and enqueues an e-mail."""
     order = late.invoice.order
@@ -140,26 +141,41 @@ def test_reinstate_answers_logs_and_enqueues_an_email(late, user):
     )
     assert admin_log_of(user) == [f"Bitsby: {late}: order reinstated: shipped"]
     assert LogEntry.objects.get(user=user).get_edited_object() == order
-    assert f"Reinstated by late payment {late}." in notes(order)
+    assert f"Reinstated by payment {late}." in notes(order)
     assert mails(order) == before + 1
 
 
-def test_reinstate_adds_a_note_when_the_order_cannot_become_paid(late, user):
-    """The note has payment, reason and author, and no e-mail is enqueued."""
+@pytest.mark.usefixtures("forbid_reopening")
+def test_refused_reinstatement_writes_nothing(late, user):
+    """No note is added, no e-mail is enqueued and nothing is logged."""
     order = late.invoice.order
-    before = mails(order)
+    before = (mails(order), notes(order))
 
     result = review.reinstate(late.pk, user, "shipped")
 
     assert result == ActionResult(
-        True,
-        "The order cannot become paid: its stock or the shop's status pipeline does not allow it."
-        " A note was added to the order. Ship it, or refund it by hand.",
+        False,
+        "The order cannot be reinstated: the shop's status pipeline does not allow “Cancelled” to"
+        ' become “Being processed”. Add "Cancelled": ("Being processed",) to'
+        " OSCAR_ORDER_STATUS_PIPELINE, or refund the payment.",
     )
-    note = order.notes.get(message=f"Late payment {late} accepted by staff: shipped")
-    assert (note.note_type, note.user) == ("System", user)
-    assert resolved(late) == ("reinstated", "staff")
-    assert mails(order) == before
+    assert resolved(late) == ("", None)
+    assert (mails(order), notes(order)) == before
+    assert admin_log_of(user) == []
+
+
+def test_refusal_by_the_shops_own_handler_is_an_error(late, user, monkeypatch):
+    """Where the pipeline allows it and the shop's code does not, nothing is written either."""
+
+    def refuse(*args, **kwargs):
+        raise InvalidOrderStatus("not today")
+
+    monkeypatch.setattr(transitions.EventHandler, "handle_order_status_change", refuse)
+
+    assert review.reinstate(late.pk, user, "x") == ActionResult(
+        False, "The order cannot be reinstated: the shop's own code did not allow its status."
+    )
+    assert resolved(late) == ("", None)
 
 
 def test_dismissing_an_unbooked_payment_lets_its_order_go_on(mismatch, user):
@@ -198,7 +214,7 @@ def test_dismissing_leaves_an_unpaid_invoice_open(mismatch, user):
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("short", "Pending"),
+        ("short", "Being processed"),
         ("unmatched", "Pending"),
         ("mismatch", "Being processed"),
         ("mismatch", None),
@@ -263,47 +279,39 @@ def test_matched_payment_was_resolved_by_the_app(fake, invoice, user):
         assert "abgeschlossen" in review.accept(payment.pk, user, "y").message
 
 
-@pytest.mark.parametrize("reason", ["short", "over"])
-def test_binding_resolves_a_wrong_amount(short, user, reason, caplog):
-    """Staff saw the amount when they bound; no second log entry is written."""
-    caplog.set_level("INFO", "oscar_bitsby")
-    short.review_reason = reason
-    short.save()
-    before = mails(short.invoice.order)
-
-    review.resolve_as_bound(short.pk, user, " seen ")
-
-    assert resolved(short) == ("bound", "staff")
-    assert caplog.messages[0].startswith(f"payment bound: order={short.invoice.order_number} ")
-    assert short.resolution_note == "seen"
-    assert admin_log_of(user) == []
-    assert mails(short.invoice.order) == before + 1
+REFUNDING = "A refund of this payment is open. First send its coins or cancel it."
 
 
-def test_binding_does_not_resolve_a_late_payment(late, user):
-    """A late payment stays to review after binding, and no e-mail is enqueued."""
-    before = mails(late.invoice.order)
+@pytest.mark.parametrize("decide", [review.accept, review.ask, review.reinstate, review.dismiss])
+def test_payment_with_an_open_refund_is_not_decided_about(short, user, decide):
+    """What is being sent back is neither kept nor forgotten; a cancelled refund is no obstacle."""
+    refund = short.refunds.create(cryptocurrency="usdt", blockchain="tron", coin_amount=8)
 
-    review.resolve_as_bound(late.pk, user, "seen")
+    assert decide(short.pk, user, "x") == ActionResult(False, REFUNDING)
 
-    assert resolved(late) == ("", None)
-    assert mails(late.invoice.order) == before
+    assert resolved(short) == ("", None)
+    refund.state = "cancelled"
+    refund.save()
+    assert decide(short.pk, user, "x") != ActionResult(False, REFUNDING)
 
 
-def test_binding_keeps_an_earlier_decision(short, user, colleague):
-    """A payment that was resolved before stays resolved as it was."""
-    review.dismiss(short.pk, colleague.user, "refunded")
+def test_refunded_payment_is_not_booked_afterwards(mismatch, user):
+    """A payment that was sent back before it was booked cannot be accepted."""
+    mismatch.refunds.create(
+        cryptocurrency="usdt", blockchain="tron", coin_amount=8, state="sent", transaction_hash="ab"
+    )
 
-    review.resolve_as_bound(short.pk, user, "seen")
-
-    assert resolved(short) == ("dismissed", "colleague")
+    assert review.accept(mismatch.pk, user, "x") == ActionResult(
+        False, "The payment was refunded, so it cannot be booked. Dismiss it."
+    )
+    assert bookings_of(mismatch.invoice.order) == []
 
 
 def test_log_entry_without_an_order_is_on_the_payment(unmatched, user):
     """Without an order the entry belongs to the payment, and its name fits the column."""
     unmatched.cryptocurrency = "x" * 300
 
-    entry = review.log_admin_entry(user, None, unmatched, "why")
+    entry = decision.log_admin_entry(user, None, unmatched, "why")
 
     assert entry.content_type == ContentType.objects.get_for_model(unmatched)
     assert (entry.object_id, entry.user, entry.action_flag) == (str(unmatched.pk), user, CHANGE)
@@ -315,14 +323,14 @@ def test_payment_that_was_bound_to_another_invoice_meanwhile_is_not_decided_on(
     mismatch, invoice_for, place, user, monkeypatch
 ):
     """A decision about a payment whose invoice changed before it was locked is refused."""
-    lock, other = review.lock_order_and_invoice, invoice_for(place())
+    lock, other = decision.lock_order_and_invoice, invoice_for(place())
 
     def bind_and_lock(*keys):
         BitsbyPayment.objects.update(invoice=other)
         return lock(*keys)
 
-    monkeypatch.setattr(review, "lock_order_and_invoice", bind_and_lock)
+    monkeypatch.setattr(decision, "lock_order_and_invoice", bind_and_lock)
 
     message = r"^This payment has just changed\. Check it again\.$"
-    with pytest.raises(review.ChangedMeanwhile, match=message):
+    with pytest.raises(decision.ChangedMeanwhile, match=message):
         review.accept(mismatch.pk, user, "x")

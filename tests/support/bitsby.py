@@ -49,6 +49,11 @@ def reserved(amount):
     return [wallet(amountCrypto=f"{Decimal(amount):.8f}"), bitcoin]
 
 
+def stored_wallets(amount):
+    """Return the same as an invoice's row stores them."""
+    return [{**one, "amount": one["amountCrypto"]} for one in reserved(amount)]
+
+
 def created(amount="10.00", **values):
     """Return the data of a successful ``invoices/create``."""
     uid = new_id().hex[:12]

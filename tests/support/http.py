@@ -27,9 +27,14 @@ class StubServer(ThreadingHTTPServer):
     def __init__(self, answer):
         self.answer = answer
         self.requests = []
+        self.has_request = threading.Event()
         self.over = threading.Event()
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def record(self, handler):
+        self.requests.append(handler)
+        self.has_request.set()
 
     def trickle(self, write, piece=b" ", pause=0.02):
         """Write a piece again and again until the other side has had enough, or patience ends."""
@@ -42,12 +47,12 @@ class StubServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(self)
+        self.server.record(self)
         with contextlib.suppress(OSError):
             self.server.answer(self)
 
     def do_CONNECT(self):
-        self.server.requests.append(self)
+        self.server.record(self)
         with contextlib.suppress(OSError):
             self.server.answer(self)
 

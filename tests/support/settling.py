@@ -13,7 +13,14 @@ Transaction = get_model("payment", "Transaction")
 
 OUR_SIGNALS = {
     name: getattr(signals, name)
-    for name in ("invoice_created", "invoice_paid", "invoice_expired", "payment_needs_attention")
+    for name in (
+        "invoice_created",
+        "invoice_paid",
+        "invoice_expired",
+        "payment_needs_attention",
+        "refund_requested",
+        "refund_sent",
+    )
 }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 #: Names and formats, the same in every language.
 SAME_EVERYWHERE = {"bitsby", "true false"}
-#: Texts for developers and machines, and the two formats of an e-mail.
-NOT_SHOWN = {"no webhook here", "next request at", "html", "txt"}
+#: Texts for developers and machines, the two formats of an e-mail, and classes of a field.
+NOT_SHOWN = {"no webhook here", "next request at", "html", "txt", "form-control vTextField"}
 #: Names of tuples of choices, whose labels may be single words in small letters.
 CHOICES = {"STATUSES", "REASONS", "RESOLUTIONS", "CODES", "CHOICES"}
 #: Attributes that browsers show or read out.
@@ -34,7 +34,7 @@ FOR_DEVELOPERS = {
 SPEAKERS = {
     "success": 1, "info": 1, "warning": 1, "error": 1, "debug": 1, "add_message": 2,
     "message_user": 1, "ValidationError": 0, "PermissionDenied": 0, "Http404": 0,
-    "ActionResult": 1, "PaymentAction": 0, "Method": 1, "ChangedMeanwhile": 0,
+    "ActionResult": 1, "PaymentAction": 0, "Method": 1, "ChangedMeanwhile": 0, "RefundRefused": 0,
     "change_order_status": 2, "reopen_order": 2, "log_admin_entry": 3, "expire_attempt": 1,
 }  # fmt: skip
 #: Owners of functions of the same names that take no text for people, such as ``logger.info``.

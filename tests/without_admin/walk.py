@@ -67,7 +67,22 @@ def act_as_staff(fake, invoice):
         "booked": staff.bookings_of(invoice.order),
         "status": staff.status_of(invoice.order),
         "short": str(short.bitsby_id),
+        "refund": refund(invoice.order),
     }
+
+
+def refund(order):
+    """Request and open the refund of an order; return the statuses of the pages."""
+    from django.urls import reverse
+
+    from oscar_bitsby.models import BitsbyRefund
+    from tests.support import staff
+
+    client = staff.log_in("refunder", "oscar_bitsby.refund_payment")
+    url = reverse("oscar_bitsby:dashboard-refund-order", args=[order.pk])
+    pages = [client.get(url), client.post(url, {"what": "full", "confirm": "1"})]
+    page = reverse("oscar_bitsby:dashboard-refund", args=[BitsbyRefund.objects.get().pk])
+    return [response.status_code for response in (*pages, client.get(page))]
 
 
 def main():

@@ -1,4 +1,4 @@
-"""``bitsby_prune``: delete old rows that a shop no longer needs."""
+"""``bitsby_prune``: delete old rows and addresses that a shop no longer needs."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -13,8 +13,9 @@ class Command(BaseCommand):
     help = (
         "Deletes old webhook deliveries, records of old e-mails to buyers, old payments of other"
         " projects of the Bitsby account, and old attempts to create an invoice that failed."
-        " Invoices, and payments that are booked, bound or waiting for review, are kept for good."
-        " Run it every week in a busy shop."
+        " Erases the addresses of old refunds. Invoices, refunds, and payments that are booked,"
+        " bound, refunded or waiting for review, are kept for good. Run it every week in a busy"
+        " shop."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

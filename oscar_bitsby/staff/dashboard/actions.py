@@ -1,6 +1,5 @@
 """The actions of the dashboard: each is a POST and checks the permission to move money."""
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,16 +14,19 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 from django.views.generic import View
 
+from oscar_bitsby import conf
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
+from oscar_bitsby.settlement import short_payments
 from oscar_bitsby.staff import bind_flow, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
-from oscar_bitsby.staff.review import ActionResult, ChangedMeanwhile
+from oscar_bitsby.staff.decision import ActionResult, ChangedMeanwhile
 from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.money import parse_amount, to_cents
+from oscar_bitsby.utils.money import parse_typed_amount, to_cents
 
 #: Payments that one request dismisses at most; a page lists no more of them.
 MAX_DISMISSED = 100
@@ -38,6 +40,15 @@ class PaymentAction:
     explanation: Any
     do: Callable[[BitsbyPayment, Any, str, Decimal | None], ActionResult]
     needs_note: bool = False
+    #: Returns why the action is not possible, or nothing.
+    why_not: Callable[[BitsbyPayment], str] = lambda payment: ""
+
+
+def _why_not_reinstate(payment: BitsbyPayment) -> str:
+    order = payment.invoice.order if payment.invoice else None
+    if order is None or order_stage(conf.get(), order) is not OrderStage.CANCELLED:
+        return ""
+    return review.why_not_reinstate(order)
 
 
 ACTIONS = {
@@ -45,23 +56,35 @@ ACTIONS = {
         gettext_lazy("Accept"),
         gettext_lazy(
             "The payment is booked at its value if it is not booked yet. Its order becomes paid if"
-            " it is still pending. The order's page keeps showing the difference."
+            " it is still pending. The order's page keeps showing the difference. The buyer is told"
+            " that the payment was received."
         ),
         lambda payment, user, note, fiat_value: review.accept(payment.pk, user, note, fiat_value),
+    ),
+    "ask": PaymentAction(
+        gettext_lazy("Ask for the rest"),
+        gettext_lazy(
+            "The order waits for the rest: its buyer gets an e-mail with what was received, what is"
+            " missing and a link to pay it. If the rest does not arrive in time, the payment is in"
+            " Payments to review again."
+        ),
+        lambda payment, user, note, fiat_value: review.ask(payment.pk, user, note),
+        why_not=short_payments.why_not_ask,
     ),
     "settle": PaymentAction(
         gettext_lazy("Reinstate"),
         gettext_lazy(
-            "The cancelled order becomes paid and its stock is reserved, if there is enough stock"
-            " and the shop's status pipeline allows it. Otherwise a note is added to the order."
+            "The cancelled order becomes paid and its stock is reserved. If there is not enough"
+            " stock, nothing is changed and the payment stays in Payments to review."
         ),
         lambda payment, user, note, fiat_value: review.reinstate(payment.pk, user, note),
+        why_not=_why_not_reinstate,
     ),
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves Payments to review, for example because you refunded it by hand or"
-            " it is not for this shop. What is booked stays booked. You can undo this."
+            "The payment leaves Payments to review, for example because it is not for this shop."
+            " What is booked stays booked, and nothing is refunded. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
@@ -107,6 +130,7 @@ class PaymentActionView(DashboardMixin, View):
         context = {"payment": payment, "action": chosen, "error": error}
         context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
         context["used_up"] = _used_up_discounts(payment, action)
+        context["why_not"] = chosen.why_not(payment)
         return render(request, "oscar_bitsby/dashboard/payment_action.html", context)
 
 
@@ -122,20 +146,11 @@ def _find(pk: int, action: str) -> tuple[PaymentAction, BitsbyPayment]:
     return ACTIONS[action], payment
 
 
-#: At most two decimals. Some languages group digits by spaces, also by no-break spaces.
-AMOUNT = re.compile(r"([0-9]+|[0-9]{1,3}(\s[0-9]{3})+)([.,][0-9]{1,2})?")
-
-
 def _parse_fiat_value(text: str) -> Decimal | None:
-    text = text.strip()
-    if not text:
+    if not text.strip():
         return None
-    # Many languages write a decimal comma. "1.234" is refused: it is a thousand in one language
-    # and about one in another, and the value is booked.
-    if not AMOUNT.fullmatch(text):
-        raise ValueError("not an amount with at most two decimals")
-    fiat_value = to_cents(parse_amount("".join(text.split()).replace(",", ".")))
-    if not 0 < fiat_value < 10**9:
+    fiat_value = to_cents(parse_typed_amount(text, 2))
+    if fiat_value >= 10**9:
         raise ValueError("out of range")
     return fiat_value
 

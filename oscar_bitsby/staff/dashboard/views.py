@@ -12,12 +12,13 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from django.views.generic import ListView, View
 
-from oscar_bitsby.accounting.matching import MAX_INVOICES, Suggestions, suggest_invoices
-from oscar_bitsby.choices import InvoiceStatus, ReviewReason
+from oscar_bitsby.accounting.matching import Suggestions, suggest_invoices
+from oscar_bitsby.accounting.offers import MAX_INVOICES
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import lease
-from oscar_bitsby.staff import bind_flow, binding, permissions
+from oscar_bitsby.staff import bind_flow, bind_summary, permissions
 from oscar_bitsby.staff.dashboard.access import (
     DashboardMixin,
     may_open_orders,
@@ -25,6 +26,7 @@ from oscar_bitsby.staff.dashboard.access import (
     order_page,
     orders_for,
 )
+from oscar_bitsby.staff.dashboard.payment_rows import PaymentRow, open_refunds
 from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 from oscar_bitsby.staff.search import find_invoices
 
@@ -34,46 +36,6 @@ DUST_PAGE = 100
 DAY = dt.timedelta(days=1)
 #: Outside this range, a day has no midnight in some time zones.
 SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
-
-#: What staff can do about a payment, by its review reason.
-ADVICE: dict[str, Any] = {
-    ReviewReason.UNMATCHED: _(
-        "The buyer sent a different amount. Bind the payment to its order, or refund it by hand and"
-        " dismiss it."
-    ),
-    ReviewReason.SHORT: _(
-        "The payment is booked. Accept it, or settle the difference with the buyer."
-    ),
-    ReviewReason.OVER: _("The payment is booked. Accept it, or refund the excess by hand."),
-    ReviewReason.LATE: _(
-        "The payment is booked. Reinstate the order if you can still deliver. Otherwise refund the"
-        " payment by hand and dismiss it."
-    ),
-    ReviewReason.SECOND: _("The payment is booked. Refund it by hand, then dismiss it."),
-    ReviewReason.MISMATCH: _(
-        "The payment is not booked. Check the invoice at Bitsby. Accept the payment if it is for"
-        " this order."
-    ),
-    ReviewReason.UNKNOWN_INVOICE: _(
-        "The invoice was created outside this shop. Find out what it is for, then dismiss the"
-        " payment."
-    ),
-    ReviewReason.UNKNOWN_VALUE: _("The payment is not booked. Accept it and enter its value."),
-    ReviewReason.ORDER_GONE: _(
-        "The order was deleted. Refund the payment by hand, then dismiss it."
-    ),
-    ReviewReason.STATUS: _(
-        "The payment is booked. Change the status of the order by hand, then dismiss the payment."
-    ),
-    ReviewReason.NOT_PAID: _(
-        "The payment is not booked. Accept it if the money has arrived. It is booked automatically"
-        " if Bitsby shows the invoice as paid later."
-    ),
-    ReviewReason.REBOUND: _(
-        "The payment is booked for one order, but Bitsby now shows it on the invoice of another."
-        " Check both orders."
-    ),
-}
 
 
 class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
@@ -111,19 +73,30 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         rows = rows.defer("invoice__reply", "invoice__wallets")
         payments = load_rows(rows, context["payments"])
         suggested = suggest_invoices([] if self.shows_dust else payments)
-        last_run = lease.last_run()
+        refunds = {} if self.shows_dust else open_refunds(payments)
+        user, last_run = self.request.user, lease.last_run()
+        may = {
+            "may_bind": permissions.may_move_money(user),
+            "may_refund": permissions.may_refund(user),
+        }
         return context | {
-            "rows": [self._row(payment, suggested) for payment in payments],
+            "rows": [
+                self._row(
+                    PaymentRow(row, suggested.found.get(row.pk), refunds.get(row.pk), **may),
+                    suggested,
+                )
+                for row in payments
+            ],
             "offered": MAX_INVOICES,
             "shows_resolved": self.shows_resolved,
             "shows_dust": self.shows_dust,
             "last_run": last_run,
             "is_overdue": lease.is_overdue(last_run),
-            "may_bind": permissions.may_move_money(self.request.user),
+            "may_bind": may["may_bind"],
         }
 
-    def _row(self, payment: BitsbyPayment, suggested: Suggestions) -> dict[str, Any]:
-        match = suggested.found.get(payment.pk)
+    def _row(self, row: PaymentRow, suggested: Suggestions) -> dict[str, Any]:
+        payment, match = row.payment, row.match
         order = payment.invoice.order if payment.invoice else None
         if order is None and match is not None:
             order = match.invoice.order
@@ -135,9 +108,12 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "match": match,
             "order_page": order_page(self.request.user, order.number) if order else "",
             "is_exhaustive": suggested.is_exhaustive(payment),
-            "explorer": binding.explorer_url(payment),
+            "explorer": bind_summary.explorer_url(payment),
             "difference": difference,
-            "advice": ADVICE.get(payment.review_reason, ""),
+            "advice": row.advice,
+            "refund": row.refund,
+            "actions": row.actions,
+            "why_not_reinstate": row.why_not_reinstate,
         }
 
 
