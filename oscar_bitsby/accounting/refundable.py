@@ -74,7 +74,8 @@ def coins_worth(
     if not coins or not value:
         return None
     places = _PLACES.get(cryptocurrency.lower(), _DEFAULT_PLACES)
-    with localcontext(prec=60):
+    with localcontext() as context:
+        context.prec = 60
         worth = coins * amount / value
         return worth.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN) or None
 
