@@ -63,7 +63,7 @@ def release_order(order: Any) -> None:
     _release_discounts(order)
     handler = EventHandler()
     # Oscar locks stock records in this order when an order is placed.
-    for line in order.lines.order_by("stockrecord_id"):
+    for line in order.lines.order_by("stockrecord_id", "pk"):
         if not line.num_allocated or line.stockrecord_id is None:
             # Nothing to release, or the stock record was deleted.
             continue
@@ -88,7 +88,7 @@ def reopen_order(order: Any, status: str, note: str) -> bool:
     try:
         with transaction.atomic():
             _take_discounts(order)
-            for line in order.lines.order_by("stockrecord_id"):
+            for line in order.lines.order_by("stockrecord_id", "pk"):
                 _allocate_again(line)
             if not change_order_status(order, status, note):
                 raise _CannotReopen
@@ -102,15 +102,16 @@ def lines_without_stock(order: Any) -> list[Any]:
     """Return the lines of a cancelled order whose products are not in stock any more."""
     missing: list[Any] = []
     left: dict[Any, int] = {}
-    for line in order.lines.select_related("stockrecord").order_by("stockrecord_id"):
+    for line in order.lines.select_related("stockrecord").order_by("stockrecord_id", "pk"):
         if line.stockrecord is None:
             missing.append(line)
         elif line.allocation_cancelled and line.can_track_allocations:
-            # Several lines can need the same stock record.
+            # Several lines can need the same stock record. One that gets none leaves it to others.
             stock = left.setdefault(line.stockrecord_id, line.stockrecord.net_stock_level or 0)
-            left[line.stockrecord_id] = stock - line.quantity
-            if left[line.stockrecord_id] < 0:
+            if stock < line.quantity:
                 missing.append(line)
+            else:
+                left[line.stockrecord_id] = stock - line.quantity
     return missing
 
 

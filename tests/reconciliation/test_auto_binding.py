@@ -244,23 +244,26 @@ def own_wallet(**values):
         {"wallets": own_wallet(id=str(bitsby.new_id()))},
         {"wallets": own_wallet(cryptocurrency="trx")},
         {"wallets": own_wallet(amount="")},
-        {"created_at": timezone.now() - 5 * MINUTE},
+        {"created_at": -5 * MINUTE},
         {
-            "created_at": timezone.now() - 90 * MINUTE,
-            "expires_at": timezone.now() - 30 * MINUTE,
-            "ended_at": timezone.now() - 30 * MINUTE,
+            "created_at": -90 * MINUTE,
+            "expires_at": -30 * MINUTE,
+            "ended_at": -30 * MINUTE,
             "status": "expired",
         },
-        {"status": "canceled", "ended_at": timezone.now()},
+        {"status": "canceled", "ended_at": 0 * MINUTE},
         {"amount": Decimal(11), "wallets": own_wallet()},
     ],
     ids=["wallet", "coin", "rate", "older", "too late", "canceled", "another total"],
 )
 def test_wallet_coin_and_time_must_fit(order, listed, account, tolerant, values):
     """Only an invoice that asked for it then, there and in that coin fits."""
-    status = values.get("status", "unpaid")
-    listed(order, **(values | {"status": status}))
-    account.send("9.95000000", at=timezone.now() - 10 * MINUTE)
+    now = timezone.now()
+    moments = {
+        name: now + value for name, value in values.items() if isinstance(value, type(MINUTE))
+    }
+    listed(order, **({"status": "unpaid"} | values | moments))
+    account.send("9.95000000", at=now - 10 * MINUTE)
 
     reconciliation.reconcile()
 
