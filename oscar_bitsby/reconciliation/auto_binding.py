@@ -70,7 +70,7 @@ def bind_fitting_payments(run: ReconcileRun) -> None:
 
 
 def _candidates() -> list[BitsbyPayment]:
-    """Return the recent unmatched payments that nobody has decided about, newest first."""
+    """Return the recent unmatched payments without a decision, newest first."""
     now = db_now()
     unmatched = (
         BitsbyPayment.objects.needs_review()

@@ -113,7 +113,7 @@ def bind(
             " open. An open refund can be cancelled."
         )
         return ActionResult(False, text)
-    # Stored before the request: whoever settles the answer, even the next run, does as staff chose.
+    # Stored before the request: any run that settles the answer does as staff chose.
     BitsbyInvoice.objects.filter(pk=invoice.pk).update(asks_for_rest=ask_for_rest)
     entry = _log_request(invoice, user, _("asked Bitsby to bind payment %s") % payment_id, note)
     refusal, was_refused = _send_binding(invoice.bitsby_id, payment_id)
