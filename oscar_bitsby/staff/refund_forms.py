@@ -156,11 +156,11 @@ def _pasted_field(label: Any, required: Any, too_long: Any) -> forms.CharField:
 
 
 class AddressForm(forms.Form):
-    """An address that the buyer told staff. Settlement checks it against the blockchain."""
+    """An address that staff have from the buyer. Settlement checks it by the blockchain's rules."""
 
     address = _pasted_field(
         gettext_lazy("Address"),
-        gettext_lazy("Enter the address that the buyer told you."),
+        gettext_lazy("Enter the address that you got from the buyer."),
         gettext_lazy("This is not an address. Copy only the address from the wallet."),
     )
 

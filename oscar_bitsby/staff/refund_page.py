@@ -34,7 +34,7 @@ class Step:
     do: Callable[[int, Any, dict[str, Any]], BitsbyRefund]
     logged: Any
     done: Any
-    #: Added if the buyer is told by e-mail.
+    #: Added if the buyer gets an e-mail.
     mailed: Any = ""
 
 

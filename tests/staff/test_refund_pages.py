@@ -361,7 +361,7 @@ def test_address_told_by_telephone_is_entered(staff, refund, interface):
 @pytest.mark.parametrize(
     ("address", "error"),
     [
-        ("", "Enter the address that the buyer told you."),
+        ("", "Enter the address that you got from the buyer."),
         (ADDRESSES["tron"][:-1] + "8", "its checksum does not match"),
         (ADDRESSES["ethereum"], "This is an Ethereum address."),
         ("T" * 201, "This is not an address."),
