@@ -40,6 +40,7 @@ class MovedClock:
 
     def __init__(self):
         self.start = timezone.now()
+        self.stopped_at = None
         self.slept = 0.0
         self.read = threading.local()
 
@@ -50,8 +51,10 @@ class MovedClock:
         self.slept = self.read.at = max(self.slept, since + seconds)
 
     def now(self):
-        self.read.at = self.slept
-        return self.start + dt.timedelta(seconds=round(moved_by().total_seconds()) + self.slept)
+        self.read.at = slept = self.slept
+        if self.stopped_at is not None:
+            return self.stopped_at + dt.timedelta(seconds=slept)
+        return self.start + dt.timedelta(seconds=round(moved_by().total_seconds()) + slept)
 
     def monotonic(self):
         return self.slept
@@ -99,10 +102,12 @@ def move_time(monkeypatch):
 
 
 @pytest.fixture
-def stop_time(monkeypatch):
+def stop_time(monkeypatch, clock):
     """Return a function that stops the clocks of the shop and of the database at a moment."""
 
     def stop(moment):
+        if clock is not None:
+            clock.stopped_at = moment
         monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
         monkeypatch.setattr(db_clock, "_server_time", lambda alias: moment)
 
