@@ -75,6 +75,27 @@ class MailCode(models.TextChoices):
     REFUND_SENT = "BITSBY_REFUND_SENT", _("Bitsby: refund sent")
 
 
+class AlertCode(models.TextChoices):
+    """What the merchant is alerted about."""
+
+    PAYMENT = "payment", _("A payment needs a decision")
+    REFUND_ADDRESS = "refund_address", _("A refund can be sent")
+    KEY_REFUSED = "key_refused", _("Bitsby refuses the shop's requests")
+    ACCOUNT_BLOCKED = "account_blocked", _("Bitsby refuses new invoices")
+    LOW_BALANCE = "low_balance", _("The balance at Bitsby is low")
+    RUNS_OVERDUE = "runs_overdue", _("Payments are not checked")
+    AUDIT_FAILED = "audit_failed", _("The audit has found differences")
+
+
+class AuditState(models.TextChoices):
+    """How far an audit is, and what it has found."""
+
+    RUNNING = "running", _("not finished")
+    PROVED = "proved", _("no differences")
+    DIFFERENT = "different", _("differences found")
+    UNPROVED = "unproved", _("could not be completed")
+
+
 class MailStatus(models.TextChoices):
     """The status of an e-mail."""
 

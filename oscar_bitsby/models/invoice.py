@@ -113,6 +113,10 @@ class BitsbyInvoice(models.Model):
     is_for_rest = models.BooleanField(_("For the rest"), default=False)
     #: The order was cancelled, and its offers count it no longer. Vouchers have Oscar's own rows.
     offers_released = models.BooleanField(default=False, editable=False)
+    #: Bitsby's commission for the payment, by its last answer. None if that named none.
+    commission_usd = models.DecimalField(
+        _("Commission in USD"), max_digits=12, decimal_places=2, null=True, blank=True
+    )
     #: Views of the payment page, by Bitsby's last answer.
     page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
     failure = models.CharField(_("Failure"), max_length=300, blank=True)

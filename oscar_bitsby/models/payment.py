@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -12,6 +13,9 @@ from oscar.core.compat import AUTH_USER_MODEL
 
 from oscar_bitsby.choices import COUNTED_REFUND, Resolution, ReviewReason
 from oscar_bitsby.models.invoice import BitsbyInvoice
+
+#: The time of a payment: of its transaction or, where Bitsby names none, when it was first seen.
+PAYMENT_TIME = Coalesce("transaction_at", "seen_at")
 
 
 class PaymentQuerySet(models.QuerySet["BitsbyPayment"]):
@@ -54,6 +58,10 @@ class BitsbyPayment(models.Model):
         _("Fiat value"), max_digits=12, decimal_places=2, null=True, blank=True
     )
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12, blank=True)
+    #: The fiat amount of one coin, as the invoice locked it. None if no rate is known.
+    locked_rate = models.DecimalField(
+        _("Locked rate"), max_digits=30, decimal_places=12, null=True, blank=True
+    )
     #: Not for this shop, but for another project of the account.
     is_foreign = models.BooleanField(_("Belongs to another project"), default=False)
     #: Worth far too little to be meant for an invoice; decided when it is recorded.
@@ -94,6 +102,8 @@ class BitsbyPayment(models.Model):
             ("refund_payment", _("Can refund Bitsby payments")),
         ]
         indexes = [
+            # Export, overview and audit read payments by their time.
+            models.Index(PAYMENT_TIME, "id", name="bitsby_payment_time"),
             # Payments to review, and their number in the navigation.
             models.Index(
                 fields=["is_dust", "seen_at"],

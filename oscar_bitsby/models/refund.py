@@ -127,6 +127,10 @@ class BitsbyRefund(models.Model):
                 condition=models.Q(state__in=["requested", "address_given"]),
                 name="bitsby_refund_open",
             ),
+            # Sent refunds by their time, for export, overview and audit.
+            models.Index(
+                fields=["closed_at"], condition=models.Q(state="sent"), name="bitsby_refund_sent"
+            ),
             # Addresses to erase.
             models.Index(
                 fields=["closed_at"],

@@ -8,7 +8,7 @@ from django.db import IntegrityError, router, transaction
 
 from oscar_bitsby import signals
 from oscar_bitsby.accounting import matching
-from oscar_bitsby.accounting.valuation import fiat_value_of
+from oscar_bitsby.accounting.valuation import fiat_value_of, locked_rate_of
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
@@ -81,6 +81,7 @@ def _read_values(
     }
     if invoice is not None:
         values["fiat_value"] = fiat_value_of(remote_payment, invoice)
+        values["locked_rate"] = locked_rate_of(remote_payment, invoice)
         values["currency"] = invoice.currency
     return values
 

@@ -1,0 +1,65 @@
+"""Audits: records of their results, and the remote items that one has read so far."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from oscar_bitsby.choices import AuditState
+
+
+class AuditRun(models.Model):
+    """One audit: the range that it covers, how far it is, and the counts of what it found."""
+
+    #: The range of days in UTC, half open. None means no limit on that side.
+    date_from = models.DateField(_("From"), null=True, blank=True)
+    date_to = models.DateField(_("To"), null=True, blank=True)
+    state = models.CharField(
+        _("State"), max_length=16, choices=AuditState.choices, default=AuditState.RUNNING
+    )
+    started_at = models.DateTimeField(_("Started"), default=timezone.now, db_index=True)
+    finished_at = models.DateTimeField(_("Finished"), null=True, blank=True)
+    #: Where to go on after an abort: how many items of each list were read.
+    invoices_read = models.PositiveIntegerField(default=0)
+    payments_read = models.PositiveIntegerField(default=0)
+    requests = models.PositiveIntegerField(_("Requests"), default=0)
+    #: The number of differences by kind.
+    differences = models.JSONField(_("Differences"), default=dict)
+
+    class Meta:
+        verbose_name = _("Bitsby audit")
+        verbose_name_plural = _("Bitsby audits")
+        ordering = ("-pk",)
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M:%S} {self.state}"
+
+
+class AuditedItem(models.Model):
+    """An item of Bitsby's lists that an audit compares; deleted when the audit is finished."""
+
+    run = models.ForeignKey(AuditRun, on_delete=models.CASCADE, related_name="items")
+    is_payment = models.BooleanField()
+    bitsby_id = models.UUIDField()
+    #: Of an invoice its amount, of a payment its coins.
+    amount = models.DecimalField(max_digits=30, decimal_places=18)
+    currency = models.CharField(max_length=64, blank=True)
+    project_id = models.CharField(max_length=36, blank=True)
+    #: Of an invoice.
+    status = models.CharField(max_length=64, blank=True)
+    #: Of a payment: the invoice that it is bound to. Of an invoice: its payment.
+    bound_to = models.UUIDField(null=True)
+    wallet_id = models.CharField(max_length=64, blank=True)
+    hash = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "is_payment", "bitsby_id"], name="bitsby_audited_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.bitsby_id)
