@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import IO, Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, no_translations
 
 from oscar_bitsby.accounting import export, export_formats
 from oscar_bitsby.exceptions import BitsbyError
@@ -45,6 +45,7 @@ class Command(BaseCommand):
             *("-o", "--output"), default="-", metavar="FILE", help="default: standard output"
         )
 
+    @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
         kind, format_, name = options["kind"], options["format"], options["output"]
         if name == "-" and format_ == export_formats.XLSX and self.stdout.isatty():
