@@ -21,6 +21,11 @@ urlpatterns = [
     path("dashboard/export/", export.ExportView.as_view(), name="dashboard-export"),
     path("dashboard/invoices/", invoices.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(
+        "dashboard/invoices/download/",
+        invoices.InvoiceDownloadView.as_view(),
+        name="dashboard-invoices-download",
+    ),
+    path(
         "dashboard/invoices/<int:pk>/refresh/",
         actions.InvoiceActionView.as_view(),
         {"action": "refresh"},

@@ -56,8 +56,8 @@ def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staf
 
     assert "#bitsby" in page.links
     assert "Asked Received Missing $10.00 $8.00 $2.00" in page.text
-    assert "uid-old expired it did not last $10.00" in page.text
-    assert "uid-new paid $10.00 $8.00" in page.text
+    assert "uid-old Copy expired it did not last $10.00" in page.text
+    assert "uid-new Copy paid $10.00 $8.00" in page.text
     assert payment.hash in page.text
     assert "accepted as it is, staff" in page.text
     assert "close enough" in page.text

@@ -52,6 +52,8 @@ class InvoiceFilterForm(forms.Form):
     date_to = _day_field(_("Created until"))
     attention = forms.BooleanField(label=_("Needs review"), required=False)
 
+    #: The fields that are always shown.
+    MAIN = ("q", "email", "status")
     #: Whether so many invoices matched the text or the address that some may be missing.
     is_cut = False
 
@@ -61,6 +63,21 @@ class InvoiceFilterForm(forms.Form):
         if first and last and first > last:
             self.add_error("date_to", _("This day is before the first one."))
         return data
+
+    @property
+    def main_fields(self) -> list[forms.BoundField]:
+        """The fields that are always shown."""
+        return [self[name] for name in self.MAIN]
+
+    @property
+    def more_fields(self) -> list[forms.BoundField]:
+        """The other fields."""
+        return [field for field in self if field.name not in self.MAIN]
+
+    @property
+    def uses_more_fields(self) -> bool:
+        """Whether one of the other fields has a value."""
+        return any(field.data for field in self.more_fields)
 
     @property
     def finds_few(self) -> bool:

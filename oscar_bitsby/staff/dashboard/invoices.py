@@ -1,13 +1,21 @@
-"""The dashboard's list of invoices."""
+"""The dashboard's list of invoices, and its download."""
 
 from typing import Any
 
-from django.views.generic import ListView
+from django.contrib import messages
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
+from django.views.generic import ListView, View
 
+from oscar_bitsby.accounting import export, export_formats
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import permissions, search
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, may_open_orders, only_visible
+from oscar_bitsby.staff.dashboard.export import stream_rows
 from oscar_bitsby.staff.dashboard.invoice_filters import InvoiceFilterForm, Sorting
 from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 
@@ -55,8 +63,43 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "searched": MAX_COUNT,
             "results": search.MAX_RESULTS,
             "may_open_orders": may_open_orders(user),
-            "may_see_money": permissions.may_see_money(user),
+            "downloads": self._downloads() if permissions.may_see_money(user) else [],
         }
+
+    def _downloads(self) -> list[dict[str, str]]:
+        """Return the links that download all invoices that are found: ``label`` and ``url``."""
+        formats = [export_formats.CSV, export_formats.XLSX, export_formats.JSONL]
+        if not export_formats.has_xlsxwriter():
+            formats.remove(export_formats.XLSX)
+        query, url = self.request.GET.copy(), reverse("oscar_bitsby:dashboard-invoices-download")
+        query.pop("page", None)
+        found = []
+        for name in formats:
+            query["format"] = name
+            found.append({"label": name.upper(), "url": f"{url}?{query.urlencode()}"})
+        return found
+
+
+class InvoiceDownloadView(DashboardMixin, View):
+    """Download the invoices that the filters find, in the order of the list."""
+
+    def get(self, request: HttpRequest) -> HttpResponseBase:
+        permissions.require_see_permission(request.user)
+        query = request.GET.copy()
+        format_ = (query.pop("format", None) or [""])[-1]
+        form = InvoiceFilterForm(query)
+        found = filtered_invoices(form, Sorting(query), request.user)
+        if form.is_valid() and format_ in export_formats.FORMATS:
+            day = timezone.localdate().isoformat()
+            try:
+                export_formats.check_format(format_, found.count)
+                return stream_rows(
+                    request, export.invoice_rows(found), format_, f"bitsby-invoices-{day}"
+                )
+            except export.CannotExport as error:
+                messages.error(request, f"{error}.")
+        # The list shows what is wrong with the filters.
+        return redirect(f"{reverse('oscar_bitsby:dashboard-invoices')}?{query.urlencode()}")
 
 
 def filtered_invoices(form: InvoiceFilterForm, sorting: Sorting, user: Any) -> Any:
@@ -72,7 +115,9 @@ class InvoiceRow:
         self.invoice = invoice
         self.badge = BADGES[InvoiceStatus(invoice.status)]
         payments: list[BitsbyPayment] = list(invoice.payments.all())
-        self.booked = [payment for payment in payments if payment.booked_at is not None]
+        self.booked = [
+            payment for payment in payments if payment.booked_at and not payment.is_foreign
+        ]
         self.needs_review = any(
             payment.review_reason and payment.resolved_at is None for payment in payments
         )

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
@@ -81,10 +82,7 @@ def _actions(order: Any, user: Any) -> dict[str, Any]:
         "why_not_bind": why_not_bind,
         "offers_refund": may_refund and not why_not_refund,
         "why_not_refund": why_not_refund,
-        "candidates": [
-            {"match": match, "explorer": bind_summary.explorer_url(match.payment)}
-            for match in likely[:MAX_CANDIDATES]
-        ],
+        "candidates": [PaymentEntry(match.payment, match) for match in likely[:MAX_CANDIDATES]],
     }
 
 
@@ -132,14 +130,20 @@ class InvoiceEntry(InvoiceRow):
 
 @dataclass(frozen=True)
 class PaymentEntry:
-    """A payment of the order, with the link to its transaction."""
+    """A payment of the order, or one that is probably for it: ``match`` tells why."""
 
     payment: BitsbyPayment
+    match: Match | None = None
 
     @property
     def time(self) -> dt.datetime:
         """The time of its transaction or, where Bitsby names none, when it was first seen."""
         return self.payment.transaction_at or self.payment.seen_at
+
+    @property
+    def coins(self) -> str:
+        """The coins and their network."""
+        return bind_summary.coins_of(self.payment)
 
     @property
     def explorer(self) -> str:
