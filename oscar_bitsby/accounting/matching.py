@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q, prefetch_related_objects
+from django.db.models import Prefetch, Q, prefetch_related_objects
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
+from oscar.core.loading import get_model
 
 from oscar_bitsby.accounting.offers import (
     LATE_WINDOW,
@@ -25,6 +26,8 @@ from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 from oscar_bitsby.utils.money import MAX_AMOUNT
+
+Order = get_model("order", "Order")
 
 #: A payment with less than half or more than double of the amount is not meant for an invoice.
 PLAUSIBLE_FACTOR = Decimal(2)
@@ -198,7 +201,8 @@ def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
     best = ((row.pk, best_match(row, offers.all)) for row in unbound)
     found = {pk: match for pk, match in best if match is not None}
     # Only the orders that are shown are read. One that was deleted meanwhile is not suggested.
-    prefetch_related_objects([match.invoice for match in found.values()], "order")
+    orders = Prefetch("order", Order.objects.select_related("user"))
+    prefetch_related_objects([match.invoice for match in found.values()], orders)
     found = {pk: match for pk, match in found.items() if match.invoice.order is not None}
     return Suggestions(found, offers.since)
 
