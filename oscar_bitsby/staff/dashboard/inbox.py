@@ -48,7 +48,9 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         self.show = shown if shown in TABS else ""
         self.form = PaymentFilterForm(self.request.GET)
         # Only keys are sorted; the joined rows are read for one page.
-        return self._sorted(self._in_tab(self.show)).values_list("pk", flat=True)
+        keys = self._sorted(self._in_tab(self.show)).values_list("pk", flat=True)
+        # Filters read more than an index: run them once for the count and the page.
+        return list(keys[:MAX_COUNT]) if self.form.is_used else keys
 
     def _in_tab(self, show: str) -> Any:
         payments: Any = BitsbyPayment.objects.all()
@@ -117,18 +119,24 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "may_bind": may["may_bind"],
         }
 
-    def _tabs(self, count: int) -> list[dict[str, Any]]:
-        """Return the tabs with the number of payments in each that fit the filters."""
+    def _tabs(self, found: int) -> list[dict[str, Any]]:
+        """Return the tabs, with the number of payments that each shows.
+
+        With filters, only those of the open tab are counted.
+        """
         tabs = []
         for show, label in TABS.items():
-            rows = self._in_tab(show).order_by()
-            number = count if show == self.show else rows[:MAX_COUNT].count()
+            count: int | None = None
+            if show == self.show:
+                count = found
+            elif not self.form.is_used:
+                count = self._in_tab(show).order_by()[:MAX_COUNT].count()
             query = payment_filters.list_query(self.request.GET, show=show, page="")
             tabs.append(
                 {
                     "label": label,
                     "url": payment_filters.list_url(query),
-                    "count": _count_text(number),
+                    "count": "" if count is None else _count_text(count),
                     "is_active": show == self.show,
                 }
             )
