@@ -154,7 +154,7 @@ class Sorting:
 
     @property
     def headers(self) -> dict[str, dict[str, str]]:
-        """For each column its ``url`` and, for the sorted one, the ``state`` of ``aria-sort``."""
+        """For each column the ``url`` that sorts by it, and ``current``, for ``aria-sort``."""
         found = {}
         for column in SORTABLE:
             is_sorted = column == self.column
@@ -162,6 +162,6 @@ class Sorting:
             # Amounts and times are first of interest at their upper end.
             descends = not self.is_descending if is_sorted else column != "number"
             query["sort"], query["dir"] = column, "desc" if descends else "asc"
-            state = ("descending" if self.is_descending else "ascending") if is_sorted else ""
-            found[column] = {"url": f"?{query.urlencode()}", "state": state}
+            current = ("descending" if self.is_descending else "ascending") if is_sorted else ""
+            found[column] = {"url": f"?{query.urlencode()}", "current": current}
         return found

@@ -22,11 +22,11 @@ from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 PAGE = 25
 #: Classes of the badges, by the invoice's status. Oscar's green has too little contrast.
 BADGES = {
-    InvoiceStatus.CREATING: "badge-light",
+    InvoiceStatus.CREATING: "badge-light border",
     InvoiceStatus.UNPAID: "badge-secondary",
     InvoiceStatus.PAID: "badge-dark",
-    InvoiceStatus.EXPIRED: "badge-light",
-    InvoiceStatus.CANCELED: "badge-light",
+    InvoiceStatus.EXPIRED: "badge-light border",
+    InvoiceStatus.CANCELED: "badge-light border",
 }
 #: What a page of the list reads. Wallets and answers are long.
 ROWS = (
