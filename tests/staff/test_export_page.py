@@ -5,6 +5,7 @@ import io
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core.exceptions import PermissionDenied
 from django.urls import reverse
 from django.utils import timezone
 
@@ -97,7 +98,7 @@ def test_export_that_fails_is_explained_on_the_page(staff, configure, invoice, m
 def test_only_staff_who_may_see_money_export(client):
     """Users of a partner and other staff are refused; who may view payments may export."""
     for refused in (log_in("p", PARTNER, is_staff=False), log_in("s", "order.view_order")):
-        assert refused.get(URL, ALWAYS).status_code == 403
+        assert [refused.get(URL, query).status_code for query in ({}, ALWAYS)] == [403, 403]
     assert "login" in client.get(URL)["Location"]
     for permission in ("bind_payment", "refund_payment", "view_bitsbypayment"):
         viewer = log_in(permission, f"oscar_bitsby.{permission}")
@@ -105,8 +106,11 @@ def test_only_staff_who_may_see_money_export(client):
 
 
 def test_other_pages_download_their_rows(rf, staff, invoice):
-    """``stream_rows`` sends the rows of any queryset of invoices, under a given name."""
+    """``stream_rows`` sends any rows under a given name, if the user may see all amounts."""
     request = rf.get("/", {"status": "unpaid"})
+    request.user = log_in("p", PARTNER, is_staff=False).user
+    with pytest.raises(PermissionDenied):
+        stream_rows(request, iter([]), "jsonl", "bitsby-invoices")
     request.user = staff.user
     rows = export.invoice_rows(BitsbyInvoice.objects.filter(status="unpaid"))
 
