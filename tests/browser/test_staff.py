@@ -9,6 +9,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyPayment
+from tests.browser.capture import overflow
 from tests.browser.chromium import expect
 
 Order = get_model("order", "Order")
@@ -199,6 +200,9 @@ def test_filters_and_sorting_find_a_payment(order, shop, log_in_staff, screensho
         "aria-sort", "descending"
     )
     screenshot(page, "inbox-filtered", within=DASHBOARD)
+    # The narrowest window with a table, and not with cards.
+    page.set_viewport_size({"width": 768, "height": 800})
+    assert overflow(page) == 0
 
     page.get_by_label("Amount, hash").fill("4")
     page.get_by_role("button", name="Search").click()
