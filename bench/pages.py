@@ -26,14 +26,14 @@ PAGES = [
         "dashboard: payments by coin and age",
         lambda values: "/bitsby/dashboard/?coin=usdt&age=older",
     ),
-    Page("dashboard: payments by order", lambda values: "/bitsby/dashboard/?order=B1"),
+    Page("dashboard: payments by order", lambda values: "/bitsby/dashboard/?order=B"),
     Page("dashboard: payments by customer", lambda values: "/bitsby/dashboard/?customer=buyer"),
-    Page("dashboard: payments by text", lambda values: "/bitsby/dashboard/?q=abc"),
-    Page("dashboard: payments, no result", lambda values: "/bitsby/dashboard/?customer=nobody"),
+    Page("dashboard: payments by text", lambda values: "/bitsby/dashboard/?q=TKbst"),
     Page("dashboard: payments by value", lambda values: "/bitsby/dashboard/?sort=value"),
     Page("dashboard: payments by time", lambda values: "/bitsby/dashboard/?sort=time"),
     Page(
-        "dashboard: resolved payments by text", lambda values: "/bitsby/dashboard/?show=done&q=abc"
+        "dashboard: resolved payments by text",
+        lambda values: "/bitsby/dashboard/?show=done&q=TKbst",
     ),
     Page("dashboard: very small payments", lambda values: "/bitsby/dashboard/?show=dust"),
     Page("dashboard: resolved payments", lambda values: "/bitsby/dashboard/?show=done"),

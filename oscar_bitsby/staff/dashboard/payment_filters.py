@@ -2,6 +2,7 @@
 
 import datetime as dt
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -22,6 +23,9 @@ from oscar_bitsby.utils.money import CRYPTO_PLACES, parse_typed_amount
 
 #: Words of a customer's name that are looked for at most.
 MAX_WORDS = 5
+
+#: A shorter part of a hash, an address or a note would be found in most of them.
+MIN_PART = 4
 
 #: The ages to choose from: at least and less than so many days since a payment was first seen.
 AGES: dict[str, tuple[Any, int, int | None]] = {
@@ -65,6 +69,13 @@ class PaymentFilterForm(forms.Form):
     q = forms.CharField(
         label=_("Amount, hash, address, ID or note"), required=False, max_length=200
     )
+
+    def clean_q(self) -> str:
+        text: str = self.cleaned_data["q"]
+        if text and len(text) < MIN_PART and _amount_in(text) is None:
+            error = _("Enter an amount, or at least %(count)d characters.")
+            raise forms.ValidationError(error, params={"count": MIN_PART})
+        return text
 
     @property
     def is_used(self) -> bool:
@@ -127,14 +138,23 @@ def _of_invoice(name: str) -> Subquery:
 
 
 def _with_text(text: str) -> Q:
-    found = Q(invoice__in=BitsbyInvoice.objects.filter(uid=text).order_by().values("pk"))
+    amount = _amount_in(text)
+    found = Q() if amount is None else Q(amount=amount)
+    if len(text) < MIN_PART:
+        return found
     for name in ("hash", "address", "resolution_note"):
         found |= Q(**{f"{name}__icontains": text})
+    found |= Q(invoice__in=BitsbyInvoice.objects.filter(uid=text).order_by().values("pk"))
     with suppress(ValueError):
         found |= Q(bitsby_id=UUID(text)) | Q(bound_to=UUID(text))
-    with suppress(ValueError):
-        found |= Q(amount=parse_typed_amount(text, CRYPTO_PLACES))
     return found
+
+
+def _amount_in(text: str) -> Decimal | None:
+    try:
+        return parse_typed_amount(text, CRYPTO_PLACES)
+    except ValueError:
+        return None
 
 
 def sorted_by(payments: Any, name: str, direction: str) -> Any:
