@@ -105,7 +105,7 @@ class BitsbyInvoice(models.Model):
         pgettext_lazy("bitsby", "Order number"), max_length=128, db_index=True
     )
     #: Finds the invoices of an e-mail address: Oscar has no index of the addresses of guests.
-    email_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
+    email_key = models.CharField(max_length=64, blank=True, editable=False)
     status = models.CharField(
         _("Status"), max_length=16, choices=InvoiceStatus.choices, default=InvoiceStatus.CREATING
     )
@@ -161,6 +161,8 @@ class BitsbyInvoice(models.Model):
             # Order and date filters of the lists in dashboard and admin, and the invoices that a
             # payment can be meant for.
             models.Index(fields=["created_at"], name="bitsby_created"),
+            # Search by the e-mail address. On PostgreSQL, db_index would create two of them.
+            models.Index(fields=["email_key"], name="bitsby_email_key"),
             # The list in the dashboard, sorted by amount.
             models.Index(fields=["amount", "id"], name="bitsby_amount"),
             # Overdue invoices, read in every run.
