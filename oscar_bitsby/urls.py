@@ -4,7 +4,7 @@ from django.urls import path
 
 from oscar_bitsby import webhook
 from oscar_bitsby.buyer import refund_address, reorder, views
-from oscar_bitsby.staff.dashboard import actions, export, refunds
+from oscar_bitsby.staff.dashboard import actions, dismissal, export, inbox, invoices, refunds
 from oscar_bitsby.staff.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
@@ -17,9 +17,14 @@ urlpatterns = [
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
     path("orders/<str:token>/again/", reorder.ReorderView.as_view(), name="again"),
     path("refunds/<str:token>/", refund_address.RefundAddressView.as_view(), name="refund"),
-    path("dashboard/", dashboard.PaymentReviewView.as_view(), name="dashboard-inbox"),
+    path("dashboard/", inbox.PaymentReviewView.as_view(), name="dashboard-inbox"),
     path("dashboard/export/", export.ExportView.as_view(), name="dashboard-export"),
-    path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
+    path("dashboard/invoices/", invoices.InvoiceListView.as_view(), name="dashboard-invoices"),
+    path(
+        "dashboard/invoices/download/",
+        invoices.InvoiceDownloadView.as_view(),
+        name="dashboard-invoices-download",
+    ),
     path(
         "dashboard/invoices/<int:pk>/refresh/",
         actions.InvoiceActionView.as_view(),
@@ -37,7 +42,7 @@ urlpatterns = [
     ),
     path(
         "dashboard/payments/dismiss/",
-        actions.DismissDustView.as_view(),
+        dismissal.DismissView.as_view(),
         name="dashboard-dismiss",
     ),
     path(

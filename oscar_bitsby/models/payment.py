@@ -104,9 +104,9 @@ class BitsbyPayment(models.Model):
         indexes = [
             # Export, overview and audit read payments by their time.
             models.Index(PAYMENT_TIME, "id", name="bitsby_payment_time"),
-            # Payments to review, and their number in the navigation.
+            # Payments to review with their order, and their number in tabs and navigation.
             models.Index(
-                fields=["is_dust", "seen_at"],
+                fields=["is_dust", "seen_at", "id"],
                 condition=~models.Q(review_reason="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
             ),

@@ -51,6 +51,18 @@ def refresh_payments(order: Any) -> str:
     return ""
 
 
+def likely_candidates(order: Any) -> list[Match]:
+    """Return the unbound payments that are probably for an unpaid invoice of an order."""
+    invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
+    if not invoices:
+        return []
+    fitting = _recent_unbound(order).filter(plausible_amount(invoices))
+    payments = fitting.order_by("-transaction_at")[:MAX_CANDIDATES]
+    matches = (best_match(payment, invoices) for payment in payments)
+    likely = [found for found in matches if found.is_likely and not found.is_second]
+    return sorted(likely, key=lambda found: -found.score)
+
+
 def candidates(order: Any, chosen: UUID | None = None) -> list[Match]:
     """Return the unbound payments that may be for an order, best match first, without dust.
 
@@ -60,19 +72,24 @@ def candidates(order: Any, chosen: UUID | None = None) -> list[Match]:
     invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
     if not invoices:
         return []
-    unbound = BitsbyPayment.objects.without_refund().filter(bound_to=None, booked_at=None)
-    unbound = unbound.exclude(resolution=Resolution.DISMISSED)
-    since = order.date_placed - dt.timedelta(hours=1)
-    recent = unbound.filter(
-        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since), is_dust=False
-    )
     # Those that fit come first, so that the limit cuts off none of them for one that does not.
     fits = Case(When(plausible_amount(invoices), then=1), default=0).desc()
-    payments = list(recent.order_by(fits, "-transaction_at")[:MAX_CANDIDATES])
+    payments = list(_recent_unbound(order).order_by(fits, "-transaction_at")[:MAX_CANDIDATES])
     if chosen is not None and all(payment.bitsby_id != chosen for payment in payments):
-        payments.extend(unbound.filter(bitsby_id=chosen))
+        payments.extend(_unbound().filter(bitsby_id=chosen))
     matches = [best_match(payment, invoices) for payment in payments]
     return sorted(matches, key=lambda found: -found.score)
+
+
+def _unbound() -> Any:
+    unbound = BitsbyPayment.objects.without_refund().filter(bound_to=None, booked_at=None)
+    return unbound.exclude(resolution=Resolution.DISMISSED)
+
+
+def _recent_unbound(order: Any) -> Any:
+    since = order.date_placed - dt.timedelta(hours=1)
+    is_recent = Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since)
+    return _unbound().filter(is_recent, is_dust=False)
 
 
 def best_match(payment: BitsbyPayment, invoices: list[BitsbyInvoice]) -> Match:

@@ -22,6 +22,7 @@ from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_subject import (
     RefundSubject,
     open_refund,
+    order_refund_error,
     payments_of,
     refund_error,
     reserved_coins,
@@ -57,8 +58,8 @@ def refunds_of(order: Any, url: Callable[[BitsbyRefund], str]) -> list[dict[str,
 
 
 def should_offer_refund(order: Any) -> bool:
-    """Tell whether pages offer a refund: the order has a payment, or holds money of Bitsby."""
-    return payments_of(order).exists() or refund_error(None, order) == ""
+    """Tell whether pages offer a refund, which is requested for the order or for a payment."""
+    return order_refund_error(order) == ""
 
 
 def dashboard_url(refund: BitsbyRefund) -> str:

@@ -3,16 +3,14 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.models import prefetch_related_objects
 from django.template.loader import select_template
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy
 
 from oscar_bitsby import conf
-from oscar_bitsby.accounting import ledger
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.staff import bind_flow, permissions, refund_flow
+from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.staff import permissions
+from oscar_bitsby.staff.dashboard import order_tab
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
@@ -82,25 +80,5 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
         context["bitsby_extends"] = select_template(super().get_template_names())
-        # Oscar's own tab reads them as well.
-        prefetch_related_objects([self.object], "sources")
-        rows = BitsbyInvoice.objects.filter(order=self.object)
-        invoices = list(rows.prefetch_related("payments__resolved_by", "deliveries"))
-        if invoices or self.object.sources.filter(source_type__code=conf.METHOD_CODE).exists():
-            sources = list(self.object.sources.all())
-            held = ledger.amount_held(sources)
-            user = self.request.user
-            context["bitsby"] = {
-                "invoices": invoices,
-                "received": sum(source.amount_debited for source in sources),
-                "refunded": sum(source.amount_refunded for source in sources),
-                "missing": max(self.object.total_incl_tax - held, 0),
-                "surplus": max(held - self.object.total_incl_tax, 0),
-                "refunds": refund_flow.refunds_of(self.object, refund_flow.dashboard_url),
-                "may_bind": (may_bind := permissions.may_move_money(user)),
-                "may_refund": (may_refund := permissions.may_refund(user)),
-                "offers_binding": may_bind and bind_flow.should_offer_binding(self.object),
-                "offers_refund": may_refund and refund_flow.should_offer_refund(self.object),
-                "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
-            }
+        context["bitsby"] = order_tab.tab_context(self.object, self.request)
         return context
