@@ -17,6 +17,7 @@ from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
 REFUNDS = {"label": gettext_lazy("Refunds"), "url_name": "oscar_bitsby:dashboard-refunds"}
+OVERVIEW = {"label": gettext_lazy("Overview"), "url_name": "oscar_bitsby:dashboard-overview"}
 
 #: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
@@ -56,6 +57,11 @@ def shown_to_refunders(user: Any, *args: Any) -> bool:
     return conf.is_configured() and permissions.may_refund(user)
 
 
+def shown_to_bookkeepers(user: Any, *args: Any) -> bool:
+    """Return whether a user gets the entry of the overview, which opens only for them."""
+    return conf.is_configured() and permissions.may_see_money(user)
+
+
 def _extend_navigation() -> None:
     navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
     if not isinstance(navigation, list) or any(
@@ -70,6 +76,7 @@ def _extend_navigation() -> None:
         children = [{"label": text, "url_name": url, "access_fn": access} for text, url in pages]
         entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
         children.append({**REFUNDS, "access_fn": shown_to_refunders})
+        children.append({**OVERVIEW, "access_fn": shown_to_bookkeepers})
         navigation.append({**entry, "children": children})
 
 
