@@ -66,7 +66,7 @@ def _section(month: Month, figures: CurrencyFigures) -> dict[str, Any]:
     coins = [
         {"coin": coin, "figures": of_coin, "share": _percent(of_coin.paid.amount, paid)}
         for coin, of_coin in sorted(
-            figures.by_coin.items(), key=lambda item: (-item[1].paid.amount, item[0])
+            figures.by_coin.items(), key=lambda item: (-item[1].paid.amount, not item[0], item[0])
         )
     ]
     return {
