@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from oscar_bitsby.accounting import export
 from oscar_bitsby.accounting.overview import Unvalued, overview_of
 from oscar_bitsby.utils.months import Month
 from tests.support.month import at, paid, refunded, to_decide, waiting
@@ -134,6 +135,35 @@ def test_many_small_amounts_add_up_to_the_cent():
         paid(at(3), "0.10")
 
     assert amounts(usd().total)[0] == "3.00 (30)"
+
+
+def test_figures_equal_the_sums_of_the_export():
+    """What the documentation of the export says to add up is what the overview shows."""
+    for day in range(1, 31):
+        paid(at(day), f"{day}.01"), paid(None, f"0.{day:02}", seen_at=at(day))
+        paid(at(day), "8.00", "btc", review_reason="short")
+        paid(at(day), "9.00", is_foreign=True), refunded(at(day), f"{day}.50")
+        to_decide(at(day), f"{day}.25"), to_decide(at(day), "0.01", is_dust=True)
+        to_decide(at(day), "3.00", resolved_at=at(day)), to_decide(at(day), None, currency="")
+        waiting(at(day), f"{day}.75"), waiting(at(day), status="expired")
+    period = export.period_of(NOVEMBER.first_day, NOVEMBER.end_day)
+    rows = [dict(zip(export.COLUMNS, row, strict=True)) for row in export.rows_of(period)]
+    rows += [
+        dict(zip(export.COLUMNS, row, strict=True))
+        for row in export.rows_of(period, export.INVOICES)
+    ]
+
+    def added(column, **wanted):
+        found = [row for row in rows if wanted.items() <= row.items() and row[column] is not None]
+        return f"{sum(row[column] for row in found):.2f} ({len(found)})"
+
+    booked = [row for row in rows if row["kind"] == "payment" and row["booked"]]
+    assert amounts(usd().total) == [
+        f"{sum(row['worth'] for row in booked):.2f} ({len(booked)})",
+        added("worth", kind="refund"),
+        added("worth", kind="payment", status="to decide"),
+        added("asked_amount", kind="invoice", status="unpaid"),
+    ]
 
 
 def test_empty_month_has_no_figures():

@@ -109,11 +109,14 @@ def test_months_are_linked_up_to_the_current_one(staff):
     assert months(before) == ["2026-10", "2026-12"]
 
 
-def test_link_to_the_export_names_the_same_days(staff):
+def test_link_to_the_export_downloads_the_same_days(staff):
     """The range of the export is half open, too."""
-    links = [link for link in overview(staff).links if link and "/export/" in link]
+    paid(at(30), "1.00"), paid(at(1, month=12), "2.00")
+    (link,) = [link for link in overview(staff).links if link and "/export/?" in link]
 
-    assert links == [reverse("oscar_bitsby:dashboard-export") + "?from=2026-11-01&to=2026-12-01"]
+    rows = b"".join(staff.get(link).streaming_content).decode().splitlines()
+
+    assert [row[:10] for row in rows[1:]] == ["2026-11-30"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_page_is_for_those_who_may_see_money(staff):
     ]
 
     assert viewer.get(url).status_code == 200
-    assert url in overview(staff).links
+    assert {url, reverse("oscar_bitsby:dashboard-export")} <= set(overview(staff).links)
     for client in others:
         assert client.get(url).status_code == 403
         assert url not in Page(client.get(reverse("oscar_bitsby:dashboard-inbox"))).links
