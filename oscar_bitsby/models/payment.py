@@ -103,8 +103,8 @@ class BitsbyPayment(models.Model):
         ]
         indexes = [
             # Export, overview and audit read payments by their time. The further columns let the
-            # overview add those of a month without reading the rows. They are no ``include``, which
-            # is not known to all databases, and PostgreSQL needs those of the time as well.
+            # overview add those of a month without reading the rows: for that, PostgreSQL needs the
+            # columns of the time as well. SQLite has no ``include``, and Django warns about one.
             models.Index(
                 PAYMENT_TIME,
                 "id",
