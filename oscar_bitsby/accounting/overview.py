@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Q, QuerySet, Sum
 from django.db.models.functions import TruncDay
 
 from oscar_bitsby.choices import InvoiceStatus, RefundState
@@ -88,7 +88,7 @@ class Overview:
 
 
 def overview_of(month: Month) -> Overview:
-    """Return the figures of a month, from five queries that let the database add."""
+    """Return the figures of a month, from four queries that let the database add."""
     found: dict[str, CurrencyFigures] = {}
     unvalued: dict[tuple[bool, str], Unvalued] = {}
     for name, row in _sums(month):
@@ -112,17 +112,21 @@ def _sums(month: Month) -> Iterator[tuple[str, dict[str, Any]]]:
     payments = BitsbyPayment.objects.filter(is_foreign=False)
     # Booked payments have a value. Whatever else this query read, the index would have to hold.
     paid = _in(month, payments.filter(booked_at__isnull=False), PAYMENT_TIME)
-    yield from _grouped("paid", paid, "fiat_value", "cryptocurrency")
+    for row in _grouped(paid, "fiat_value", coin=F("cryptocurrency")):
+        yield "paid", row
     to_decide = _in(month, payments.needs_review().filter(is_dust=False), PAYMENT_TIME)
-    unvalued = {"coins": "amount"}
-    yield from _grouped("to_decide", to_decide, "fiat_value", "cryptocurrency", **unvalued)
-    booked = to_decide.filter(booked_at__isnull=False)
-    yield from _grouped("to_decide_booked", booked, "fiat_value", "cryptocurrency")
+    is_booked = ExpressionWrapper(Q(booked_at__isnull=False), BooleanField())
+    by = {"coin": F("cryptocurrency"), "is_booked": is_booked}
+    for row in _grouped(to_decide, "fiat_value", "amount", **by):
+        yield "to_decide", row
+        if row["is_booked"]:
+            yield "to_decide_booked", {**row, "unvalued": 0}
     waiting = _in(month, BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID), F("created_at"))
-    yield from _grouped("waiting", waiting, "amount")
+    for row in _grouped(waiting, "amount"):
+        yield "waiting", row
     refunds = _in(month, BitsbyRefund.objects.filter(state=RefundState.SENT), F("closed_at"))
-    unvalued = {"coins": "coin_amount"}
-    yield from _grouped("refunds", refunds, "amount", "cryptocurrency", **unvalued)
+    for row in _grouped(refunds, "amount", "coin_amount", coin=F("cryptocurrency")):
+        yield "refunds", row
 
 
 def _in(month: Month, rows: QuerySet[Any], time: Any) -> Any:
@@ -131,14 +135,13 @@ def _in(month: Month, rows: QuerySet[Any], time: Any) -> Any:
     return rows.annotate(day=TruncDay("time", tzinfo=dt.timezone.utc))
 
 
-def _grouped(
-    name: str, rows: Any, value: str, coin: str = "", coins: str = ""
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the sums of ``value``, and for rows without one those of the column ``coins``."""
-    columns = {"coin": F(coin)} if coin else {}
+def _grouped(rows: Any, value: str, coins: str = "", **columns: Any) -> Any:
+    """Return the sums of ``value``, and for rows without one those of the column ``coins``.
+
+    They are grouped by day, currency and ``columns``.
+    """
     sums = {"total": Sum(value), "valued": Count(value)}
     if coins:
         without = Q(**{f"{value}__isnull": True})
         sums |= {"coins": Sum(coins, filter=without), "unvalued": Count("pk", filter=without)}
-    for row in rows.order_by().values("day", "currency", **columns).annotate(**sums):
-        yield name, row
+    return rows.order_by().values("day", "currency", **columns).annotate(**sums)

@@ -123,6 +123,12 @@ class BitsbyPayment(models.Model):
                 condition=~models.Q(review_reason="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
             ),
+            # Those of them that are no dust, by their time: the overview adds those of a month.
+            models.Index(
+                PAYMENT_TIME,
+                condition=~models.Q(review_reason="") & models.Q(resolved_at=None, is_dust=False),
+                name="bitsby_attention_time",
+            ),
             # Payments that can be bound to an invoice.
             models.Index(
                 fields=["transaction_at"],

@@ -176,5 +176,5 @@ def test_rows_do_not_change_the_number_of_queries(django_assert_num_queries):
     for day in range(1, 29):
         paid(at(day), coin=f"coin{day}"), to_decide(at(day)), refunded(at(day))
 
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(4):
         overview_of(NOVEMBER)
