@@ -120,7 +120,7 @@ def _sums(month: Month) -> Iterator[tuple[str, dict[str, Any]]]:
     for row in _grouped(to_decide, "fiat_value", "amount", **by):
         yield "to_decide", row
         if row["is_booked"]:
-            yield "to_decide_booked", {**row, "unvalued": 0}
+            yield "to_decide_booked", row
     waiting = _in(month, BitsbyInvoice.objects.filter(status=InvoiceStatus.UNPAID), F("created_at"))
     for row in _grouped(waiting, "amount"):
         yield "waiting", row
