@@ -28,7 +28,7 @@ def documented_settings():
 def documented_options(command):
     """Return the options in the one line that documents the whole command."""
     [options] = re.findall(rf"^``{re.escape(command)} ?(.*)``$", PAGES["operations"], re.M)
-    return set(re.findall(r"--[a-z-]+", options))
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options))
 
 
 def options_of(parser):

@@ -19,6 +19,7 @@ from django.utils.translation import pgettext_lazy
 from django.views.generic import View
 
 from oscar_bitsby.accounting import export, export_formats
+from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.staff import permissions
 from oscar_bitsby.staff.dashboard.access import DashboardMixin
@@ -91,7 +92,7 @@ class ExportView(DashboardMixin, View):
         try:
             export_formats.check_format(format_, lambda: export.count_rows(period, kind))
             return stream_rows(request, export.rows_of(period, kind), format_, name)
-        except export.CannotExport as error:
+        except BitsbyError as error:
             form.add_error(None, f"{error}.")
             return _page(request, form)
 
