@@ -108,6 +108,8 @@ def _url_values(size: int) -> dict[str, str]:
         "bitsby_id": str(middle.bitsby_id),
         "hash": payment.hash,
         "day": f"date_from={day}&date_to={day + dt.timedelta(days=1)}",
+        # A complete one: one of twelve has a twelfth of all rows.
+        "month": f"{day.replace(day=1) - dt.timedelta(days=1):%Y-%m}",
         "admin_day": urlencode(
             {
                 "created_at__gte": f"{day} 00:00:00+00:00",

@@ -74,6 +74,10 @@ PAGES = [
     Page("dashboard: search Bitsby id", lambda values: f"{INVOICES}?q={values['bitsby_id']}"),
     Page("dashboard: search hash", lambda values: f"{INVOICES}?q={values['hash']}"),
     Page("dashboard: search without a result", lambda values: f"{INVOICES}?q=nowhere"),
+    Page(
+        "dashboard: overview of a month",
+        lambda values: f"/bitsby/dashboard/overview/?month={values['month']}",
+    ),
     Page("dashboard: bind a payment", lambda values: f"/bitsby{values['bind']}"),
     Page(
         "dashboard: order with the Bitsby tab",

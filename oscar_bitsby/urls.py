@@ -4,7 +4,15 @@ from django.urls import path
 
 from oscar_bitsby import webhook
 from oscar_bitsby.buyer import refund_address, reorder, views
-from oscar_bitsby.staff.dashboard import actions, dismissal, export, inbox, invoices, refunds
+from oscar_bitsby.staff.dashboard import (
+    actions,
+    dismissal,
+    export,
+    inbox,
+    invoices,
+    overview,
+    refunds,
+)
 from oscar_bitsby.staff.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
@@ -60,6 +68,7 @@ urlpatterns = [
         refunds.RefundOrderView.as_view(),
         name="dashboard-refund-order",
     ),
+    path("dashboard/overview/", overview.OverviewView.as_view(), name="dashboard-overview"),
     path("dashboard/refunds/", refunds.RefundListView.as_view(), name="dashboard-refunds"),
     path("dashboard/refunds/<int:pk>/", refunds.RefundView.as_view(), name="dashboard-refund"),
 ]

@@ -102,13 +102,32 @@ class BitsbyPayment(models.Model):
             ("refund_payment", _("Can refund Bitsby payments")),
         ]
         indexes = [
-            # Export, overview and audit read payments by their time.
-            models.Index(PAYMENT_TIME, "id", name="bitsby_payment_time"),
+            # Export, overview and audit read payments by their time. The further columns let the
+            # overview add those of a month without reading the rows: for that, PostgreSQL needs the
+            # columns of the time as well. SQLite has no ``include``, and Django warns about one.
+            models.Index(
+                PAYMENT_TIME,
+                "id",
+                "is_foreign",
+                "booked_at",
+                "currency",
+                "cryptocurrency",
+                "fiat_value",
+                "transaction_at",
+                "seen_at",
+                name="bitsby_payment_time",
+            ),
             # Payments to review with their order, and their number in tabs and navigation.
             models.Index(
                 fields=["is_dust", "seen_at", "id"],
                 condition=~models.Q(review_reason="") & models.Q(resolved_at=None),
                 name="bitsby_attention",
+            ),
+            # Those of them that are no dust, by their time: the overview adds those of a month.
+            models.Index(
+                PAYMENT_TIME,
+                condition=~models.Q(review_reason="") & models.Q(resolved_at=None, is_dust=False),
+                name="bitsby_attention_time",
             ),
             # Payments that can be bound to an invoice.
             models.Index(

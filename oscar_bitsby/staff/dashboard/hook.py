@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.template.loader import select_template
 from django.utils.functional import lazy
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyPayment
@@ -15,6 +15,11 @@ from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
 REFUNDS = {"label": gettext_lazy("Refunds"), "url_name": "oscar_bitsby:dashboard-refunds"}
+#: The pages with the amounts of all partners.
+MONEY_PAGES = (
+    (pgettext_lazy("bitsby", "Overview"), "oscar_bitsby:dashboard-overview"),
+    (pgettext_lazy("page", "Export"), "oscar_bitsby:dashboard-export"),
+)
 
 #: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
@@ -54,6 +59,11 @@ def shown_to_refunders(user: Any, *args: Any) -> bool:
     return conf.is_configured() and permissions.may_refund(user)
 
 
+def shown_to_bookkeepers(user: Any, *args: Any) -> bool:
+    """Return whether a user gets the entries of overview and export, which open only for them."""
+    return conf.is_configured() and permissions.may_see_money(user)
+
+
 def _extend_navigation() -> None:
     navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
     if not isinstance(navigation, list) or any(
@@ -68,6 +78,10 @@ def _extend_navigation() -> None:
         children = [{"label": text, "url_name": url, "access_fn": access} for text, url in pages]
         entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
         children.append({**REFUNDS, "access_fn": shown_to_refunders})
+        children += [
+            {"label": text, "url_name": url, "access_fn": shown_to_bookkeepers}
+            for text, url in MONEY_PAGES
+        ]
         navigation.append({**entry, "children": children})
 
 
