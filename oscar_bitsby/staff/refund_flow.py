@@ -57,8 +57,9 @@ def refunds_of(order: Any, url: Callable[[BitsbyRefund], str]) -> list[dict[str,
 
 
 def should_offer_refund(order: Any) -> bool:
-    """Tell whether pages offer a refund: the order has a payment, or holds money of Bitsby."""
-    return payments_of(order).exists() or refund_error(None, order) == ""
+    """Tell whether pages offer a refund: one of a payment, or of the order's money, is possible."""
+    payments = list(payments_of(order))
+    return any(refund_error(payment, order) == "" for payment in payments or [None])
 
 
 def dashboard_url(refund: BitsbyRefund) -> str:
