@@ -90,7 +90,7 @@ PAGES = [
     Page("admin: invoices of a day", lambda values: f"{ADMIN_INVOICES}?{values['admin_day']}"),
     Page("admin: invoices, search", lambda values: f"{ADMIN_INVOICES}?q={values['number']}"),
     Page("admin: invoices, search id", lambda values: f"{ADMIN_INVOICES}?q={values['uid']}"),
-    Page("admin: invoices, by date", lambda values: f"{ADMIN_INVOICES}?o=5"),
+    Page("admin: invoices, by date", lambda values: f"{ADMIN_INVOICES}?o=4"),
     Page("admin: one invoice", lambda values: f"{ADMIN_INVOICES}{values['pk']}/change/"),
     Page("admin: payments", lambda values: f"{ADMIN_PAYMENTS}"),
     Page(

@@ -111,35 +111,37 @@ class BitsbyInvoice(models.Model):
     )
     amount = models.DecimalField(pgettext_lazy("bitsby", "Amount"), max_digits=12, decimal_places=2)
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12)
-    project_id = models.CharField(_("Project"), max_length=36)
-    bitsby_id = models.UUIDField(_("Bitsby id"), null=True, unique=True, editable=False)
-    uid = models.CharField(_("Short id"), max_length=64, blank=True, db_index=True)
+    project_id = models.CharField(_("Project ID at Bitsby"), max_length=36)
+    bitsby_id = models.UUIDField(_("Invoice ID at Bitsby"), null=True, unique=True, editable=False)
+    uid = models.CharField(_("Short ID at Bitsby"), max_length=64, blank=True, db_index=True)
     url = models.URLField(_("Payment page"), max_length=2000, blank=True)
-    wallets = models.JSONField(_("Wallets with reserved amounts"), default=list, blank=True)
+    wallets = models.JSONField(_("Addresses to pay to"), default=list, blank=True)
     reply = models.JSONField(_("Bitsby's answer"), default=dict, blank=True)
     created_at = models.DateTimeField(pgettext_lazy("bitsby", "Created"), default=timezone.now)
     expires_at = models.DateTimeField(_("Pay by"), null=True, blank=True)
-    ended_at = models.DateTimeField(_("Expired or canceled"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("Expired or cancelled"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("Last checked at Bitsby"), default=EPOCH)
     #: When a webhook delivery was last stored. Of many in a short time only one is.
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
-    webhook_pending_since = models.DateTimeField(_("Webhook pending since"), null=True, blank=True)
-    order_awaits_payment = models.BooleanField(_("Order awaits payment"), default=True)
+    webhook_pending_since = models.DateTimeField(_("To be checked since"), null=True, blank=True)
+    order_awaits_payment = models.BooleanField(_("The order waits for a payment"), default=True)
     #: If its payment is short, the buyer is asked for the rest.
     asks_for_rest = models.BooleanField(default=False, editable=False)
     #: It asks for the rest of an order that is paid in part.
-    is_for_rest = models.BooleanField(_("For the rest"), default=False)
+    is_for_rest = models.BooleanField(_("Asks only for the rest"), default=False)
     #: The order was cancelled, and its offers count it no longer. Vouchers have Oscar's own rows.
     offers_released = models.BooleanField(default=False, editable=False)
     #: Bitsby's commission for the payment, by its last answer. None if that named none.
     commission_usd = models.DecimalField(
-        _("Commission in USD"), max_digits=12, decimal_places=2, null=True, blank=True
+        _("Bitsby's commission in USD"), max_digits=12, decimal_places=2, null=True, blank=True
     )
     #: Views of the payment page, by Bitsby's last answer.
-    page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
-    failure = models.CharField(_("Failure"), max_length=300, blank=True)
+    page_views = models.PositiveIntegerField(_("Views of the payment page"), null=True, blank=True)
+    failure = models.CharField(_("What went wrong"), max_length=300, blank=True)
     #: Since when Bitsby gives no usable answer about this invoice, and the newest reason.
-    unanswered_since = models.DateTimeField(_("No usable answer since"), null=True, blank=True)
+    unanswered_since = models.DateTimeField(
+        _("No usable answer from Bitsby since"), null=True, blank=True
+    )
     unanswered_reason = models.CharField(
         _("Why the answer is not usable"), max_length=300, blank=True
     )

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import select_template
 from django.urls import path, reverse
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
+from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page
@@ -58,10 +60,15 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
             and bind_flow.should_offer_binding(order)
         ):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
-        if order is not None and conf.is_configured() and permissions.may_refund(request.user):
-            context |= self._refund_context(order)
+        if order is not None and conf.is_configured():
+            context["bitsby"] = _money_of(order)
+            context["media"] += self._bitsby_media
+            if permissions.may_refund(request.user):
+                context |= self._refund_context(order)
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
+
+    _bitsby_media = Media(css={"all": ["oscar_bitsby/admin.css"]})
 
     @property
     def change_form_template(self) -> str:
@@ -140,6 +147,30 @@ def _get_order(object_id: str) -> Any:
     if order is None:
         raise Http404(_("There is no such order."))
     return order
+
+
+def _money_of(order: Any) -> dict[str, Any] | None:
+    """Return what an order asked for and what came in; None if it has nothing to do with Bitsby.
+
+    The amounts are those of the Bitsby tab on the order's page in the dashboard.
+    """
+    sources = list(order.sources.select_related("source_type"))
+    invoices = list(order.bitsby_invoices.defer("reply", "wallets").prefetch_related("payments"))
+    if not invoices and all(source.source_type.code != conf.METHOD_CODE for source in sources):
+        return None
+    held = ledger.amount_held(sources)
+    payments = [payment for invoice in invoices for payment in invoice.payments.all()]
+    return {
+        "order": order,
+        "received": sum(source.amount_debited for source in sources),
+        "refunded": sum(source.amount_refunded for source in sources),
+        "missing": max(order.total_incl_tax - held, 0),
+        "surplus": max(held - order.total_incl_tax, 0),
+        "invoices": invoices,
+        "undecided": sum(
+            1 for payment in payments if payment.review_reason and payment.resolved_at is None
+        ),
+    }
 
 
 def _request_url(order: Any) -> str:
