@@ -17,7 +17,6 @@ from oscar_bitsby.accounting.offers import MAX_INVOICES
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.staff import bind_flow, bind_summary, permissions
 from oscar_bitsby.staff.dashboard.access import (
     DashboardMixin,
@@ -26,6 +25,7 @@ from oscar_bitsby.staff.dashboard.access import (
     order_page,
     orders_for,
 )
+from oscar_bitsby.staff.dashboard.banners import banners
 from oscar_bitsby.staff.dashboard.payment_rows import PaymentRow, open_refunds
 from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 from oscar_bitsby.staff.search import find_invoices
@@ -74,7 +74,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         payments = load_rows(rows, context["payments"])
         suggested = suggest_invoices([] if self.shows_dust else payments)
         refunds = {} if self.shows_dust else open_refunds(payments)
-        user, last_run = self.request.user, lease.last_run()
+        user = self.request.user
         may = {
             "may_bind": permissions.may_move_money(user),
             "may_refund": permissions.may_refund(user),
@@ -90,8 +90,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "offered": MAX_INVOICES,
             "shows_resolved": self.shows_resolved,
             "shows_dust": self.shows_dust,
-            "last_run": last_run,
-            "is_overdue": lease.is_overdue(last_run),
+            "banners": banners(user),
             "may_bind": may["may_bind"],
         }
 
