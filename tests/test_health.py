@@ -8,7 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections
 from django.test import RequestFactory
 from django.utils import timezone
 from health_check.views import HealthCheckView
@@ -130,7 +131,14 @@ def test_long_queue_is_found():
 def test_check_runs_without_a_request(state):
     """The library's command awaits each check in an event loop of its own."""
     GatewayState.objects.update(last_run_at=timezone.now() - DAY)
-    result = asyncio.run(health.BitsbyRuns().get_result())
+
+    async def check():
+        result = await health.BitsbyRuns().get_result()
+        # That of the event loop's thread.
+        await sync_to_async(connections.close_all)()
+        return result
+
+    result = asyncio.run(check())
     assert "No run of bitsby_reconcile" in str(result.error)
 
 
