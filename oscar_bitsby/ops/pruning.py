@@ -22,6 +22,7 @@ from oscar_bitsby.models import (
     WebhookDelivery,
 )
 from oscar_bitsby.staff.binding import DAYS_BACK
+from oscar_bitsby.utils.plurals import plural
 
 Order = get_model("order", "Order")
 
@@ -61,11 +62,6 @@ class Pruned:
             f" {plural(self.attempts, 'failed attempt')},"
             f" {plural(self.addresses, 'address', 'addresses')} of refunds"
         )
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """Return a number and a noun; without ``many``, the plural ends in "s"."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def min_payment_days() -> int:

@@ -82,6 +82,14 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             hint="Set it to 1 or more days; 30 is a good value.",
             id="oscar_bitsby.E010",
         )
+    least = settings.balance_min
+    if least is not None and (least < 0 or not least.is_finite()):
+        yield Warning(
+            "OSCAR_BITSBY['BALANCE_MIN'] is not zero or a positive number of USD.",
+            hint="A negative balance is warned of in any case: set it to the balance below which"
+            " you want to top it up, or to None.",
+            id="oscar_bitsby.W010",
+        )
     yield from _check_wrong_amounts(settings)
     yield from _check_invoice_numbers(settings)
     codes = [code for code, _ in settings.other_methods]

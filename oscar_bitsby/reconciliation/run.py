@@ -7,7 +7,7 @@ from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.mails import reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.reconciliation import expiry, invoice_refresh
+from oscar_bitsby.reconciliation import balance_guard, expiry, invoice_refresh
 from oscar_bitsby.reconciliation.auto_binding import bind_fitting_payments
 from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
 from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
@@ -30,8 +30,8 @@ def reconcile(
     """Sync, expire, cancel and send e-mails for everything that is due.
 
     The payments of the last days are synced in every run, those of ``WATCH_DAYS`` once a day. Then
-    follow a final check of overdue invoices and the cancelling of unpaid orders. E-mails come last,
-    and are also sent when the gateway failed.
+    follow a final check of overdue invoices and the cancelling of unpaid orders. Once an hour the
+    balance is fetched. E-mails come last, and are also sent when the gateway failed.
 
     Args:
         dry_run: fetch, decide and report, but write nothing.
@@ -83,6 +83,8 @@ def _run_steps(run: ReconcileRun) -> None:
     if not run.dry_run:
         # After the sync: buyers who have paid get no reminder.
         reminders.enqueue_reminders()
+    # The last request of a run, so that settling never waits for it.
+    balance_guard.check_balance(run)
 
 
 def _send_mails(run: ReconcileRun) -> None:
@@ -101,6 +103,7 @@ def _refresh_flagged_invoices(run: ReconcileRun) -> None:
             remote = invoice_refresh.fetch_invoice(run.client, invoice)
             if remote is not None:
                 with run.isolate_errors(invoice.bitsby_id):
-                    run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
+                    outcome = invoice_refresh.settle_fetched(run.client, invoice, remote)
+                    run.report.count(outcome, invoice.order_number)
             # If Bitsby does not call it paid, the delivery was wrong.
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(webhook_pending_since=None)

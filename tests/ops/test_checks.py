@@ -229,6 +229,15 @@ def test_w008_for_a_hold_that_is_shorter_than_the_time_to_pay(check_settings, ho
         assert check_settings(HOLD_ORDER_FOR=hold) == []
 
 
+@pytest.mark.parametrize("least", [-1, "Infinity"])
+def test_w010_for_a_minimum_that_no_balance_can_have(check_settings, least):
+    """``BALANCE_MIN`` is zero, a positive number or None; a text is an error as in other keys."""
+    assert_one(check_settings(BALANCE_MIN=least), "W010", says="'BALANCE_MIN'", hint="None")
+    assert check_settings(BALANCE_MIN=0) == []
+    messages = check_settings(BALANCE_MIN="much")
+    assert_one(messages, "E001", says="OSCAR_BITSBY['BALANCE_MIN'] cannot be used", hint="")
+
+
 @pytest.mark.parametrize(
     ("allowed", "missing"), [("Cancelled", "Being processed"), ("Being processed", "Cancelled")]
 )

@@ -11,10 +11,10 @@ from django.views.generic import ListView
 from oscar_bitsby.accounting.matching import Suggestions, suggest_invoices
 from oscar_bitsby.accounting.offers import MAX_INVOICES
 from oscar_bitsby.models import BitsbyPayment
-from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.staff import bind_summary, permissions
 from oscar_bitsby.staff.dashboard import payment_filters
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, only_visible, order_page
+from oscar_bitsby.staff.dashboard.banners import banners
 from oscar_bitsby.staff.dashboard.payment_filters import PaymentFilterForm
 from oscar_bitsby.staff.dashboard.payment_rows import PaymentRow, open_refunds
 from oscar_bitsby.staff.dashboard.payment_value import PaymentValue
@@ -88,7 +88,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         shows_dust = self.show == "dust"
         suggested = suggest_invoices([] if shows_dust else payments)
         refunds = open_refunds(payments)
-        user, last_run = self.request.user, lease.last_run()
+        user = self.request.user
         query = payment_filters.list_query(self.request.GET)
         may = {
             "may_bind": permissions.may_move_money(user),
@@ -114,8 +114,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "offered": MAX_INVOICES,
             "shows_resolved": self.show == "done",
             "shows_dust": shows_dust,
-            "last_run": last_run,
-            "is_overdue": lease.is_overdue(last_run),
+            "banners": banners(user),
             "may_bind": may["may_bind"],
         }
 
