@@ -14,6 +14,7 @@ from oscar_bitsby.models import (
     BitsbyPayment,
     BitsbyRefund,
     BuyerMail,
+    MerchantAlert,
     WebhookDelivery,
 )
 from oscar_bitsby.staff.pagination import BoundedPaginator
@@ -193,5 +194,17 @@ class BuyerMailAdmin(ReadOnlyAdmin):
     # An exact match uses the index; Django's own search would compare case-insensitively.
     keys_named, searched = staticmethod(str), "order_number"
     raw_id_fields = ("order", "invoice", "payment", "refund")
+    shown_as = {"error": "remark"}
+    remark = translated("error", gettext_lazy("Why it was not sent"))
+
+
+@admin.register(MerchantAlert)
+class MerchantAlertAdmin(ReadOnlyAdmin):
+    list_display = ("order_number", "code", "mail_status", "post_status", "created_at", "remark")
+    list_filter = ("code", "mail_status", "post_status")
+    sortable_by = ()
+    search_fields = ("=order_number",)
+    keys_named, searched = staticmethod(str), "order_number"
+    raw_id_fields = ("payment", "refund")
     shown_as = {"error": "remark"}
     remark = translated("error", gettext_lazy("Why it was not sent"))

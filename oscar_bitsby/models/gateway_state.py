@@ -39,6 +39,8 @@ class GatewayState(models.Model):
     #: The account's internal balance in USD by Bitsby's last answer, and when that was.
     balance = models.DecimalField(max_digits=20, decimal_places=2, null=True)
     balance_fetched_at = models.DateTimeField(default=EPOCH)
+    #: When alerts were last e-mailed to the merchant.
+    alerts_mailed_at = models.DateTimeField(default=EPOCH)
 
     class Meta:
         verbose_name = _("Bitsby gateway state")
