@@ -53,8 +53,8 @@ class Pruned:
     foreign: int = 0
     dismissed: int = 0
     attempts: int = 0
-    addresses: int = 0
     alerts: int = 0
+    addresses: int = 0
 
     def __str__(self) -> str:
         return (
@@ -63,8 +63,8 @@ class Pruned:
             f" {plural(self.foreign, 'payment')} of other projects,"
             f" {plural(self.dismissed, 'dismissed payment')},"
             f" {plural(self.attempts, 'failed attempt')},"
-            f" {plural(self.addresses, 'address', 'addresses')} of refunds,"
-            f" {plural(self.alerts, 'alert')}"
+            f" {plural(self.alerts, 'alert')},"
+            f" {plural(self.addresses, 'address', 'addresses')} of refunds"
         )
 
 
