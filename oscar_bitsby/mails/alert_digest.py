@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from smtplib import SMTPServerDisconnected
+from textwrap import shorten
 
 from django.conf import settings as django_settings
 from django.contrib.sites.models import Site
@@ -63,8 +64,9 @@ def send_due(renew_lease: Callable[[], None]) -> None:
 
 
 def _was_mailed_recently(now: dt.datetime) -> Q:
-    # A time ahead was written before the clock was put back.
-    return Q(alerts_mailed_at__gt=now - INTERVAL, alerts_mailed_at__lte=now)
+    # Another process may have sent one since. A time far ahead was written before the clock was put
+    # back.
+    return Q(alerts_mailed_at__gt=now - INTERVAL, alerts_mailed_at__lt=now + INTERVAL)
 
 
 def _claim(alerts: list[MerchantAlert], now: dt.datetime) -> bool:
@@ -130,8 +132,8 @@ def _build(alerts: list[MerchantAlert], addresses: Iterable[str]) -> EmailMessag
             % {"site": site.domain}
         )
     return EmailMessage(
-        # A line break in the site's name would be refused as a further header.
-        " ".join(subject.split())[:MAX_SUBJECT],
+        # It also removes line breaks, which are refused in a header.
+        shorten(subject, MAX_SUBJECT, placeholder=" …"),
         "\n\n".join(parts) + "\n",
         getattr(django_settings, "OSCAR_FROM_EMAIL", None),
         list(addresses),

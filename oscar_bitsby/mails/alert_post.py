@@ -97,7 +97,6 @@ def _exchange(alerts: Alerts, headers: Mapping[str, str], body: bytes) -> int:
                 data=body,
                 headers=headers,
                 timeout=TIMEOUT,
-                allow_redirects=False,
                 stream=True,
             ) as response,
         ):

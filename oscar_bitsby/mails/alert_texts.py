@@ -164,10 +164,10 @@ def _balance_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
     amounts = {"value": balance, "currency": "USD"}
     if balance.startswith("-"):
         text = _(
-            "The balance at Bitsby is %(balance)s USD. If it is still negative on Monday at 23:50"
-            " UTC, Bitsby will create no new invoices until it is paid."
+            "The balance at Bitsby is %(balance)s USD. If it is still negative at %(until)s, Bitsby"
+            " will create no new invoices until it is paid."
         )
-        return text % {"balance": balance}, amounts
+        return text % {"balance": balance, "until": alert.details.get("until") or "–"}, amounts
     text = _(
         "The balance at Bitsby is %(balance)s USD, which is below %(minimum)s USD. Top it up: with"
         " a negative balance, Bitsby creates no new invoices."

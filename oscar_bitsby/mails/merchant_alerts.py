@@ -42,7 +42,8 @@ def enqueue(
         occasion: tells apart alerts about the same matter, for example a day or a review reason.
         details: further facts for the text. Neither the key nor a buyer's address may be in them.
             ``reason``: Bitsby's own words, of a refusal. ``last_run``: the time of the last run, in
-            ISO 8601. ``balance``: in USD. ``differences``: how many an audit has found.
+            ISO 8601. ``balance``: in USD, and ``until``: when a negative one blocks new invoices.
+            ``differences``: how many an audit has found.
     """
     try:
         alerts = conf.get().alerts

@@ -182,12 +182,13 @@ def test_first_run_and_dry_runs_are_not_alerted_as_late(fake, invoice, move_time
 def test_balance_and_audit_have_texts():
     """The alerts that other steps enqueue say what happened and what to do."""
     for occasion, balance in (("low", "12.50"), ("negative", "-3.00")):
-        merchant_alerts.enqueue(AlertCode.LOW_BALANCE, occasion=occasion, balance=balance)
+        details = {"balance": balance, "until": "2026-12-07 23:50 UTC"}
+        merchant_alerts.enqueue(AlertCode.LOW_BALANCE, occasion=occasion, **details)
     merchant_alerts.enqueue(AlertCode.AUDIT_FAILED, differences="2")
     send()
     text = sent_text()
     assert "is 12.50 USD, which is below" in text
-    assert "is -3.00 USD. If it is still negative on Monday at 23:50 UTC" in text
+    assert "is -3.00 USD. If it is still negative at 2026-12-07 23:50 UTC" in text
     assert "the shop's books: 2." in text
 
 
@@ -348,6 +349,13 @@ def test_second_process_sends_nothing_while_the_first_one_does(mail_server, orde
     assert flags == ["sending", "waiting"]
 
 
+def test_email_that_another_process_has_just_sent_is_not_sent_again(order):
+    """Of two processes that saw the same alerts, one sends them."""
+    flagged("short", order)
+    alert_digest.send_due(send)
+    assert len(mail.outbox) == 1
+
+
 def test_failing_mail_server_does_not_fail_a_run(mail_server, fake, order, invoice):
     """The payment is booked and the run completed, although nothing can be e-mailed."""
     mail_server("Refusing")
@@ -374,7 +382,7 @@ def test_text_that_cannot_be_built_does_not_hold_up_the_others(order, monkeypatc
     merchant_alerts.enqueue(AlertCode.RUNS_OVERDUE, order_number="7", last_run="2026-13-45T99:00")
     send()
     assert "less than the order's total" in sent_text()
-    assert "Payments are not checked: 7" in sent_text()
+    assert "Payments were not checked: 7" in sent_text()
 
 
 def test_email_is_in_the_language_of_the_shop(order, settings):
