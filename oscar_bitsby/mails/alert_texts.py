@@ -112,8 +112,7 @@ def build(alert: MerchantAlert) -> AlertText:
 
 
 def _payment_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
-    payment = alert.payment
-    assert payment is not None
+    payment: Any = alert.payment
     amounts = {
         "amount": plain_amount(payment.amount),
         "coin": payment.cryptocurrency.upper(),
@@ -128,8 +127,7 @@ def _payment_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
 
 
 def _refund_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
-    refund = alert.refund
-    assert refund is not None
+    refund: Any = alert.refund
     amounts = {
         "amount": plain_amount(refund.coin_amount),
         "coin": refund.cryptocurrency.upper(),

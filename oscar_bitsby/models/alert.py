@@ -15,8 +15,6 @@ from oscar_bitsby.models.gateway_state import EPOCH
 from oscar_bitsby.models.payment import BitsbyPayment
 from oscar_bitsby.models.refund import BitsbyRefund
 
-_UNSENT = (MailStatus.WAITING, MailStatus.SENDING)
-
 
 class AlertQuerySet(models.QuerySet["MerchantAlert"]):
     """Named sets of alerts."""
@@ -28,10 +26,6 @@ class AlertQuerySet(models.QuerySet["MerchantAlert"]):
     def due_posts(self, now: dt.datetime) -> AlertQuerySet:
         """Return those to post to the URL, and that no process is posting."""
         return self.filter(post_status=MailStatus.WAITING, try_post_after__lte=now)
-
-    def done(self) -> AlertQuerySet:
-        """Return those that nothing is left to send of."""
-        return self.exclude(mail_status__in=_UNSENT).exclude(post_status__in=_UNSENT)
 
 
 class MerchantAlert(models.Model):

@@ -161,7 +161,7 @@ def prune(
 
 def _old_alerts(now: dt.datetime) -> models.QuerySet[MerchantAlert]:
     since = now - dt.timedelta(days=ALERT_DAYS)
-    return MerchantAlert.objects.done().filter(created_at__lt=since)
+    return MerchantAlert.objects.filter(created_at__lt=since)
 
 
 def _check_days(what: str, days: int, min_days: int, why: str) -> None:
