@@ -83,7 +83,7 @@ class AlertCode(models.TextChoices):
     KEY_REFUSED = "key_refused", _("Bitsby refuses the shop's requests")
     ACCOUNT_BLOCKED = "account_blocked", _("Bitsby refuses new invoices")
     LOW_BALANCE = "low_balance", _("The balance at Bitsby is low")
-    RUNS_OVERDUE = "runs_overdue", _("Payments are not checked")
+    RUNS_OVERDUE = "runs_overdue", _("Payments were not checked")
     AUDIT_FAILED = "audit_failed", _("The audit has found differences")
 
 

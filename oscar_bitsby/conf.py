@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -94,7 +94,7 @@ class Alerts:
 
     mail: tuple[str, ...]
     #: Some services put a token into it.
-    url: str = field(repr=False)
+    url: Secret
     secret: Secret
 
 
@@ -181,7 +181,7 @@ def _alerts(value: Any) -> Alerts:
         raise ValueError("an unknown key")
     return Alerts(
         mail=_texts(value.get("MAIL", ())),
-        url=str(value.get("URL") or ""),
+        url=_secret(value.get("URL")),
         secret=_secret(value.get("SECRET")),
     )
 

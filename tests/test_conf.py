@@ -38,7 +38,7 @@ DEFAULTS = {
     "SHORT_PAYMENTS": ("review", "review"),
     "REFUND_ADDRESS_DAYS": (180, 180),
     "WEBHOOK_TOKEN": ("", ""),
-    "ALERTS": ({}, "Alerts(mail=(), secret=***)"),
+    "ALERTS": ({}, "Alerts(mail=(), url=***, secret=***)"),
     "BALANCE_MIN": (None, None),
     "INVOICE_NUMBERS": ("", ""),
     "OTHER_METHODS": ([], ()),

@@ -41,6 +41,8 @@ class GatewayState(models.Model):
     balance_fetched_at = models.DateTimeField(default=EPOCH)
     #: When a run last asked for it, with or without an answer.
     balance_asked_at = models.DateTimeField(default=EPOCH)
+    #: When alerts were last e-mailed to the merchant.
+    alerts_mailed_at = models.DateTimeField(default=EPOCH)
 
     class Meta:
         verbose_name = _("Bitsby gateway state")

@@ -19,6 +19,7 @@ from oscar_bitsby.models import (
     BitsbyPayment,
     BitsbyRefund,
     BuyerMail,
+    MerchantAlert,
     WebhookDelivery,
 )
 from oscar_bitsby.staff.binding import DAYS_BACK
@@ -32,6 +33,8 @@ BATCH = 1000
 DELIVERY_DAYS = 90
 #: The default age in days of e-mails to delete.
 MAIL_DAYS = 180
+#: The age in days of alerts to delete.
+ALERT_DAYS = 90
 #: Days added to the reach of all syncs, for the margin of their date filters and clock differences.
 MARGIN_DAYS = 7
 #: A hundred years; much larger ages overflow a date.
@@ -51,6 +54,7 @@ class Pruned:
     foreign: int = 0
     dismissed: int = 0
     attempts: int = 0
+    alerts: int = 0
     addresses: int = 0
 
     def __str__(self) -> str:
@@ -60,6 +64,7 @@ class Pruned:
             f" {plural(self.foreign, 'payment')} of other projects,"
             f" {plural(self.dismissed, 'dismissed payment')},"
             f" {plural(self.attempts, 'failed attempt')},"
+            f" {plural(self.alerts, 'alert')},"
             f" {plural(self.addresses, 'address', 'addresses')} of refunds"
         )
 
@@ -139,6 +144,7 @@ def prune(
         foreign=_delete(foreign, dry_run),
         attempts=_delete(attempts, dry_run),
         addresses=_process(with_address, dry_run, _erase_addresses),
+        alerts=_delete(_old_alerts(now), dry_run),
     )
     if dismissed_days is not None:
         since = now - dt.timedelta(days=dismissed_days)
@@ -147,6 +153,11 @@ def prune(
         )
         pruned.dismissed = _delete(dismissed, dry_run)
     return pruned
+
+
+def _old_alerts(now: dt.datetime) -> models.QuerySet[MerchantAlert]:
+    since = now - dt.timedelta(days=ALERT_DAYS)
+    return MerchantAlert.objects.filter(created_at__lt=since)
 
 
 def _check_days(what: str, days: int, min_days: int, why: str) -> None:

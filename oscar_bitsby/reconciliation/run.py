@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.mails import reminders, sender
+from oscar_bitsby.mails import alert_sender, reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.reconciliation import balance_guard, expiry, invoice_refresh
+from oscar_bitsby.reconciliation import balance_guard, expiry, invoice_refresh, run_alerts
 from oscar_bitsby.reconciliation.auto_binding import bind_fitting_payments
 from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
 from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
@@ -53,11 +53,15 @@ def reconcile(
             logger.info("another run is in progress; this one is skipped")
             return run.report
         run.renew_lease = lease.renew
+        if not dry_run:
+            run_alerts.enqueue_if_overdue()
         try:
             _run_steps(run)
         except LeaseLost:
             raise
-        except Exception:
+        except Exception as error:
+            if not dry_run:
+                run_alerts.enqueue_if_refused(error)
             # E-mails in the outbox do not depend on what failed.
             _send_mails(run)
             raise
@@ -91,6 +95,7 @@ def _send_mails(run: ReconcileRun) -> None:
     if not run.dry_run:
         run.progress("e-mails")
         run.report.mails = sender.send_pending_safely(run.renew_lease)
+        alert_sender.send_pending_safely(run.renew_lease)
 
 
 def _refresh_flagged_invoices(run: ReconcileRun) -> None:

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy
 
 from oscar_bitsby.choices import AuditState
-from oscar_bitsby.models import AuditRun, BuyerMail, WebhookDelivery
+from oscar_bitsby.models import AuditRun, BuyerMail, MerchantAlert, WebhookDelivery
 from oscar_bitsby.staff import admin_formats as show
 from oscar_bitsby.staff.admin_base import (
     ANSWERS,
@@ -82,6 +82,27 @@ class BuyerMailAdmin(ReadOnlyAdmin):
         ),
         section(gettext_lazy("What it is about"), "invoice", "payment", "refund"),
     )
+    remark = translated("error", gettext_lazy("Why it was not sent"))
+
+
+@admin.register(MerchantAlert)
+class MerchantAlertAdmin(ReadOnlyAdmin):
+    list_display = ("order_number", "code", "mail_status", "post_status", "created_at", "remark")
+    list_filter = (
+        ("code", titled(gettext_lazy("alert"))),
+        ("mail_status", titled(gettext_lazy("e-mail"))),
+        ("post_status", titled(gettext_lazy("POST to the URL"))),
+    )
+    sortable_by = ()
+    search_fields = ("=order_number",)
+    search_help_text = gettext_lazy("A whole order number.")
+    keys_named, searched = staticmethod(str), "order_number"
+    fieldsets = (
+        section(None, "order_number", "code", "facts", "created_at"),
+        section(gettext_lazy("What has happened"), "mail_status", "post_status", "remark"),
+        section(gettext_lazy("What it is about"), "payment", "refund"),
+    )
+    facts = column(gettext_lazy("Details"), lambda row: show.facts_table(row.details))
     remark = translated("error", gettext_lazy("Why it was not sent"))
 
 
