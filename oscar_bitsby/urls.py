@@ -4,7 +4,7 @@ from django.urls import path
 
 from oscar_bitsby import webhook
 from oscar_bitsby.buyer import refund_address, reorder, views
-from oscar_bitsby.staff.dashboard import actions, dismissal, inbox, refunds
+from oscar_bitsby.staff.dashboard import actions, dismissal, export, inbox, refunds
 from oscar_bitsby.staff.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
@@ -18,6 +18,7 @@ urlpatterns = [
     path("orders/<str:token>/again/", reorder.ReorderView.as_view(), name="again"),
     path("refunds/<str:token>/", refund_address.RefundAddressView.as_view(), name="refund"),
     path("dashboard/", inbox.PaymentReviewView.as_view(), name="dashboard-inbox"),
+    path("dashboard/export/", export.ExportView.as_view(), name="dashboard-export"),
     path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
     path(
         "dashboard/invoices/<int:pk>/refresh/",

@@ -1,4 +1,4 @@
-"""Check who may move money."""
+"""Check who may see money and who may move it."""
 
 from typing import Any
 
@@ -10,6 +10,23 @@ BIND_PERMISSION = "oscar_bitsby.bind_payment"
 
 #: Allows to request, send and cancel refunds.
 REFUND_PERMISSION = "oscar_bitsby.refund_payment"
+
+#: Each of these allows to see all amounts: export, overview and results of audits.
+SEE_PERMISSIONS = (BIND_PERMISSION, REFUND_PERMISSION, "oscar_bitsby.view_bitsbypayment")
+
+
+def may_see_money(user: Any) -> bool:
+    """Return whether a user may see all amounts: active staff with one of the permissions.
+
+    Users of a partner, who are not staff, may not: the amounts are those of all partners.
+    """
+    return bool(user.is_active and user.is_staff and any(map(user.has_perm, SEE_PERMISSIONS)))
+
+
+def require_see_permission(user: Any) -> None:
+    """Raise ``PermissionDenied`` unless a user may see all amounts."""
+    if not may_see_money(user):
+        raise PermissionDenied(_("You need the permission “Can view Bitsby payment”."))
 
 
 def may_refund(user: Any) -> bool:

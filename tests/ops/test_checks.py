@@ -148,6 +148,11 @@ INVALID_SETTINGS = [
     ({"TOLERANCE": {"PERCENT": 1, "GBP": 2}}, "E010", "GBP", "USD, EUR and RUB"),
     ({"TOLERANCE": {"EUR": 2}}, "E001", "'TOLERANCE'", "table of settings"),
     *each("SHORT_PAYMENTS", ["accept", "", "ASK"], "E010", "'SHORT_PAYMENTS'", "'review'"),
+    *each(
+        "INVOICE_NUMBERS",
+        ["nowhere.numbers", "numbers", "oscar_bitsby.conf.METHOD_CODE"],
+        *("E010", "'INVOICE_NUMBERS'", "dotted path"),
+    ),
     *each("REFUND_ADDRESS_DAYS", [0, -1], "E010", "'REFUND_ADDRESS_DAYS'", "180 is a good value"),
     *each(
         "OTHER_METHODS",
