@@ -278,8 +278,9 @@ def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
 def test_payment_reinstates_a_cancelled_order(cancelled_order, shop, log_in_staff, screenshot):
     """The list gives both reasons; two clicks reinstate the order, and the amount is left."""
     page = open_inbox(log_in_staff(MAY_BIND), shop)
-    expect(page.get_by_text("arrived in time, but the order is cancelled")).to_be_visible()
-    expect(page.get_by_text("less than the order's total")).to_be_visible()
+    rows = page.get_by_role("table")
+    expect(rows.get_by_text("arrived in time, but the order is cancelled")).to_be_visible()
+    expect(rows.get_by_text("less than the order's total")).to_be_visible()
     screenshot(page, "inbox-cancelled", within=DASHBOARD)
 
     page.get_by_role("link", name="Reinstate").click()
@@ -288,7 +289,7 @@ def test_payment_reinstates_a_cancelled_order(cancelled_order, shop, log_in_staf
     page.get_by_role("button", name="Reinstate").click()
 
     expect(page.get_by_text("is reinstated: it is paid")).to_be_visible()
-    expect(page.get_by_text("less than the order's total")).to_be_visible()
+    expect(rows.get_by_text("less than the order's total")).to_be_visible()
     assert is_paid_once(cancelled_order)
 
 
@@ -296,7 +297,7 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, log_in_staff, 
     """They see the payment and its order but no action; the URLs of actions are refused."""
     page = open_inbox(log_in_staff(MAY_SEE, MAY_CHANGE), shop)
     expect(page.get_by_text("you need the permission")).to_be_visible()
-    expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
+    expect(page.locator(".page-content").get_by_role("button")).to_have_text(["Search"])
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)
     expect(page.get_by_role("link", name="Dismiss")).to_have_count(0)
     screenshot(page, "inbox-without-permission", within=DASHBOARD)
