@@ -162,13 +162,13 @@ def _import_payment(
     if remote is not None and remote.id in invoices:
         run.report.count(service.settle(invoices[remote.id], remote, payment, dry_run=run.dry_run))
         return
-    reason = _review_reason(payment, since, run.settings.project_id)
+    reason = review_reason(payment, since, run.settings.project_id)
     run.report.flagged += bool(reason)
     if not run.dry_run:
         record_unbound(payment, reason=reason)
 
 
-def _review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:
+def review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and payments from before this shop.
