@@ -12,14 +12,12 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from oscar_bitsby.choices import DifferenceKind
-from oscar_bitsby.models import AuditedItem, AuditRun, BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import PAYMENT_TIME, AuditedItem, AuditRun, BitsbyInvoice, BitsbyPayment
 
 M = TypeVar("M", bound=models.Model)
 
 #: Rows that are in memory at the same time.
 CHUNK = 500
-
-_TIME_OF_PAYMENT = Coalesce("transaction_at", "seen_at")
 
 
 @dataclass(frozen=True)
@@ -80,17 +78,16 @@ class Scope:
         taken for a missing one. An item without any time is compared.
         """
         found = everything(AuditedItem).filter(run=self.run, is_payment=payments)
-        own = (
-            ("payment__transaction_at", "payment__seen_at")
-            if payments
-            else ("invoice__created_at",)
-        )
+        if not self.has_days:
+            return found
+        of_payment = ("payment__transaction_at", "payment__seen_at")
+        own = of_payment if payments else ("invoice__created_at",)
         found = found.annotate(time=Coalesce(*own, "at"))
         return found.filter(Q(time=None) | self.during("time"))
 
     def payments(self) -> models.QuerySet[BitsbyPayment]:
         """Return our payments within the days of the audit."""
-        found = everything(BitsbyPayment).annotate(time=_TIME_OF_PAYMENT)
+        found = everything(BitsbyPayment).annotate(time=PAYMENT_TIME)
         return found.filter(self.during("time"), is_foreign=False)
 
 

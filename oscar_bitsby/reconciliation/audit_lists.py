@@ -72,7 +72,9 @@ def start(date_from: dt.date | None, date_to: dt.date | None) -> AuditRun:
     running = audits().filter(state=AuditState.RUNNING, date_from=date_from, date_to=date_to)
     run: AuditRun | None = running.first()
     if run is None:
-        return audits().create(date_from=date_from, date_to=date_to, token=token)
+        return audits().create(
+            date_from=date_from, date_to=date_to, token=token, started_at=now, touched_at=now
+        )
     audits().filter(pk=run.pk).update(token=token, touched_at=now)
     run.token = token
     return run
