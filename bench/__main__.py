@@ -31,6 +31,7 @@ BENCHMARKS = {
     "P7": "staff_pages",
     "P8": "runs",
     "P9": "rush",
+    "P10": "audit",
     "limit": "capacity",
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -74,7 +74,8 @@ def _compare_sources(sources: list[Any]) -> Iterator[Difference]:
     payments = _by(
         everything(BitsbyPayment)
         .filter(invoice__order__in=orders, booked_at__isnull=False)
-        .select_related("invoice"),
+        .select_related("invoice")
+        .defer("invoice__wallets", "invoice__reply"),
         lambda payment: payment.invoice.order_id,
     )
     refunds = _by(

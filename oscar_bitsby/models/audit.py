@@ -48,8 +48,6 @@ class AuditedItem(models.Model):
 
     run = models.ForeignKey(AuditRun, on_delete=models.CASCADE, related_name="items")
     is_payment = models.BooleanField()
-    #: Its place in the list when it was last read.
-    position = models.PositiveIntegerField(default=0)
     bitsby_id = models.UUIDField()
     #: Of an invoice its amount, of a payment its coins.
     amount = models.DecimalField(max_digits=30, decimal_places=18)

@@ -135,12 +135,11 @@ class AuditLists:
 
     def read_again(self, name: str) -> None:
         """Forget a list, and read it again from its beginning."""
-        progress = ListProgress(readings=self.lists[name].readings + 1)
-        self.lists[name] = progress
+        self.lists[name] = ListProgress(readings=self.lists[name].readings + 1)
         with transaction.atomic(using=router.db_for_write(AuditedItem), durable=True):
             self._save(name)
             items_of(self._run.pk).filter(is_payment=name == PAYMENTS).delete()
-        while not progress.is_complete:
+        while not self.lists[name].is_complete:
             self._read_page(name)
 
     def _read_page(self, name: str) -> None:
@@ -180,15 +179,20 @@ class AuditLists:
             self._save(name)
 
     def _is_first_page_unchanged(self, name: str) -> bool:
-        """Tell whether the list begins as before, after as many new items as were inserted."""
+        """Tell whether the list begins as before, after as many new items as were inserted.
+
+        The new items are stored: one of them may have been further down, and was hidden.
+        """
         progress, new, offset = self.lists[name], 0, 0
         while True:
             page = self._fetch(name, offset)
-            found = [item.id for item in page.items]
-            known = self._known(name, found)
-            old = [str(one) for one in found if one in known]
-            new += len(found) - len(old)
-            if old or not found or new > progress.repeated + len(progress.first_page):
+            ids = [item.id for item in page.items]
+            known = self._known(name, ids)
+            rows = {item.id: self._row(name, item) for item in page.items if item.id not in known}
+            items_of(self._run.pk).bulk_create(list(rows.values()))
+            old = [str(one) for one in ids if one in known]
+            new += len(rows)
+            if old or not ids or new > progress.repeated + len(progress.first_page):
                 return old == progress.first_page[: len(old)] and progress.repeated <= new
             offset += page.size
 
@@ -204,11 +208,7 @@ class AuditLists:
 
     def _add(self, name: str, page: Page[Any]) -> None:
         progress = self.lists[name]
-        as_row = self._payment_row if name == PAYMENTS else self._invoice_row
-        rows = {}
-        for number, item in enumerate(page.items):
-            rows[item.id] = row = as_row(item)
-            row.position = progress.offset + number
+        rows = {item.id: self._row(name, item) for item in page.items}
         known = self._known(name, list(rows))
         if known:
             items_of(self._run.pk).filter(is_payment=name == PAYMENTS, bitsby_id__in=known).delete()
@@ -238,6 +238,9 @@ class AuditLists:
             touched_at=now,
         ):
             raise AuditTakenOver("another process goes on with this audit")
+
+    def _row(self, name: str, item: Any) -> AuditedItem:
+        return self._payment_row(item) if name == PAYMENTS else self._invoice_row(item)
 
     def _payment_row(self, payment: schemas.Payment) -> AuditedItem:
         invoice, wallet = payment.invoice, payment.wallet
