@@ -3,6 +3,7 @@
 import resource
 import time
 
+from django.conf import settings
 from django.db import connection
 
 from bench import rows
@@ -45,6 +46,8 @@ class Listed:
 def measure(key: str, quick: bool) -> list[Row]:
     """Audit a shop with few payments, and then one with many, in the same process."""
     few, many = 1_000, 5_000 if quick else 100_000
+    # Django would keep the text of each query.
+    assert not settings.DEBUG
     peaks, requests, seconds = {}, {}, {}
     for count in (few, many):
         _fill(count)
