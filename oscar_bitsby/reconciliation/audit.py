@@ -168,6 +168,6 @@ def _record(result: AuditResult) -> None:
             merchant_alerts.enqueue(
                 AlertCode.AUDIT_FAILED, occasion=str(run.pk), differences=str(found)
             )
-    audit_lists.items_of(run.pk).delete()
+    audit_lists.delete_items(audit_lists.items_of(run.pk))
     run.refresh_from_db(using=router.db_for_write(AuditRun))
     logger.info("audit: %s", result)
