@@ -32,6 +32,7 @@ BENCHMARKS = {
     "P8": "runs",
     "P9": "rush",
     "P10": "export",
+    "P11": "audit",
     "limit": "capacity",
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

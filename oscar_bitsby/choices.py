@@ -96,6 +96,26 @@ class AuditState(models.TextChoices):
     UNPROVED = "unproved", _("could not be completed")
 
 
+class DifferenceKind(models.TextChoices):
+    """In what Bitsby's lists, our rows and Oscar's ledger differ."""
+
+    PAYMENT_ONLY_THERE = "payment_only_there", _("Payment only at Bitsby")
+    PAYMENT_ONLY_HERE = "payment_only_here", _("Payment only in the shop")
+    INVOICE_ONLY_THERE = "invoice_only_there", _("Invoice only at Bitsby")
+    INVOICE_ONLY_HERE = "invoice_only_here", _("Invoice only in the shop")
+    AMOUNT = "amount", _("Different amount")
+    HASH = "hash", _("Different transaction hash")
+    BINDING = "binding", _("Different binding")
+    STATUS = "status", _("Different status")
+    UNDECIDED = "undecided", _("Payment neither booked nor to review")
+    NOT_IN_LEDGER = "not_in_ledger", _("Booked without a transaction")
+    BOOKED_TWICE = "booked_twice", _("Booked more than once")
+    TRANSACTION_ONLY = "transaction_only", _("Transaction without a payment or refund")
+    REFUND_NOT_IN_LEDGER = "refund_not_in_ledger", _("Refund without a transaction")
+    SOURCE_SUM = "source_sum", _("Source that differs from its transactions")
+    WALLET_SUM = "wallet_sum", _("Wallet whose sums differ")
+
+
 class MailStatus(models.TextChoices):
     """The status of an e-mail."""
 

@@ -7,6 +7,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from oscar_bitsby.choices import AuditState
+from oscar_bitsby.models.invoice import BitsbyInvoice
+from oscar_bitsby.models.payment import BitsbyPayment
 
 
 class AuditRun(models.Model):
@@ -20,9 +22,14 @@ class AuditRun(models.Model):
     )
     started_at = models.DateTimeField(_("Started"), default=timezone.now, db_index=True)
     finished_at = models.DateTimeField(_("Finished"), null=True, blank=True)
-    #: Where to go on after an abort: how many items of each list were read.
-    invoices_read = models.PositiveIntegerField(default=0)
-    payments_read = models.PositiveIntegerField(default=0)
+    #: When a page was last stored. An aborted audit is resumed only for some hours.
+    touched_at = models.DateTimeField(default=timezone.now, editable=False)
+    #: The process that reads the lists for this audit now, or did so last.
+    token = models.CharField(max_length=32, blank=True, default="", editable=False)
+    #: How far the lists are read: see ``audit_lists.ListProgress``. Empty once it is finished.
+    progress = models.JSONField(default=dict, editable=False)
+    invoices_read = models.PositiveIntegerField(_("Invoices read"), default=0)
+    payments_read = models.PositiveIntegerField(_("Payments read"), default=0)
     requests = models.PositiveIntegerField(_("Requests"), default=0)
     #: The number of differences by kind.
     differences = models.JSONField(_("Differences"), default=dict)
@@ -52,7 +59,23 @@ class AuditedItem(models.Model):
     bound_to = models.UUIDField(null=True)
     wallet_id = models.CharField(max_length=64, blank=True)
     hash = models.CharField(max_length=200, blank=True)
+    #: Of an invoice: the order's number in its service data.
+    order_number = models.CharField(max_length=128, blank=True)
+    #: Of a payment the time of its transaction, of an invoice when it was created.
     at = models.DateTimeField(null=True)
+    #: Of a paid invoice: the time of the payment's transaction.
+    paid_at = models.DateTimeField(null=True)
+    #: A run would record it: it belongs to this shop's project, and not to the time before.
+    is_ours = models.BooleanField(default=False)
+    #: Our rows: of a payment, its row and the invoice that it is bound to; of an invoice, its row
+    #: and that of its payment. Set before they are compared, and without constraints: nobody has
+    #: to wait for a comparison.
+    payment = models.ForeignKey(
+        BitsbyPayment, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    invoice = models.ForeignKey(
+        BitsbyInvoice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
 
     class Meta:
         constraints = [

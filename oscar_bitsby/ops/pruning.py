@@ -15,6 +15,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.choices import MailCode, MailStatus, Resolution
 from oscar_bitsby.models import (
+    AuditRun,
     BitsbyInvoice,
     BitsbyPayment,
     BitsbyRefund,
@@ -22,6 +23,7 @@ from oscar_bitsby.models import (
     MerchantAlert,
     WebhookDelivery,
 )
+from oscar_bitsby.reconciliation import audit_lists
 from oscar_bitsby.staff.binding import DAYS_BACK
 from oscar_bitsby.utils.plurals import plural
 
@@ -35,6 +37,8 @@ DELIVERY_DAYS = 90
 MAIL_DAYS = 180
 #: The age in days of alerts to delete.
 ALERT_DAYS = 90
+#: The age in days of records of audits to delete.
+AUDIT_DAYS = 90
 #: Days added to the reach of all syncs, for the margin of their date filters and clock differences.
 MARGIN_DAYS = 7
 #: A hundred years; much larger ages overflow a date.
@@ -55,6 +59,7 @@ class Pruned:
     dismissed: int = 0
     attempts: int = 0
     alerts: int = 0
+    audits: int = 0
     addresses: int = 0
 
     def __str__(self) -> str:
@@ -65,6 +70,7 @@ class Pruned:
             f" {plural(self.dismissed, 'dismissed payment')},"
             f" {plural(self.attempts, 'failed attempt')},"
             f" {plural(self.alerts, 'alert')},"
+            f" {plural(self.audits, 'audit')},"
             f" {plural(self.addresses, 'address', 'addresses')} of refunds"
         )
 
@@ -137,12 +143,20 @@ def prune(
     )
     closed_before = now - dt.timedelta(days=settings.refund_address_days)
     with_address = BitsbyRefund.objects.filter(closed_at__lt=closed_before).exclude(address="")
+    if not dry_run:
+        audit_lists.abandon(now)
+    # The newest one is kept: it is the last audit, however old.
+    newest = AuditRun.objects.order_by("-pk").values("pk")[:1]
+    audits = AuditRun.objects.filter(started_at__lt=now - dt.timedelta(days=AUDIT_DAYS)).exclude(
+        pk__in=list(newest.values_list("pk", flat=True))
+    )
     pruned = Pruned(
         # Ordered like the index on received_at.
         deliveries=_delete(deliveries.order_by("received_at", "pk"), dry_run, by_key=False),
         mails=_delete(mails, dry_run),
         foreign=_delete(foreign, dry_run),
         attempts=_delete(attempts, dry_run),
+        audits=_delete(audits, dry_run),
         addresses=_process(with_address, dry_run, _erase_addresses),
         alerts=_delete(_old_alerts(now), dry_run),
     )

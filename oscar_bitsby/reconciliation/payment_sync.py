@@ -165,7 +165,7 @@ def _import_payment(
         outcome = service.settle(invoice, remote, payment, dry_run=run.dry_run)
         run.report.count(outcome, invoice.order_number)
         return
-    reason = _review_reason(payment, since, run.settings.project_id)
+    reason = review_reason(payment, since, run.settings.project_id)
     if reason:
         run.report.flagged += 1
         run.report.plan(f"payment {payment.id}", f"add it to the payments to review ({reason})")
@@ -173,7 +173,7 @@ def _import_payment(
         record_unbound(payment, reason=reason)
 
 
-def _review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:
+def review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and payments from before this shop.
