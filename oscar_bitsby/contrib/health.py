@@ -111,8 +111,8 @@ class BitsbyAudit(_DatabaseCheck):
             return missing if self.max_age is not None else None
         if last.state == AuditState.DIFFERENT:
             return ServiceUnavailable(
-                "The last audit found differences between Bitsby's lists and the shop's books. Run"
-                " bitsby_audit: it names each of them and what to do."
+                "The last audit found differences between Bitsby's lists and the shop's records."
+                " Run bitsby_audit again: it names each difference and says what to do."
             )
         if last.state == AuditState.UNPROVED:
             return ServiceWarning("The last audit could not be completed. Run bitsby_audit again.")

@@ -126,8 +126,8 @@ def _build(alerts: list[MerchantAlert], addresses: Iterable[str]) -> EmailMessag
         subject = f"[{site.name}] {'; '.join(titles)}"
         parts.append(
             _(
-                'You get this e-mail because "ALERTS" in the settings of %(site)s has your address.'
-                " What you decide before it is sent is left out."
+                "You get this e-mail because your address is in the setting ALERTS of %(site)s."
+                " Payments that were decided in the meantime are left out."
             )
             % {"site": site.domain}
         )

@@ -77,7 +77,7 @@ def check_audit() -> Iterator[Finding]:
         found = plural(sum(audit.differences.values()), "difference")
         yield Finding(
             PROBLEM,
-            f"The last audit, {when}, found {found} between Bitsby's lists and the shop's books.",
+            f"The last audit, {when}, found {found} between Bitsby's lists and the shop's records.",
             "Run bitsby_audit again: it names each of them and what to do.",
         )
     else:

@@ -16,11 +16,11 @@ from oscar_bitsby.utils import i18n
 
 IDS = gettext_lazy("IDs and technical details")
 ORDER_NUMBER = pgettext_lazy("bitsby", "Order number")
-SEARCHED = gettext_lazy("A whole order number, ID or transaction hash.")
+SEARCHED = gettext_lazy("Enter a whole order number, ID or transaction hash.")
 #: Our answers to deliveries, in words.
 ANSWERS = {
     200: gettext_lazy("200: received"),
-    503: gettext_lazy("503: Bitsby is to send it again"),
+    503: gettext_lazy("503: Bitsby sends it again"),
 }
 NOT_ANSWERED = gettext_lazy("not answered")
 

@@ -23,7 +23,7 @@ from oscar_bitsby.staff.decision import ActionResult
 
 #: Payments that one request dismisses at most; a page lists no more of them.
 MAX_DISMISSED = 100
-UNKNOWN = gettext_lazy("Not dismissed: some of the chosen payments do not exist here any more.")
+UNKNOWN = gettext_lazy("Some of the chosen payments no longer exist, so they were not dismissed.")
 
 
 class DismissView(DashboardMixin, View):
@@ -118,7 +118,7 @@ def dismiss_all(ids: set[UUID], user: Any, note: str) -> list[ActionResult]:
         except BitsbyError as error:
             result = ActionResult(False, str(error))
         except BitsbyPayment.DoesNotExist:
-            result = ActionResult(False, _("It was deleted meanwhile."))
+            result = ActionResult(False, _("It was deleted."))
         if result.done:
             done += 1
         else:

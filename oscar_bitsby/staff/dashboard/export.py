@@ -35,7 +35,7 @@ class ExportForm(forms.Form):
         self.fields["from"] = _day_field(_("First day"))
         self.fields["to"] = _day_field(_("Day after the last day"))
         self.fields["kind"] = forms.ChoiceField(
-            label=_("What"),
+            label=_("What to export"),
             required=False,
             choices=[
                 ("", _("Payments and refunds")),
