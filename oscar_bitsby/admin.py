@@ -108,7 +108,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
         "order_number",
         "value",
         "in_coin",
-        "what_is_the_matter",
+        "payment_state",
         "transaction_at",
         "hash_shown",
         "bitsby_id",
@@ -124,9 +124,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     search_help_text = SEARCHED
     keys_named = staticmethod(find_payments)
     fieldsets = (
-        section(
-            None, "order_number", "value", "in_coin", "what_is_the_matter", "booked_at", "invoice"
-        ),
+        section(None, "order_number", "value", "in_coin", "payment_state", "booked_at", "invoice"),
         section(
             gettext_lazy("Transaction"),
             "transaction_at",
@@ -157,7 +155,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     in_coin = column(
         gettext_lazy("Amount in coin"), lambda row: show.coins(row.amount, row.cryptocurrency)
     )
-    what_is_the_matter = column(gettext_lazy("Status"), show.payment_status)
+    payment_state = column(gettext_lazy("Status"), show.payment_status)
     reasons = column(gettext_lazy("Review reason"), lambda row: row.review_text)
     network = NETWORK
     address_shown = column(

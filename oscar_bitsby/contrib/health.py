@@ -1,4 +1,4 @@
-"""Checks for django-health-check: do runs run, does staff decide, can new invoices be created?
+"""Checks for django-health-check: completed runs, waiting decisions, balance, audit and queue.
 
 They read the database only, two or three queries each, and name no order, buyer or amount: pages
 with the results are often public. Install the extra ``health`` to use them.
@@ -38,7 +38,7 @@ class _DatabaseCheck(HealthCheck):  # type: ignore[misc]  # it ships no types
 
 @dataclasses.dataclass
 class BitsbyRuns(_DatabaseCheck):
-    """Whether ``bitsby_reconcile`` runs. A run cannot tell that no run takes place."""
+    """Whether ``bitsby_reconcile`` runs. If it does not, no run can report that."""
 
     def find_problem(self) -> HealthCheckException | None:
         last = lease.last_run()

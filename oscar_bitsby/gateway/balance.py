@@ -1,4 +1,4 @@
-"""The account's balance by Bitsby's last answer, and when a debt blocks new invoices."""
+"""The last known balance at Bitsby, and when a negative one blocks new invoices."""
 
 import datetime as dt
 from dataclasses import dataclass

@@ -21,9 +21,9 @@ from oscar_bitsby.models import AuditRun, BitsbyInvoice, GatewayState, MerchantA
 from oscar_bitsby.utils.clock import db_now
 from oscar_bitsby.utils.money import plain_amount
 
-#: An older alert that is not about a payment or refund is not sent: it would only confuse.
+#: An older alert that is not about a payment or refund is not sent: it is out of date.
 MAX_AGE = dt.timedelta(days=1)
-#: Those two wait for a decision, however long it takes.
+#: These two are sent however old they are: somebody still has to act.
 _NEVER_OUTDATED = (AlertCode.PAYMENT, AlertCode.REFUND_ADDRESS)
 
 

@@ -26,7 +26,7 @@ NOT_ANSWERED = gettext_lazy("not answered")
 
 
 class FixedFilter(admin.SimpleListFilter):
-    """Offer fixed values, since finding those that occur would read every row."""
+    """Offer fixed values: finding those that occur would read every row."""
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         if self.value() is None:
@@ -34,7 +34,7 @@ class FixedFilter(admin.SimpleListFilter):
         try:
             return queryset.filter(**self.wanted())
         except (ValueError, ValidationError) as error:
-            # A made-up value in the URL: Django shows the list again, without filters.
+            # An invalid value in the URL: Django shows the list again, without filters.
             raise IncorrectLookupParameters from error
 
     def wanted(self) -> dict[str, Any]:

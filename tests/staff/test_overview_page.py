@@ -99,7 +99,7 @@ def test_bad_month_gets_a_message_and_the_current_month(staff, text):
 
 
 def test_months_are_linked_up_to_the_current_one(staff):
-    """Earlier months have both links, the current one has no later month."""
+    """Earlier months have both links; the current one has no link to a later month."""
     current, before = overview(staff, ""), overview(staff, "2026-11")
 
     def months(page):
@@ -172,7 +172,7 @@ def test_page_needs_a_constant_number_of_queries(staff):
 
 @pytest.mark.parametrize("language", ["de", "ru"])
 def test_charts_have_no_decimal_comma(staff, settings, language):
-    """SVG knows only decimal points, whatever the reader's language."""
+    """SVG needs decimal points, whatever the reader's language."""
     settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = language, True
     paid(at(3), "3.33"), paid(at(4), "10.00"), refunded(at(5), "7.77")
 

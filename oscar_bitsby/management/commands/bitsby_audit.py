@@ -70,13 +70,13 @@ class Command(BaseCommand):
     def _progress(self, text: str) -> None:
         """Show the current step in one line on a terminal."""
         if self.stderr.isatty():
-            # The style of errors is not for progress.
+            # Progress is not an error, so it is not coloured as one.
             self.stderr.write(f"\r\033[K{text}", lambda line: line, ending="")
             self.stderr.flush()
 
 
 class _Text:
-    """For people: a paragraph for each difference, and the sums of the wallets."""
+    """Text: a paragraph for each difference, and the sums of the wallets."""
 
     def __init__(self, command: Command) -> None:
         self._write = command.stdout.write
@@ -103,7 +103,7 @@ class _Text:
 
 
 class _Json:
-    """For programs: one object, whose differences are printed as they are found."""
+    """JSON: one object, whose differences are printed as they are found."""
 
     def __init__(self, command: Command) -> None:
         self._write, self._count = command.stdout.write, 0

@@ -1,4 +1,4 @@
-"""``bitsby_export``: payments, refunds or invoices of some days, for the books."""
+"""``bitsby_export``: payments, refunds or invoices of some days, for the accountant."""
 
 import datetime as dt
 import shutil
@@ -68,7 +68,7 @@ class Command(BaseCommand):
             yield file
             file.seek(0)
             if self.stdout._out is sys.stdout and hasattr(sys.stdout, "buffer"):
-                # Whatever the encoding of the terminal.
+                # The file is UTF-8, whatever the encoding of the terminal.
                 shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
             else:

@@ -66,7 +66,7 @@ def _why_not_any(ids: set[UUID]) -> str:
 
 
 def _confirm(request: HttpRequest, ids: set[UUID], back: str, error: str = "") -> HttpResponse:
-    """Show what each payment is worth and its hash, and those that cannot be dismissed."""
+    """Show the value and the hash of each payment, and the payments that cannot be dismissed."""
     rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
     payments = list(rows.defer("invoice__reply", "invoice__wallets").filter(bitsby_id__in=ids))
     payments.sort(key=lambda payment: (payment.seen_at, payment.pk), reverse=True)

@@ -28,7 +28,7 @@ logger = logging.getLogger("oscar_bitsby")
 
 
 class ExportForm(forms.Form):
-    """Which days, what and how. ``from`` is a word of Python, so the fields are added by name."""
+    """The days, kind and format. ``from`` is a Python keyword, so fields are added by name."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

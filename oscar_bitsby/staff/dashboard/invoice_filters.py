@@ -159,7 +159,7 @@ class Sorting:
         for column in SORTABLE:
             is_sorted = column == self.column
             query = self.query.copy()
-            # Amounts and times are first of interest at their upper end.
+            # Staff look for the largest amounts and the newest times first.
             descends = not self.is_descending if is_sorted else column != "number"
             query["sort"], query["dir"] = column, "desc" if descends else "asc"
             current = ("descending" if self.is_descending else "ascending") if is_sorted else ""
