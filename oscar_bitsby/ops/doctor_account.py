@@ -78,7 +78,7 @@ def check_audit() -> Iterator[Finding]:
         yield Finding(
             PROBLEM,
             f"The last audit, {when}, found {found} between Bitsby's lists and the shop's records.",
-            "Run bitsby_audit again: it names each of them and what to do.",
+            "Run bitsby_audit again: it names each difference and says what to do.",
         )
     else:
         yield Finding(

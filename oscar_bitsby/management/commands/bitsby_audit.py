@@ -29,7 +29,7 @@ class Command(BaseCommand):
         "Reads all of Bitsby's payments and invoices, or those of some days, and compares them with"
         " the shop's rows and with Oscar's ledger. It changes nothing but the record of its result."
         " The exit status is 0 if nothing differs, 1 if something does, and 2 if it could not be"
-        " finished: run it again, and it goes on where it stopped."
+        " finished: run it again, and it continues where it stopped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         except BitsbyError as error:
             self._progress("")
             output.fail(str(error))
-            again = " Run it again: it goes on where it stopped."
+            again = " Run it again: it continues where it stopped."
             raise CommandError(
                 f"Not finished: {error}.{again if isinstance(error, GatewayError) else ''}",
                 returncode=NOT_FINISHED,

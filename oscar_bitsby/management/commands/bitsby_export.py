@@ -26,8 +26,8 @@ def _day(text: str) -> dt.date:
 
 class Command(BaseCommand):
     help = (
-        "Exports each payment and each sent refund, or each invoice, as one row. Days begin and end"
-        " at midnight UTC. It changes nothing, and after an error no file is left behind."
+        "Exports each payment and each sent refund, or each invoice, as one row. Days are in"
+        " UTC. It changes nothing, and an error leaves no file behind."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
