@@ -94,7 +94,7 @@ class Match:
 
     @property
     def reasons(self) -> tuple[str | Promise, ...]:
-        """Why it fits, for staff. Most matches are only compared, so they need no words."""
+        """Why it fits, as text for staff. Built when asked for: most matches are only compared."""
         if self.deviation_percent is None:
             return self.clues
         text = MORE if self.deviation_percent >= 0 else LESS

@@ -60,7 +60,7 @@ class BitsbyPayment(models.Model):
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12, blank=True)
     #: The fiat amount of one coin, as the invoice locked it. None if no rate is known.
     locked_rate = models.DecimalField(
-        _("Value of one coin, as the invoice locked it"),
+        _("Locked rate"),
         max_digits=30,
         decimal_places=12,
         null=True,
@@ -71,7 +71,7 @@ class BitsbyPayment(models.Model):
     #: Worth far too little to be meant for an invoice; decided when it is recorded.
     is_dust = models.BooleanField(_("Very small"), default=False)
     review_reason = models.CharField(
-        _("Why it needs a decision"),
+        _("Review reason"),
         max_length=16,
         choices=ReviewReason.choices,
         blank=True,

@@ -77,8 +77,8 @@ def check_audit() -> Iterator[Finding]:
         found = plural(sum(audit.differences.values()), "difference")
         yield Finding(
             PROBLEM,
-            f"The last audit, {when}, found {found} between Bitsby's lists and the shop's books.",
-            "Run bitsby_audit again: it names each of them and what to do.",
+            f"The last audit, {when}, found {found} between Bitsby's lists and the shop's records.",
+            "Run bitsby_audit again: it names each difference and says what to do.",
         )
     else:
         yield Finding(

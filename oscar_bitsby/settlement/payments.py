@@ -128,7 +128,7 @@ def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
     is_open = bool(payment.review_reason) and payment.resolved_at is None
     # A new reason of a resolved payment needs a new decision, about that reason only. After a new
     # answer by Bitsby, the earlier one that the invoice is not paid is out of date.
-    # The same reason after a decision is a new matter.
+    # The same reason after a decision needs a new decision.
     decided = f"{payment.resolved_at:%Y%m%d%H%M%S}" if payment.resolved_at else ""
     known = [one for one in payment.review_reasons if is_open and one != ReviewReason.NOT_PAID]
     # Staff must first learn that the order's status was not changed.

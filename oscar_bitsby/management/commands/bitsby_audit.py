@@ -29,7 +29,7 @@ class Command(BaseCommand):
         "Reads all of Bitsby's payments and invoices, or those of some days, and compares them with"
         " the shop's rows and with Oscar's ledger. It changes nothing but the record of its result."
         " The exit status is 0 if nothing differs, 1 if something does, and 2 if it could not be"
-        " finished: run it again, and it goes on where it stopped."
+        " finished: run it again, and it continues where it stopped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         except BitsbyError as error:
             self._progress("")
             output.fail(str(error))
-            again = " Run it again: it goes on where it stopped."
+            again = " Run it again: it continues where it stopped."
             raise CommandError(
                 f"Not finished: {error}.{again if isinstance(error, GatewayError) else ''}",
                 returncode=NOT_FINISHED,
@@ -70,13 +70,13 @@ class Command(BaseCommand):
     def _progress(self, text: str) -> None:
         """Show the current step in one line on a terminal."""
         if self.stderr.isatty():
-            # The style of errors is not for progress.
+            # Progress is not an error, so it is not coloured as one.
             self.stderr.write(f"\r\033[K{text}", lambda line: line, ending="")
             self.stderr.flush()
 
 
 class _Text:
-    """For people: a paragraph for each difference, and the sums of the wallets."""
+    """Text: a paragraph for each difference, and the sums of the wallets."""
 
     def __init__(self, command: Command) -> None:
         self._write = command.stdout.write
@@ -103,7 +103,7 @@ class _Text:
 
 
 class _Json:
-    """For programs: one object, whose differences are printed as they are found."""
+    """JSON: one object, whose differences are printed as they are found."""
 
     def __init__(self, command: Command) -> None:
         self._write, self._count = command.stdout.write, 0

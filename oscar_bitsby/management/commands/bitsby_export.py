@@ -1,4 +1,4 @@
-"""``bitsby_export``: payments, refunds or invoices of some days, for the books."""
+"""``bitsby_export``: payments, refunds or invoices of some days, for the accountant."""
 
 import datetime as dt
 import shutil
@@ -26,8 +26,8 @@ def _day(text: str) -> dt.date:
 
 class Command(BaseCommand):
     help = (
-        "Exports each payment and each sent refund, or each invoice, as one row. Days begin and end"
-        " at midnight UTC. It changes nothing, and after an error no file is left behind."
+        "Exports each payment and each sent refund, or each invoice, as one row. Days are in"
+        " UTC. It changes nothing, and an error leaves no file behind."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -68,7 +68,7 @@ class Command(BaseCommand):
             yield file
             file.seek(0)
             if self.stdout._out is sys.stdout and hasattr(sys.stdout, "buffer"):
-                # Whatever the encoding of the terminal.
+                # The file is UTF-8, whatever the encoding of the terminal.
                 shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
             else:

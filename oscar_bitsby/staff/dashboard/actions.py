@@ -81,8 +81,8 @@ ACTIONS = {
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves Payments to review, for example because it is not for this shop."
-            " What is booked stays booked, and nothing is refunded. You can undo this."
+            "Dismissed payments leave Payments to review, for example because they are not for this"
+            " shop. What is booked stays booked, and nothing is refunded. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,

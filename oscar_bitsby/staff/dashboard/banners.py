@@ -1,4 +1,4 @@
-"""What staff should know before they work: checks that stopped, a debt at Bitsby, refusals."""
+"""Warnings above the payments to review: runs that stopped, a low balance, refusals, audits."""
 
 import datetime as dt
 from typing import Any

@@ -33,10 +33,10 @@ class InvoiceFilterForm(forms.Form):
         label=_("Order number, ID or hash"),
         required=False,
         max_length=200,
-        help_text=_("A part of an order number needs at least 3 characters."),
+        help_text=_("Enter a whole ID or hash, or at least 3 characters of the order number."),
     )
     email = forms.EmailField(
-        label=_("E-mail address"), required=False, help_text=_("The whole address.")
+        label=_("E-mail address"), required=False, help_text=_("Enter the whole address.")
     )
     status = forms.ChoiceField(
         label=pgettext_lazy("bitsby", "Status"),
@@ -61,7 +61,7 @@ class InvoiceFilterForm(forms.Form):
         data = super().clean() or {}
         first, last = data.get("date_from"), data.get("date_to")
         if first and last and first > last:
-            self.add_error("date_to", _("This day is before the first one."))
+            self.add_error("date_to", _("The last day is before the first day."))
         return data
 
     @property
@@ -159,7 +159,7 @@ class Sorting:
         for column in SORTABLE:
             is_sorted = column == self.column
             query = self.query.copy()
-            # Amounts and times are first of interest at their upper end.
+            # Staff look for the largest amounts and the newest times first.
             descends = not self.is_descending if is_sorted else column != "number"
             query["sort"], query["dir"] = column, "desc" if descends else "asc"
             current = ("descending" if self.is_descending else "ascending") if is_sorted else ""

@@ -124,7 +124,7 @@ class InvoiceRow:
 
     @property
     def received(self) -> Any:
-        """The worth of its booked payments; None without one."""
+        """The value of its booked payments; None without one."""
         values = [row.fiat_value for row in self.booked if row.fiat_value is not None]
         return sum(values) if values else None
 

@@ -1,4 +1,4 @@
-"""The dashboard's overview: what a month has brought, by day and coin."""
+"""The dashboard's overview: the sums of a month, by day and coin."""
 
 from typing import Any
 

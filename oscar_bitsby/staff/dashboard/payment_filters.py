@@ -88,7 +88,7 @@ class PaymentFilterForm(forms.Form):
         return ["usdt", "usdc", *dict.fromkeys(chain.own_coin for chain in BLOCKCHAINS.values())]
 
 
-#: The parameters of the list's address. Whatever else an address has is not handed on.
+#: The parameters of the list's address. Other parameters are dropped.
 PARAMETERS = ("show", *PaymentFilterForm.base_fields, "sort", "dir", "page")
 
 

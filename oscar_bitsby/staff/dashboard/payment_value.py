@@ -1,4 +1,4 @@
-"""What a payment is worth in the shop's currency, as far as it is known."""
+"""The value of a payment in the shop's currency, as far as it is known."""
 
 from __future__ import annotations
 
