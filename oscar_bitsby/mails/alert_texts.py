@@ -54,8 +54,7 @@ def _skip_payment(alert: MerchantAlert) -> str:
     payment = alert.payment
     if payment is None:
         return gettext_noop("the payment was deleted")
-    is_open = bool(payment.review_reason) and payment.resolved_at is None
-    return "" if is_open else gettext_noop("the payment is resolved")
+    return "" if payment.needs_review else gettext_noop("the payment is resolved")
 
 
 def _skip_refund(alert: MerchantAlert) -> str:

@@ -167,9 +167,7 @@ def _money_of(order: Any) -> dict[str, Any] | None:
         "missing": max(order.total_incl_tax - held, 0),
         "surplus": max(held - order.total_incl_tax, 0),
         "invoices": invoices,
-        "undecided": sum(
-            1 for payment in payments if payment.review_reason and payment.resolved_at is None
-        ),
+        "undecided": sum(payment.needs_review for payment in payments),
     }
 
 

@@ -118,9 +118,7 @@ class InvoiceRow:
         self.booked = [
             payment for payment in payments if payment.booked_at and not payment.is_foreign
         ]
-        self.needs_review = any(
-            payment.review_reason and payment.resolved_at is None for payment in payments
-        )
+        self.needs_review = any(payment.needs_review for payment in payments)
 
     @property
     def received(self) -> Any:
@@ -131,7 +129,7 @@ class InvoiceRow:
     @property
     def paid_at(self) -> Any:
         """The time of the last of these payments, or None."""
-        return max((row.transaction_at or row.seen_at for row in self.booked), default=None)
+        return max((row.paid_at for row in self.booked), default=None)
 
     @property
     def customer(self) -> str:

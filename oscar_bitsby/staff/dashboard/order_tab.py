@@ -1,6 +1,5 @@
 """What the Bitsby tab on the dashboard's page of an order shows."""
 
-import datetime as dt
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -55,7 +54,7 @@ def _amounts(order: Any, invoices: list[BitsbyInvoice]) -> dict[str, Any]:
         payment.fiat_value or Decimal(0)
         for invoice in invoices
         for payment in invoice.payments.all()
-        if payment.booked_at is None and payment.review_reason and payment.resolved_at is None
+        if payment.booked_at is None and payment.needs_review
     ]
     return {
         "received": sum(source.amount_debited for source in sources),
@@ -89,7 +88,7 @@ def _actions(order: Any, user: Any) -> dict[str, Any]:
 def _payments(invoices: list[BitsbyInvoice]) -> list["PaymentEntry"]:
     """Return the payments of these invoices, the newest first."""
     found = [PaymentEntry(row) for invoice in invoices for row in invoice.payments.all()]
-    return sorted(found, key=lambda entry: entry.time, reverse=True)
+    return sorted(found, key=lambda entry: entry.payment.paid_at, reverse=True)
 
 
 def _deliveries(invoices: list[BitsbyInvoice]) -> list[WebhookDelivery]:
@@ -136,11 +135,6 @@ class PaymentEntry:
     match: Match | None = None
 
     @property
-    def time(self) -> dt.datetime:
-        """The time of its transaction or, where Bitsby names none, when it was first seen."""
-        return self.payment.transaction_at or self.payment.seen_at
-
-    @property
     def coins(self) -> str:
         """The coins and their network."""
         return bind_summary.coins_of(self.payment)
@@ -149,8 +143,3 @@ class PaymentEntry:
     def explorer(self) -> str:
         """The transaction in a block explorer, or nothing."""
         return bind_summary.explorer_url(self.payment)
-
-    @property
-    def needs_review(self) -> bool:
-        """Whether staff have to decide about it."""
-        return bool(self.payment.review_reason) and self.payment.resolved_at is None
