@@ -88,7 +88,7 @@ def _skip_balance(alert: MerchantAlert) -> str:
 
 
 def _skip_audit(alert: MerchantAlert) -> str:
-    newest = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+    newest = AuditRun.objects.finished().first()
     is_proved = newest is not None and newest.state == AuditState.PROVED
     return gettext_noop("a later audit found no differences") if is_proved else ""
 

@@ -11,6 +11,14 @@ from oscar_bitsby.models.invoice import BitsbyInvoice
 from oscar_bitsby.models.payment import BitsbyPayment
 
 
+class AuditRunQuerySet(models.QuerySet["AuditRun"]):
+    """Named sets of audits."""
+
+    def finished(self) -> AuditRunQuerySet:
+        """Return those that are finished, the last one first."""
+        return self.exclude(state=AuditState.RUNNING).order_by("-pk")
+
+
 class AuditRun(models.Model):
     """One audit: the range that it covers, how far it is, and the counts of what it found."""
 
@@ -34,6 +42,8 @@ class AuditRun(models.Model):
     #: The number of differences by kind.
     differences = models.JSONField(_("Differences"), default=dict)
 
+    objects = AuditRunQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("Bitsby audit")
         verbose_name_plural = _("Bitsby audits")
@@ -41,6 +51,11 @@ class AuditRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.started_at:%Y-%m-%d %H:%M:%S} {self.state}"
+
+    @property
+    def difference_count(self) -> int:
+        """The number of differences of all kinds."""
+        return sum(self.differences.values())
 
 
 class AuditedItem(models.Model):

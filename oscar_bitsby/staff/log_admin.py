@@ -123,6 +123,4 @@ class AuditRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Differences"))
     def number(self, row: AuditRun) -> Any:
-        if row.state == AuditState.RUNNING or not isinstance(row.differences, dict):
-            return ""
-        return sum(count for count in row.differences.values() if isinstance(count, int))
+        return "" if row.state == AuditState.RUNNING else row.difference_count

@@ -86,11 +86,11 @@ def _percent(part: Any, whole: Any) -> int | None:
 
 def _last_audit() -> dict[str, Any] | None:
     """Return the result of the last finished audit, or None if there was none."""
-    run = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+    run = AuditRun.objects.finished().first()
     if run is None:
         return None
     return {
         "run": run,
         "level": AUDIT_LEVELS[AuditState(run.state)],
-        "differences": sum(run.differences.values()),
+        "differences": run.difference_count,
     }
