@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 ('date_from', models.DateField(blank=True, null=True, verbose_name='From')),
                 ('date_to', models.DateField(blank=True, null=True, verbose_name='To')),
                 ('state', models.CharField(choices=[('running', 'not finished'), ('proved', 'no differences'), ('different', 'differences found'), ('unproved', 'could not be completed')], default='running', max_length=16, verbose_name='State')),
-                ('started_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now, verbose_name='Started')),
+                ('started_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='Started')),
                 ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='Finished')),
                 ('touched_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ('token', models.CharField(blank=True, default='', editable=False, max_length=32)),
@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
                 ('is_ours', models.BooleanField(default=False)),
                 ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='items', to='oscar_bitsby.auditrun')),
                 ('invoice', models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='oscar_bitsby.bitsbyinvoice')),
-                ('payment', models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='oscar_bitsby.bitsbypayment')),
+                ('payment', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='oscar_bitsby.bitsbypayment')),
             ],
         ),
         migrations.CreateModel(

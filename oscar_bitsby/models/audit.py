@@ -28,7 +28,7 @@ class AuditRun(models.Model):
     state = models.CharField(
         _("State"), max_length=16, choices=AuditState.choices, default=AuditState.RUNNING
     )
-    started_at = models.DateTimeField(_("Started"), default=timezone.now, db_index=True)
+    started_at = models.DateTimeField(_("Started"), default=timezone.now)
     finished_at = models.DateTimeField(_("Finished"), null=True, blank=True)
     #: When a page was last stored. An aborted audit is resumed only for some hours.
     touched_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -86,7 +86,13 @@ class AuditedItem(models.Model):
     #: and that of its payment. Set before they are compared, and without constraints: nobody has
     #: to wait for a comparison.
     payment = models.ForeignKey(
-        BitsbyPayment, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+        BitsbyPayment,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        # Never searched for: audits go from the items to the payments.
+        db_index=False,
+        related_name="+",
     )
     invoice = models.ForeignKey(
         BitsbyInvoice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
