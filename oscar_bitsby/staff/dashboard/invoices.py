@@ -16,7 +16,8 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import permissions, search
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, may_open_orders, only_visible
 from oscar_bitsby.staff.dashboard.export import stream_rows
-from oscar_bitsby.staff.dashboard.invoice_filters import InvoiceFilterForm, Sorting
+from oscar_bitsby.staff.dashboard.invoice_filters import InvoiceFilterForm, sorted_by, sorting_of
+from oscar_bitsby.staff.dashboard.sorting import Sorting
 from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 
 PAGE = 25
@@ -46,7 +47,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_queryset(self) -> Any:
         self.form = InvoiceFilterForm(self.request.GET)
-        self.sorting = Sorting(self.request.GET)
+        self.sorting = sorting_of(self.request.GET)
         found = filtered_invoices(self.form, self.sorting, self.request.user)
         # Only keys are sorted; the joined rows are read for one page.
         keys = found.values_list("pk", flat=True)
@@ -88,7 +89,7 @@ class InvoiceDownloadView(DashboardMixin, View):
         query = request.GET.copy()
         format_ = (query.pop("format", None) or [""])[-1]
         form = InvoiceFilterForm(query)
-        found = filtered_invoices(form, Sorting(query), request.user)
+        found = filtered_invoices(form, sorting_of(query), request.user)
         if form.is_valid() and format_ in export_formats.FORMATS:
             day = timezone.localdate().isoformat()
             try:
@@ -104,7 +105,7 @@ class InvoiceDownloadView(DashboardMixin, View):
 
 def filtered_invoices(form: InvoiceFilterForm, sorting: Sorting, user: Any) -> Any:
     """Return the invoices that pass the filters and that a user may see, in their order."""
-    found = form.apply(BitsbyInvoice.objects.order_by(*sorting.order))
+    found = form.apply(sorted_by(BitsbyInvoice.objects.all(), sorting))
     return only_visible(found, user, "order")
 
 
