@@ -15,6 +15,7 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.staff import bind_flow, bind_summary, binding, permissions, refund_flow
 from oscar_bitsby.staff.dashboard.invoices import InvoiceRow
+from oscar_bitsby.staff.dashboard.payment_value import PaymentValue
 from oscar_bitsby.staff.order_money import order_money
 from oscar_bitsby.staff.refund_subject import order_refund_error
 
@@ -103,6 +104,11 @@ class PaymentEntry:
 
     payment: BitsbyPayment
     match: Match | None = None
+
+    @property
+    def value(self) -> PaymentValue | None:
+        """Its value in the shop's currency, if a rate is known."""
+        return PaymentValue.of(self.payment, self.match)
 
     @property
     def coins(self) -> str:
