@@ -84,8 +84,9 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 class InvoiceDownloadView(DashboardMixin, View):
     """Download the invoices that the filters find, in the order of the list."""
 
+    require_permission = staticmethod(permissions.require_see_permission)
+
     def get(self, request: HttpRequest) -> HttpResponseBase:
-        permissions.require_see_permission(request.user)
         query = request.GET.copy()
         format_ = (query.pop("format", None) or [""])[-1]
         form = InvoiceFilterForm(query)
