@@ -18,6 +18,7 @@ from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page
 from oscar_bitsby.staff.order_money import order_money
+from oscar_bitsby.staff.refund_subject import order_refund_error
 from oscar_bitsby.utils.patching import AnyBase, prepend_mixin
 
 Order = get_model("order", "Order")
@@ -77,7 +78,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
     def _refund_context(self, order: Any) -> dict[str, Any]:
         """Return the links to the order's refunds, and to request one if it has money of ours."""
         context: dict[str, Any] = {"bitsby_refunds": refund_flow.refunds_of(order, _refund_url)}
-        if refund_flow.should_offer_refund(order):
+        if not order_refund_error(order):
             context["bitsby_refund_url"] = _request_url(order)
         return context
 
