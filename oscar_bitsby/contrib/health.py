@@ -105,7 +105,7 @@ class BitsbyAudit(_DatabaseCheck):
     max_age: dt.timedelta | None = None
 
     def find_problem(self) -> HealthCheckException | None:
-        last = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+        last = AuditRun.objects.finished().first()
         if last is None:
             missing = ServiceWarning("No audit has been finished. Run bitsby_audit.")
             return missing if self.max_age is not None else None

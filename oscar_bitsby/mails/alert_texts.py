@@ -56,8 +56,7 @@ def _skip_payment(alert: MerchantAlert) -> str:
     payment = alert.payment
     if payment is None:
         return gettext_noop("the payment was deleted")
-    is_open = bool(payment.review_reason) and payment.resolved_at is None
-    return "" if is_open else gettext_noop("the payment is resolved")
+    return "" if payment.needs_review else gettext_noop("the payment is resolved")
 
 
 def _skip_refund(alert: MerchantAlert) -> str:
@@ -91,7 +90,7 @@ def _skip_balance(alert: MerchantAlert) -> str:
 
 
 def _skip_audit(alert: MerchantAlert) -> str:
-    newest = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+    newest = AuditRun.objects.finished().first()
     is_proved = newest is not None and newest.state == AuditState.PROVED
     return gettext_noop("a later audit found no differences") if is_proved else ""
 

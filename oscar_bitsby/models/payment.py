@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.db import models
@@ -165,6 +166,16 @@ class BitsbyPayment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount.normalize():f} {self.cryptocurrency}".strip()
+
+    @property
+    def needs_review(self) -> bool:
+        """Whether staff have to decide about it, as ``PaymentQuerySet.needs_review`` finds it."""
+        return bool(self.review_reason) and self.resolved_at is None
+
+    @property
+    def paid_at(self) -> dt.datetime:
+        """The time of the payment, as ``PAYMENT_TIME`` computes it."""
+        return self.transaction_at or self.seen_at
 
     @property
     def review_reasons(self) -> list[ReviewReason]:

@@ -1,8 +1,7 @@
 """``bitsby_audit``: prove that Bitsby's lists, our rows and Oscar's ledger say the same."""
 
-import datetime as dt
 import json
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, no_translations
@@ -12,16 +11,10 @@ from oscar_bitsby.choices import AuditState, DifferenceKind
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.reconciliation import audit
 from oscar_bitsby.reconciliation.audit import AuditResult
+from oscar_bitsby.utils.arguments import day
 
 #: The exit statuses for differences, and for an audit that proves nothing.
 DIFFERENT, NOT_FINISHED = 1, 2
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a day such as 2026-12-31") from None
 
 
 class Command(BaseCommand):
@@ -34,9 +27,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--from", type=_day, metavar="DAY", help="the first day in UTC, as 2026-12-01"
+            "--from", type=day, metavar="DAY", help="the first day in UTC, as 2026-12-01"
         )
-        parser.add_argument("--to", type=_day, metavar="DAY", help="the day after the last one")
+        parser.add_argument("--to", type=day, metavar="DAY", help="the day after the last one")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @no_translations

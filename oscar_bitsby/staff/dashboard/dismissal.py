@@ -29,10 +29,10 @@ UNKNOWN = gettext_lazy("Some of the chosen payments no longer exist, so they wer
 class DismissView(DashboardMixin, View):
     """Dismiss the chosen payments: the list posts them, the confirmation also posts a reason."""
 
+    require_permission = staticmethod(permissions.require_money_permission)
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        permissions.require_money_permission(request.user)
         back = list_url(request.GET.get("list", ""))
         # A page has each of its payments as "listed", so that all can be chosen by one box.
         texts = request.POST.getlist("listed" if "all" in request.POST else "payment")

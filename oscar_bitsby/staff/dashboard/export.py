@@ -79,8 +79,9 @@ def _last_month() -> dict[str, Any]:
 class ExportView(DashboardMixin, View):
     """Show the form, or download what its fields in the query ask for."""
 
+    require_permission = staticmethod(permissions.require_see_permission)
+
     def get(self, request: HttpRequest) -> HttpResponseBase:
-        permissions.require_see_permission(request.user)
         if not request.GET:
             return _page(request, ExportForm(initial=_last_month()))
         form = ExportForm(request.GET)
