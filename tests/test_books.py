@@ -27,19 +27,26 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TODAY = dt.datetime.now(dt.timezone.utc).date()
 DAYS = ("--from", f"{TODAY - dt.timedelta(days=15)}", "--to", f"{TODAY + dt.timedelta(days=15)}")
+NUMBERS = ("listed", "booked", "waiting", "dismissed", "other_projects", "not_synced_yet")
 USDT, BITCOIN = WALLETS[0], next(one for one in WALLETS if one.cryptocurrency == "btc")
 
 
-@pytest.fixture
-def bitsby_account(configure):
+@pytest.fixture(scope="module")
+def simulator():
     with running_simulator(webhooks=False) as simulator:
-        simulator.control("ratelimit", {"seconds": 0})
-        configure(**gateway_settings(simulator))
         yield simulator
 
 
 @pytest.fixture
-def month(bitsby_account, guest, product, django_user_model):
+def shop(configure, simulator):
+    configure(**gateway_settings(simulator))
+    simulator.control("reset", {})
+    simulator.control("ratelimit", {"seconds": 0})
+    return simulator
+
+
+@pytest.fixture
+def month(shop, guest, product, django_user_model):
     """Orders that are paid, paid with less and accepted, and refunded; and payments of no order.
 
     The last ones are a second payment that waits, a dismissed one, and one of another project.
@@ -48,15 +55,13 @@ def month(bitsby_account, guest, product, django_user_model):
     for _ in range(3):
         buy(guest, product)
     paid, short, refunded = BitsbyInvoice.objects.order_by("pk")
-    pay(bitsby_account, paid)
-    second = pay(bitsby_account, paid)
-    less = send(bitsby_account, short, "0.9", USDT)
-    send(bitsby_account, refunded, "1", BITCOIN)
-    unwanted = send(bitsby_account, paid, "0.3", BITCOIN)
-    (foreign,) = bitsby_account.control("seed", {"invoices": 1, "projectId": str(bitsby.new_id())})[
-        "ids"
-    ]
-    bitsby_account.control("pay", {"invoiceId": foreign})
+    pay(shop, paid)
+    second = pay(shop, paid)
+    less = send(shop, short, "0.9", USDT)
+    send(shop, refunded, "1", BITCOIN)
+    unwanted = send(shop, paid, "0.3", BITCOIN)
+    (foreign,) = shop.control("seed", {"invoices": 1, "projectId": str(bitsby.new_id())})["ids"]
+    shop.control("pay", {"invoiceId": foreign})
     call_command("bitsby_reconcile")
 
     binding.bind(short, less, user)
@@ -97,7 +102,7 @@ def audit():
 
 
 def test_export_and_audit_of_a_month_agree(month):
-    """Each wallet has the coins, and the ledger the money, that the rows of the export add up to."""
+    """Each wallet has the coins, and the ledger the money, that the export's rows add up to."""
     coins, money = defaultdict(Decimal), defaultdict(Decimal)
     for one in export():
         if one["kind"] == "refund":
@@ -123,9 +128,6 @@ def test_export_and_audit_of_a_month_agree(month):
     sources = Source.objects.all()
     assert money["booked"] == sum(one.amount_debited for one in sources) > 20
     assert money["refunded"] == sum(one.amount_refunded for one in sources) == 10
-
-
-NUMBERS = ("listed", "booked", "waiting", "dismissed", "other_projects", "not_synced_yet")
 
 
 def test_differences_in_a_month_are_found_by_the_command(month, move_time):
