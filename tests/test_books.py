@@ -11,13 +11,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from oscar.core.loading import get_model
 
+from oscar_bitsby.facade import start_payment
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.simulator.process import running_simulator
 from oscar_bitsby.simulator.wallets import WALLETS
 from oscar_bitsby.staff import binding, review
 from tests.support import bitsby
 from tests.support.refunds import sent_refund
-from tests.support.shopping import buy
 from tests.support.simulator import gateway_settings, pay
 
 Source = get_model("payment", "Source")
@@ -46,14 +46,14 @@ def shop(configure, simulator):
 
 
 @pytest.fixture
-def month(shop, guest, product, django_user_model):
+def month(shop, place, django_user_model):
     """Orders that are paid, paid with less and accepted, and refunded; and payments of no order.
 
     The last ones are a second payment that waits, a dismissed one, and one of another project.
     """
     user = django_user_model.objects.create_user("staff", is_staff=True, is_superuser=True)
     for _ in range(3):
-        buy(guest, product)
+        start_payment(place())
     paid, short, refunded = BitsbyInvoice.objects.order_by("pk")
     pay(shop, paid)
     second = pay(shop, paid)
