@@ -56,7 +56,7 @@ def compare_payments(scope: Scope) -> Iterator[Difference]:
             DifferenceKind.PAYMENT_ONLY_THERE,
             f"{coins(item.amount, item.currency)} at Bitsby, and the payment {what}",
             f"{rerun} Runs read WATCH_DAYS back: if it is older or was deleted, look it up on"
-            " Bitsby's pages and correct the books by hand.",
+            " Bitsby's pages and correct the ledger by hand.",
         )
     missing = missing_payments(scope).select_related("invoice")
     for payment in each(missing) if PAYMENTS not in scope.uncertain else ():
@@ -65,8 +65,8 @@ def compare_payments(scope: Scope) -> Iterator[Difference]:
             DifferenceKind.PAYMENT_ONLY_HERE,
             f"{coins(payment.amount, payment.cryptocurrency)} recorded, and Bitsby does not list"
             " the payment",
-            "Look its hash up on the blockchain. If the coins arrived, ask Bitsby's support;"
-            " otherwise find out who wrote the row, and hold the order's goods back.",
+            "Look up its hash on the blockchain. If the coins arrived, ask Bitsby's support;"
+            " otherwise find out who wrote the row, and do not deliver the order.",
         )
     undecided = scope.payments().filter(
         booked_at=None, resolved_at=None, review_reason="", seen_at__lt=scope.run.started_at
@@ -121,7 +121,7 @@ def _changed_payments(scope: Scope) -> Iterator[Difference]:
                 item,
                 DifferenceKind.AMOUNT,
                 f"{_in_wallet(*there)} at Bitsby, {_in_wallet(*here)} recorded",
-                "Look the hash up on the blockchain, and correct the books by hand.",
+                "Look up the hash on the blockchain, and correct the ledger by hand.",
             )
         if item.hash.lower() != row.hash.lower():
             text = f"hash {item.hash or 'none'} at Bitsby, {row.hash or 'none'} recorded"
