@@ -14,10 +14,12 @@ from tests.support import bitsby
 from tests.support.staff import (
     INBOX,
     Page,
+    act_url,
     admin_log_of,
     create_payments,
     log_in,
     message_after,
+    perform,
     resolved,
 )
 
@@ -34,6 +36,10 @@ def confirm(client, page, **values):
     """Send the confirmation as rendered, with a reason; return what is then said."""
     ids = [value for name, value in hidden(page) if name == "payment"]
     return message_after(client, client.post(URL, {"payment": ids, "note": "spam"} | values))
+
+
+def confirmation(client, payments):
+    return Page(client.post(URL, {"payment": ids_of(payments)}))
 
 
 def hidden(page):
@@ -161,3 +167,38 @@ def test_resolved_payments_have_no_boxes(staff):
     create_payments(1, resolved_at=timezone.now(), resolution="accepted")
 
     assert 'name="payment"' not in staff.get(reverse(INBOX) + "?show=done").content.decode()
+
+
+def test_payment_that_is_booked_after_the_confirmation_is_not_dismissed(staff):
+    """The person has not seen the surplus, which is to be refunded now."""
+    payments = create_payments(2)
+    seen = [value for name, value in hidden(confirmation(staff, payments)) if name == "seen"]
+    BitsbyPayment.objects.filter(pk=payments[0].pk).update(
+        review_reason="over", booked_at=timezone.now(), fiat_value=12
+    )
+
+    text = confirm(staff, confirmation(staff, payments), seen=seen)
+
+    assert "This payment has just changed. Check it again." in text
+    assert [resolved(payment)[0] for payment in payments] == ["", "dismissed"]
+
+
+def test_reason_with_a_nul_is_stored_without_it(staff):
+    """PostgreSQL refuses NUL in texts, which would stop the decision with an error."""
+    (payment,) = create_payments(1)
+    assert "1 payment is dismissed." in confirm(
+        staff, confirmation(staff, [payment]), note="spa\x00m"
+    )
+    payment.refresh_from_db()
+    assert payment.resolution_note == "spam"
+
+
+def test_single_decision_about_what_has_changed_is_asked_again(staff):
+    """Its page is shown with the new reason, and nothing is decided."""
+    (payment,) = create_payments(1)
+
+    page = Page(staff.post(act_url(payment, "dismiss"), {"note": "spam", "seen": "mismatch"}))
+
+    assert "This payment has just changed. Check it again." in page.text
+    assert resolved(payment)[0] == ""
+    assert "Dismissed" in perform(staff, payment, "dismiss", note="spam")
