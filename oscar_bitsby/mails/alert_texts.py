@@ -183,8 +183,9 @@ def _overdue_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
         )
     else:
         text = _(
-            "No run has been completed since %(since)s, so payments are not checked. Run"
-            " bitsby_doctor, and see the log."
+            "No run has been completed since %(since)s, so payments were not checked. A run has"
+            " started now: bitsby_doctor says whether it works. To find out why runs stopped, see"
+            " the log, and cron or the service."
         )
     return text % {"since": since}, {}
 

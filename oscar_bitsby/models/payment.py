@@ -164,7 +164,7 @@ class BitsbyPayment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.amount.normalize():f} {self.cryptocurrency}".strip()
+        return f"{self.amount.normalize():f} {self.cryptocurrency.upper()}".strip()
 
     @property
     def review_reasons(self) -> list[ReviewReason]:

@@ -49,8 +49,9 @@ def tab_context(order: Any, request: HttpRequest) -> dict[str, Any] | None:
 
 
 def _amounts(order: Any, invoices: list[BitsbyInvoice]) -> dict[str, Any]:
-    sources = list(order.sources.all())
+    sources, total = list(order.sources.all()), order.total_incl_tax
     held = ledger.amount_held(sources)
+    received = sum((source.amount_debited for source in sources), Decimal(0))
     undecided = [
         payment.fiat_value or Decimal(0)
         for invoice in invoices
@@ -58,11 +59,12 @@ def _amounts(order: Any, invoices: list[BitsbyInvoice]) -> dict[str, Any]:
         if payment.booked_at is None and payment.review_reason and payment.resolved_at is None
     ]
     return {
-        "received": sum(source.amount_debited for source in sources),
+        "received": received,
         "refunded": sum(source.amount_refunded for source in sources),
         "undecided": sum(undecided, Decimal(0)),
-        "missing": max(order.total_incl_tax - held, Decimal(0)),
-        "surplus": max(held - order.total_incl_tax, Decimal(0)),
+        # The buyer of an order that was paid does not owe what the shop has refunded.
+        "missing": max(total - held, Decimal(0)) if received < total else Decimal(0),
+        "surplus": max(held - total, Decimal(0)),
     }
 
 
