@@ -59,7 +59,7 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
             "is_for_rest",
         ),
         section(
-            gettext_lazy("What has happened"),
+            gettext_lazy("History"),
             "created_at",
             "ended_at",
             "checked",
@@ -88,7 +88,7 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("Received"))
     def payments(self, row: BitsbyInvoice) -> str:
         found = show.table(
-            (_("Value"), _("Coins"), _("Status"), _("Transaction hash")),
+            (_("Value"), _("Amount in coin"), _("Status"), _("Transaction hash")),
             (
                 (
                     show.money(payment.fiat_value, payment.currency) or _("unknown"),
@@ -108,13 +108,13 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
         "order_number",
         "value",
         "in_coin",
-        "what_is_the_matter",
+        "payment_state",
         "transaction_at",
         "hash_shown",
         "bitsby_id",
     )
     list_filter = (
-        ("review_reason", titled(gettext_lazy("reason for a decision"))),
+        ("review_reason", titled(gettext_lazy("review reason"))),
         ("resolution", titled(gettext_lazy("decision"))),
         ProjectFilter,
     )
@@ -124,9 +124,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     search_help_text = SEARCHED
     keys_named = staticmethod(find_payments)
     fieldsets = (
-        section(
-            None, "order_number", "value", "in_coin", "what_is_the_matter", "booked_at", "invoice"
-        ),
+        section(None, "order_number", "value", "in_coin", "payment_state", "booked_at", "invoice"),
         section(
             gettext_lazy("Transaction"),
             "transaction_at",
@@ -154,9 +152,11 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
     value = column(
         gettext_lazy("Value"), lambda row: show.money(row.fiat_value, row.currency) or _("unknown")
     )
-    in_coin = column(gettext_lazy("Coins"), lambda row: show.coins(row.amount, row.cryptocurrency))
-    what_is_the_matter = column(gettext_lazy("Status"), show.payment_status)
-    reasons = column(gettext_lazy("Why it needed a decision"), lambda row: row.review_text)
+    in_coin = column(
+        gettext_lazy("Amount in coin"), lambda row: show.coins(row.amount, row.cryptocurrency)
+    )
+    payment_state = column(gettext_lazy("Status"), show.payment_status)
+    reasons = column(gettext_lazy("Review reason"), lambda row: row.review_text)
     network = NETWORK
     address_shown = column(
         gettext_lazy("Received at address"), lambda row: show.long_text(row.address)
@@ -166,7 +166,7 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
         lambda row: show.transaction_link(row.blockchain, row.hash),
     )
     rate = column(
-        gettext_lazy("Value of one coin, as the invoice locked it"),
+        gettext_lazy("Locked rate"),
         lambda row: row.locked_rate and show.coins(row.locked_rate, row.currency),
     )
 
@@ -194,7 +194,7 @@ class BitsbyRefundAdmin(ReadOnlyAdmin):
     fieldsets = (
         section(None, "number", "order", "value", "in_coin", "proposed", "state", "is_booked"),
         section(
-            gettext_lazy("Where the coins go"),
+            gettext_lazy("Address and transaction"),
             "network",
             "address_shown",
             "address_given_at",
@@ -209,17 +209,17 @@ class BitsbyRefundAdmin(ReadOnlyAdmin):
             "closed_by",
             "note",
         ),
-        section(gettext_lazy("Where the money came from"), "payment"),
+        section(gettext_lazy("Refunded payment"), "payment"),
     )
     number = column(ORDER_NUMBER, lambda row: row.order_number or _("no order"))
     value = column(
         gettext_lazy("Value"), lambda row: show.money(row.amount, row.currency) or _("unknown")
     )
     in_coin = column(
-        gettext_lazy("Coins"), lambda row: show.coins(row.coin_amount, row.cryptocurrency)
+        gettext_lazy("Amount in coin"), lambda row: show.coins(row.coin_amount, row.cryptocurrency)
     )
     proposed = column(
-        gettext_lazy("Coins at the locked rate"),
+        gettext_lazy("At the locked rate"),
         lambda row: (
             row.proposed_coin_amount and show.coins(row.proposed_coin_amount, row.cryptocurrency)
         ),

@@ -6,6 +6,7 @@ from oscar_bitsby import webhook
 from oscar_bitsby.buyer import refund_address, reorder, views
 from oscar_bitsby.staff.dashboard import (
     actions,
+    bind,
     dismissal,
     export,
     inbox,
@@ -13,7 +14,6 @@ from oscar_bitsby.staff.dashboard import (
     overview,
     refunds,
 )
-from oscar_bitsby.staff.dashboard import views as dashboard
 
 app_name = "oscar_bitsby"
 
@@ -45,9 +45,7 @@ urlpatterns = [
         {"action": "cancel"},
         name="dashboard-invoice-cancel",
     ),
-    path(
-        "dashboard/orders/<int:order_pk>/bind/", dashboard.BindView.as_view(), name="dashboard-bind"
-    ),
+    path("dashboard/orders/<int:order_pk>/bind/", bind.BindView.as_view(), name="dashboard-bind"),
     path(
         "dashboard/payments/dismiss/",
         dismissal.DismissView.as_view(),

@@ -101,7 +101,7 @@ def test_refused_key_exits_with_2(books, fake):
 
     assert status == 2
     assert "Invalid token" in error
-    assert error.endswith("Run it again: it goes on where it stopped.")
+    assert error.endswith("Run it again: it continues where it stopped.")
     assert json.loads(out)["state"] == "running"
     assert AuditRun.objects.get().state == AuditState.RUNNING
 

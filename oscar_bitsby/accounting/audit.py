@@ -178,7 +178,7 @@ def compare_payments(scope: Scope) -> Iterator[Difference]:
             DifferenceKind.PAYMENT_ONLY_THERE,
             f"{_coins(item.amount, item.currency)} at Bitsby, and the payment {what}",
             f"{rerun} Runs read WATCH_DAYS back: if it is older or was deleted, look it up on"
-            " Bitsby's pages and correct the books by hand.",
+            " Bitsby's pages and correct the ledger by hand.",
         )
     for payment in each(missing_payments(scope).select_related("invoice")):
         yield of_payment(
@@ -186,8 +186,8 @@ def compare_payments(scope: Scope) -> Iterator[Difference]:
             DifferenceKind.PAYMENT_ONLY_HERE,
             f"{_coins(payment.amount, payment.cryptocurrency)} recorded, and Bitsby does not list"
             " the payment",
-            "Look its hash up on the blockchain. If the coins arrived, ask Bitsby's support;"
-            " otherwise find out who wrote the row, and hold the order's goods back.",
+            "Look up its hash on the blockchain. If the coins arrived, ask Bitsby's support;"
+            " otherwise find out who wrote the row, and do not deliver the order.",
         )
     undecided = scope.payments().filter(
         booked_at=None, resolved_at=None, review_reason="", seen_at__lt=scope.run.started_at
@@ -221,7 +221,7 @@ def _changed_payments(scope: Scope) -> Iterator[Difference]:
         began = scope.run.started_at
         if item.amount != row.amount:
             text = f"{item.amount.normalize():f} at Bitsby, {row.amount.normalize():f} recorded"
-            remedy = "Look the hash up on the blockchain, and correct the books by hand."
+            remedy = "Look up the hash on the blockchain, and correct the ledger by hand."
             yield of_item(item, DifferenceKind.AMOUNT, text, remedy)
         if item.hash != row.hash:
             text = f"hash {item.hash or 'none'} at Bitsby, {row.hash or 'none'} recorded"

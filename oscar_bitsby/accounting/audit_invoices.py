@@ -129,7 +129,7 @@ def _changed_invoices(scope: Scope) -> Iterator[Difference]:
 
 
 def _has_other_status(item: AuditedItem, scope: Scope) -> bool:
-    """Tell whether the statuses contradict each other, apart from what only takes its time."""
+    """Tell whether the statuses contradict each other, apart from delays that are normal."""
     row: Any = item.invoice
     here, there = row.status, item.status
     if here == there or (here in ENDED and there in ENDED):

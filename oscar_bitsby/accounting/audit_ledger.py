@@ -51,7 +51,7 @@ def _sent(scope: Scope) -> Any:
 
 
 def _sources(scope: Scope) -> Any:
-    """Return Bitsby's sources with money; of some days, those with something on these days."""
+    """Return Bitsby's sources with money; if days are given, those with movements on these days."""
     found = everything(Source).filter(source_type__code=METHOD_CODE).select_related("order")
     if not scope.has_days:
         return found

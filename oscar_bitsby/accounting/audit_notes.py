@@ -1,4 +1,4 @@
-"""What an audit cannot prove, and what it leaves out on purpose."""
+"""What an audit cannot prove, and what it leaves out intentionally."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +44,7 @@ def _without_time(scope: Scope) -> Any:
 
 
 def find_left_out(scope: Scope) -> Iterator[str]:
-    """Yield what is no difference, but worth knowing."""
+    """Yield notes: what is no difference, but should be known."""
     new = unlisted_here(scope).filter(not_synced_yet(scope))
     if number := new.count():
         yield f"not synced yet: {number} listed payments are newer than the last run"

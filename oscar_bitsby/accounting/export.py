@@ -108,7 +108,7 @@ def period_of(first: dt.date, end: dt.date) -> Period:
     if not (FIRST_DAY <= first <= LAST_DAY and FIRST_DAY <= end <= LAST_DAY):
         raise CannotExport(_("Enter days from 2000-01-01 to 2200-01-01"))
     if end <= first:
-        raise CannotExport(_("The end must be later than the start: it is not part of the export"))
+        raise CannotExport(_("The end must be later than the start, and is not part of the export"))
     return Period(_midnight(first), _midnight(end))
 
 

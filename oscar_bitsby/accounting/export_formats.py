@@ -24,6 +24,7 @@ CONTENT_TYPES = {
     JSONL: "application/jsonl; charset=utf-8",
 }
 FORMATS = tuple(CONTENT_TYPES)
+INSTALL_XLSXWRITER = "pip install 'django-oscar-bitsby[export]'"
 
 #: The rows of a sheet, but for the first one, which has the names of the columns.
 MAX_SHEET_ROWS = 1_048_575
@@ -110,8 +111,8 @@ def check_format(format_: str, count: Callable[[], int]) -> None:
     if format_ != XLSX:
         return
     if not has_xlsxwriter():
-        text = _("XLSX needs a library: pip install 'django-oscar-bitsby[export]'")
-        raise CannotExport(text)
+        text = _("XLSX files need a library that is not installed: %(command)s")
+        raise CannotExport(text % {"command": INSTALL_XLSXWRITER})
     if count() > MAX_SHEET_ROWS:
         raise CannotExport(_too_many())
 
@@ -130,7 +131,7 @@ def write(rows: Iterable[Row], format_: str, file: IO[bytes]) -> None:
 
 
 def _too_many() -> str:
-    text = _("A sheet holds %d rows at most, and there are more: export CSV, or a shorter time")
+    text = _("XLSX files hold %d rows at most, and there are more: export CSV, or a shorter period")
     return text % MAX_SHEET_ROWS
 
 
@@ -162,7 +163,7 @@ def _write_xlsx(rows: Iterable[Row], file: IO[bytes]) -> None:
                 if value is not None and value != "":
                     type_, style = columns[column]
                     if _write_cell(sheet, number, column, type_, value, style):
-                        raise CannotExport(_("A text is too long for a sheet: export CSV"))
+                        raise CannotExport(_("A text is too long for XLSX: export CSV"))
 
 
 def _write_cell(

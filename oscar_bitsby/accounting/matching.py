@@ -84,7 +84,7 @@ class Match:
         """Whether it was sent after the invoice's creation, and not long after its expiry."""
         invoice, payment = self.invoice, self.payment
         until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
-        at = payment.transaction_at or payment.seen_at
+        at = payment.paid_at
         return invoice.created_at - CLOCK_SKEW <= at <= until
 
     @property
@@ -95,7 +95,7 @@ class Match:
 
     @property
     def reasons(self) -> tuple[str | Promise, ...]:
-        """Why it fits, for staff. Most matches are only compared, so they need no words."""
+        """Why it fits, as text for staff. Built when asked for: most matches are only compared."""
         if self.deviation_percent is None or self.is_second:
             return self.clues
         if not round(self.deviation_percent, 1):
@@ -153,7 +153,7 @@ def _is_second(payment: BitsbyPayment, reserved: ReservedAmounts) -> bool:
         return False
     by_name = reserved.wallets if payment.wallet_id else reserved.coins
     name = payment.wallet_id or payment.cryptocurrency
-    at = payment.transaction_at or payment.seen_at
+    at = payment.paid_at
     return (
         bool(payment.amount)
         and by_name.get(name.lower()) == payment.amount

@@ -1,4 +1,4 @@
-"""What a month has brought: paid, waiting, to decide and refunded, by currency, day and coin.
+"""The sums of a month: paid, waiting, to decide and refunded, by currency, day and coin.
 
 The figures are sums of the rows that the export lists, by the same definitions. Days and months are
 those of UTC, and amounts of different currencies are never added.
@@ -81,7 +81,7 @@ class Unvalued:
 
 @dataclass(frozen=True)
 class Overview:
-    """The figures of a month by currency, and what they leave out for want of a rate."""
+    """The figures of a month by currency, and its payments and refunds of unknown value."""
 
     currencies: list[CurrencyFigures]
     unvalued: list[Unvalued]
@@ -110,7 +110,7 @@ def overview_of(month: Month) -> Overview:
 def _sums(month: Month) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the sums by day, coin and currency, each with the name of its figure."""
     payments = BitsbyPayment.objects.filter(is_foreign=False)
-    # Booked payments have a value. Whatever else this query read, the index would have to hold.
+    # Booked payments have a value. The index has to hold every column that this query reads.
     paid = _in(month, payments.filter(booked_at__isnull=False), PAYMENT_TIME)
     for row in _grouped(paid, "fiat_value", coin=F("cryptocurrency")):
         yield "paid", row

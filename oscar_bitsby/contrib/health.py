@@ -1,4 +1,4 @@
-"""Checks for django-health-check: do runs run, does staff decide, can new invoices be created?
+"""Checks for django-health-check: completed runs, waiting decisions, balance, audit and queue.
 
 They read the database only, two or three queries each, and name no order, buyer or amount: pages
 with the results are often public. Install the extra ``health`` to use them.
@@ -38,7 +38,7 @@ class _DatabaseCheck(HealthCheck):  # type: ignore[misc]  # it ships no types
 
 @dataclasses.dataclass
 class BitsbyRuns(_DatabaseCheck):
-    """Whether ``bitsby_reconcile`` runs. A run cannot tell that no run takes place."""
+    """Whether ``bitsby_reconcile`` runs. If it does not, no run can report that."""
 
     def find_problem(self) -> HealthCheckException | None:
         last = lease.last_run()
@@ -105,14 +105,14 @@ class BitsbyAudit(_DatabaseCheck):
     max_age: dt.timedelta | None = None
 
     def find_problem(self) -> HealthCheckException | None:
-        last = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+        last = AuditRun.objects.finished().first()
         if last is None:
             missing = ServiceWarning("No audit has been finished. Run bitsby_audit.")
             return missing if self.max_age is not None else None
         if last.state == AuditState.DIFFERENT:
             return ServiceUnavailable(
-                "The last audit found differences between Bitsby's lists and the shop's books. Run"
-                " bitsby_audit: it names each of them and what to do."
+                "The last audit found differences between Bitsby's lists and the shop's records."
+                " Run bitsby_audit again: it names each difference and says what to do."
             )
         if last.state == AuditState.UNPROVED:
             return ServiceWarning("The last audit could not be completed. Run bitsby_audit again.")

@@ -1,4 +1,4 @@
-"""The account's balance by Bitsby's last answer, and when a debt blocks new invoices."""
+"""The last known balance at Bitsby, and when a negative one blocks new invoices."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -69,8 +69,11 @@ def warning(amount: Decimal, at_least: Decimal | None, now: dt.datetime) -> str:
     Returns:
         the text, to which ``REMEDY`` belongs; nothing if the balance is not low.
     """
-    if not is_low(amount, at_least):
-        return ""
+    return consequence(amount, at_least, now) if is_low(amount, at_least) else ""
+
+
+def consequence(amount: Decimal, at_least: Decimal | None, now: dt.datetime) -> str:
+    """Return what a balance that is too low leads to and when; for arguments see ``warning``."""
     day = date_format(blocks_at(now).date(), "DATE_FORMAT")
     if amount < 0:
         return gettext(

@@ -126,8 +126,8 @@ def _build(alerts: list[MerchantAlert], addresses: Iterable[str]) -> EmailMessag
         subject = f"[{site.name}] {'; '.join(titles)}"
         parts.append(
             _(
-                'You get this e-mail because "ALERTS" in the settings of %(site)s has your address.'
-                " What you decide before it is sent is left out."
+                "You get this e-mail because your address is in the setting ALERTS of %(site)s."
+                " Payments that were decided in the meantime are left out."
             )
             % {"site": site.domain}
         )
@@ -137,7 +137,7 @@ def _build(alerts: list[MerchantAlert], addresses: Iterable[str]) -> EmailMessag
         "\n\n".join(parts) + "\n",
         getattr(django_settings, "OSCAR_FROM_EMAIL", None),
         list(addresses),
-        # Absence notes are not wanted in return.
+        # Prevents automatic replies.
         headers={"Auto-Submitted": "auto-generated"},
     )
 
@@ -149,7 +149,7 @@ def _section(code: str, title: str, alerts: list[MerchantAlert]) -> str:
             text = alert_texts.build(alert)
             lines += ["", text.text, text.url]
         except Exception as error:
-            # One strange row must not hold up the others.
+            # One invalid row must not delay the others.
             logger.error("text of alert %s: %s", alert.pk, type(error).__name__)
             lines += ["", f"{title}: {alert.order_number}"]
     more = len(alerts) - MAX_OF_A_KIND

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.sites.models import Site
@@ -14,14 +15,15 @@ from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf
 from oscar_bitsby.choices import AlertCode, AuditState, RefundState
+from oscar_bitsby.gateway.balance import REMEDY, consequence
 from oscar_bitsby.mails import merchant_alerts, refund_context
 from oscar_bitsby.models import AuditRun, BitsbyInvoice, GatewayState, MerchantAlert
 from oscar_bitsby.utils.clock import db_now
 from oscar_bitsby.utils.money import plain_amount
 
-#: An older alert that is not about a payment or refund is not sent: it would only confuse.
+#: An older alert that is not about a payment or refund is not sent: it is out of date.
 MAX_AGE = dt.timedelta(days=1)
-#: Those two wait for a decision, however long it takes.
+#: These two are sent however old they are: somebody still has to act.
 _NEVER_OUTDATED = (AlertCode.PAYMENT, AlertCode.REFUND_ADDRESS)
 
 
@@ -45,7 +47,7 @@ def skip_reason(alert: MerchantAlert) -> str:
     """Return why an alert must not be sent (any more), or an empty text."""
     is_old = alert.created_at <= db_now() - MAX_AGE
     if is_old and alert.code not in _NEVER_OUTDATED:
-        return gettext_noop("it could not be sent within a day")
+        return gettext_noop("could not be sent within a day")
     skip = _SKIP_REASONS.get(alert.code)
     return skip(alert) if skip else ""
 
@@ -54,8 +56,7 @@ def _skip_payment(alert: MerchantAlert) -> str:
     payment = alert.payment
     if payment is None:
         return gettext_noop("the payment was deleted")
-    is_open = bool(payment.review_reason) and payment.resolved_at is None
-    return "" if is_open else gettext_noop("the payment is resolved")
+    return "" if payment.needs_review else gettext_noop("the payment is resolved")
 
 
 def _skip_refund(alert: MerchantAlert) -> str:
@@ -89,7 +90,7 @@ def _skip_balance(alert: MerchantAlert) -> str:
 
 
 def _skip_audit(alert: MerchantAlert) -> str:
-    newest = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+    newest = AuditRun.objects.finished().first()
     is_proved = newest is not None and newest.state == AuditState.PROVED
     return gettext_noop("a later audit found no differences") if is_proved else ""
 
@@ -144,56 +145,53 @@ def _refund_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
 def _refusal_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
     text = _(
         "Bitsby refuses the shop's requests, so payments are not found. Check the API key and the"
-        " project, or sign in at Bitsby. Its answer: %(reason)s"
+        " project, or sign in at Bitsby."
     )
-    return text % {"reason": alert.details.get("reason") or "–"}, {}
+    return f"{text} {_answer_text(alert)}", {}
 
 
 def _block_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
     text = _(
-        "Bitsby refused new invoices of several orders, so buyers cannot pay. Sign in at Bitsby:"
-        " the balance may be negative, or the account blocked. Its answer: %(reason)s"
+        "Bitsby refuses new invoices, so buyers cannot pay. Sign in at Bitsby: the balance may be"
+        " negative, or the account may be blocked."
     )
-    return text % {"reason": alert.details.get("reason") or "–"}, {}
+    return f"{text} {_answer_text(alert)}", {}
+
+
+def _answer_text(alert: MerchantAlert) -> str:
+    return _("Bitsby's answer: %(reason)s") % {"reason": alert.details.get("reason") or "–"}
 
 
 def _balance_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
     balance = str(alert.details.get("balance", ""))
     amounts = {"value": balance, "currency": "USD"}
-    if balance.startswith("-"):
-        text = _(
-            "The balance at Bitsby is %(balance)s USD. If it is still negative at %(until)s, Bitsby"
-            " will create no new invoices until it is paid."
-        )
-        return text % {"balance": balance, "until": alert.details.get("until") or "–"}, amounts
-    text = _(
-        "The balance at Bitsby is %(balance)s USD, which is below %(minimum)s USD. Top it up: with"
-        " a negative balance, Bitsby creates no new invoices."
-    )
-    return text % {"balance": balance, "minimum": conf.get().balance_min or 0}, amounts
+    minimum = conf.get().balance_min or Decimal(0)
+    text = consequence(Decimal(balance or 0), minimum, alert.created_at)
+    return f"{text} {_(REMEDY)}", amounts
 
 
 def _overdue_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
     last = parse_datetime(str(alert.details.get("last_run", "")))
-    since = f"{last:%Y-%m-%d %H:%M} UTC" if last else "–"
+    when = f"{last:%Y-%m-%d %H:%M} UTC" if last else "–"
     if GatewayState.row().filter(last_run_at__gt=alert.created_at).exists():
         text = _(
-            "No run was completed for some time after %(since)s, so payments were not checked."
-            " Runs work again. Find out why they stopped: see the log, and cron or the service."
+            "No run of bitsby_reconcile completed for some time after %(when)s, so payments were"
+            " not checked. Runs complete again. Find out why they stopped: see the log, and cron or"
+            " the service."
         )
     else:
         text = _(
-            "No run has been completed since %(since)s, so payments were not checked. A run has"
-            " started now: bitsby_doctor says whether it works. To find out why runs stopped, see"
-            " the log, and cron or the service."
+            "No run of bitsby_reconcile has completed since %(when)s, so payments may be missing."
+            " Either the command is not running, or Bitsby does not answer. Run bitsby_doctor to"
+            " find out."
         )
-    return text % {"since": since}, {}
+    return text % {"when": when}, {}
 
 
 def _audit_text(alert: MerchantAlert) -> tuple[str, dict[str, str]]:
     text = _(
-        "The audit has found differences between Bitsby's lists and the shop's books: %(number)s."
-        " Run bitsby_audit, which names each and says what to do."
+        "The audit found differences between Bitsby's lists and the shop's records: %(number)s."
+        " Run bitsby_audit again: it names each difference and says what to do."
     )
     return text % {"number": alert.details.get("differences") or "–"}, {}
 

@@ -79,8 +79,8 @@ class MerchantAlert(models.Model):
     objects = AlertQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("alert to the merchant")
-        verbose_name_plural = _("alerts to the merchant")
+        verbose_name = _("alert")
+        verbose_name_plural = _("alerts")
         ordering = ("-pk",)
         indexes = [
             # Alerts to send, read in every run. They are few among many.

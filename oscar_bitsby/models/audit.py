@@ -11,6 +11,14 @@ from oscar_bitsby.models.invoice import BitsbyInvoice
 from oscar_bitsby.models.payment import BitsbyPayment
 
 
+class AuditRunQuerySet(models.QuerySet["AuditRun"]):
+    """Named sets of audits."""
+
+    def finished(self) -> AuditRunQuerySet:
+        """Return those that are finished, the last one first."""
+        return self.exclude(state=AuditState.RUNNING).order_by("-pk")
+
+
 class AuditRun(models.Model):
     """One audit: the range that it covers, how far it is, and the counts of what it found."""
 
@@ -20,7 +28,7 @@ class AuditRun(models.Model):
     state = models.CharField(
         _("State"), max_length=16, choices=AuditState.choices, default=AuditState.RUNNING
     )
-    started_at = models.DateTimeField(_("Started"), default=timezone.now, db_index=True)
+    started_at = models.DateTimeField(_("Started"), default=timezone.now)
     finished_at = models.DateTimeField(_("Finished"), null=True, blank=True)
     #: When a page was last stored. An aborted audit is resumed only for some hours.
     touched_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -34,6 +42,8 @@ class AuditRun(models.Model):
     #: The number of differences by kind.
     differences = models.JSONField(_("Differences"), default=dict)
 
+    objects = AuditRunQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("Bitsby audit")
         verbose_name_plural = _("Bitsby audits")
@@ -41,6 +51,11 @@ class AuditRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.started_at:%Y-%m-%d %H:%M:%S} {self.state}"
+
+    @property
+    def difference_count(self) -> int:
+        """The number of differences of all kinds."""
+        return sum(self.differences.values())
 
 
 class AuditedItem(models.Model):
@@ -71,7 +86,13 @@ class AuditedItem(models.Model):
     #: and that of its payment. Set before they are compared, and without constraints: nobody has
     #: to wait for a comparison.
     payment = models.ForeignKey(
-        BitsbyPayment, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+        BitsbyPayment,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        # Never searched for: audits go from the items to the payments.
+        db_index=False,
+        related_name="+",
     )
     invoice = models.ForeignKey(
         BitsbyInvoice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"

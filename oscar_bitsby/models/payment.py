@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django.db import models
@@ -60,7 +61,7 @@ class BitsbyPayment(models.Model):
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12, blank=True)
     #: The fiat amount of one coin, as the invoice locked it. None if no rate is known.
     locked_rate = models.DecimalField(
-        _("Value of one coin, as the invoice locked it"),
+        _("Locked rate"),
         max_digits=30,
         decimal_places=12,
         null=True,
@@ -71,7 +72,7 @@ class BitsbyPayment(models.Model):
     #: Worth far too little to be meant for an invoice; decided when it is recorded.
     is_dust = models.BooleanField(_("Very small"), default=False)
     review_reason = models.CharField(
-        _("Why it needs a decision"),
+        _("Review reason"),
         max_length=16,
         choices=ReviewReason.choices,
         blank=True,
@@ -165,6 +166,16 @@ class BitsbyPayment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount.normalize():f} {self.cryptocurrency.upper()}".strip()
+
+    @property
+    def needs_review(self) -> bool:
+        """Whether staff have to decide about it, as ``PaymentQuerySet.needs_review`` finds it."""
+        return bool(self.review_reason) and self.resolved_at is None
+
+    @property
+    def paid_at(self) -> dt.datetime:
+        """The time of the payment, as ``PAYMENT_TIME`` computes it."""
+        return self.transaction_at or self.seen_at
 
     @property
     def review_reasons(self) -> list[ReviewReason]:

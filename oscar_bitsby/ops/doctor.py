@@ -78,7 +78,7 @@ def _runs() -> Iterator[Finding]:
         " answer."
     )
     if last is None:
-        text = "No payment check has completed: bitsby_reconcile has never run to its end."
+        text = "No run of bitsby_reconcile has completed yet."
         yield Finding(PROBLEM, text, remedy)
         return
     text = f"The last run of bitsby_reconcile completed {ago(db_now() - last)}."

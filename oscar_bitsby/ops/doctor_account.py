@@ -67,18 +67,18 @@ def _balance_finding(amount: Decimal, at_least: Decimal | None, when: str = "") 
 
 def check_audit() -> Iterator[Finding]:
     """Report the result of the last finished audit, if there is one."""
-    audit = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+    audit = AuditRun.objects.finished().first()
     if audit is None:
         return
     when = ago(timezone.now() - (audit.finished_at or audit.started_at))
     if audit.state == AuditState.PROVED:
         yield Finding(OK, f"The last audit, {when}, found no differences.")
     elif audit.state == AuditState.DIFFERENT:
-        found = plural(sum(audit.differences.values()), "difference")
+        found = plural(audit.difference_count, "difference")
         yield Finding(
             PROBLEM,
-            f"The last audit, {when}, found {found} between Bitsby's lists and the shop's books.",
-            "Run bitsby_audit again: it names each of them and what to do.",
+            f"The last audit, {when}, found {found} between Bitsby's lists and the shop's records.",
+            "Run bitsby_audit again: it names each difference and says what to do.",
         )
     else:
         yield Finding(

@@ -285,7 +285,7 @@ class AuditLists:
 
 
 def _problem(progress: ListProgress) -> str:
-    """Return why reading on makes no sense, or nothing."""
+    """Return why a list cannot be read to its end, or nothing."""
     if progress.same_pages > 1:
         return "Bitsby sends the same page again and again, so the end of a list is not known"
     if progress.unreadable_pages > 1:

@@ -1,4 +1,4 @@
-"""Alert the merchant of what a run learns about itself: it comes late, or Bitsby refuses it."""
+"""Alerts about the runs themselves: one comes late, or Bitsby refuses its requests."""
 
 from oscar_bitsby.choices import AlertCode
 from oscar_bitsby.exceptions import Refused

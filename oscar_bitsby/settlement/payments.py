@@ -125,12 +125,12 @@ def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
     """
     if reason in payment.review_reasons:
         return
-    is_open = bool(payment.review_reason) and payment.resolved_at is None
     # A new reason of a resolved payment needs a new decision, about that reason only. After a new
     # answer by Bitsby, the earlier one that the invoice is not paid is out of date.
-    # The same reason after a decision is a new matter.
+    # The same reason after a decision needs a new decision.
     decided = f"{payment.resolved_at:%Y%m%d%H%M%S}" if payment.resolved_at else ""
-    known = [one for one in payment.review_reasons if is_open and one != ReviewReason.NOT_PAID]
+    open_reasons = payment.review_reasons if payment.needs_review else []
+    known = [one for one in open_reasons if one != ReviewReason.NOT_PAID]
     # Staff must first learn that the order's status was not changed.
     reasons = sorted([*known, reason], key=lambda one: one != ReviewReason.STATUS)
     payment.review_reason, payment.further_reasons = reasons[0], " ".join(reasons[1:])

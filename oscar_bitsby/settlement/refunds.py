@@ -196,7 +196,7 @@ def mark_sent(
         _save_unique(refund, checks.known_hash())
         if payment is None or is_in_ledger(payment):
             effects.book(refund, order)
-        if payment is not None and payment.review_reason and payment.resolved_at is None:
+        if payment is not None and payment.needs_review:
             effects.resolve(payment, user, note or refund.note)
         if cancel_order:
             effects.cancel_order(order, refund)

@@ -16,17 +16,17 @@ from oscar_bitsby.utils import i18n
 
 IDS = gettext_lazy("IDs and technical details")
 ORDER_NUMBER = pgettext_lazy("bitsby", "Order number")
-SEARCHED = gettext_lazy("A whole order number, ID or transaction hash.")
+SEARCHED = gettext_lazy("Enter a whole order number, ID or transaction hash.")
 #: Our answers to deliveries, in words.
 ANSWERS = {
     200: gettext_lazy("200: received"),
-    503: gettext_lazy("503: Bitsby is to send it again"),
+    503: gettext_lazy("503: Bitsby sends it again"),
 }
 NOT_ANSWERED = gettext_lazy("not answered")
 
 
 class FixedFilter(admin.SimpleListFilter):
-    """Offer fixed values, since finding those that occur would read every row."""
+    """Offer fixed values: finding those that occur would read every row."""
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         if self.value() is None:
@@ -34,7 +34,7 @@ class FixedFilter(admin.SimpleListFilter):
         try:
             return queryset.filter(**self.wanted())
         except (ValueError, ValidationError) as error:
-            # A made-up value in the URL: Django shows the list again, without filters.
+            # An invalid value in the URL: Django shows the list again, without filters.
             raise IncorrectLookupParameters from error
 
     def wanted(self) -> dict[str, Any]:

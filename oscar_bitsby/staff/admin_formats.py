@@ -97,7 +97,7 @@ def body_table(text: str) -> str:
 
 
 def payment_status(payment: BitsbyPayment) -> str:
-    """Return in a few words what is the matter with a payment."""
+    """Return the state of a payment in a few words."""
     if payment.review_reason and payment.resolved_at is None:
         return _("needs a decision: %s") % payment.review_text
     if payment.resolution:

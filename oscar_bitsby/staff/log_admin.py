@@ -67,13 +67,13 @@ class BuyerMailAdmin(ReadOnlyAdmin):
         ("created_at", by_date(gettext_lazy("date of creation"))),
     )
     search_fields = ("=order_number",)
-    search_help_text = gettext_lazy("A whole order number.")
+    search_help_text = gettext_lazy("Enter a whole order number.")
     # An exact match uses the index; Django's own search would compare case-insensitively.
     keys_named, searched = staticmethod(str), "order_number"
     fieldsets = (
         section(None, "order_number", "order", "code", "status", "remark"),
         section(
-            gettext_lazy("What has happened"),
+            gettext_lazy("History"),
             "created_at",
             "sending_since",
             "sent_at",
@@ -95,11 +95,18 @@ class MerchantAlertAdmin(ReadOnlyAdmin):
     )
     sortable_by = ()
     search_fields = ("=order_number",)
-    search_help_text = gettext_lazy("A whole order number.")
+    search_help_text = gettext_lazy("Enter a whole order number.")
     keys_named, searched = staticmethod(str), "order_number"
     fieldsets = (
         section(None, "order_number", "code", "facts", "created_at"),
-        section(gettext_lazy("What has happened"), "mail_status", "post_status", "remark"),
+        section(
+            gettext_lazy("History"),
+            "mail_status",
+            "mailed_at",
+            "post_status",
+            "posted_at",
+            "remark",
+        ),
         section(gettext_lazy("What it is about"), "payment", "refund"),
     )
     facts = column(gettext_lazy("Details"), lambda row: show.facts_table(row.details))
@@ -115,7 +122,14 @@ class AuditRunAdmin(ReadOnlyAdmin):
     )
     fieldsets = (
         section(None, "started_at", "finished_at", "state", "number", "kinds"),
-        section(gettext_lazy("What was compared"), "date_from", "date_to", "requests"),
+        section(
+            gettext_lazy("What was compared"),
+            "date_from",
+            "date_to",
+            "payments_read",
+            "invoices_read",
+            "requests",
+        ),
     )
     kinds = column(
         gettext_lazy("Differences by kind"), lambda row: show.facts_table(row.differences)
@@ -123,6 +137,4 @@ class AuditRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("Differences"))
     def number(self, row: AuditRun) -> Any:
-        if row.state == AuditState.RUNNING or not isinstance(row.differences, dict):
-            return ""
-        return sum(count for count in row.differences.values() if isinstance(count, int))
+        return "" if row.state == AuditState.RUNNING else row.difference_count

@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
-from oscar_bitsby.accounting import ledger
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page
+from oscar_bitsby.staff.order_money import order_money
+from oscar_bitsby.staff.refund_subject import order_refund_error
 from oscar_bitsby.utils.patching import AnyBase, prepend_mixin
 
 Order = get_model("order", "Order")
@@ -61,7 +62,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
         ):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
         if order is not None and conf.is_configured():
-            context["bitsby"] = _money_of(order)
+            context["bitsby"] = order_money(order)
             context["media"] += self._bitsby_media
             if permissions.may_refund(request.user):
                 context |= self._refund_context(order)
@@ -77,7 +78,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
     def _refund_context(self, order: Any) -> dict[str, Any]:
         """Return the links to the order's refunds, and to request one if it has money of ours."""
         context: dict[str, Any] = {"bitsby_refunds": refund_flow.refunds_of(order, _refund_url)}
-        if refund_flow.should_offer_refund(order):
+        if not order_refund_error(order):
             context["bitsby_refund_url"] = _request_url(order)
         return context
 
@@ -147,30 +148,6 @@ def _get_order(object_id: str) -> Any:
     if order is None:
         raise Http404(_("There is no such order."))
     return order
-
-
-def _money_of(order: Any) -> dict[str, Any] | None:
-    """Return what an order asked for and what came in; None if it has nothing to do with Bitsby.
-
-    The amounts are those of the Bitsby tab on the order's page in the dashboard.
-    """
-    sources = list(order.sources.select_related("source_type"))
-    invoices = list(order.bitsby_invoices.defer("reply", "wallets").prefetch_related("payments"))
-    if not invoices and all(source.source_type.code != conf.METHOD_CODE for source in sources):
-        return None
-    held = ledger.amount_held(sources)
-    payments = [payment for invoice in invoices for payment in invoice.payments.all()]
-    return {
-        "order": order,
-        "received": sum(source.amount_debited for source in sources),
-        "refunded": sum(source.amount_refunded for source in sources),
-        "missing": max(order.total_incl_tax - held, 0),
-        "surplus": max(held - order.total_incl_tax, 0),
-        "invoices": invoices,
-        "undecided": sum(
-            1 for payment in payments if payment.review_reason and payment.resolved_at is None
-        ),
-    }
 
 
 def _request_url(order: Any) -> str:

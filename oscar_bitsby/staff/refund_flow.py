@@ -22,7 +22,6 @@ from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_subject import (
     RefundSubject,
     open_refund,
-    order_refund_error,
     payments_of,
     refund_error,
     reserved_coins,
@@ -55,11 +54,6 @@ def refunds_of(order: Any, url: Callable[[BitsbyRefund], str]) -> list[dict[str,
     """
     rows = order.bitsby_refunds.select_related("order__user").order_by("-pk")
     return [refund_summary.row_of(row, url(row)) for row in rows]
-
-
-def should_offer_refund(order: Any) -> bool:
-    """Tell whether pages offer a refund, which is requested for the order or for a payment."""
-    return order_refund_error(order) == ""
 
 
 def dashboard_url(refund: BitsbyRefund) -> str:

@@ -64,7 +64,7 @@ def test_only_rows_of_this_shop_that_count_are_added():
 
 
 def test_booked_payment_to_decide_counts_in_both_sums():
-    """It is paid and to decide, and the overview says how much that is."""
+    """It counts as paid and as to decide, and the overview says how much that is."""
     paid(at(3), "8.00", review_reason="short"), to_decide(at(3), "2.00")
 
     total = usd().total
@@ -87,7 +87,7 @@ def test_month_is_half_open_in_utc(make, settings):
 
 
 def test_payment_without_a_transaction_time_counts_when_first_seen():
-    """A payment has the time of its transaction or, without one, that of the first look."""
+    """A payment counts at the time of its transaction or, without one, when it was first seen."""
     paid(None, booked_at=at(9), seen_at=at(2)), paid(at(5), seen_at=at(7))
 
     assert [day.day for day in sorted(usd().by_day)] == [2, 5]
@@ -115,7 +115,7 @@ def test_coin_has_one_line_however_it_is_written():
 
 
 def test_rows_without_a_value_are_named_and_in_no_sum():
-    """Nobody knows what they are worth: their coins are added instead, by coin."""
+    """Their value is unknown: their amounts in coin are added instead, by coin."""
     unknown = {"value": None, "currency": "", "review_reason": "unmatched"}
     to_decide(at(3), amount="1.5", **unknown), to_decide(at(4), amount="2", **unknown)
     to_decide(at(4), "8.00"), refunded(at(4), None, "btc", coin_amount="0.25")
@@ -167,7 +167,7 @@ def test_figures_equal_the_sums_of_the_export():
 
 
 def test_empty_month_has_no_figures():
-    """Nothing is made up."""
+    """A month without rows has no currency."""
     assert overview_of(NOVEMBER).currencies == []
 
 

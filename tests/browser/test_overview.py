@@ -57,11 +57,9 @@ def test_overview_of_a_month(shop, log_in_staff, screenshot):
         assert chart["label"] >= 9, chart
     for button in page.locator(f"{DASHBOARD} .btn:visible").all():
         assert button.bounding_box()["height"] >= 44
-    page.get_by_text("Each day by coin").first.click()
+    page.get_by_text("By day and coin").first.click()
     screenshot(page, "overview-by-coin", DASHBOARD)
 
     page.get_by_role("link", name="October 2026").click()
-    expect(
-        page.get_by_text("Nothing was paid, refunded or asked for in this month")
-    ).to_be_visible()
+    expect(page.get_by_text("There are no figures for this month")).to_be_visible()
     screenshot(page, "overview-empty", DASHBOARD)

@@ -133,8 +133,8 @@ def test_refused_list_is_alerted_once_a_day(fake, invoice, move_time):
     assert codes() == ["key_refused"] * 2
 
 
-def test_connection_failure_is_no_refusal(fake, invoice):
-    """Bitsby that is down for a moment is nothing that a person can change."""
+def test_connection_failure_is_not_alerted_as_refusal(fake, invoice):
+    """A short outage of Bitsby needs no person."""
     fake.on("/payments/list", ConnectionError("down"))
     with pytest.raises(ConnectionFailed):
         reconciliation.reconcile()
@@ -146,7 +146,7 @@ def test_connection_failure_is_no_refusal(fake, invoice):
     [(bitsby.error("You have a debt"), ["account_blocked"]), ((500, {}, "oops"), [])],
 )
 def test_refused_invoices_of_several_orders_are_alerted(place, fake, move_time, answer, expected):
-    """One refused order is its own affair; an error of a server is not about the account."""
+    """One refused order is not alerted; neither is a server error."""
     fake.on("/invoices/create", answer)
     for number, order in enumerate([place(), place(), place()]):
         with pytest.raises(GatewayError):
@@ -168,7 +168,7 @@ def test_run_after_a_long_pause_alerts_once(fake, invoice, move_time, fails):
         except ConnectionFailed:
             assert fails
     assert codes() == ["runs_overdue"]
-    assert ("Runs work again." in sent_text()) is not fails
+    assert ("Runs complete again." in sent_text()) is not fails
 
 
 def test_first_run_and_dry_runs_are_not_alerted_as_late(fake, invoice, move_time):
@@ -187,9 +187,9 @@ def test_balance_and_audit_have_texts():
     merchant_alerts.enqueue(AlertCode.AUDIT_FAILED, differences="2")
     send()
     text = sent_text()
-    assert "is 12.50 USD, which is below" in text
-    assert "is -3.00 USD. If it is still negative at 2026-12-07 23:50 UTC" in text
-    assert "the shop's books: 2." in text
+    assert "is 12.50 USD, less than" in text
+    assert "is -3.00 USD. If it is still negative on Monday, " in text
+    assert "the shop's records: 2." in text
 
 
 def test_nothing_is_stored_without_the_setting(configure, order, django_assert_num_queries):
@@ -211,7 +211,7 @@ def test_failed_enqueueing_does_not_stop_settling(monkeypatch, order, caplog):
     assert "alert not enqueued: payment: ZeroDivisionError" in caplog.text
 
 
-# What is not true any more
+# No longer true
 
 
 def decide(payment):
@@ -230,7 +230,7 @@ def test_decided_payment_is_not_alerted(order):
 
 
 def test_payment_waits_for_its_decision_however_long(order, move_time):
-    """After days without runs, an open payment is still alerted; other matters are not."""
+    """After days without runs, an open payment is still alerted; other alerts are not sent."""
     flagged("short", order)
     merchant_alerts.enqueue(AlertCode.KEY_REFUSED, reason="no")
     move_time(days=3)
@@ -240,8 +240,8 @@ def test_payment_waits_for_its_decision_however_long(order, move_time):
 
 
 @pytest.mark.parametrize("code", ["key_refused", "account_blocked", "low_balance", "audit_failed"])
-def test_solved_matter_is_not_alerted(code, order, invoice_for, move_time):
-    """A completed run, a new invoice, enough money or a proved audit end the matter."""
+def test_solved_problem_is_not_alerted(code, order, invoice_for, move_time):
+    """A completed run, a new invoice, enough balance or an audit without differences solves it."""
     merchant_alerts.enqueue(code)
     move_time(minutes=1)
     GatewayState.ensure_exists()
@@ -289,7 +289,7 @@ def test_alerts_wait_for_one_email_in_fifteen_minutes(order, move_time):
 
 
 def test_email_describes_a_limited_number_of_a_kind(order):
-    """Hundreds of payments make one e-mail that can be read."""
+    """Hundreds of payments make one short e-mail."""
     for number in range(alert_digest.MAX_OF_A_KIND + 5):
         flagged("short", order, hash=f"many{number}")
     merchant_alerts.enqueue(AlertCode.KEY_REFUSED, reason="no")

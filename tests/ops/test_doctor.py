@@ -190,7 +190,7 @@ def test_missing_reconciliation_is_a_problem(account, has_row):
     """A shop that never ran ``bitsby_reconcile``, even without the row, is told how to run it."""
     if not has_row:
         GatewayState.objects.all().delete()
-    assert_one_problem("No payment check has completed", "--loop 60", offline=not has_row)
+    assert_one_problem("No run of bitsby_reconcile has completed", "--loop 60", offline=not has_row)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_failed_and_dry_runs_do_not_count(fake, invoice):
     fake.on("/payments/list", ConnectionError("away"))
     with pytest.raises(Exception, match="no answer"):
         reconciliation.reconcile()
-    assert "No payment check has completed" in doctor("--offline")[0]
+    assert "No run of bitsby_reconcile has completed" in doctor("--offline")[0]
 
 
 @pytest.fixture
@@ -441,8 +441,12 @@ def test_unlisted_project_is_a_warning(account, completed_run):
 def test_payments_to_review_warns_when_reconciliation_stopped(admin_client, fake, move_time):
     """Staff see that reconciliation does not run, and since when."""
     inbox = reverse("oscar_bitsby:dashboard-inbox")
-    assert "No payment check has completed yet" in admin_client.get(inbox).content.decode()
+    assert (
+        "No run of bitsby_reconcile has completed yet" in admin_client.get(inbox).content.decode()
+    )
     reconciliation.reconcile()
-    assert "No payment check" not in admin_client.get(inbox).content.decode()
+    assert "No run of bitsby_reconcile" not in admin_client.get(inbox).content.decode()
     move_time(minutes=16)
-    assert "No payment check has completed since" in admin_client.get(inbox).content.decode()
+    assert (
+        "No run of bitsby_reconcile has completed since" in admin_client.get(inbox).content.decode()
+    )

@@ -500,7 +500,7 @@ def test_order_page_shows_total_received_and_missing(fake, invoice, staff):
 
     rows = page.rows()
     assert {"Order total $10.00", "Received $4.00", "Missing $6.00"} <= set(rows)
-    assert "To decide 1 payment needs a decision." in rows
+    assert "Payments to review 1" in rows
     assert f"{order_url(invoice.order_number)}#bitsby" in page.links
 
 

@@ -82,7 +82,7 @@ def test_refused_invoices_are_shown_until_one_is_created(staff, state, place, in
 
     GatewayState.objects.update(creating_paused_until=now + dt.timedelta(seconds=10))
     page = shown(staff)
-    assert "Bitsby creates no invoices for new orders" in page
+    assert "Bitsby refuses new invoices" in page
     assert "failed: Account blocked" in page
 
     invoice_for(place())

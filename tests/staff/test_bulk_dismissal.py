@@ -41,7 +41,7 @@ def hidden(page):
     return re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.html)
 
 
-def test_confirmation_shows_worth_and_hash_and_decides_nothing(invoice, staff):
+def test_confirmation_shows_value_and_hash_and_decides_nothing(invoice, staff):
     """Each payment has its value, amount, reason and whole hash; nothing is done yet."""
     (estimated,) = create_payments(1, amount="9.5", wallet_id=bitsby.TRON, hash="a" * 64)
     (booked,) = create_payments(

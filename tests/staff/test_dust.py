@@ -220,7 +220,7 @@ def test_one_box_dismisses_the_whole_page(dust, staff):
         ({"note": " "}, "Enter a reason"),
         ({"payment": []}, "Choose at least one payment."),
         ({"payment": ["rubbish", "9" * 40]}, "Choose at least one payment."),
-        ({"payment": [str(bitsby.new_id())]}, "some of the chosen payments do not exist"),
+        ({"payment": [str(bitsby.new_id())]}, "Some of the chosen payments no longer exist"),
     ],
     ids=["no reason", "nothing chosen", "not an id", "unknown"],
 )

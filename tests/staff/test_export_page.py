@@ -87,7 +87,7 @@ def test_export_that_fails_is_explained_on_the_page(staff, configure, invoice, m
     """The shop's function fails, or a sheet cannot hold the rows: the form says so."""
     monkeypatch.setattr(export_formats, "MAX_SHEET_ROWS", 0)
     text = Page(staff.get(URL, ALWAYS | {"kind": "invoices", "format": "xlsx"})).text
-    assert "A sheet holds 0 rows at most" in text
+    assert "XLSX files hold 0 rows at most" in text
     configure(INVOICE_NUMBERS=f"{__name__}.fail")
     for format_ in ("csv", "jsonl"):
         text = Page(staff.get(URL, ALWAYS | {"kind": "invoices", "format": format_})).text

@@ -233,7 +233,7 @@ def test_invalid_filter_shows_a_message(invoices, staff):
     assert page.rows() == []
     reversed_days = {"date_from": "2026-02-02", "date_to": "2026-02-01"}
     page = Page(staff.get(reverse(INVOICES), reversed_days))
-    assert "This day is before the first one." in page.text
+    assert "The last day is before the first day." in page.text
 
 
 def test_pages_keep_the_filters(place, invoice_for, staff):

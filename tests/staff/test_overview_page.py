@@ -71,7 +71,7 @@ def test_payments_of_unknown_value_are_named(staff):
     """They are in no sum, and the page says so."""
     to_decide(at(3), None, currency="", amount=Decimal("1.5"))
 
-    assert "Not in these sums, because their value is not known: 1 payment to decide: 1.5 USDT" in (
+    assert "Not in these sums, because the value is unknown: 1 payment to decide: 1.5 USDT" in (
         overview(staff).text
     )
 
@@ -80,8 +80,8 @@ def test_page_says_what_it_counts(staff):
     """Days in UTC, what is left out, and what is counted twice."""
     text = overview(staff).text
 
-    assert "Nothing was paid, refunded or asked for in this month" in text
-    assert "Days and months are those of UTC." in text
+    assert "There are no figures for this month" in text
+    assert "Days and months are in UTC." in text
     assert "Very small payments are left out." in text
 
 
@@ -99,7 +99,7 @@ def test_bad_month_gets_a_message_and_the_current_month(staff, text):
 
 
 def test_months_are_linked_up_to_the_current_one(staff):
-    """Earlier months have both links, the current one has no later month."""
+    """Earlier months have both links; the current one has no link to a later month."""
     current, before = overview(staff, ""), overview(staff, "2026-11")
 
     def months(page):
@@ -125,7 +125,7 @@ def test_link_to_the_export_downloads_the_same_days(staff):
         ("proved", {}, "no differences . Run bitsby_audit to compare"),
         ("different", {"only_here": 2, "hash": 1}, "differences found . 3 differences."),
         ("unproved", {}, "could not be completed"),
-        ("running", {}, "No audit has been finished yet. Run bitsby_audit to prove"),
+        ("running", {}, "No audit has been finished yet. Run bitsby_audit to compare"),
     ],
 )
 def test_page_tells_the_result_of_the_last_finished_audit(staff, state, differences, text):
@@ -172,7 +172,7 @@ def test_page_needs_a_constant_number_of_queries(staff):
 
 @pytest.mark.parametrize("language", ["de", "ru"])
 def test_charts_have_no_decimal_comma(staff, settings, language):
-    """SVG knows only decimal points, whatever the reader's language."""
+    """SVG needs decimal points, whatever the reader's language."""
     settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = language, True
     paid(at(3), "3.33"), paid(at(4), "10.00"), refunded(at(5), "7.77")
 

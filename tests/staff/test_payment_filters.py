@@ -116,7 +116,7 @@ def test_no_code_of_a_reason_is_part_of_another():
     ],
 )
 def test_invalid_filter_says_so_and_lists_nothing(payments, staff, parameters, text):
-    """A list that ignores the filter would pass for its result."""
+    """A list that ignores the filter would be taken for its result."""
     response = show(staff, **parameters)
 
     page = Page(response).text
@@ -198,8 +198,8 @@ def test_action_returns_to_the_same_list(staff):
     assert len(payment_cards(staff.get(back))) == 1
 
 
-def test_link_back_leads_nowhere_else(staff):
-    """Whatever an address claims the list to be, the way back is the list."""
+def test_link_back_leads_only_to_the_list(staff):
+    """An address from elsewhere in the query is not linked."""
     (payment,) = create_payments(1)
     for claimed in ("https://evil.example/", "//evil.example", "next=//evil.example&show=done"):
         response = staff.get(act_url(payment, "dismiss"), {"list": claimed})

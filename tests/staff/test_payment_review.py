@@ -438,7 +438,7 @@ def test_list_of_payments_needs_a_constant_number_of_queries(place, invoice_for,
     [
         ("accept", "Its order becomes paid"),
         ("settle", "cancelled order becomes paid"),
-        ("dismiss", "leaves Payments to review"),
+        ("dismiss", "leave Payments to review"),
         ("undo", "in Payments to review again"),
     ],
 )

@@ -57,7 +57,7 @@ def test_accepting_a_short_payment_resolves_it_and_keeps_the_difference(short, s
     (entry,) = admin_log_of(staff.user)
     assert "close enough" in entry
     tab = order_tab(staff, order)
-    assert "Order total: $10.00 Received: $8.00 Missing: $2.00" in tab.text
+    assert "Asked Received Missing $10.00 $8.00 $2.00" in tab.text
 
 
 def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):

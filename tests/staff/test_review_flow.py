@@ -122,7 +122,8 @@ def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, st
     assert Transaction.objects.count() == 1
     assert "All payments are matched" in Page(staff.get(reverse(INBOX))).text
     tab = order_tab(staff, order).text
-    assert f"Received: ${payment.fiat_value}" in tab
+    missing = order.total_incl_tax - payment.fiat_value
+    assert f"Asked Received Missing $10.00 ${payment.fiat_value} ${missing}" in tab
 
 
 def test_payment_that_no_run_has_seen_is_bound_from_the_live_list(shop, invoice, staff, interface):

@@ -1,8 +1,7 @@
 """``bitsby_audit``: prove that Bitsby's lists, our rows and Oscar's ledger say the same."""
 
-import datetime as dt
 import json
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, no_translations
@@ -12,16 +11,10 @@ from oscar_bitsby.choices import AuditState, DifferenceKind
 from oscar_bitsby.exceptions import BitsbyError, GatewayError
 from oscar_bitsby.reconciliation import audit
 from oscar_bitsby.reconciliation.audit import AuditResult
+from oscar_bitsby.utils.arguments import day
 
 #: The exit statuses for differences, and for an audit that proves nothing.
 DIFFERENT, NOT_FINISHED = 1, 2
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a day such as 2026-12-31") from None
 
 
 class Command(BaseCommand):
@@ -29,14 +22,14 @@ class Command(BaseCommand):
         "Reads all of Bitsby's payments and invoices, or those of some days, and compares them with"
         " the shop's rows and with Oscar's ledger. It changes nothing but the record of its result."
         " The exit status is 0 if nothing differs, 1 if something does, and 2 if it could not be"
-        " finished: run it again, and it goes on where it stopped."
+        " finished: run it again, and it continues where it stopped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--from", type=_day, metavar="DAY", help="the first day in UTC, as 2026-12-01"
+            "--from", type=day, metavar="DAY", help="the first day in UTC, as 2026-12-01"
         )
-        parser.add_argument("--to", type=_day, metavar="DAY", help="the day after the last one")
+        parser.add_argument("--to", type=day, metavar="DAY", help="the day after the last one")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     @no_translations
@@ -52,7 +45,7 @@ class Command(BaseCommand):
         except BitsbyError as error:
             self._progress("")
             output.fail(str(error))
-            again = " Run it again: it goes on where it stopped."
+            again = " Run it again: it continues where it stopped."
             raise CommandError(
                 f"Not finished: {error}.{again if isinstance(error, GatewayError) else ''}",
                 returncode=NOT_FINISHED,
@@ -70,13 +63,13 @@ class Command(BaseCommand):
     def _progress(self, text: str) -> None:
         """Show the current step in one line on a terminal."""
         if self.stderr.isatty():
-            # The style of errors is not for progress.
+            # Progress is not an error, so it is not coloured as one.
             self.stderr.write(f"\r\033[K{text}", lambda line: line, ending="")
             self.stderr.flush()
 
 
 class _Text:
-    """For people: a paragraph for each difference, and the sums of the wallets."""
+    """Text: a paragraph for each difference, and the sums of the wallets."""
 
     def __init__(self, command: Command) -> None:
         self._write = command.stdout.write
@@ -103,7 +96,7 @@ class _Text:
 
 
 class _Json:
-    """For programs: one object, whose differences are printed as they are found."""
+    """JSON: one object, whose differences are printed as they are found."""
 
     def __init__(self, command: Command) -> None:
         self._write, self._count = command.stdout.write, 0

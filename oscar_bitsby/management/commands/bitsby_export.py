@@ -1,10 +1,9 @@
-"""``bitsby_export``: payments, refunds or invoices of some days, for the books."""
+"""``bitsby_export``: payments, refunds or invoices of some days, for the accountant."""
 
-import datetime as dt
 import shutil
 import sys
 import tempfile
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,28 +13,22 @@ from django.core.management.base import BaseCommand, CommandError, no_translatio
 
 from oscar_bitsby.accounting import export, export_formats
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.utils.arguments import day
 from oscar_bitsby.utils.files import atomic_file
-
-
-def _day(text: str) -> dt.date:
-    try:
-        return dt.datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a day such as 2026-12-31") from None
 
 
 class Command(BaseCommand):
     help = (
-        "Exports each payment and each sent refund, or each invoice, as one row. Days begin and end"
-        " at midnight UTC. It changes nothing, and after an error no file is left behind."
+        "Exports each payment and each sent refund, or each invoice, as one row. Days are in"
+        " UTC. It changes nothing, and an error leaves no file behind."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--from", type=_day, required=True, metavar="DAY", help="the first day, as 2026-12-01"
+            "--from", type=day, required=True, metavar="DAY", help="the first day, as 2026-12-01"
         )
         parser.add_argument(
-            "--to", type=_day, required=True, metavar="DAY", help="the day after the last one"
+            "--to", type=day, required=True, metavar="DAY", help="the day after the last one"
         )
         parser.add_argument(
             "--kind", choices=export.KINDS, default="", help="default: payments and refunds"
@@ -68,7 +61,7 @@ class Command(BaseCommand):
             yield file
             file.seek(0)
             if self.stdout._out is sys.stdout and hasattr(sys.stdout, "buffer"):
-                # Whatever the encoding of the terminal.
+                # The file is UTF-8, whatever the encoding of the terminal.
                 shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
             else:

@@ -81,8 +81,8 @@ ACTIONS = {
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves Payments to review, for example because it is not for this shop."
-            " What is booked stays booked, and nothing is refunded. You can undo this."
+            "Dismissed payments leave Payments to review, for example because they are not for this"
+            " shop. What is booked stays booked, and nothing is refunded. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
@@ -98,11 +98,12 @@ ACTIONS = {
 class PaymentActionView(DashboardMixin, View):
     """Ask for confirmation of an action on a payment, then carry it out."""
 
+    require_permission = staticmethod(permissions.require_money_permission)
+
     def get(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         return self._ask(request, pk, action)
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
         note = request.POST.get("note", "")
         try:
@@ -123,7 +124,6 @@ class PaymentActionView(DashboardMixin, View):
         return bind_flow.redirect_with_message(request, result, url)
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
-        permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
         match = suggest_invoices([payment]).found.get(payment.pk)
         context = {"payment": payment, "action": chosen, "error": error}
@@ -161,10 +161,10 @@ def _parse_fiat_value(text: str) -> Decimal | None:
 class InvoiceActionView(DashboardMixin, View):
     """Refresh or cancel an invoice."""
 
+    require_permission = staticmethod(permissions.require_money_permission)
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        permissions.require_money_permission(request.user)
         invoices = BitsbyInvoice.objects.select_related("order")
         invoice: BitsbyInvoice = get_object_or_404(invoices, pk=pk)
         if action == "cancel":

@@ -23,16 +23,16 @@ from oscar_bitsby.staff.decision import ActionResult
 
 #: Payments that one request dismisses at most; a page lists no more of them.
 MAX_DISMISSED = 100
-UNKNOWN = gettext_lazy("Not dismissed: some of the chosen payments do not exist here any more.")
+UNKNOWN = gettext_lazy("Some of the chosen payments no longer exist, so they were not dismissed.")
 
 
 class DismissView(DashboardMixin, View):
     """Dismiss the chosen payments: the list posts them, the confirmation also posts a reason."""
 
+    require_permission = staticmethod(permissions.require_money_permission)
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        permissions.require_money_permission(request.user)
         back = list_url(request.GET.get("list", ""))
         # A page has each of its payments as "listed", so that all can be chosen by one box.
         texts = request.POST.getlist("listed" if "all" in request.POST else "payment")
@@ -66,7 +66,7 @@ def _why_not_any(ids: set[UUID]) -> str:
 
 
 def _confirm(request: HttpRequest, ids: set[UUID], back: str, error: str = "") -> HttpResponse:
-    """Show what each payment is worth and its hash, and those that cannot be dismissed."""
+    """Show the value and the hash of each payment, and the payments that cannot be dismissed."""
     rows = BitsbyPayment.objects.select_related("invoice__order", "resolved_by")
     payments = list(rows.defer("invoice__reply", "invoice__wallets").filter(bitsby_id__in=ids))
     payments.sort(key=lambda payment: (payment.seen_at, payment.pk), reverse=True)
@@ -118,7 +118,7 @@ def dismiss_all(ids: set[UUID], user: Any, note: str) -> list[ActionResult]:
         except BitsbyError as error:
             result = ActionResult(False, str(error))
         except BitsbyPayment.DoesNotExist:
-            result = ActionResult(False, _("It was deleted meanwhile."))
+            result = ActionResult(False, _("It was deleted."))
         if result.done:
             done += 1
         else:

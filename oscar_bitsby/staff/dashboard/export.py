@@ -28,14 +28,14 @@ logger = logging.getLogger("oscar_bitsby")
 
 
 class ExportForm(forms.Form):
-    """Which days, what and how. ``from`` is a word of Python, so the fields are added by name."""
+    """The days, kind and format. ``from`` is a Python keyword, so fields are added by name."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["from"] = _day_field(_("First day"))
         self.fields["to"] = _day_field(_("Day after the last day"))
         self.fields["kind"] = forms.ChoiceField(
-            label=_("What"),
+            label=_("What to export"),
             required=False,
             choices=[
                 ("", _("Payments and refunds")),
@@ -79,8 +79,9 @@ def _last_month() -> dict[str, Any]:
 class ExportView(DashboardMixin, View):
     """Show the form, or download what its fields in the query ask for."""
 
+    require_permission = staticmethod(permissions.require_see_permission)
+
     def get(self, request: HttpRequest) -> HttpResponseBase:
-        permissions.require_see_permission(request.user)
         if not request.GET:
             return _page(request, ExportForm(initial=_last_month()))
         form = ExportForm(request.GET)

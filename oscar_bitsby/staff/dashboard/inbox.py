@@ -18,6 +18,7 @@ from oscar_bitsby.staff.dashboard.banners import banners
 from oscar_bitsby.staff.dashboard.payment_filters import PaymentFilterForm
 from oscar_bitsby.staff.dashboard.payment_rows import PaymentRow, open_refunds
 from oscar_bitsby.staff.dashboard.payment_value import PaymentValue
+from oscar_bitsby.staff.dashboard.sorting import Sorting
 from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 from oscar_bitsby.staff.refund_summary import customer_of
 
@@ -32,9 +33,6 @@ TABS = {
     "done": pgettext_lazy("several payments", "Resolved"),
 }
 
-#: Parameters that a search keeps.
-KEPT = ("show", "sort", "dir")
-
 
 class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
     """List the payments to review with their possible actions, dust, or what is resolved."""
@@ -47,6 +45,7 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         shown = self.request.GET.get("show", "")
         self.show = shown if shown in TABS else ""
         self.form = PaymentFilterForm(self.request.GET)
+        self.sorting = Sorting(self.request.GET, payment_filters.SORTS)
         # Only keys are sorted; the joined rows are read for one page.
         keys = self._sorted(self._in_tab(self.show)).values_list("pk", flat=True)
         # Filters read more than an index: run them once for the count and the page.
@@ -64,9 +63,10 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
         return only_visible(payments, self.request.user, "invoice__order")
 
     def _sorted(self, payments: Any) -> Any:
-        name = self.request.GET.get("sort", "")
-        if name in payment_filters.SORTS:
-            return payment_filters.sorted_by(payments, name, self.request.GET.get("dir", ""))
+        if self.sorting.is_chosen:
+            return payment_filters.sorted_by(
+                payments, self.sorting.column, is_descending=self.sorting.is_descending
+            )
         newest_first = "-resolved_at" if self.show == "done" else "-seen_at"
         return payments.order_by(newest_first, "-pk")
 
@@ -105,10 +105,10 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             "can_dismiss": any(row.can_be_dismissed for row in found),
             "form": self.form,
             "tabs": self._tabs(context["paginator"].count),
-            "sorts": payment_filters.sort_links(self.request.GET),
+            "sorts": self.sorting.headers,
             "list_query": query,
             # A new search starts on the first page of the same tab, in the same order.
-            "hidden": [(name, self.request.GET[name]) for name in KEPT if name in self.request.GET],
+            "hidden": ({"show": self.show} if self.show else {}) | self.sorting.hidden,
             "reset_url": payment_filters.list_url(urlencode({"show": self.show})),
             "found": _count_text(context["paginator"].count),
             "offered": MAX_INVOICES,

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
@@ -13,6 +14,7 @@ from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import search
+from oscar_bitsby.staff.dashboard.sorting import Sorting
 
 DAY = dt.timedelta(days=1)
 #: Outside this range, a day has no midnight in some time zones.
@@ -33,10 +35,10 @@ class InvoiceFilterForm(forms.Form):
         label=_("Order number, ID or hash"),
         required=False,
         max_length=200,
-        help_text=_("A part of an order number needs at least 3 characters."),
+        help_text=_("Enter a whole ID or hash, or at least 3 characters of the order number."),
     )
     email = forms.EmailField(
-        label=_("E-mail address"), required=False, help_text=_("The whole address.")
+        label=_("E-mail address"), required=False, help_text=_("Enter the whole address.")
     )
     status = forms.ChoiceField(
         label=pgettext_lazy("bitsby", "Status"),
@@ -61,7 +63,7 @@ class InvoiceFilterForm(forms.Form):
         data = super().clean() or {}
         first, last = data.get("date_from"), data.get("date_to")
         if first and last and first > last:
-            self.add_error("date_to", _("This day is before the first one."))
+            self.add_error("date_to", _("The last day is before the first day."))
         return data
 
     @property
@@ -125,43 +127,12 @@ def _midnight(day: dt.date) -> dt.datetime:
     return timezone.make_aware(dt.datetime.combine(day, dt.time.min))
 
 
-class Sorting:
-    """By what the list is sorted: Oscar's parameters ``sort`` and ``dir``.
+def sorting_of(query: QueryDict) -> Sorting:
+    """Return by what the list is sorted; at first by the creation, the newest first."""
+    return Sorting(query, SORTABLE, rising=("number",), default="created")
 
-    Without them, and for values that make no sense, the newest come first.
-    """
 
-    def __init__(self, query: Any) -> None:
-        self.query = query.copy()
-        self.query.pop("page", None)
-        column = (self.query.pop("sort", None) or [""])[-1]
-        direction = (self.query.pop("dir", None) or [""])[-1]
-        self.is_chosen = column in SORTABLE
-        self.column = column if self.is_chosen else "created"
-        self.is_descending = direction == "desc" if self.is_chosen else True
-
-    @property
-    def order(self) -> tuple[str, str]:
-        """The arguments of ``order_by``."""
-        sign = "-" if self.is_descending else ""
-        return f"{sign}{SORTABLE[self.column]}", f"{sign}pk"
-
-    @property
-    def hidden(self) -> dict[str, str]:
-        """The parameters that keep the order when the filters are sent."""
-        direction = "desc" if self.is_descending else "asc"
-        return {"sort": self.column, "dir": direction} if self.is_chosen else {}
-
-    @property
-    def headers(self) -> dict[str, dict[str, str]]:
-        """For each column the ``url`` that sorts by it, and ``current``, for ``aria-sort``."""
-        found = {}
-        for column in SORTABLE:
-            is_sorted = column == self.column
-            query = self.query.copy()
-            # Amounts and times are first of interest at their upper end.
-            descends = not self.is_descending if is_sorted else column != "number"
-            query["sort"], query["dir"] = column, "desc" if descends else "asc"
-            current = ("descending" if self.is_descending else "ascending") if is_sorted else ""
-            found[column] = {"url": f"?{query.urlencode()}", "current": current}
-        return found
+def sorted_by(invoices: Any, sorting: Sorting) -> Any:
+    """Return the invoices in this order."""
+    sign = "-" if sorting.is_descending else ""
+    return invoices.order_by(f"{sign}{SORTABLE[sorting.column]}", f"{sign}pk")

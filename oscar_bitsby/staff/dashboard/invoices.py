@@ -16,7 +16,8 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import permissions, search
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, may_open_orders, only_visible
 from oscar_bitsby.staff.dashboard.export import stream_rows
-from oscar_bitsby.staff.dashboard.invoice_filters import InvoiceFilterForm, Sorting
+from oscar_bitsby.staff.dashboard.invoice_filters import InvoiceFilterForm, sorted_by, sorting_of
+from oscar_bitsby.staff.dashboard.sorting import Sorting
 from oscar_bitsby.staff.pagination import MAX_COUNT, BoundedPaginator, load_rows
 
 PAGE = 25
@@ -46,7 +47,7 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 
     def get_queryset(self) -> Any:
         self.form = InvoiceFilterForm(self.request.GET)
-        self.sorting = Sorting(self.request.GET)
+        self.sorting = sorting_of(self.request.GET)
         found = filtered_invoices(self.form, self.sorting, self.request.user)
         # Only keys are sorted; the joined rows are read for one page.
         keys = found.values_list("pk", flat=True)
@@ -83,12 +84,13 @@ class InvoiceListView(DashboardMixin, ListView):  # type: ignore[type-arg]
 class InvoiceDownloadView(DashboardMixin, View):
     """Download the invoices that the filters find, in the order of the list."""
 
+    require_permission = staticmethod(permissions.require_see_permission)
+
     def get(self, request: HttpRequest) -> HttpResponseBase:
-        permissions.require_see_permission(request.user)
         query = request.GET.copy()
         format_ = (query.pop("format", None) or [""])[-1]
         form = InvoiceFilterForm(query)
-        found = filtered_invoices(form, Sorting(query), request.user)
+        found = filtered_invoices(form, sorting_of(query), request.user)
         if form.is_valid() and format_ in export_formats.FORMATS:
             day = timezone.localdate().isoformat()
             try:
@@ -104,7 +106,7 @@ class InvoiceDownloadView(DashboardMixin, View):
 
 def filtered_invoices(form: InvoiceFilterForm, sorting: Sorting, user: Any) -> Any:
     """Return the invoices that pass the filters and that a user may see, in their order."""
-    found = form.apply(BitsbyInvoice.objects.order_by(*sorting.order))
+    found = form.apply(sorted_by(BitsbyInvoice.objects.all(), sorting))
     return only_visible(found, user, "order")
 
 
@@ -118,20 +120,18 @@ class InvoiceRow:
         self.booked = [
             payment for payment in payments if payment.booked_at and not payment.is_foreign
         ]
-        self.needs_review = any(
-            payment.review_reason and payment.resolved_at is None for payment in payments
-        )
+        self.needs_review = any(payment.needs_review for payment in payments)
 
     @property
     def received(self) -> Any:
-        """The worth of its booked payments; None without one."""
+        """The value of its booked payments; None without one."""
         values = [row.fiat_value for row in self.booked if row.fiat_value is not None]
         return sum(values) if values else None
 
     @property
     def paid_at(self) -> Any:
         """The time of the last of these payments, or None."""
-        return max((row.transaction_at or row.seen_at for row in self.booked), default=None)
+        return max((row.paid_at for row in self.booked), default=None)
 
     @property
     def customer(self) -> str:

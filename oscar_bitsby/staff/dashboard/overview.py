@@ -1,9 +1,7 @@
-"""The dashboard's overview: what a month has brought, by day and coin."""
+"""The dashboard's overview: the sums of a month, by day and coin."""
 
 from typing import Any
 
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from django.views.generic import TemplateView
 
@@ -27,12 +25,8 @@ AUDIT_LEVELS = {
 class OverviewView(DashboardMixin, TemplateView):
     """Show the figures of the month that ``?month=YYYY-MM`` names, or of the current one."""
 
+    require_permission = staticmethod(require_see_permission)
     template_name = "oscar_bitsby/dashboard/overview.html"
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.user.is_authenticated:
-            require_see_permission(request.user)
-        return super().dispatch(request, *args, **kwargs)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         current, error = Month.current(), ""
@@ -87,11 +81,11 @@ def _percent(part: Any, whole: Any) -> int | None:
 
 def _last_audit() -> dict[str, Any] | None:
     """Return the result of the last finished audit, or None if there was none."""
-    run = AuditRun.objects.exclude(state=AuditState.RUNNING).first()
+    run = AuditRun.objects.finished().first()
     if run is None:
         return None
     return {
         "run": run,
         "level": AUDIT_LEVELS[AuditState(run.state)],
-        "differences": sum(run.differences.values()),
+        "differences": run.difference_count,
     }

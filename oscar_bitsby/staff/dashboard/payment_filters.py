@@ -88,7 +88,7 @@ class PaymentFilterForm(forms.Form):
         return ["usdt", "usdc", *dict.fromkeys(chain.own_coin for chain in BLOCKCHAINS.values())]
 
 
-#: The parameters of the list's address. Whatever else an address has is not handed on.
+#: The parameters of the list's address. Other parameters are dropped.
 PARAMETERS = ("show", *PaymentFilterForm.base_fields, "sort", "dir", "page")
 
 
@@ -157,10 +157,10 @@ def _amount_in(text: str) -> Decimal | None:
         return None
 
 
-def sorted_by(payments: Any, name: str, direction: str) -> Any:
+def sorted_by(payments: Any, name: str, *, is_descending: bool) -> Any:
     """Return the payments in an order of ``SORTS``; unknown values come last both ways."""
     expression, is_reversed = SORTS[name]
-    if (direction == "asc") is not is_reversed:
+    if is_descending is is_reversed:
         return payments.order_by(expression.asc(nulls_last=True), "pk")
     return payments.order_by(expression.desc(nulls_last=True), "-pk")
 
@@ -179,20 +179,3 @@ def list_url(query: str = "") -> str:
     url = reverse("oscar_bitsby:dashboard-inbox")
     query = list_query(QueryDict(query))
     return f"{url}?{query}" if query else url
-
-
-def sort_links(parameters: QueryDict) -> dict[str, dict[str, str]]:
-    """Return for each of ``SORTS`` the ``url`` that sorts by it, and how it is sorted now.
-
-    ``current`` is a value of ``aria-sort``, or empty. A link starts with the largest, and reverses
-    the order when it is used again.
-    """
-    links = {}
-    for name in SORTS:
-        is_current = parameters.get("sort") == name
-        is_up = is_current and parameters.get("dir") == "asc"
-        direction = "asc" if is_current and not is_up else "desc"
-        current = ("ascending" if is_up else "descending") if is_current else ""
-        query = list_query(parameters, sort=name, dir=direction, page="")
-        links[name] = {"url": f"?{query}", "current": current}
-    return links

@@ -11,9 +11,10 @@ from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page, orde
 class BindView(DashboardMixin, View):
     """Bind a payment to an invoice of one order."""
 
+    # The list shows payments that may belong to any order.
+    require_permission = staticmethod(permissions.require_money_permission)
+
     def get(self, request: HttpRequest, order_pk: int) -> HttpResponse:
-        # The list shows payments that may belong to any order.
-        permissions.require_money_permission(request.user)
         order = get_object_or_404(orders_for(request.user), pk=order_pk)
         page = order_page(request.user, order.number)
         template = "oscar_bitsby/dashboard/bind.html"
