@@ -96,7 +96,7 @@ def _send(message: EmailMessage, alerts: list[MerchantAlert]) -> None:
             )
         return
     mine.update(mail_status=MailStatus.SENT, mailed_at=db_now())
-    logger.info("%s alerts e-mailed", len(alerts))
+    logger.info("alerts e-mailed: %s", len(alerts))
 
 
 def _tries(alert: MerchantAlert) -> int:

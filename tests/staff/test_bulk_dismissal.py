@@ -56,7 +56,7 @@ def test_confirmation_shows_value_and_hash_and_decides_nothing(invoice, staff):
 
     page = Page(staff.post(URL, {"payment": ids_of([estimated, booked])}))
 
-    for text in ("about $9.50", "9.5 usdt", "a" * 64, "$8.00", "b" * 64, invoice.order_number):
+    for text in ("about $9.50", "9.5 USDT", "a" * 64, "$8.00", "b" * 64, invoice.order_number):
         assert text in page.text
     assert "Dismiss 2 payments" in page.text
     assert BitsbyPayment.objects.needs_review().count() == 2
@@ -123,7 +123,7 @@ def test_one_payment_that_changes_meanwhile_does_not_stop_the_others(staff, monk
     text = message_after(staff, staff.post(URL, {"payment": ids_of(payments), "note": "spam"}))
 
     assert "1 payment is dismissed." in text
-    assert f"Not dismissed: 8 usdt ({payments[0].hash}). This payment has just changed." in text
+    assert f"Not dismissed: 8 USDT ({payments[0].hash}). This payment has just changed." in text
     assert [resolved(payment)[0] for payment in payments] == ["", "dismissed"]
 
 

@@ -240,7 +240,7 @@ def test_value_of_an_unbound_payment_is_that_of_its_best_match(invoice, staff):
 
     assert "about $9.50" in payment_card(staff, payment).text
     page = Page(staff.get(act_url(payment, "dismiss"))).text
-    assert "9.5 usdt (about $9.50)" in page
+    assert "9.5 USDT (about $9.50)" in page
     assert "hash-estimate" in page
 
 
