@@ -191,6 +191,7 @@ def test_balance_and_audit_have_texts():
     assert "is 12.50 USD, less than" in text
     assert "is -3.00 USD. If it is still negative on Monday, " in text
     assert "the shop's records: 2." in text
+    assert reverse("oscar_bitsby:dashboard-overview") in text
 
 
 def test_nothing_is_stored_without_the_setting(configure, order, django_assert_num_queries):
