@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import requests_hardened
+from django.utils.translation import gettext_noop
 from requests_hardened.ip_filter import InvalidIPAddress
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from standardwebhooks.webhooks import Webhook
@@ -74,7 +75,7 @@ def _try(alerts: Alerts, uid: str, body: str) -> str | BaseException:
         with _no_logs_of_this_thread():
             status = _exchange(alerts, headers, body.encode())
     except InvalidIPAddress:
-        return "the host of the URL has no public address"
+        return gettext_noop("the host of the URL has no public address")
     except BaseException as error:
         if not isinstance(error, Exception):
             # The process is being stopped: go on with that, without the frames below.

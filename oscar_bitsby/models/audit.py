@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby.choices import AuditState
 from oscar_bitsby.models.invoice import BitsbyInvoice
@@ -23,8 +24,8 @@ class AuditRun(models.Model):
     """One audit: the range that it covers, how far it is, and the counts of what it found."""
 
     #: The range of days in UTC, half open. None means no limit on that side.
-    date_from = models.DateField(_("From"), null=True, blank=True)
-    date_to = models.DateField(_("To"), null=True, blank=True)
+    date_from = models.DateField(pgettext_lazy("day", "From"), null=True, blank=True)
+    date_to = models.DateField(pgettext_lazy("day", "To"), null=True, blank=True)
     state = models.CharField(
         _("State"), max_length=16, choices=AuditState.choices, default=AuditState.RUNNING
     )
