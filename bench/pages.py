@@ -28,6 +28,10 @@ PAGES = [
     ),
     Page("dashboard: payments by order", lambda values: "/bitsby/dashboard/?order=B"),
     Page("dashboard: payments by customer", lambda values: "/bitsby/dashboard/?customer=buyer"),
+    Page(
+        "dashboard: payments by unknown customer",
+        lambda values: "/bitsby/dashboard/?customer=nobody",
+    ),
     Page("dashboard: payments by text", lambda values: "/bitsby/dashboard/?q=TKbst"),
     Page("dashboard: payments by value", lambda values: "/bitsby/dashboard/?sort=value"),
     Page("dashboard: payments by time", lambda values: "/bitsby/dashboard/?sort=time"),

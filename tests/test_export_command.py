@@ -3,11 +3,19 @@
 import datetime as dt
 import io
 import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from oscar_bitsby.accounting import export_formats
+from oscar_bitsby.management.commands import bitsby_export
+from oscar_bitsby.utils.files import atomic_file
+from tests.paths import ROOT
+from tests.support.files import FullDisk
 from tests.support.refunds import unbound_payment
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +73,39 @@ def test_failed_export_leaves_the_old_file(configure, invoice, tmp_path):
     with pytest.raises(CommandError, match="the books are closed"):
         call_command("bitsby_export", *days, "--kind", "invoices", stdout=out)
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("format_", export_formats.FORMATS)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_full_disk_is_an_error_and_leaves_the_old_file(payment, tmp_path, monkeypatch, format_):
+    """The error says what is wrong; no piece of the new file is left."""
+    path = tmp_path / "old"
+    path.write_text("old")
+
+    @contextmanager
+    def full(name):
+        with atomic_file(name) as file:
+            yield FullDisk(file)
+
+    monkeypatch.setattr(bitsby_export, "atomic_file", full)
+    with pytest.raises(CommandError, match=r"cannot be written: .*No space left on device"):
+        run("--format", format_, "-o", str(path))
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["old"]
+
+
+def test_kill_while_a_file_is_written_leaves_the_old_one(tmp_path):
+    """No process can catch SIGKILL: the file is replaced by its last step only."""
+    path = tmp_path / "old"
+    path.write_text("old")
+    script = (
+        "import os, signal, sys; from oscar_bitsby.utils.files import atomic_file\n"
+        "with atomic_file(sys.argv[1]) as file:\n"
+        "    file.write(b'new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    process = subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
 
 
 @pytest.mark.parametrize(

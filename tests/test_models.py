@@ -178,7 +178,7 @@ def test_rows_are_named_by_what_staff_search_for(order, invoice):
     GatewayState.ensure_exists()
 
     assert str(invoice) == f"{order.number}/{invoice.uid}"
-    assert str(payment) == "10.5 usdt"
+    assert str(payment) == "10.5 USDT"
     assert str(BitsbyPayment(amount=Decimal(100))) == "100"
     assert order.number in str(delivery)
     assert "next request at" in str(GatewayState.objects.get())

@@ -1,4 +1,4 @@
-"""Compares what an audit has read of Bitsby's lists with our rows and with Oscar's ledger."""
+"""What an audit compares: the lists that it has read, our rows, and the differences in them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from django.db import models, router
-from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models import Exists, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from oscar_bitsby.choices import DifferenceKind
+from oscar_bitsby.gateway.client import CONFIRMATION_LAG
 from oscar_bitsby.models import PAYMENT_TIME, AuditedItem, AuditRun, BitsbyInvoice, BitsbyPayment
 
 M = TypeVar("M", bound=models.Model)
 
 #: Rows that are in memory at the same time.
 CHUNK = 500
+#: The names of Bitsby's two lists.
+LISTS = PAYMENTS, INVOICES = "payments", "invoices"
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,15 @@ class Scope:
 
     Args:
         run: the audit, whose items are the lists that were read.
-        synced_until: when a run last completed, if runs are not overdue: later payments are not
-            synced yet. None if all of them should be.
+        synced_until: when a run last completed, if runs are not overdue: later payments, and those
+            that were confirmed late, are not synced yet. None if all of them should be.
+        uncertain: the lists, of ``LISTS``, that were not read as a whole: what they seem to miss
+            proves nothing.
     """
 
     run: AuditRun
     synced_until: dt.datetime | None
+    uncertain: frozenset[str] = frozenset()
 
     @property
     def has_days(self) -> bool:
@@ -66,10 +72,18 @@ class Scope:
             found &= Q(**{f"{name}__lt": _midnight(self.run.date_to)})
         return found
 
-    def too_new(self, name: str) -> Q:
-        """Return the condition that something is so new that no run can have synced it."""
-        moments = [one for one in (self.synced_until, self.run.started_at) if one is not None]
-        return Q(**{f"{name}__gt": min(moments)})
+    def too_new(self, name: str, lag: dt.timedelta = CONFIRMATION_LAG) -> Q:
+        """Return the condition that something is so new that perhaps no run has synced it.
+
+        A time far ahead is wrong, and no reason to wait for it.
+
+        Args:
+            name: the column with its time.
+            lag: how much later than at its time it may have appeared.
+        """
+        began = self.run.started_at
+        after = min(began, self.synced_until - lag) if self.synced_until else began
+        return Q(**{f"{name}__gt": after, f"{name}__lt": began + CONFIRMATION_LAG})
 
     def items(self, *, payments: bool) -> models.QuerySet[AuditedItem]:
         """Return the listed payments or invoices within the days of the audit.
@@ -129,121 +143,14 @@ def link(run: AuditRun) -> None:
         )
 
 
-def missing_payments(scope: Scope) -> models.QuerySet[BitsbyPayment]:
-    """Return our payments that the list does not have.
-
-    Rows of after the reading began are left out. If the list was read for some days only, so are
-    those without a transaction time: Bitsby's filter may leave them out, too.
-    """
-    found = scope.payments().filter(~_is_listed(scope, True), seen_at__lt=scope.run.started_at)
-    return found.exclude(transaction_at=None) if scope.has_days else found
-
-
-def missing_invoices(scope: Scope) -> models.QuerySet[BitsbyInvoice]:
-    """Return our invoices that the list does not have. Newer ones than the audit are left out."""
-    return everything(BitsbyInvoice).filter(
-        ~_is_listed(scope, False),
-        scope.during("created_at"),
-        bitsby_id__isnull=False,
-        created_at__lt=scope.run.started_at,
-    )
-
-
-def _is_listed(scope: Scope, is_payment: bool) -> Exists:
+def is_listed(scope: Scope, *, is_payment: bool) -> Exists:
+    """Return the condition that the list has one of our rows."""
     items = AuditedItem.objects.filter(run=scope.run, is_payment=is_payment)
     return Exists(items.filter(bitsby_id=OuterRef("bitsby_id")))
 
 
-def unlisted_here(scope: Scope) -> models.QuerySet[AuditedItem]:
-    """Return the listed payments of this shop that it has not recorded as its own."""
-    is_ours = Q(is_ours=True) | Q(invoice__isnull=False)
-    is_unknown = Q(payment=None) | Q(payment__is_foreign=True)
-    return scope.items(payments=True).filter(is_ours, is_unknown)
-
-
-def not_synced_yet(scope: Scope) -> Q:
-    """Return the condition that a listed payment is so new that no run can have recorded it."""
-    return Q(payment=None) & scope.too_new("at")
-
-
-def compare_payments(scope: Scope) -> Iterator[Difference]:
-    """Compare the list of payments with our rows."""
-    rerun = "Run bitsby_reconcile, and then the audit again."
-    # A payment without a time is not excluded by the condition, and stays a difference.
-    unknown = unlisted_here(scope).exclude(not_synced_yet(scope) & Q(at__isnull=False))
-    for item in each(unknown.select_related("payment", "invoice")):
-        what = "is recorded as one of another project" if item.payment else "is not recorded"
-        yield of_item(
-            item,
-            DifferenceKind.PAYMENT_ONLY_THERE,
-            f"{_coins(item.amount, item.currency)} at Bitsby, and the payment {what}",
-            f"{rerun} Runs read WATCH_DAYS back: if it is older or was deleted, look it up on"
-            " Bitsby's pages and correct the ledger by hand.",
-        )
-    for payment in each(missing_payments(scope).select_related("invoice")):
-        yield of_payment(
-            payment,
-            DifferenceKind.PAYMENT_ONLY_HERE,
-            f"{_coins(payment.amount, payment.cryptocurrency)} recorded, and Bitsby does not list"
-            " the payment",
-            "Look up its hash on the blockchain. If the coins arrived, ask Bitsby's support;"
-            " otherwise find out who wrote the row, and do not deliver the order.",
-        )
-    undecided = scope.payments().filter(
-        booked_at=None, resolved_at=None, review_reason="", seen_at__lt=scope.run.started_at
-    )
-    for payment in each(undecided.select_related("invoice")):
-        yield of_payment(
-            payment,
-            DifferenceKind.UNDECIDED,
-            f"{_coins(payment.amount, payment.cryptocurrency)} are neither booked nor to review",
-            rerun,
-        )
-    yield from _changed_payments(scope)
-
-
-def _changed_payments(scope: Scope) -> Iterator[Difference]:
-    is_ours = Q(is_ours=True) | Q(invoice__isnull=False) | Q(payment__is_foreign=False)
-    same_binding = Q(bound_to=F("payment__bound_to")) | Q(bound_to=None, payment__bound_to=None)
-    # What is to review or was decided has been seen by staff.
-    elsewhere = Q(
-        payment__booked_at__isnull=False,
-        payment__review_reason="",
-        payment__resolved_at=None,
-        payment__invoice__isnull=False,
-    ) & ~Q(invoice=F("payment__invoice"))
-    changed = (
-        ~Q(amount=F("payment__amount")) | ~Q(hash=F("payment__hash")) | ~same_binding | elsewhere
-    )
-    found = scope.items(payments=True).filter(is_ours, changed, payment__isnull=False)
-    for item in each(found.select_related("payment__invoice", "invoice")):
-        row: Any = item.payment
-        began = scope.run.started_at
-        if item.amount != row.amount:
-            text = f"{item.amount.normalize():f} at Bitsby, {row.amount.normalize():f} recorded"
-            remedy = "Look up the hash on the blockchain, and correct the ledger by hand."
-            yield of_item(item, DifferenceKind.AMOUNT, text, remedy)
-        if item.hash != row.hash:
-            text = f"hash {item.hash or 'none'} at Bitsby, {row.hash or 'none'} recorded"
-            remedy = "Look both up on the blockchain: the coins arrived with one of them."
-            yield of_item(item, DifferenceKind.HASH, text, remedy)
-        is_decided_since = any(at and at >= began for at in (row.booked_at, row.resolved_at))
-        is_seen = row.review_reason or row.resolved_at
-        booked_for = row.invoice if row.booked_at and not is_seen else None
-        is_elsewhere = booked_for and item.bound_to != booked_for.bitsby_id
-        is_moved = item.bound_to != row.bound_to
-        if (is_moved or is_elsewhere) and not is_decided_since:
-            here = booked_for.bitsby_id if booked_for and not is_moved else row.bound_to
-            yield of_item(
-                item,
-                DifferenceKind.BINDING,
-                f"bound to {item.bound_to or 'no invoice'} at Bitsby, to {here or 'none'} here",
-                "Wait for the daily full sync, and then run the audit again. If it stays, find the"
-                " payment in the dashboard and decide which order it pays.",
-            )
-
-
 def of_item(item: AuditedItem, kind: DifferenceKind, text: str, remedy: str) -> Difference:
+    """Return a difference with the ids of a listed item."""
     invoice = item.invoice or (item.payment.invoice if item.payment else None)
     number = invoice.order_number if invoice else item.order_number
     invoice_id = item.bound_to if item.is_payment else item.bitsby_id
@@ -252,10 +159,12 @@ def of_item(item: AuditedItem, kind: DifferenceKind, text: str, remedy: str) -> 
 
 
 def of_payment(payment: BitsbyPayment, kind: DifferenceKind, text: str, remedy: str) -> Difference:
+    """Return a difference with the ids of one of our payments."""
     invoice = payment.invoice
     number, bound = (invoice.order_number if invoice else ""), payment.bound_to
     return Difference(kind, text, remedy, number, str(payment.bitsby_id), str(bound or ""))
 
 
-def _coins(amount: Any, coin: str) -> str:
+def coins(amount: Any, coin: str) -> str:
+    """Return an amount with its coin, and with all its digits."""
     return f"{amount.normalize():f} {coin}".strip()

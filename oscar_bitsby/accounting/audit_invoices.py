@@ -7,14 +7,15 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from oscar_bitsby.accounting.audit import (
+    INVOICES,
     Difference,
     Scope,
     each,
     everything,
-    missing_invoices,
+    is_listed,
     of_item,
 )
-from oscar_bitsby.choices import DifferenceKind, InvoiceStatus
+from oscar_bitsby.choices import DifferenceKind, InvoiceStatus, ReviewReason
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import AuditedItem, BitsbyInvoice, BitsbyPayment
 
@@ -24,6 +25,16 @@ STATUS_LAG = dt.timedelta(hours=2)
 ENDED = (InvoiceStatus.EXPIRED, InvoiceStatus.CANCELED)
 #: The statuses that Bitsby's documentation names.
 KNOWN = (schemas.UNPAID, schemas.PAID, schemas.EXPIRED, schemas.CANCELED)
+
+
+def missing_invoices(scope: Scope) -> QuerySet[BitsbyInvoice]:
+    """Return our invoices that the list does not have. Newer ones than the audit are left out."""
+    return everything(BitsbyInvoice).filter(
+        ~is_listed(scope, is_payment=False),
+        scope.during("created_at"),
+        bitsby_id__isnull=False,
+        created_at__lt=scope.run.started_at,
+    )
 
 
 def unlisted_invoices_here(scope: Scope) -> QuerySet[AuditedItem]:
@@ -52,7 +63,8 @@ def compare_invoices(scope: Scope) -> Iterator[Difference]:
             "If it was not paid, nothing is missing: somebody else used the project, or the"
             " answer to a request got lost long ago. If it was paid, look it up on Bitsby's pages.",
         )
-    for invoice in each(missing_invoices(scope).defer("wallets", "reply")):
+    missing = missing_invoices(scope).defer("wallets", "reply")
+    for invoice in each(missing) if INVOICES not in scope.uncertain else ():
         yield Difference(
             DifferenceKind.INVOICE_ONLY_HERE,
             f"{invoice.amount:.2f} {invoice.currency} recorded as {invoice.status}, and Bitsby"
@@ -63,6 +75,7 @@ def compare_invoices(scope: Scope) -> Iterator[Difference]:
             invoice=str(invoice.bitsby_id),
         )
     yield from _paid_without_payment(scope)
+    yield from _paid_by_another_payment(scope)
     yield from _changed_invoices(scope)
 
 
@@ -71,23 +84,59 @@ def _paid_without_payment(scope: Scope) -> Iterator[Difference]:
         run=scope.run, is_payment=True, invoice=OuterRef("invoice"), payment=None
     )
     recorded = BitsbyPayment.objects.filter(invoice=OuterRef("invoice"))
+    named = AuditedItem.objects.filter(
+        run=scope.run, is_payment=True, bitsby_id=OuterRef("bound_to")
+    )
     found = scope.items(payments=False).filter(
         # A payment that is listed and not recorded is a difference of its own, or not synced yet.
         ~Exists(listed),
-        ~Exists(recorded),
+        ~Exists(named),
+        Q(bound_to__isnull=False) | ~Exists(recorded),
         status=schemas.PAID,
         invoice__isnull=False,
         payment=None,
     )
     found = found.exclude(scope.too_new("paid_at") & Q(paid_at__isnull=False))
     for item in each(found.select_related("invoice")):
-        named = f"payment {item.bound_to}" if item.bound_to else "no payment that Bitsby names"
+        by = f"payment {item.bound_to}" if item.bound_to else "no payment that Bitsby names"
         yield of_item(
             item,
             DifferenceKind.PAYMENT_ONLY_THERE,
-            f"{item.amount:.2f} {item.currency} paid at Bitsby by {named}, and none is recorded",
+            f"{item.amount:.2f} {item.currency} paid at Bitsby by {by}, and none is recorded",
             "Run bitsby_reconcile, and then the audit again. If it stays, look the invoice up on"
             " Bitsby's pages.",
+        )
+
+
+def _paid_by_another_payment(scope: Scope) -> Iterator[Difference]:
+    """Find invoices that name a payment that is bound elsewhere.
+
+    What the list of payments says counts, and our row if it does not list the payment. Staff have
+    seen a payment that was bound to another invoice after it was booked.
+    """
+    payments = AuditedItem.objects.filter(
+        run=scope.run, is_payment=True, bitsby_id=OuterRef("bound_to")
+    )
+    bound_here = ~Q(payment__bound_to=F("bitsby_id")) & Q(payment__isnull=False)
+    rebound = Q(payment__review_reason=ReviewReason.REBOUND) | Q(
+        payment__further_reasons__contains=ReviewReason.REBOUND
+    )
+    found = scope.items(payments=False).filter(
+        Exists(payments) | bound_here,
+        ~Exists(payments.filter(bound_to=OuterRef("bitsby_id"))),
+        status=schemas.PAID,
+        invoice__isnull=False,
+    )
+    found = found.exclude(rebound & Q(payment__isnull=False))
+    # It was decided after the list of payments was read.
+    found = found.exclude(payment__booked_at__gte=scope.run.started_at)
+    for item in each(found.select_related("invoice", "payment")):
+        yield of_item(
+            item,
+            DifferenceKind.BINDING,
+            f"paid by the payment {item.bound_to} at Bitsby, which is not bound to the invoice",
+            "Look both up on Bitsby's pages, and decide in the dashboard which order the payment"
+            " pays.",
         )
 
 

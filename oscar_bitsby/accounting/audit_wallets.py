@@ -1,6 +1,5 @@
 """The sums of each wallet: what Bitsby lists equals what was booked, waits, and so on."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,7 +8,8 @@ from typing import Any
 from django.db.models import Case, CharField, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Coalesce, NullIf
 
-from oscar_bitsby.accounting.audit import Difference, Scope, in_chunks, not_synced_yet
+from oscar_bitsby.accounting.audit import Difference, Scope, each
+from oscar_bitsby.accounting.audit_payments import not_synced_yet
 from oscar_bitsby.choices import DifferenceKind
 from oscar_bitsby.models import AuditedItem
 
@@ -20,10 +20,10 @@ _ZERO = Decimal(0)
 
 @dataclass
 class WalletSums:
-    """The sums of one wallet in its coin. ``listed`` should equal the sum of all others."""
+    """The sums of one wallet in one coin. ``listed`` should equal the sum of all others."""
 
     wallet: str
-    coin: str = ""
+    coin: str
     listed: Decimal = _ZERO
     booked: Decimal = _ZERO
     waiting: Decimal = _ZERO
@@ -56,12 +56,11 @@ def _part(prefix: str = "") -> Case:
 
 
 def sum_wallets(scope: Scope) -> list[WalletSums]:
-    """Return the sums of all wallets, exactly: databases without decimals would round them."""
-    wallets: defaultdict[str, WalletSums] = defaultdict(lambda: WalletSums(""))
+    """Return the sums by wallet and coin, exactly: databases without decimals would round them."""
+    wallets: dict[tuple[str, str], WalletSums] = {}
 
     def add(wallet: str, coin: str, part: str, amount: Decimal) -> None:
-        sums = wallets[wallet]
-        sums.wallet, sums.coin = wallet, sums.coin or coin
+        sums = wallets.setdefault((wallet, coin), WalletSums(wallet, coin))
         setattr(sums, part, getattr(sums, part) + amount)
 
     for wallet, coin, part, amount in _listed(scope):
@@ -70,7 +69,7 @@ def sum_wallets(scope: Scope) -> list[WalletSums]:
             add(wallet, coin, part, amount)
     for wallet, coin, part, amount in _recorded(scope):
         add(wallet, coin, part, amount)
-    return [wallets[wallet] for wallet in sorted(wallets)]
+    return [wallets[key] for key in sorted(wallets)]
 
 
 def _listed(scope: Scope) -> Iterator[tuple[Any, ...]]:
@@ -84,7 +83,8 @@ def _listed(scope: Scope) -> Iterator[tuple[Any, ...]]:
         default=Value(OTHER),
         output_field=CharField(),
     )
-    yield from _values(scope.items(payments=True).annotate(part=part), "currency")
+    items = scope.items(payments=True).annotate(part=part)
+    yield from _values(items, F("wallet_id"), F("currency"))
 
 
 def _recorded(scope: Scope) -> Iterator[tuple[Any, ...]]:
@@ -94,19 +94,21 @@ def _recorded(scope: Scope) -> Iterator[tuple[Any, ...]]:
     rows = scope.payments().annotate(
         part=_part(),
         listed_wallet=named.values("wallet_id")[:1],
+        listed_coin=named.values("currency")[:1],
     )
     rows = rows.filter(Exists(named) | Q(seen_at__lt=scope.run.started_at))
     if scope.has_days:
         rows = rows.filter(Exists(named) | Q(transaction_at__isnull=False))
     # A row that was written without its wallet counts for the one that Bitsby names.
     wallet = Coalesce(NullIf(F("wallet_id"), Value("")), "listed_wallet", Value(""))
-    yield from _values(rows.annotate(wallet=wallet), "cryptocurrency", "wallet")
+    coin = Coalesce(NullIf(F("cryptocurrency"), Value("")), "listed_coin", Value(""))
+    yield from _values(rows, wallet, coin)
 
 
-def _values(rows: Any, coin: str, wallet: str = "wallet_id") -> Iterator[tuple[Any, ...]]:
-    for chunk in in_chunks(rows.only("pk", "amount", "wallet_id", coin)):
-        for row in chunk:
-            yield getattr(row, wallet), getattr(row, coin), row.part, row.amount
+def _values(rows: Any, wallet: Any, coin: Any) -> Iterator[tuple[Any, ...]]:
+    rows = rows.annotate(sums_of_wallet=wallet, sums_of_coin=coin)
+    for row in each(rows.only("pk", "amount")):
+        yield row.sums_of_wallet, row.sums_of_coin, row.part, row.amount
 
 
 def compare_wallets(sums: list[WalletSums]) -> Iterator[Difference]:

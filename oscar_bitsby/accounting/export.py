@@ -26,6 +26,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.choices import RefundState, Resolution
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import PAYMENT_TIME, BitsbyInvoice, BitsbyPayment, BitsbyRefund
+from oscar_bitsby.utils.days import FIRST_DAY, LAST_DAY, midnight
 
 logger = logging.getLogger("oscar_bitsby")
 
@@ -80,8 +81,6 @@ KINDS = (PAYMENTS, REFUNDS, INVOICES)
 CHUNK = 2_000
 #: Order numbers that ``INVOICE_NUMBERS`` gets at a time.
 MAX_NUMBERS = 1_000
-#: Days outside are typing errors.
-FIRST_DAY, LAST_DAY = dt.date(2000, 1, 1), dt.date(2200, 1, 1)
 
 _EMPTY = Value("")
 _NO_AMOUNT = Value(None, output_field=DecimalField())
@@ -109,7 +108,7 @@ def period_of(first: dt.date, end: dt.date) -> Period:
         raise CannotExport(_("Enter days from 2000-01-01 to 2200-01-01"))
     if end <= first:
         raise CannotExport(_("The end must be later than the start, and is not part of the export"))
-    return Period(_midnight(first), _midnight(end))
+    return Period(midnight(first), midnight(end))
 
 
 def rows_of(period: Period, kind: str = "") -> Iterator[Row]:
@@ -146,10 +145,6 @@ def invoice_rows(invoices: Any) -> Iterator[Row]:
         CannotExport: ``INVOICE_NUMBERS`` fails, now or while the rows are read.
     """
     return _with_invoice_numbers(_invoice_rows(invoices))
-
-
-def _midnight(day: dt.date) -> dt.datetime:
-    return dt.datetime.combine(day, dt.time.min, dt.timezone.utc)
 
 
 def _payments(period: Period) -> Any:

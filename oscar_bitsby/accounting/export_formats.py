@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
@@ -30,6 +31,9 @@ INSTALL_XLSXWRITER = "pip install 'django-oscar-bitsby[export]'"
 MAX_SHEET_ROWS = 1_048_575
 #: A spreadsheet program rounds numbers with more digits.
 MAX_DIGITS = 15
+#: Formulas that defusedcsv does not see: it looks at the first character only. Spreadsheet programs
+#: skip blanks before a formula, some know the wide signs, and a tab or line break may start a cell.
+_HIDDEN_FORMULA = re.compile(r"[\t\r\n]|[\s\ufeff]+[=+@|%-]|[\s\ufeff]*[\uff1d\uff0b\uff0d\uff20]")
 #: Rows that are joined to one piece of text.
 _CHUNK = 1_000
 
@@ -56,10 +60,18 @@ _TO_TEXT: dict[ColumnType, Callable[[Any], str]] = {
 _CONVERTERS = [_TO_TEXT[type_] for type_ in COLUMNS.values()]
 
 
-def _texts(row: Row) -> list[str | None]:
+def _csv_text(value: Any) -> str:
+    text = str(value)
+    return f"'{text}" if _HIDDEN_FORMULA.match(text) else text
+
+
+_CSV_CONVERTERS = [_csv_text if convert is str else convert for convert in _CONVERTERS]
+
+
+def _texts(row: Row, converters: list[Callable[[Any], str]] = _CONVERTERS) -> list[str | None]:
     return [
         None if value is None else convert(value)
-        for convert, value in zip(_CONVERTERS, row, strict=True)
+        for convert, value in zip(converters, row, strict=True)
     ]
 
 
@@ -74,7 +86,7 @@ def _csv_texts(rows: Iterable[Row]) -> Iterator[str]:
     writer = defusedcsv.csv.writer(buffer)
     writer.writerow(COLUMNS)
     for chunk in _chunks(rows):
-        writer.writerows(map(_texts, chunk))
+        writer.writerows(_texts(row, _CSV_CONVERTERS) for row in chunk)
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
@@ -122,6 +134,7 @@ def write(rows: Iterable[Row], format_: str, file: IO[bytes]) -> None:
 
     Raises:
         CannotExport: an XLSX file cannot hold the rows; see also ``check_format``.
+        OSError: the disk is full, for example.
     """
     if format_ == XLSX:
         _write_xlsx(rows, file)
@@ -136,6 +149,16 @@ def _too_many() -> str:
 
 
 def _write_xlsx(rows: Iterable[Row], file: IO[bytes]) -> None:
+    from xlsxwriter.exceptions import FileCreateError
+
+    try:
+        _write_book(rows, file)
+    except FileCreateError as error:
+        # It wraps an OSError, and is none.
+        raise OSError(*error.args[0].args) from error
+
+
+def _write_book(rows: Iterable[Row], file: IO[bytes]) -> None:
     import xlsxwriter
 
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}

@@ -44,6 +44,7 @@ EXACT = _("exactly what this paid invoice asked for")
 IN_TIME = _("inside the invoice's time")
 AFTER_TIME = _("after the invoice's time")
 BEFORE_TIME = _("older than the invoice")
+AS_ASKED = _("as much as asked")
 MORE = _("{percent} % more than asked")
 # Without the next line gettext takes "% l" for a placeholder.
 # xgettext: no-python-format
@@ -95,8 +96,10 @@ class Match:
     @property
     def reasons(self) -> tuple[str | Promise, ...]:
         """Why it fits, as text for staff. Built when asked for: most matches are only compared."""
-        if self.deviation_percent is None:
+        if self.deviation_percent is None or self.is_second:
             return self.clues
+        if not round(self.deviation_percent, 1):
+            return (*self.clues, AS_ASKED)
         text = MORE if self.deviation_percent >= 0 else LESS
         return (*self.clues, format_lazy(text, percent=_percentage(self.deviation_percent)))
 

@@ -80,4 +80,6 @@ def convert_at_locked_rate(
     if not reserved:
         return None
     value = asked * amount / reserved
-    return to_cents(value) if value < MAX_FIAT_VALUE and to_cents(value) > 0 else None
+    # Rounding can make it too large or zero.
+    cents = to_cents(value) if value < MAX_FIAT_VALUE else MAX_FIAT_VALUE
+    return cents if 0 < cents < MAX_FIAT_VALUE else None

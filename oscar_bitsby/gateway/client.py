@@ -26,6 +26,9 @@ Item = TypeVar("Item", schemas.Invoice, schemas.Payment)
 #: Callers add this to both ends of a date filter. The documentation says neither in which time
 #: zone a filter's days are (up to 14 hours from ours) nor whether the first and last day count.
 DATE_FILTER_MARGIN = dt.timedelta(days=2)
+#: The list of payments is ordered by the time of the transaction. A payment that was confirmed late
+#: appears this much later than its time at most, below newer ones.
+CONFIRMATION_LAG = dt.timedelta(hours=6)
 #: The limit of the documentation's example; whether the API allows more is not documented.
 PAGE_SIZE = 50
 #: The documented default of ``limit``. A shorter page is the last one.

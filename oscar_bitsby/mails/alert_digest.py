@@ -1,10 +1,13 @@
-"""E-mail alerts to the merchant: one e-mail for all that wait, at most every 15 minutes."""
+"""E-mail alerts to the merchant: one e-mail for all that wait, at most every 15 minutes.
+
+An e-mail of which nobody knows whether it has left is sent again: read twice it does no harm, and
+lost it does.
+"""
 
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from smtplib import SMTPServerDisconnected
 from textwrap import shorten
 
 from django.conf import settings as django_settings
@@ -14,12 +17,12 @@ from django.db import router, transaction
 from django.db.models import F, Q
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop, ngettext
+from django.utils.translation import ngettext
 
 from oscar_bitsby import conf
 from oscar_bitsby.choices import AlertCode, MailStatus
 from oscar_bitsby.mails import alert_texts
-from oscar_bitsby.mails.alert_retries import MAX_SENDING_TIME, drop_outdated, retry_after
+from oscar_bitsby.mails.alert_retries import drop_outdated, retry_after, retry_interrupted
 from oscar_bitsby.models import GatewayState, MerchantAlert
 from oscar_bitsby.utils.clock import db_now
 
@@ -45,12 +48,7 @@ def send_due(renew_lease: Callable[[], None]) -> None:
     if not addresses:
         return
     now = db_now()
-    MerchantAlert.objects.filter(
-        mail_status=MailStatus.SENDING, mail_sending_since__lte=now - MAX_SENDING_TIME
-    ).update(
-        mail_status=MailStatus.FAILED,
-        error=gettext_noop("sending was interrupted; the e-mail may have been sent"),
-    )
+    retry_interrupted("mail", now)
     if GatewayState.row().filter(_was_mailed_recently(now)).exists():
         return
     due = MerchantAlert.objects.due_mails(now).select_related("payment", "refund")
@@ -70,10 +68,7 @@ def _was_mailed_recently(now: dt.datetime) -> Q:
 
 
 def _claim(alerts: list[MerchantAlert], now: dt.datetime) -> bool:
-    """Mark the alerts as being sent; return False if the last e-mail was sent a short while ago.
-
-    If this process dies then, the e-mail may have left: nothing of it is sent again.
-    """
+    """Mark the alerts as being sent; return False if the last e-mail was sent a short while ago."""
     GatewayState.ensure_exists()
     with transaction.atomic(using=router.db_for_write(MerchantAlert)):
         if not GatewayState.row().exclude(_was_mailed_recently(now)).update(alerts_mailed_at=now):
@@ -94,10 +89,6 @@ def _send(message: EmailMessage, alerts: list[MerchantAlert]) -> None:
         # password.
         problem = type(error).__name__
         logger.error("alerts could not be e-mailed: %s", problem)
-        if isinstance(error, SMTPServerDisconnected):
-            error_text = gettext_noop("sending was interrupted; the e-mail may have been sent")
-            mine.update(mail_status=MailStatus.FAILED, error=error_text)
-            return
         for tries, _alerts in groupby(sorted(alerts, key=_tries), key=_tries):
             status, after = retry_after(tries + 1)
             mine.filter(mail_tries=tries + 1).update(
@@ -105,7 +96,7 @@ def _send(message: EmailMessage, alerts: list[MerchantAlert]) -> None:
             )
         return
     mine.update(mail_status=MailStatus.SENT, mailed_at=db_now())
-    logger.info("%s alerts e-mailed", len(alerts))
+    logger.info("alerts e-mailed: %s", len(alerts))
 
 
 def _tries(alert: MerchantAlert) -> int:
@@ -118,7 +109,7 @@ def _build(alerts: list[MerchantAlert], addresses: Iterable[str]) -> EmailMessag
         site = Site.objects.get_current()
         titles, parts = [], []
         for code, title in AlertCode.choices:
-            of_kind = [alert for alert in alerts if alert.code == code]
+            of_kind = _one_of_each_payment(alert for alert in alerts if alert.code == code)
             if of_kind:
                 number = len(of_kind)
                 titles.append(f"{title} ({number})" if number > 1 else str(title))
@@ -140,6 +131,11 @@ def _build(alerts: list[MerchantAlert], addresses: Iterable[str]) -> EmailMessag
         # Prevents automatic replies.
         headers={"Auto-Submitted": "auto-generated"},
     )
+
+
+def _one_of_each_payment(alerts: Iterable[MerchantAlert]) -> list[MerchantAlert]:
+    """Return the newest alert of each payment: its text names all reasons. Others are all kept."""
+    return list({alert.payment_id or f"alert {alert.pk}": alert for alert in alerts}.values())
 
 
 def _section(code: str, title: str, alerts: list[MerchantAlert]) -> str:

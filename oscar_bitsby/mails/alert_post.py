@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import requests_hardened
@@ -27,13 +28,30 @@ TIMEOUT = 5.0
 _LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "requests_hardened.ip_filter")
 
 
+#: All public addresses of IPv6. ``is_global`` is also true of site-local ones and of those that
+#: contain one of IPv4.
+_IPV6_UNICAST = ip_network("2000::/3")
+
+
 class _HttpsFilter(IPFilterAdapter):  # type: ignore[misc]  # it has no types
     def __init__(self) -> None:
         super().__init__(is_https_proto=True)
 
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what names the connection, whose host has been resolved to an address.
+
+        The address that is checked is the one that is connected to: DNS is not asked again.
+        """
+        host_params, pool_kwargs = super().build_connection_pool_key_attributes(*args, **kwargs)
+        address = ip_address(host_params["host"].strip("[]"))
+        is_unicast = address.version == 4 or address in _IPV6_UNICAST
+        if not (address.is_global and is_unicast):
+            raise InvalidIPAddress(address)
+        return host_params, pool_kwargs
+
 
 class _Adapter(DeadlineAdapter, _HttpsFilter):
-    """Connects to no private address, whatever DNS answers, and ends when the time is up."""
+    """Connects to public addresses only, whatever DNS answers, and ends when the time is up."""
 
 
 def post(alerts: Alerts, uid: str, body: str) -> str:
@@ -56,7 +74,7 @@ def _try(alerts: Alerts, uid: str, body: str) -> str | BaseException:
         with _no_logs_of_this_thread():
             status = _exchange(alerts, headers, body.encode())
     except InvalidIPAddress:
-        return "the host of the URL has a private address"
+        return "the host of the URL has no public address"
     except BaseException as error:
         if not isinstance(error, Exception):
             # The process is being stopped: go on with that, without the frames below.

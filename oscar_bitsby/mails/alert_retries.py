@@ -4,6 +4,8 @@ import datetime as dt
 import logging
 from collections.abc import Iterable
 
+from django.utils.translation import gettext_noop
+
 from oscar_bitsby.choices import MailStatus
 from oscar_bitsby.mails import alert_texts
 from oscar_bitsby.models import MerchantAlert
@@ -24,6 +26,27 @@ def retry_after(tries: int) -> tuple[str, dt.datetime]:
     if tries >= MAX_TRIES:
         return MailStatus.FAILED, now
     return MailStatus.WAITING, now + RETRY_AFTER[tries - 1]
+
+
+def retry_interrupted(way: str, now: dt.datetime) -> None:
+    """Let alerts wait again whose process died while it sent them, unless that was the last try.
+
+    They may have left already. The merchant then gets them twice, which is better than never.
+
+    Args:
+        way: ``mail`` or ``post``, with which the names of the columns begin.
+    """
+    died = MerchantAlert.objects.filter(
+        **{
+            f"{way}_status": MailStatus.SENDING,
+            f"{way}_sending_since__lte": now - MAX_SENDING_TIME,
+        }
+    )
+    error = gettext_noop("sending was interrupted; the alert may have been sent")
+    died.filter(**{f"{way}_tries__gte": MAX_TRIES}).update(
+        **{f"{way}_status": MailStatus.FAILED}, error=error
+    )
+    died.update(**{f"{way}_status": MailStatus.WAITING}, error=error)
 
 
 def drop_outdated(alerts: Iterable[MerchantAlert], status: str) -> list[MerchantAlert]:

@@ -15,12 +15,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.choices import MailStatus
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.mails import alert_digest, alert_texts
-from oscar_bitsby.mails.alert_retries import (
-    MAX_SENDING_TIME,
-    MAX_TRIES,
-    drop_outdated,
-    retry_after,
-)
+from oscar_bitsby.mails.alert_retries import drop_outdated, retry_after, retry_interrupted
 from oscar_bitsby.models import MerchantAlert
 from oscar_bitsby.utils.clock import db_now
 
@@ -56,13 +51,8 @@ def post_due(renew_lease: Callable[[], None]) -> None:
     if not alerts.url:
         return
     now, start = db_now(), time.monotonic()
-    rows = MerchantAlert.objects
-    died = rows.filter(
-        post_status=MailStatus.SENDING, post_sending_since__lte=now - MAX_SENDING_TIME
-    )
-    died.filter(post_tries__gte=MAX_TRIES).update(post_status=MailStatus.FAILED)
-    died.update(post_status=MailStatus.WAITING)
-    due = rows.due_posts(now).select_related("payment", "refund")
+    retry_interrupted("post", now)
+    due = MerchantAlert.objects.due_posts(now).select_related("payment", "refund")
     for alert in drop_outdated(due.order_by("post_tries", "pk")[:POSTS_PER_RUN], "post_status"):
         if time.monotonic() - start > SECONDS_PER_RUN:
             break

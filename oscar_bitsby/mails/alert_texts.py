@@ -219,6 +219,8 @@ def page_url(code: str, alert: MerchantAlert | None = None) -> str:
         query = f"?q={alert.payment.bitsby_id}"
     elif code == AlertCode.ACCOUNT_BLOCKED:
         name = "dashboard-invoices"
+    elif code == AlertCode.AUDIT_FAILED:
+        name = "dashboard-overview"
     path = reverse(f"oscar_bitsby:{name}", args=args) + query
     return str(absolute_url(Site.objects.get_current().domain, path))
 

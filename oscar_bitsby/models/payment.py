@@ -165,7 +165,7 @@ class BitsbyPayment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.amount.normalize():f} {self.cryptocurrency}".strip()
+        return f"{self.amount.normalize():f} {self.cryptocurrency.upper()}".strip()
 
     @property
     def needs_review(self) -> bool:

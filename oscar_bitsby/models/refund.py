@@ -140,7 +140,7 @@ class BitsbyRefund(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.coin_amount.normalize():f} {self.cryptocurrency}".strip()
+        return f"{self.coin_amount.normalize():f} {self.cryptocurrency.upper()}".strip()
 
     @property
     def is_open(self) -> bool:

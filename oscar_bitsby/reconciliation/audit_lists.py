@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.db import router, transaction
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from oscar_bitsby import conf
+from oscar_bitsby.accounting.audit import INVOICES, LISTS, PAYMENTS
 from oscar_bitsby.choices import AuditState
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import schemas
@@ -31,8 +32,6 @@ RESUMABLE_FOR = dt.timedelta(hours=6)
 MAX_READINGS = 3
 #: A list with more pages than this is treated as endless.
 MAX_PAGES = 100_000
-
-PAYMENTS, INVOICES = "payments", "invoices"
 
 
 class AuditTakenOver(BitsbyError):
@@ -81,12 +80,17 @@ def start(date_from: dt.date | None, date_to: dt.date | None) -> AuditRun:
 
 
 def abandon(now: dt.datetime) -> None:
-    """End audits that were aborted too long ago to be resumed, and delete what they have read."""
+    """End audits that were aborted too long ago to be resumed, and delete what they have read.
+
+    So is what one has left that was killed between its result and the deletion.
+    """
     old = audits().filter(state=AuditState.RUNNING, touched_at__lt=now - RESUMABLE_FOR)
     for pk in list(old.values_list("pk", flat=True)):
         ended = old.filter(pk=pk)
-        if ended.update(state=AuditState.UNPROVED, finished_at=now, progress={}):
-            delete_items(items_of(pk))
+        ended.update(state=AuditState.UNPROVED, finished_at=now, progress={})
+    finished = audits().exclude(state=AuditState.RUNNING)
+    for run in finished.filter(Exists(AuditedItem.objects.filter(run=OuterRef("pk")))):
+        delete_items(items_of(run.pk))
 
 
 def audits() -> QuerySet[AuditRun]:
@@ -125,7 +129,7 @@ class AuditLists:
         self._first = run.date_from and run.date_from - DATE_FILTER_MARGIN
         self._last = run.date_to and run.date_to + DATE_FILTER_MARGIN
         stored = run.progress
-        self.lists = {name: ListProgress(**stored.get(name, {})) for name in (PAYMENTS, INVOICES)}
+        self.lists = {name: ListProgress(**stored.get(name, {})) for name in LISTS}
 
     def read(self) -> None:
         """Read what is not read yet.
@@ -215,7 +219,9 @@ class AuditLists:
 
     def _add(self, name: str, page: Page[Any]) -> None:
         progress = self.lists[name]
-        rows = {item.id: self._row(name, item) for item in page.items}
+        # The same item twice on one page is no other one that has moved.
+        items = [item for n, item in enumerate(page.items) if item not in page.items[:n]]
+        rows = {item.id: self._row(name, item) for item in items}
         known = self._known(name, list(rows))
         if known:
             items_of(self._run.pk).filter(is_payment=name == PAYMENTS, bitsby_id__in=known).delete()
@@ -225,7 +231,7 @@ class AuditLists:
             progress.first_page = ids
         progress.same_pages = progress.same_pages + 1 if ids and ids == progress.last_page else 0
         progress.last_page = ids
-        progress.repeated += len(known) + len(page.items) - len(rows)
+        progress.repeated += len(known) + len(items) - len(rows)
         progress.unreadable_pages = 0 if rows or not page.size else progress.unreadable_pages + 1
         progress.unreadable += page.unreadable
         progress.offset += page.size

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.gateway.client import DATE_FILTER_MARGIN, BitsbyClient, Page
+from oscar_bitsby.gateway.client import CONFIRMATION_LAG, DATE_FILTER_MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.reconciliation.report import ReconcileRun, RunReport
@@ -19,10 +19,8 @@ from oscar_bitsby.utils.plurals import plural
 
 #: How often a full sync covers ``WATCH_DAYS``.
 FULL_SYNC_INTERVAL = dt.timedelta(hours=24)
-#: How often an overlap sync reaches below the cursor, and how far. The list is ordered by the time
-#: of the transaction, so a payment that was confirmed late appears below newer ones.
+#: How often an overlap sync reaches below the cursor, by ``CONFIRMATION_LAG``.
 OVERLAP_SYNC_INTERVAL = dt.timedelta(hours=1)
-CONFIRMATION_LAG = dt.timedelta(hours=6)
 #: How far back an incremental sync reads.
 INCREMENTAL_SYNC_PERIOD = dt.timedelta(days=1)
 

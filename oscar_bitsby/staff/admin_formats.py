@@ -98,7 +98,7 @@ def body_table(text: str) -> str:
 
 def payment_status(payment: BitsbyPayment) -> str:
     """Return the state of a payment in a few words."""
-    if payment.review_reason and payment.resolved_at is None:
+    if payment.needs_review:
         return _("needs a decision: %s") % payment.review_text
     if payment.resolution:
         return payment.get_resolution_display()

@@ -28,7 +28,12 @@ class OrderMoney:
 
     @property
     def missing(self) -> Decimal:
-        """How much less than the total the order holds."""
+        """How much less than the total the order holds; nothing once the total was received.
+
+        The buyer of an order that was paid does not owe what the shop has refunded.
+        """
+        if self.received >= self.order.total_incl_tax:
+            return Decimal(0)
         missing: Decimal = self.order.total_incl_tax - self.held
         return max(missing, Decimal(0))
 

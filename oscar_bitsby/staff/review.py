@@ -207,13 +207,20 @@ def _join(discounts: list[transitions.UsedUpDiscount]) -> str:
     return ", ".join(str(discount) for discount in discounts)
 
 
-def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
-    """Remove a payment from the payments to review, and book nothing; a reason is required."""
+def dismiss(payment_pk: Any, user: Any, note: str, seen_reasons: str | None = None) -> ActionResult:
+    """Remove a payment from the payments to review, and book nothing; a reason is required.
+
+    Args:
+        seen_reasons: why it needed a decision when the person decided, joined by spaces. If that
+            has changed meanwhile, for example because it was booked, nothing is done.
+    """
     if not note.strip():
         return ActionResult(False, _("Enter a reason: others may need it later."))
     with locked(payment_pk) as rows:
         if refused := refusal(rows.payment):
             return refused
+        if seen_reasons not in (None, " ".join(rows.payment.review_reasons)):
+            return ActionResult(False, _("This payment has just changed. Check it again."))
         if problem := why_not_dismiss(rows.order, rows.payment):
             return ActionResult(False, problem)
         resolve(rows.payment, Resolution.DISMISSED, user, note, rows.order)

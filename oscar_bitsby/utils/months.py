@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-FIRST_YEAR, LAST_YEAR = 2000, 2199
+from oscar_bitsby.utils.days import FIRST_DAY, LAST_DAY, midnight
+
+FIRST_YEAR, LAST_YEAR = FIRST_DAY.year, LAST_DAY.year - 1
 
 
 @dataclass(frozen=True, order=True)
@@ -51,12 +53,12 @@ class Month:
 
     @property
     def start(self) -> dt.datetime:
-        return dt.datetime.combine(self.first_day, dt.time.min, dt.timezone.utc)
+        return midnight(self.first_day)
 
     @property
     def end(self) -> dt.datetime:
         """The first moment that does not belong to it any more."""
-        return dt.datetime.combine(self.end_day, dt.time.min, dt.timezone.utc)
+        return midnight(self.end_day)
 
     @property
     def days(self) -> list[dt.date]:

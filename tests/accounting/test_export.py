@@ -300,6 +300,16 @@ def test_csv_has_no_formula_and_no_exponent():
     assert second["note"] == "line\nline"
 
 
+@pytest.mark.parametrize("before", ["\t", "\r", "\n", "  ", "\ufeff", "\xa0"])
+def test_csv_has_no_hidden_formula(before):
+    """Spreadsheet programs skip blanks before a formula; other texts are not changed."""
+    text = formatted("csv", cells(address=f"{before}=1+1", note="- a b", chain=" tron"))
+
+    (row,) = csv.DictReader(io.StringIO(text.decode(), newline=""))
+    assert row["address"] == f"'{before}=1+1"
+    assert row["chain"] == " tron"
+
+
 def test_json_lines_have_amounts_as_texts():
     """No reader makes a floating-point number of an amount; an unknown amount is null."""
     text = formatted("jsonl", cells(time=NOON, coin_amount=LONG, transaction_hash="=1+1"))

@@ -59,7 +59,7 @@ def bind_first(page, screenshot, name, within):
     page.get_by_role("button", name="Fetch payments from Bitsby").click()
     expect(page.get_by_text("The list shows the payments that Bitsby reports now.")).to_be_visible()
     screenshot(page, f"{name}-list", within=within)
-    page.get_by_label("8.5 usdt").check()
+    page.get_by_label("8.5 USDT").check()
     page.get_by_label("Reason").fill("the buyer's mail")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
@@ -106,7 +106,7 @@ def test_binding_from_the_orders_tab(order, shop, log_in_staff, screenshot):
 
     page.get_by_role("link", name="Bind a payment").click()
     # Without a reason.
-    page.get_by_label("8.5 usdt").check()
+    page.get_by_label("8.5 USDT").check()
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Bind this payment").click()
 
@@ -174,7 +174,7 @@ def test_very_small_payments_are_dismissed_together(order, shop, log_in_staff, s
     page.get_by_role("link", name="Very small payments").click()
     screenshot(page, "inbox-dust", within=DASHBOARD)
 
-    page.get_by_label("0.000001 usdt").first.check()
+    page.get_by_label("0.000001 USDT").first.check()
     dismiss_chosen(page, "Dismiss 1 payment")
     expect(page.get_by_text("1 payment is dismissed.")).to_be_visible()
     page.get_by_label("All payments on this page").check()
@@ -246,7 +246,7 @@ def test_reviewing_on_a_phone(order, shop, log_in_staff, screenshot):
 
     open_inbox(page, shop)
     check("phone-inbox")
-    page.get_by_label("Choose 3 usdt").check()
+    page.get_by_label("Choose 3 USDT").check()
     page.get_by_role("button", name="Dismiss the chosen payments").click()
     check("phone-dismiss-several")
     page.get_by_role("link", name="Back to payments to review").click()

@@ -177,16 +177,44 @@ def test_decided_payment_is_not_posted(receiver):
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "10.0.0.7", "169.254.169.254", "::1", "::ffff:192.168.0.1", "fd00::1"]
+    "address",
+    [
+        *("127.0.0.1", "10.0.0.7", "169.254.169.254", "100.64.0.1", "::1", "::ffff:192.168.0.1"),
+        *("fd00::1", "fec0::1", "::127.0.0.1", "64:ff9b::7f00:1"),
+    ],
 )
 def test_private_addresses_are_refused(monkeypatch, address):
-    """Nothing is sent to a host that DNS places in a private network."""
+    """Nothing is sent to a host that DNS places outside of the public internet."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     found = [(family, socket.SOCK_STREAM, 6, "", (address, 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
     enqueue()
     send()
-    assert MerchantAlert.objects.get().error == "the host of the URL has a private address"
+    assert MerchantAlert.objects.get().error == "the host of the URL has no public address"
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
+def test_connection_goes_to_the_address_that_was_checked(monkeypatch, address):
+    """A second answer of DNS, which could name a private address, is not asked for."""
+    connected = []
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def resolve(host, port, *args, **kwargs):
+        assert host == address or not connected
+        found = address if host == address or not resolved else "127.0.0.1"
+        resolved.append(host)
+        return [(family, socket.SOCK_STREAM, 6, "", (found, port))]
+
+    def connect(self, target):
+        connected.append(target[0])
+        raise ConnectionRefusedError
+
+    resolved = []
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    enqueue()
+    send()
+    assert connected == [address]
 
 
 @pytest.mark.parametrize(

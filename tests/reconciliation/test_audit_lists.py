@@ -167,6 +167,48 @@ def test_list_that_never_stays_the_same_proves_nothing(fake):
     assert "changed each of the 3 times" in result.unproved[0]
 
 
+def test_item_twice_on_a_page_is_no_change(fake):
+    """An exact copy hides nothing. One with another amount may be anything."""
+    ForeignPayments(fake, 20)
+    fake.payments.append(dict(fake.payments[3]))
+    assert audit().state == AuditState.PROVED
+
+    fake.payments[3]["amount"] = "1.00000000"
+    assert audit().state == AuditState.UNPROVED
+
+
+def test_what_a_changing_list_hides_is_not_missing(fake, offer):
+    """While items disappear between two pages, nobody is told that ours are not listed."""
+    from tests.support.refunds import unbound_payment
+
+    offer("10.00", created_at=timezone.now() - dt.timedelta(days=1))
+    past = timezone.now() - dt.timedelta(hours=1)
+    unbound_payment(wallet_id=bitsby.TRON, seen_at=past, transaction_at=past)
+    payments = ForeignPayments(fake, 120)
+    for number in range(1, 20):
+        payments.before[number] = lambda: fake.payments.pop(3)
+    found = []
+
+    result = audit(report=found.append)
+
+    assert [one.kind for one in found if one.kind != "invoice_only_here"] == []
+    assert "changed each of the 3 times" in result.unproved[0]
+    assert "1 recorded payments are not in the list that was read" in result.unproved[1]
+
+
+def test_items_that_a_killed_audit_has_left_are_deleted(fake):
+    """It was killed after its result was stored; the next audit deletes what it had read."""
+    ForeignPayments(fake, 20)
+    audit()
+    AuditedItem.objects.create(
+        run=AuditRun.objects.get(), is_payment=True, bitsby_id=uuid.uuid4(), amount=1
+    )
+
+    audit()
+
+    assert not AuditedItem.objects.exists()
+
+
 def test_list_that_ignores_the_offset_proves_nothing(fake):
     """A server that sends the same page again and again is left, and nothing is proved."""
     payments = ForeignPayments(fake, 50)

@@ -14,10 +14,12 @@ from tests.support import bitsby
 from tests.support.staff import (
     INBOX,
     Page,
+    act_url,
     admin_log_of,
     create_payments,
     log_in,
     message_after,
+    perform,
     resolved,
 )
 
@@ -36,6 +38,10 @@ def confirm(client, page, **values):
     return message_after(client, client.post(URL, {"payment": ids, "note": "spam"} | values))
 
 
+def confirmation(client, payments):
+    return Page(client.post(URL, {"payment": ids_of(payments)}))
+
+
 def hidden(page):
     """Return the hidden fields of a page, also several of one name."""
     return re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.html)
@@ -50,7 +56,7 @@ def test_confirmation_shows_value_and_hash_and_decides_nothing(invoice, staff):
 
     page = Page(staff.post(URL, {"payment": ids_of([estimated, booked])}))
 
-    for text in ("about $9.50", "9.5 usdt", "a" * 64, "$8.00", "b" * 64, invoice.order_number):
+    for text in ("about $9.50", "9.5 USDT", "a" * 64, "$8.00", "b" * 64, invoice.order_number):
         assert text in page.text
     assert "Dismiss 2 payments" in page.text
     assert BitsbyPayment.objects.needs_review().count() == 2
@@ -117,7 +123,7 @@ def test_one_payment_that_changes_meanwhile_does_not_stop_the_others(staff, monk
     text = message_after(staff, staff.post(URL, {"payment": ids_of(payments), "note": "spam"}))
 
     assert "1 payment is dismissed." in text
-    assert f"Not dismissed: 8 usdt ({payments[0].hash}). This payment has just changed." in text
+    assert f"Not dismissed: 8 USDT ({payments[0].hash}). This payment has just changed." in text
     assert [resolved(payment)[0] for payment in payments] == ["", "dismissed"]
 
 
@@ -161,3 +167,38 @@ def test_resolved_payments_have_no_boxes(staff):
     create_payments(1, resolved_at=timezone.now(), resolution="accepted")
 
     assert 'name="payment"' not in staff.get(reverse(INBOX) + "?show=done").content.decode()
+
+
+def test_payment_that_is_booked_after_the_confirmation_is_not_dismissed(staff):
+    """The person has not seen the surplus, which is to be refunded now."""
+    payments = create_payments(2)
+    seen = [value for name, value in hidden(confirmation(staff, payments)) if name == "seen"]
+    BitsbyPayment.objects.filter(pk=payments[0].pk).update(
+        review_reason="over", booked_at=timezone.now(), fiat_value=12
+    )
+
+    text = confirm(staff, confirmation(staff, payments), seen=seen)
+
+    assert "This payment has just changed. Check it again." in text
+    assert [resolved(payment)[0] for payment in payments] == ["", "dismissed"]
+
+
+def test_reason_with_a_nul_is_stored_without_it(staff):
+    """PostgreSQL refuses NUL in texts, which would stop the decision with an error."""
+    (payment,) = create_payments(1)
+    assert "1 payment is dismissed." in confirm(
+        staff, confirmation(staff, [payment]), note="spa\x00m"
+    )
+    payment.refresh_from_db()
+    assert payment.resolution_note == "spam"
+
+
+def test_single_decision_about_what_has_changed_is_asked_again(staff):
+    """Its page is shown with the new reason, and nothing is decided."""
+    (payment,) = create_payments(1)
+
+    page = Page(staff.post(act_url(payment, "dismiss"), {"note": "spam", "seen": "mismatch"}))
+
+    assert "This payment has just changed. Check it again." in page.text
+    assert resolved(payment)[0] == ""
+    assert "Dismissed" in perform(staff, payment, "dismiss", note="spam")

@@ -128,7 +128,7 @@ def test_dust_is_listed_apart_and_not_counted(fake, wrong_amount, staff):
     assert "Bitsby (1)" in Page(inbox).text
     for item in items:
         assert item["id"] in text
-    assert "0.000001 usdt (tron)" in text
+    assert "0.000001 USDT (tron)" in text
     assert wrong_amount["id"] not in text
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tempfile
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -12,6 +13,7 @@ from django.utils import timezone
 from oscar_bitsby.accounting import export, export_formats
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.staff.dashboard.export import stream_rows
+from tests.support.files import FullDisk
 from tests.support.refunds import unbound_payment
 from tests.support.staff import PARTNER, Page, log_in
 
@@ -92,6 +94,17 @@ def test_export_that_fails_is_explained_on_the_page(staff, configure, invoice, m
     for format_ in ("csv", "jsonl"):
         text = Page(staff.get(URL, ALWAYS | {"kind": "invoices", "format": format_})).text
         assert "LookupError: the books are closed" in text
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_full_disk_is_explained_on_the_page(staff, monkeypatch):
+    """An XLSX file that cannot be written is no error of the page, and not logged as exported."""
+    unbound_payment()
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: FullDisk(real()))
+    text = Page(staff.get(URL, ALWAYS | {"format": "xlsx"})).text
+    assert "The server cannot write the file: No space left on device." in text
     assert not LogEntry.objects.exists()
 
 

@@ -137,6 +137,16 @@ def test_order_without_an_invoice_shows_the_link_for_the_buyer(order, staff):
     assert signed_urls.order_url(order) in page.html
 
 
+def test_refund_of_a_paid_order_is_not_missing(fake, invoice, refunder):
+    """The buyer of an order that was paid owes nothing after a refund of a part."""
+    receive_payment(fake, invoice, "10.00000000")
+    invoice.order.sources.get().refund(Decimal("4.00"), reference="ab12")
+
+    page = order_tab(refunder, invoice.order)
+
+    assert "Asked Received Refunded Missing $10.00 $10.00 $4.00 –" in page.text
+
+
 def test_tab_shows_refunds_and_what_is_left(fake, invoice, refunder, staff):
     """What was sent back counts as refunded, and each refund is linked for those who may refund."""
     payment = receive_payment(fake, invoice, "12.00000000")

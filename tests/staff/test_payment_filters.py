@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.staff.dashboard import payment_filters
 from oscar_bitsby.staff.dashboard.payment_filters import list_url
 from tests.support import bitsby
 from tests.support.staff import (
@@ -97,6 +98,23 @@ def test_each_filter_narrows_the_list(payments, staff):
         ({"q": "%%%%"}, []),
     ]:
         assert listed(staff, **parameters) == expected, parameters
+
+
+def test_customer_is_found_among_the_newest_payments_or_by_whole_address(
+    payments, staff, monkeypatch
+):
+    """Names are read of as many payments as the page says; an address is found by its index."""
+    monkeypatch.setattr(payment_filters, "MAX_SEARCHED", 2)
+    email = payments["guest"].guest_email
+    assert listed(staff, customer="doe") == ["jane"]
+    assert listed(staff, customer=email[:-1]) == []
+    assert listed(staff, customer=email[:-1], reason="late") == ["guest"]
+    assert listed(staff, customer=email) == ["guest"]
+    payments["jane"].user.email = "new@example.com"
+    payments["jane"].user.save()
+    assert listed(staff, customer="new@example.com") == ["jane"]
+    BitsbyPayment.objects.update(resolved_at=timezone.now())
+    assert listed(staff, customer="doe", show="done") == ["jane"]
 
 
 def test_no_code_of_a_reason_is_part_of_another():
@@ -222,7 +240,7 @@ def test_value_of_an_unbound_payment_is_that_of_its_best_match(invoice, staff):
 
     assert "about $9.50" in payment_card(staff, payment).text
     page = Page(staff.get(act_url(payment, "dismiss"))).text
-    assert "9.5 usdt (about $9.50)" in page
+    assert "9.5 USDT (about $9.50)" in page
     assert "hash-estimate" in page
 
 

@@ -93,7 +93,7 @@ def test_short_payment_is_listed_bound_and_booked_at_its_value(shop, invoice, st
     call_command("bitsby_reconcile")
 
     inbox = Page(staff.get(reverse(INBOX)))
-    assert "8.5 usdt" in inbox.text
+    assert "8.5 USDT" in inbox.text
     assert f"order {order.number}" in inbox.text
     assert "Bitsby (1)" in inbox.text
     assert status_of(order) == "Pending"

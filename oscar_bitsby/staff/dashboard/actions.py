@@ -16,6 +16,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.accounting.matching import suggest_invoices
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
+from oscar_bitsby.gateway.parsing import strip_unstorable
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.orders.transitions import UsedUpDiscount
@@ -105,13 +106,17 @@ class PaymentActionView(DashboardMixin, View):
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         chosen, payment = _find(pk, action)
-        note = request.POST.get("note", "")
+        note = strip_unstorable(request.POST.get("note", ""))
         try:
             fiat_value = _parse_fiat_value(request.POST.get("fiat_value", ""))
         except ValueError:
             return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
             return self._ask(request, pk, action, _("Enter a reason: others may need it later."))
+        if request.POST.get("seen") not in (None, " ".join(payment.review_reasons)):
+            # For example, it was booked meanwhile, and what is to decide now is its surplus.
+            text = _("This payment has just changed. Check it again.")
+            return self._ask(request, pk, action, text)
         used_up = ", ".join(map(str, _used_up_discounts(payment, action)))
         if used_up and used_up != request.POST.get("used_up"):
             text = _("A voucher or offer of this order has just been used up. Check it below.")
@@ -168,7 +173,8 @@ class InvoiceActionView(DashboardMixin, View):
         invoices = BitsbyInvoice.objects.select_related("order")
         invoice: BitsbyInvoice = get_object_or_404(invoices, pk=pk)
         if action == "cancel":
-            result = binding.cancel_invoice(invoice, request.user, request.POST.get("note", ""))
+            note = strip_unstorable(request.POST.get("note", ""))
+            result = binding.cancel_invoice(invoice, request.user, note)
         else:
             result = _refresh(invoice)
         if invoice.order is None:

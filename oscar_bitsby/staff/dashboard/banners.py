@@ -23,7 +23,7 @@ def banners(user: Any) -> dict[str, Any]:
     one more while Bitsby refuses to create invoices.
     """
     # The last audit is read with the row, to save these pages a query.
-    audits = AuditRun.objects.exclude(state=AuditState.RUNNING).order_by("-pk")
+    audits = AuditRun.objects.finished()
     state = (
         GatewayState.row()
         .annotate(

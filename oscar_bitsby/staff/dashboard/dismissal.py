@@ -1,6 +1,8 @@
 """Dismiss several payments for one reason: ask for confirmation, then decide about each."""
 
 from collections import defaultdict
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from django.views.generic import View
 
 from oscar_bitsby.accounting.matching import suggest_invoices
 from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.gateway.parsing import strip_unstorable
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.staff import bind_flow, bind_summary, decision, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin
@@ -39,12 +42,13 @@ class DismissView(DashboardMixin, View):
         ids = {payment_id for payment_id in map(_parse_uuid, texts) if payment_id}
         if problem := _why_not_any(ids):
             return bind_flow.redirect_with_message(request, ActionResult(False, problem), back)
-        note = request.POST.get("note")
-        if note is None:
+        if "note" not in request.POST:
             return _confirm(request, ids, back)
+        note = strip_unstorable(request.POST["note"])
         if not note.strip():
             return _confirm(request, ids, back, _("Enter a reason: others may need it later."))
-        for result in dismiss_all(ids, request.user, note):
+        seen = dict(text.partition(" ")[::2] for text in request.POST.getlist("seen"))
+        for result in dismiss_all(ids, request.user, note, seen):
             level = messages.SUCCESS if result.done else messages.ERROR
             messages.add_message(request, level, result.message)
         return redirect(back)
@@ -98,13 +102,16 @@ def _why_not(payment: BitsbyPayment, has_refund: bool) -> str:
     return str(REFUND_ADVICE) if has_refund else review.why_not_dismiss(order, payment)
 
 
-def dismiss_all(ids: set[UUID], user: Any, note: str) -> list[ActionResult]:
+def dismiss_all(
+    ids: set[UUID], user: Any, note: str, seen: Mapping[str, str] = MappingProxyType({})
+) -> list[ActionResult]:
     """Dismiss payments, each under its own locks and by the rules of ``review.dismiss``.
 
     Args:
         ids: Bitsby's ids of the payments.
         user: who decides.
         note: the reason, which is stored with each.
+        seen: the review reasons that were confirmed, joined by spaces, by Bitsby's ids.
 
     Returns:
         One result for all that are dismissed, and one for each reason why others are not, which
@@ -114,7 +121,7 @@ def dismiss_all(ids: set[UUID], user: Any, note: str) -> list[ActionResult]:
     done, refused = 0, defaultdict(list)
     for payment in payments:
         try:
-            result = review.dismiss(payment.pk, user, note)
+            result = review.dismiss(payment.pk, user, note, seen.get(str(payment.bitsby_id)))
         except BitsbyError as error:
             result = ActionResult(False, str(error))
         except BitsbyPayment.DoesNotExist:

@@ -4,8 +4,9 @@ import datetime as dt
 import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain, islice
-from typing import Any
+from typing import IO, Any
 
 from django import forms
 from django.apps import apps
@@ -125,14 +126,12 @@ def stream_rows(
     response: StreamingHttpResponse
     if format_ == export_formats.XLSX:
         export_formats.check_format(format_, lambda: 0)
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # the response closes it
         try:
-            export_formats.write(rows, format_, file)
-        except BaseException:
-            file.close()
-            raise
-        file.seek(0)
-        response = FileResponse(file, content_type=content_type)
+            response = FileResponse(_written(rows, format_), content_type=content_type)
+        except OSError as error:
+            logger.error("an export could not be written: %s", str(error))
+            text = _("The server cannot write the file: %s. Free disk space, or export CSV")
+            raise export.CannotExport(text % (error.strerror or error)) from error
     else:
         pieces = export_formats.texts(rows, format_)
         # An error in the first rows is shown on the page.
@@ -143,6 +142,20 @@ def stream_rows(
     response["Cache-Control"] = "no-store"
     _log(request, f"{name}.{format_}")
     return response
+
+
+def _written(rows: Iterator[export.Row], format_: str) -> IO[bytes]:
+    """Return a temporary file with the rows, which the caller closes."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # it is returned
+    try:
+        export_formats.write(rows, format_, file)
+        file.seek(0)
+    except BaseException:
+        # Closing would write, too.
+        with suppress(OSError):
+            file.close()
+        raise
+    return file
 
 
 def _log(request: HttpRequest, name: str) -> None:

@@ -59,8 +59,9 @@ class PaymentReviewView(DashboardMixin, ListView):  # type: ignore[type-arg]
             payments = payments.filter(resolved_at__isnull=False)
         else:
             payments = payments.needs_review().filter(is_dust=show == "dust")
-        payments = payment_filters.filter_payments(payments, self.form.cleaned_data)
-        return only_visible(payments, self.request.user, "invoice__order")
+        payments = only_visible(payments, self.request.user, "invoice__order")
+        newest_by = "resolved_at" if show == "done" else "seen_at"
+        return payment_filters.filter_payments(payments, self.form.cleaned_data, newest_by)
 
     def _sorted(self, payments: Any) -> Any:
         if self.sorting.is_chosen:

@@ -15,10 +15,10 @@ from oscar_bitsby.conf import CURRENCIES
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.staff import search
 from oscar_bitsby.staff.dashboard.sorting import Sorting
+from oscar_bitsby.utils.days import FIRST_DAY, LAST_DAY
 
 DAY = dt.timedelta(days=1)
-#: Outside this range, a day has no midnight in some time zones.
-SANE_DAYS = (MinValueValidator(dt.date(2000, 1, 1)), MaxValueValidator(dt.date(2200, 1, 1)))
+SANE_DAYS = (MinValueValidator(FIRST_DAY), MaxValueValidator(LAST_DAY))
 #: The columns by which the list can be sorted. Each has an index.
 SORTABLE = {"number": "order_number", "asked": "amount", "created": "created_at"}
 

@@ -13,7 +13,7 @@ from oscar_bitsby.accounting.matching import Match
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, WebhookDelivery
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.staff import bind_flow, bind_summary, binding, permissions, refund_flow
+from oscar_bitsby.staff import bind_flow, bind_summary, candidates, permissions, refund_flow
 from oscar_bitsby.staff.dashboard.invoices import InvoiceRow
 from oscar_bitsby.staff.dashboard.payment_value import PaymentValue
 from oscar_bitsby.staff.order_money import order_money
@@ -50,7 +50,7 @@ def _actions(order: Any, user: Any) -> dict[str, Any]:
     if may_bind and not offers_binding:
         why_not_bind = bind_flow.binding_error(order) or _("The order's total has been received.")
     why_not_refund = order_refund_error(order) if may_refund else ""
-    likely = binding.likely_candidates(order) if offers_binding else []
+    likely = candidates.likely_candidates(order) if offers_binding else []
     return {
         "may_bind": may_bind,
         "may_refund": may_refund,

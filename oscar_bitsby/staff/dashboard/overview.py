@@ -50,6 +50,7 @@ class OverviewView(DashboardMixin, TemplateView):
                 {"row": row, "coins": f"{plain_amount(row.coin_amount)} {row.coin}".strip()}
                 for row in overview.unvalued
             ],
+            "has_undecided": any(not row.is_refund for row in overview.unvalued),
             "audit": _last_audit(),
         }
 

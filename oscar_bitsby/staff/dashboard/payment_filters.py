@@ -13,16 +13,21 @@ from django.db.models.functions import Coalesce, Concat
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.models import PAYMENT_TIME, BitsbyInvoice
+from oscar_bitsby.staff import search
 from oscar_bitsby.utils.blockchains import BLOCKCHAINS
 from oscar_bitsby.utils.money import CRYPTO_PLACES, parse_typed_amount
 
 #: Words of a customer's name that are looked for at most.
 MAX_WORDS = 5
+
+#: Payments whose customers' names are read at most, the newest ones.
+MAX_SEARCHED = 1_000
 
 #: A shorter part of a hash, an address or a note would be found in most of them.
 MIN_PART = 4
@@ -65,7 +70,15 @@ class PaymentFilterForm(forms.Form):
     order = forms.CharField(
         label=pgettext_lazy("bitsby", "Order number"), required=False, max_length=128
     )
-    customer = forms.CharField(label=_("Customer's name or e-mail"), required=False, max_length=200)
+    customer = forms.CharField(
+        label=_("Customer's name or e-mail"),
+        required=False,
+        max_length=200,
+        help_text=format_lazy(
+            _("A whole address, or words that the newest {count} payments are searched for."),
+            count=MAX_SEARCHED,
+        ),
+    )
     q = forms.CharField(
         label=_("Amount, hash, address, ID or note"), required=False, max_length=200
     )
@@ -92,8 +105,12 @@ class PaymentFilterForm(forms.Form):
 PARAMETERS = ("show", *PaymentFilterForm.base_fields, "sort", "dir", "page")
 
 
-def filter_payments(payments: Any, wanted: dict[str, Any]) -> Any:
-    """Return the payments that fit the cleaned data of a valid ``PaymentFilterForm``."""
+def filter_payments(payments: Any, wanted: dict[str, Any], newest_by: str = "seen_at") -> Any:
+    """Return the payments that fit the cleaned data of a valid ``PaymentFilterForm``.
+
+    Args:
+        newest_by: the indexed time of these payments that says which are the newest.
+    """
     if wanted["reason"]:
         # No reason's code is part of another one's.
         further = Q(further_reasons__contains=wanted["reason"])
@@ -105,12 +122,27 @@ def filter_payments(payments: Any, wanted: dict[str, Any]) -> Any:
     if wanted["order"]:
         payments = payments.alias(order_number=_of_invoice("order_number"))
         payments = payments.filter(order_number__icontains=wanted["order"])
-    if wanted["customer"]:
-        payments = payments.alias(customer=_of_invoice("customer"))
-        for word in wanted["customer"].split()[:MAX_WORDS]:
-            payments = payments.filter(customer__icontains=word)
     if wanted["q"]:
         payments = payments.filter(_with_text(wanted["q"]))
+    if wanted["customer"]:
+        # Last, since it reads only the newest payments that the other filters find.
+        payments = _of_customer(payments, wanted["customer"], newest_by)
+    return payments
+
+
+def _of_customer(payments: Any, text: str, newest_by: str) -> Any:
+    """Return the payments of a customer: all by a whole e-mail address, else the newest by words.
+
+    No index finds a part of a name or an address.
+    """
+    if "@" in text and (invoices := search.find_by_email(text)):
+        return payments.filter(invoice__in=invoices)
+    times = payments.order_by(f"-{newest_by}", "-pk").values_list(newest_by, flat=True)
+    for oldest in times[MAX_SEARCHED - 1 : MAX_SEARCHED]:
+        payments = payments.filter(**{f"{newest_by}__gte": oldest})
+    payments = payments.alias(customer=_of_invoice("customer"))
+    for word in text.split()[:MAX_WORDS]:
+        payments = payments.filter(customer__icontains=word)
     return payments
 
 
