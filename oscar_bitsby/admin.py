@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext, pgettext_lazy
 
 from oscar_bitsby.models import (
     EPOCH,
@@ -88,7 +88,7 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("Received"))
     def payments(self, row: BitsbyInvoice) -> str:
         found = show.table(
-            (_("Value"), _("Amount in coin"), _("Status"), _("Transaction hash")),
+            (pgettext("bitsby", "Value"), _("Amount in coin"), _("Status"), _("Transaction hash")),
             (
                 (
                     show.money(payment.fiat_value, payment.currency) or _("unknown"),
@@ -150,7 +150,8 @@ class BitsbyPaymentAdmin(ReadOnlyAdmin):
         ORDER_NUMBER, lambda row: row.invoice.order_number if row.invoice else _("no order")
     )
     value = column(
-        gettext_lazy("Value"), lambda row: show.money(row.fiat_value, row.currency) or _("unknown")
+        pgettext_lazy("bitsby", "Value"),
+        lambda row: show.money(row.fiat_value, row.currency) or _("unknown"),
     )
     in_coin = column(
         gettext_lazy("Amount in coin"), lambda row: show.coins(row.amount, row.cryptocurrency)
@@ -213,7 +214,8 @@ class BitsbyRefundAdmin(ReadOnlyAdmin):
     )
     number = column(ORDER_NUMBER, lambda row: row.order_number or _("no order"))
     value = column(
-        gettext_lazy("Value"), lambda row: show.money(row.amount, row.currency) or _("unknown")
+        pgettext_lazy("bitsby", "Value"),
+        lambda row: show.money(row.amount, row.currency) or _("unknown"),
     )
     in_coin = column(
         gettext_lazy("Amount in coin"), lambda row: show.coins(row.coin_amount, row.cryptocurrency)
