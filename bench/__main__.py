@@ -31,6 +31,8 @@ BENCHMARKS = {
     "P7": "staff_pages",
     "P8": "runs",
     "P9": "rush",
+    "P10": "export",
+    "P11": "audit",
     "limit": "capacity",
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -13,11 +13,14 @@ from django.utils import timezone
 from bench import rows
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, GatewayState
+from oscar_bitsby.models.invoice import email_keys
 from oscar_bitsby.staff.pagination import MAX_COUNT
 
 #: How many invoices have a rare status and a rare currency: the oldest ones.
 RARE_COUNT = 5
 UNBOUND_COUNT = 60
+#: The address that twenty invoices have.
+EMAIL = "buyer@example.com"
 
 
 def furnish(size: int) -> None:
@@ -40,6 +43,9 @@ def furnish(size: int) -> None:
         expires_at=f"now() - {since} + interval '1 hour'",
         ended_at=f"CASE WHEN (n - 1) % 10 >= 7 THEN now() - {since} + interval '1 hour' END",
         order_awaits_payment="false",
+        email_key=f"CASE WHEN n % {size // 20} = 1 THEN '{email_keys(EMAIL)[0]}'"
+        " ELSE md5(n::text) || md5('e' || n) END",
+        amount="10 + n % 400 / 100.0",
     )
     _add_payments(size * 7 // 10, size, apart)
     rows.add_deliveries(size)
@@ -93,11 +99,17 @@ def _url_values(size: int) -> dict[str, str]:
     return {
         "session": client.cookies["sessionid"].value,
         "number": middle.order_number,
+        # The beginning of eleven numbers or, in the large shop, of many old ones.
+        "begin": middle.order_number[: max(3, len(middle.order_number) - 4)],
+        "end": last.order_number[-3:],
+        "email": EMAIL,
         "uid": middle.uid,
         "pk": str(middle.pk),
         "bitsby_id": str(middle.bitsby_id),
         "hash": payment.hash,
         "day": f"date_from={day}&date_to={day + dt.timedelta(days=1)}",
+        # A complete one: one of twelve has a twelfth of all rows.
+        "month": f"{day.replace(day=1) - dt.timedelta(days=1):%Y-%m}",
         "admin_day": urlencode(
             {
                 "created_at__gte": f"{day} 00:00:00+00:00",

@@ -20,7 +20,7 @@ MIXED = "CASE WHEN n % 10 < 6 THEN 'unpaid' WHEN n % 10 < 9 THEN 'expired' ELSE 
 ENDED = "CASE WHEN n % 10 BETWEEN 6 AND 8 THEN now() - interval '2 days' END"
 HOW = (
     "counted in this process, with a fake Bitsby that answers with lists of at most 50 items; the"
-    " database itself generates the rows"
+    " database itself generates the rows; once an hour a run sends one more request for the balance"
 )
 
 

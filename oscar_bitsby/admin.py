@@ -1,197 +1,236 @@
-"""Read-only admin of our models, with a bounded search."""
-
-from typing import Any
+"""The app's rows in Django's admin, read-only: money first, ids last."""
 
 from django.contrib import admin
-from django.db.models import Model
-from django.http import HttpRequest
-from django.utils.translation import gettext_lazy, pgettext_lazy
-from oscar.core.loading import get_model
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext, pgettext_lazy
 
-from oscar_bitsby import conf
 from oscar_bitsby.models import (
+    EPOCH,
     BitsbyInvoice,
     BitsbyPayment,
     BitsbyRefund,
-    BuyerMail,
-    WebhookDelivery,
 )
-from oscar_bitsby.staff.pagination import BoundedPaginator
+from oscar_bitsby.staff import admin_formats as show
+from oscar_bitsby.staff import log_admin  # noqa: F401  # registers further pages
+from oscar_bitsby.staff.admin_base import (
+    IDS,
+    ORDER_NUMBER,
+    SEARCHED,
+    CurrencyFilter,
+    ProjectFilter,
+    ReadOnlyAdmin,
+    by_date,
+    column,
+    section,
+    titled,
+    translated,
+)
 from oscar_bitsby.staff.search import find_invoices, find_payments, find_refunds
-from oscar_bitsby.utils import i18n
-from oscar_bitsby.utils.money import plain_amount
+from oscar_bitsby.utils.blockchains import network_name
 
-Order = get_model("order", "Order")
-
-
-class FixedFilter(admin.SimpleListFilter):
-    """Offer fixed values, since finding those that occur would read every row."""
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset if self.value() is None else queryset.filter(**self.wanted())
-
-    def wanted(self) -> dict[str, Any]:
-        return {self.parameter_name or "": self.value()}
-
-
-class CurrencyFilter(FixedFilter):
-    title, parameter_name = pgettext_lazy("bitsby", "Currency"), "currency"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(currency, currency) for currency in conf.CURRENCIES]
-
-
-class AnswerFilter(FixedFilter):
-    title, parameter_name = gettext_lazy("Answered with"), "answered"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("200", "200"), ("503", "503"), ("none", gettext_lazy("not answered"))]
-
-    def wanted(self) -> dict[str, Any]:
-        return {"answered": None if self.value() == "none" else self.value()}
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
-    """Show rows that only this app writes; there may be a million of them."""
-
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-    paginator = BoundedPaginator
-    # Django's default of 100 rows takes longer to render than to query.
-    list_per_page = 50
-    #: Returns what the lookup ``searched`` compares with, for one search term. ``search_fields``
-    #: only makes Django show the search box.
-    keys_named: Any
-    searched = "pk__in"
-    #: Methods that format a field for people, by the field's name.
-    shown_as: dict[str, str] = {}
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        return list(self.shown_as.values())
-
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
-        shown = self.shown_as
-        names = [name for name in super().get_fields(request, obj) if name not in shown.values()]
-        return [shown.get(str(name), name) for name in names]
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: Any, search_term: str
-    ) -> tuple[Any, bool]:
-        for word in search_term.split():
-            queryset = queryset.filter(**{self.searched: type(self).keys_named(word)})
-        return queryset, False
-
-    def _refuse(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    has_add_permission = has_change_permission = has_delete_permission = _refuse
-
-
-def translated(field: str, description: Any) -> Any:
-    """Return a column of a model admin that shows a stored text in the reader's language."""
-
-    @admin.display(description=description)
-    def remark(model_admin: ReadOnlyAdmin, row: Model) -> str:
-        return i18n.translate_stored(getattr(row, field))
-
-    return remark
-
-
-def plain_number(field: str, description: Any) -> Any:
-    """Return a column of a model admin that shows a coin amount without localization.
-
-    People copy such an amount, and compare it with wallets and block explorers.
-    """
-
-    @admin.display(description=description)
-    def in_coin(model_admin: ReadOnlyAdmin, row: Model) -> str:
-        return plain_amount(getattr(row, field))
-
-    return in_coin
+NETWORK = column(
+    gettext_lazy("Network"), lambda row: network_name(row.blockchain, row.cryptocurrency)
+)
 
 
 @admin.register(BitsbyInvoice)
 class BitsbyInvoiceAdmin(ReadOnlyAdmin):
-    list_display = ("order_number", "uid", "status", "amount", "currency", "created_at", "remark")
-    list_filter = ("status", CurrencyFilter, "created_at")
+    list_display = ("order_number", "asked", "status", "created_at", "remark", "uid")
+    list_filter = (
+        ("status", titled(gettext_lazy("status"))),
+        CurrencyFilter,
+        ("created_at", by_date(gettext_lazy("date of creation"))),
+    )
     # Only indexed columns: any other would sort all rows for one page.
     sortable_by = ("order_number", "created_at")
     # Sorted by the column of the date filter, so that one index serves both.
     ordering = ("-created_at", "-pk")
     search_fields = ("=order_number", "=uid", "=bitsby_id")
+    search_help_text = SEARCHED
     keys_named = staticmethod(find_invoices)
-    raw_id_fields = ("order",)
-    shown_as = {"failure": "remark", "unanswered_reason": "why_unanswered"}
+    fieldsets = (
+        section(None, "order_number", "order", "asked", "status", "payments"),
+        section(
+            gettext_lazy("How it can be paid"),
+            "expires_at",
+            "wallets_shown",
+            "url",
+            "page_views",
+            "is_for_rest",
+        ),
+        section(
+            gettext_lazy("History"),
+            "created_at",
+            "ended_at",
+            "checked",
+            "webhook_pending_since",
+            "commission_usd",
+            "remark",
+            "unanswered_since",
+            "why_unanswered",
+        ),
+        section(
+            IDS, "uid", "bitsby_id", "project_id", "order_awaits_payment", "answer", is_open=False
+        ),
+    )
+    asked = column(gettext_lazy("Asked"), lambda row: show.money(row.amount, row.currency))
+    checked = column(
+        gettext_lazy("Last checked at Bitsby"),
+        lambda row: row.last_refreshed_at if row.last_refreshed_at > EPOCH else None,
+    )
+    wallets_shown = column(
+        gettext_lazy("Addresses to pay to"), lambda row: show.wallet_table(row.wallets)
+    )
+    answer = column(gettext_lazy("Bitsby's answer"), lambda row: show.facts_table(row.reply))
     remark = translated("failure", gettext_lazy("What went wrong"))
     why_unanswered = translated("unanswered_reason", gettext_lazy("Why the answer is not usable"))
+
+    @admin.display(description=gettext_lazy("Received"))
+    def payments(self, row: BitsbyInvoice) -> str:
+        found = show.table(
+            (pgettext("bitsby", "Value"), _("Amount in coin"), _("Status"), _("Transaction hash")),
+            (
+                (
+                    show.money(payment.fiat_value, payment.currency) or _("unknown"),
+                    show.coins(payment.amount, payment.cryptocurrency),
+                    show.payment_status(payment),
+                    show.transaction_link(payment.blockchain, payment.hash),
+                )
+                for payment in row.payments.order_by("pk")[: self.list_per_page]
+            ),
+        )
+        return found or _("nothing")
 
 
 @admin.register(BitsbyPayment)
 class BitsbyPaymentAdmin(ReadOnlyAdmin):
     list_display = (
-        "bitsby_id",
+        "order_number",
+        "value",
         "in_coin",
-        "cryptocurrency",
-        "fiat_value",
-        "currency",
-        "review_reason",
-        "resolution",
-        "booked_at",
+        "payment_state",
         "transaction_at",
+        "hash_shown",
+        "bitsby_id",
     )
-    list_filter = ("review_reason", "resolution", "is_foreign")
+    list_filter = (
+        ("review_reason", titled(gettext_lazy("review reason"))),
+        ("resolution", titled(gettext_lazy("decision"))),
+        ProjectFilter,
+    )
+    list_select_related = ("invoice",)
     sortable_by = ("bitsby_id",)
     search_fields = ("=invoice__order_number", "=invoice__uid", "=bitsby_id", "=hash")
+    search_help_text = SEARCHED
     keys_named = staticmethod(find_payments)
-    raw_id_fields = ("invoice",)
-    shown_as = {"amount": "in_coin"}
-    in_coin = plain_number("amount", gettext_lazy("Amount in cryptocurrency"))
+    fieldsets = (
+        section(None, "order_number", "value", "in_coin", "payment_state", "booked_at", "invoice"),
+        section(
+            gettext_lazy("Transaction"),
+            "transaction_at",
+            "seen_at",
+            "network",
+            "address_shown",
+            "hash_shown",
+            "rate",
+            "is_dust",
+            "is_foreign",
+        ),
+        section(
+            gettext_lazy("Decision"),
+            "reasons",
+            "resolution",
+            "resolution_note",
+            "resolved_by",
+            "resolved_at",
+        ),
+        section(IDS, "bitsby_id", "bound_to", "wallet_id", "project_id", is_open=False),
+    )
+    order_number = column(
+        ORDER_NUMBER, lambda row: row.invoice.order_number if row.invoice else _("no order")
+    )
+    value = column(
+        pgettext_lazy("bitsby", "Value"),
+        lambda row: show.money(row.fiat_value, row.currency) or _("unknown"),
+    )
+    in_coin = column(
+        gettext_lazy("Amount in coin"), lambda row: show.coins(row.amount, row.cryptocurrency)
+    )
+    payment_state = column(gettext_lazy("Status"), show.payment_status)
+    reasons = column(gettext_lazy("Review reason"), lambda row: row.review_text)
+    network = NETWORK
+    address_shown = column(
+        gettext_lazy("Received at address"), lambda row: show.long_text(row.address)
+    )
+    hash_shown = column(
+        gettext_lazy("Transaction hash"),
+        lambda row: show.transaction_link(row.blockchain, row.hash),
+    )
+    rate = column(
+        gettext_lazy("Locked rate"),
+        lambda row: row.locked_rate and show.coins(row.locked_rate, row.currency),
+    )
 
 
 @admin.register(BitsbyRefund)
 class BitsbyRefundAdmin(ReadOnlyAdmin):
     list_display = (
-        "order_number",
-        "amount",
-        "currency",
+        "number",
+        "value",
         "in_coin",
-        "cryptocurrency",
         "state",
         "requested_at",
         "closed_at",
+        "hash_shown",
     )
-    list_filter = ("state", "requested_at")
+    list_filter = (
+        ("state", titled(gettext_lazy("status"))),
+        ("requested_at", by_date(gettext_lazy("date of request"))),
+    )
     # Few enough to be sorted: every refund is made by a person.
     ordering = ("-requested_at", "-pk")
     search_fields = ("=order_number", "=transaction_hash", "=payment__bitsby_id", "=payment__hash")
+    search_help_text = SEARCHED
     keys_named = staticmethod(find_refunds)
-    raw_id_fields = ("order", "payment", "address_given_by", "requested_by", "closed_by")
-    shown_as = {"coin_amount": "in_coin", "proposed_coin_amount": "proposed"}
-    in_coin = plain_number("coin_amount", gettext_lazy("Amount in coin"))
-    proposed = plain_number("proposed_coin_amount", gettext_lazy("Proposed amount in coin"))
-
-
-@admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("received_at", "invoice", "answered", "remark", "remote_address")
-    list_filter = (AnswerFilter, "received_at")
-    sortable_by = ("received_at",)
-    ordering = ("-received_at", "-pk")
-    list_select_related = ("invoice",)
-    search_fields = ("=invoice__order_number", "=invoice__uid", "=invoice__bitsby_id")
-    keys_named, searched = staticmethod(find_invoices), "invoice__in"
-    raw_id_fields = ("invoice",)
-    shown_as = {"outcome": "remark"}
-    remark = translated("outcome", gettext_lazy("Outcome"))
-
-
-@admin.register(BuyerMail)
-class BuyerMailAdmin(ReadOnlyAdmin):
-    list_display = ("order_number", "code", "status", "created_at", "sent_at", "tries", "remark")
-    list_filter = ("status", "code", "created_at")
-    search_fields = ("=order_number",)
-    # An exact match uses the index; Django's own search would compare case-insensitively.
-    keys_named, searched = staticmethod(str), "order_number"
-    raw_id_fields = ("order", "invoice", "payment", "refund")
-    shown_as = {"error": "remark"}
-    remark = translated("error", gettext_lazy("Why it was not sent"))
+    fieldsets = (
+        section(None, "number", "order", "value", "in_coin", "proposed", "state", "is_booked"),
+        section(
+            gettext_lazy("Address and transaction"),
+            "network",
+            "address_shown",
+            "address_given_at",
+            "address_given_by",
+            "hash_shown",
+        ),
+        section(
+            gettext_lazy("Who and why"),
+            "requested_at",
+            "requested_by",
+            "closed_at",
+            "closed_by",
+            "note",
+        ),
+        section(gettext_lazy("Refunded payment"), "payment"),
+    )
+    number = column(ORDER_NUMBER, lambda row: row.order_number or _("no order"))
+    value = column(
+        pgettext_lazy("bitsby", "Value"),
+        lambda row: show.money(row.amount, row.currency) or _("unknown"),
+    )
+    in_coin = column(
+        gettext_lazy("Amount in coin"), lambda row: show.coins(row.coin_amount, row.cryptocurrency)
+    )
+    proposed = column(
+        gettext_lazy("At the locked rate"),
+        lambda row: (
+            row.proposed_coin_amount and show.coins(row.proposed_coin_amount, row.cryptocurrency)
+        ),
+    )
+    network = NETWORK
+    address_shown = column(
+        gettext_lazy("Address of the buyer"), lambda row: show.long_text(row.address)
+    )
+    hash_shown = column(
+        gettext_lazy("Transaction hash"),
+        lambda row: show.transaction_link(row.blockchain, row.transaction_hash),
+    )

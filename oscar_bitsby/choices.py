@@ -75,6 +75,47 @@ class MailCode(models.TextChoices):
     REFUND_SENT = "BITSBY_REFUND_SENT", _("Bitsby: refund sent")
 
 
+class AlertCode(models.TextChoices):
+    """What the merchant is alerted about."""
+
+    PAYMENT = "payment", _("A payment needs a decision")
+    REFUND_ADDRESS = "refund_address", _("A refund can be sent")
+    KEY_REFUSED = "key_refused", _("Bitsby refuses the shop's requests")
+    ACCOUNT_BLOCKED = "account_blocked", _("Bitsby refuses new invoices")
+    LOW_BALANCE = "low_balance", _("The balance at Bitsby is low")
+    RUNS_OVERDUE = "runs_overdue", _("Payments were not checked")
+    AUDIT_FAILED = "audit_failed", _("The audit has found differences")
+
+
+class AuditState(models.TextChoices):
+    """How far an audit is, and what it has found."""
+
+    RUNNING = "running", _("not finished")
+    PROVED = "proved", _("no differences")
+    DIFFERENT = "different", _("differences found")
+    UNPROVED = "unproved", _("could not be completed")
+
+
+class DifferenceKind(models.TextChoices):
+    """In what Bitsby's lists, our rows and Oscar's ledger differ."""
+
+    PAYMENT_ONLY_THERE = "payment_only_there", _("Payment only at Bitsby")
+    PAYMENT_ONLY_HERE = "payment_only_here", _("Payment only in the shop")
+    INVOICE_ONLY_THERE = "invoice_only_there", _("Invoice only at Bitsby")
+    INVOICE_ONLY_HERE = "invoice_only_here", _("Invoice only in the shop")
+    AMOUNT = "amount", _("Different amount")
+    HASH = "hash", _("Different transaction hash")
+    BINDING = "binding", _("Different binding")
+    STATUS = "status", _("Different status")
+    UNDECIDED = "undecided", _("Payment neither booked nor to review")
+    NOT_IN_LEDGER = "not_in_ledger", _("Booked without a transaction")
+    BOOKED_TWICE = "booked_twice", _("Booked more than once")
+    TRANSACTION_ONLY = "transaction_only", _("Transaction without a payment or refund")
+    REFUND_NOT_IN_LEDGER = "refund_not_in_ledger", _("Refund without a transaction")
+    SOURCE_SUM = "source_sum", _("Source that differs from its transactions")
+    WALLET_SUM = "wallet_sum", _("Wallet whose sums differ")
+
+
 class MailStatus(models.TextChoices):
     """The status of an e-mail."""
 

@@ -86,6 +86,19 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Alerts:
+    """Who is alerted when something needs a person: e-mail addresses, a URL, or nobody.
+
+    ``secret`` signs the POSTs to the URL.
+    """
+
+    mail: tuple[str, ...]
+    #: Some services put a token into it.
+    url: Secret
+    secret: Secret
+
+
+@dataclass(frozen=True)
 class Conf:
     """The shop's settings, converted to their types; ``docs/settings.rst`` explains each."""
 
@@ -110,6 +123,9 @@ class Conf:
     short_payments: str
     refund_address_days: int
     webhook_token: Secret
+    alerts: Alerts
+    balance_min: Decimal | None
+    invoice_numbers: str
     other_methods: tuple[tuple[str, Any], ...]
     extend_checkout: bool
     celery: bool
@@ -157,6 +173,17 @@ def _tolerance(value: Any) -> Tolerance:
         return Tolerance(_number(value), {})
     caps = {str(key): _number(cap) for key, cap in value.items() if key != "PERCENT"}
     return Tolerance(_number(value["PERCENT"]), caps)
+
+
+def _alerts(value: Any) -> Alerts:
+    unknown = set(value) - {"MAIL", "URL", "SECRET"}
+    if unknown:
+        raise ValueError("an unknown key")
+    return Alerts(
+        mail=_texts(value.get("MAIL", ())),
+        url=_secret(value.get("URL")),
+        secret=_secret(value.get("SECRET")),
+    )
 
 
 def _secret(value: Any) -> Secret:
@@ -207,6 +234,9 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "SHORT_PAYMENTS": (REVIEW, str),
     "REFUND_ADDRESS_DAYS": (180, int),
     "WEBHOOK_TOKEN": ("", _secret),
+    "ALERTS": ({}, _alerts),
+    "BALANCE_MIN": (None, lambda value: None if value is None else _number(value)),
+    "INVOICE_NUMBERS": ("", str),
     "OTHER_METHODS": ([], _methods),
     "EXTEND_CHECKOUT": (True, bool),
     "CELERY": (False, bool),

@@ -248,7 +248,7 @@ def _create(attempt: BitsbyInvoice, client: BitsbyClient, settings: conf.Conf) -
         raise
     except BitsbyError as error:
         attempts.expire_attempt(attempt, str(error))
-        attempts.pause_all_orders()
+        attempts.pause_all_orders(str(error) if isinstance(error, Refused) else "")
         # A traceback would add nothing.
         logger.error("no invoice for order %s: %s", order.number, error)
         if attempt.is_for_rest and isinstance(error, Refused):

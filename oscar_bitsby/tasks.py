@@ -1,11 +1,15 @@
 """Celery tasks: thin wrappers, imported only when the shop uses Celery."""
 
+import datetime as dt
 import logging
 
 from celery import current_app, shared_task
+from django.utils import timezone
 
+from oscar_bitsby.choices import AuditState
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.reconciliation import audit as audits
 from oscar_bitsby.reconciliation import invoice_refresh, run
 
 logger = logging.getLogger("oscar_bitsby")
@@ -26,6 +30,26 @@ def reconcile() -> str:
     else:
         logger.info("run: %s", text)
     return text
+
+
+@shared_task(name="oscar_bitsby.tasks.audit", ignore_result=True)
+def audit(days: int | None = None) -> str:
+    """Audit the last days, or everything, as ``bitsby_audit`` does.
+
+    Differences are logged, and alerted if ``ALERTS`` is set; the command names each of them.
+    """
+    first = timezone.now().astimezone(dt.timezone.utc).date() - dt.timedelta(days=days or 0)
+    try:
+        result = audits.audit(first if days else None)
+    except BitsbyError as error:
+        text = f"{error}. The next audit of the same days goes on within some hours."
+        logger.warning("the audit stopped: %s", text)
+        return text
+    if result.state == AuditState.PROVED:
+        return str(result)
+    why = f" ({'; '.join(result.unproved)})" if result.unproved else ""
+    logger.warning("audit: %s%s", result, why)
+    return f"{result}{why}"
 
 
 @shared_task(name="oscar_bitsby.tasks.look_into_delivery", ignore_result=True)

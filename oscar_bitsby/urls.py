@@ -4,8 +4,16 @@ from django.urls import path
 
 from oscar_bitsby import webhook
 from oscar_bitsby.buyer import refund_address, reorder, views
-from oscar_bitsby.staff.dashboard import actions, refunds
-from oscar_bitsby.staff.dashboard import views as dashboard
+from oscar_bitsby.staff.dashboard import (
+    actions,
+    bind,
+    dismissal,
+    export,
+    inbox,
+    invoices,
+    overview,
+    refunds,
+)
 
 app_name = "oscar_bitsby"
 
@@ -17,8 +25,14 @@ urlpatterns = [
     path("orders/<str:token>/state/", views.StateView.as_view(), name="state"),
     path("orders/<str:token>/again/", reorder.ReorderView.as_view(), name="again"),
     path("refunds/<str:token>/", refund_address.RefundAddressView.as_view(), name="refund"),
-    path("dashboard/", dashboard.PaymentReviewView.as_view(), name="dashboard-inbox"),
-    path("dashboard/invoices/", dashboard.InvoiceListView.as_view(), name="dashboard-invoices"),
+    path("dashboard/", inbox.PaymentReviewView.as_view(), name="dashboard-inbox"),
+    path("dashboard/export/", export.ExportView.as_view(), name="dashboard-export"),
+    path("dashboard/invoices/", invoices.InvoiceListView.as_view(), name="dashboard-invoices"),
+    path(
+        "dashboard/invoices/download/",
+        invoices.InvoiceDownloadView.as_view(),
+        name="dashboard-invoices-download",
+    ),
     path(
         "dashboard/invoices/<int:pk>/refresh/",
         actions.InvoiceActionView.as_view(),
@@ -31,12 +45,10 @@ urlpatterns = [
         {"action": "cancel"},
         name="dashboard-invoice-cancel",
     ),
-    path(
-        "dashboard/orders/<int:order_pk>/bind/", dashboard.BindView.as_view(), name="dashboard-bind"
-    ),
+    path("dashboard/orders/<int:order_pk>/bind/", bind.BindView.as_view(), name="dashboard-bind"),
     path(
         "dashboard/payments/dismiss/",
-        actions.DismissDustView.as_view(),
+        dismissal.DismissView.as_view(),
         name="dashboard-dismiss",
     ),
     path(
@@ -54,6 +66,7 @@ urlpatterns = [
         refunds.RefundOrderView.as_view(),
         name="dashboard-refund-order",
     ),
+    path("dashboard/overview/", overview.OverviewView.as_view(), name="dashboard-overview"),
     path("dashboard/refunds/", refunds.RefundListView.as_view(), name="dashboard-refunds"),
     path("dashboard/refunds/<int:pk>/", refunds.RefundView.as_view(), name="dashboard-refund"),
 ]

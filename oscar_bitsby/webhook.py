@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
+from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt
@@ -27,6 +28,7 @@ logger = logging.getLogger("oscar_bitsby")
 MAX_BODY_BYTES = 64 * 1024
 #: Headers that are not stored, because they may contain secrets.
 UNSTORED_HEADERS = {"cookie", "authorization", "proxy-authorization"}
+SETTLED = gettext_noop("settled")
 
 
 @csrf_exempt
@@ -72,13 +74,20 @@ def _read(request: HttpRequest) -> tuple[bytes, UUID] | None:
 
 def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpResponse:
     invoices = BitsbyInvoice.objects.filter(bitsby_id=invoice_id)
+    newest = WebhookDelivery.objects.filter(invoice=OuterRef("pk")).order_by("-pk")
     # Most deliveries end here, so do not read the whole row yet.
-    status = invoices.values_list("status", flat=True).first()
-    if status == InvoiceStatus.PAID:
+    found = invoices.values_list("status", Subquery(newest.values("answered")[:1])).first()
+    status, answered_before = found or (None, None)
+    # Staff would take a failure for the result, so the delivery that settles it is stored, too.
+    follows_failure = answered_before not in (None, 200)
+    if status == InvoiceStatus.PAID and not follows_failure:
         return _answer(200, "settled")
     invoice = invoices.first() if status is not None else None
     if invoice is None:
         return _answer(200, "unknown invoice")
+    if status == InvoiceStatus.PAID:
+        _store_settled(request, body, invoice)
+        return _answer(200, "settled")
     delivery = _record(request, body, invoice)
     try:
         if invoice_refresh.refresh_for_delivery(invoice):
@@ -90,7 +99,9 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
     invoice.refresh_from_db(fields=["status", "webhook_pending_since", "last_refreshed_at"])
     answered = 503
     if invoice.status == InvoiceStatus.PAID:
-        answered, outcome = 200, gettext_noop("settled")
+        answered, outcome = 200, SETTLED
+        if delivery is None and follows_failure:
+            _store_settled(request, body, invoice)
     if delivery is not None:
         delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
@@ -120,12 +131,29 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
     )
     if not due.update(last_delivery_stored_at=now):
         return None
+    return _store(request, body, invoice)
+
+
+def _store_settled(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> None:
+    """Store a delivery that follows a failure, so that a flood of them stores one."""
+    with transaction.atomic(using=router.db_for_write(BitsbyInvoice)):
+        # It locks the invoice, so that concurrent deliveries wait and then find the stored one.
+        BitsbyInvoice.objects.filter(pk=invoice.pk).update(last_delivery_stored_at=db_now())
+        rows = WebhookDelivery.objects.filter(invoice=invoice).order_by("-pk")
+        if rows.values_list("answered", flat=True).first() not in (None, 200):
+            _store(request, body, invoice, answered=200, outcome=SETTLED)
+
+
+def _store(
+    request: HttpRequest, body: bytes, invoice: BitsbyInvoice, **answer: Any
+) -> WebhookDelivery:
     return WebhookDelivery.objects.create(
         invoice=invoice,
         remote_address=str(request.META.get("REMOTE_ADDR", ""))[:64],
         headers=_storable_headers(request.headers),
         # PostgreSQL refuses NUL in texts.
         body=body.decode("utf-8", "replace").replace("\x00", ""),
+        **answer,
     )
 
 

@@ -127,7 +127,14 @@ def interruptible():
 
 
 @pytest.fixture
-def responses():
+def balance_is_fresh(monkeypatch):
+    """Let no run ask for the account's balance, as if one had just asked."""
+    never = dt.timedelta(days=36500)
+    monkeypatch.setattr("oscar_bitsby.reconciliation.balance_guard.INTERVAL", never)
+
+
+@pytest.fixture
+def responses(balance_is_fresh):
     """Replace HTTP; an unexpected request fails."""
     with responses_library.RequestsMock(assert_all_requests_are_fired=False) as mock:
         yield mock

@@ -3,10 +3,12 @@
 import io
 import signal
 import threading
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice, GatewayState
@@ -76,8 +78,8 @@ def test_one_run_settles_and_prints_the_report(order, paid_invoice):
     out, err = run()
 
     assert out == (
-        "1 requests, 1 payments seen: 1 booked, 0 to review, 0 invoices expired or cancelled,"
-        " 0 orders cancelled, 0 failures, 1 e-mails sent\n"
+        "1 request, 1 payment seen: 1 booked, 0 to review, 0 invoices expired or cancelled,"
+        " 0 orders cancelled, 0 failures, 1 e-mail sent\n"
     )
     assert err == ""
     assert status_of(order) == "Being processed"
@@ -91,6 +93,47 @@ def test_dry_run_prints_a_report_and_changes_nothing(order, paid_invoice):
     assert "1 booked" in out
     assert not Transaction.objects.exists()
     assert status_of(order) == "Pending"
+
+
+def test_dry_run_names_what_would_be_done_to_which_order(
+    place, invoice_for, fake, configure, move_time
+):
+    """Each order and each unbound payment once, with what a run would do."""
+    configure(CANCEL_AFTER=timedelta(minutes=30))
+    paid, overdue, unpaid = place(), place(), place()
+    fake.add_paid(invoice_for(paid))
+    invoices = [invoice_for(overdue), invoice_for(unpaid)]
+    ended = timezone.now() - timedelta(hours=1)
+    BitsbyInvoice.objects.filter(order=overdue).update(expires_at=timezone.now())
+    BitsbyInvoice.objects.filter(order=unpaid).update(
+        status="expired", ended_at=ended, order_awaits_payment=True
+    )
+    fake.invoices += [bitsby.invoice_item(row, "expired") for row in invoices]
+    unbound = bitsby.payment_item(bitsby.transfer("3.00000000"))
+    fake.payments.append(unbound)
+
+    out, _ = run("--dry-run")
+
+    assert set(out.splitlines()[1:]) == {
+        f"  order {paid.number}: mark the invoice paid, book the money,"
+        " move the order to the paid status",
+        f"  order {overdue.number}: mark the invoice expired",
+        f"  order {unpaid.number}: cancel the order",
+        f"  payment {unbound['id']}: add it to the payments to review (unmatched)",
+    }
+    assert len(out.splitlines()) == 5
+
+
+def test_dry_run_names_a_bounded_number_of_orders(paid_invoice, fake, monkeypatch):
+    """A long list ends with a line that says so; the numbers count all."""
+    monkeypatch.setattr("oscar_bitsby.reconciliation.report.MAX_PLANNED", 2)
+    fake.payments += [bitsby.payment_item() for _ in range(3)]
+
+    out, _ = run("--dry-run")
+
+    assert len(out.splitlines()) == 4
+    assert out.endswith("\n  and more\n")
+    assert "4 payments seen: 1 booked, 3 to review" in out
 
 
 def test_api_error_is_a_command_error(paid_invoice, fake):
@@ -124,7 +167,7 @@ def test_terminal_shows_progress(paid_invoice):
     out, _ = run(stream=Terminal)
 
     assert "full sync of payments" in out
-    assert "1 payments on 1 pages" in out
+    assert "1 payment on 1 page" in out
     cleared, _, report = out.rpartition("\r\033[K")
     assert cleared
     assert "1 booked" in report

@@ -142,6 +142,8 @@ def test_payments_to_review_have_a_reason_and_no_decision():
 
     assert [row.review_reason for row in BitsbyPayment.objects.needs_review()] == ["late"]
     assert BitsbyPayment.objects.needs_review().get().resolved_at is None
+    rows = BitsbyPayment.objects.all()
+    assert [row for row in rows if row.needs_review] == list(rows.needs_review())
 
 
 def test_every_reason_fits_its_column():
@@ -176,7 +178,7 @@ def test_rows_are_named_by_what_staff_search_for(order, invoice):
     GatewayState.ensure_exists()
 
     assert str(invoice) == f"{order.number}/{invoice.uid}"
-    assert str(payment) == "10.5 usdt"
+    assert str(payment) == "10.5 USDT"
     assert str(BitsbyPayment(amount=Decimal(100))) == "100"
     assert order.number in str(delivery)
     assert "next request at" in str(GatewayState.objects.get())

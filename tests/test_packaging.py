@@ -44,17 +44,20 @@ def test_the_changelog_has_a_section_for_the_version():
 
 #: What refunds need: checksums of addresses (Bitcoin, Tron; Ethereum), and QR codes.
 NEEDED_BY_REFUNDS = {"embit", "pycryptodomex", "segno"}
+#: CSV files without formulas.
+NEEDED_BY_EXPORTS = {"defusedcsv"}
 
 
 def test_little_more_than_django_oscar_and_requests_is_required():
-    """Without extras the package depends on these three, and on three libraries for refunds."""
+    """Without extras the package needs these three, and four libraries for refunds and exports."""
     try:
         named = [Requirement(line) for line in requires("django-oscar-bitsby") or []]
     except PackageNotFoundError:
         pytest.skip("the package is not installed")
     everywhere = {requirement.name for requirement in named if requirement.marker is None}
     optional = [requirement for requirement in named if requirement.marker is not None]
-    assert everywhere == {"Django", "django-oscar", "requests"} | NEEDED_BY_REFUNDS
+    ours = NEEDED_BY_REFUNDS | NEEDED_BY_EXPORTS
+    assert everywhere == {"Django", "django-oscar", "requests"} | ours
     assert all("extra ==" in str(requirement.marker) for requirement in optional)
 
 

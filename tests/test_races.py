@@ -13,6 +13,7 @@ from oscar.apps.order.signals import order_status_changed
 from oscar.core.loading import get_model
 
 from oscar_bitsby import reconciliation, settlement
+from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.exceptions import NotPayable, PaymentInProgress
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import parsing
@@ -245,6 +246,17 @@ def test_concurrent_refreshes_take_one_slot(fake, invoice, clock, turn):
     assert failures(results) == []
     assert results.count(True) == 1
     assert len(fake.requests) == 1
+
+
+def test_concurrent_deliveries_after_a_failure_store_one_row(invoice, deliver):
+    """However many copies of the delivery arrive together, one is stored as the result."""
+    invoice.deliveries.create(body="{}", answered=503)
+    BitsbyInvoice.objects.update(status=InvoiceStatus.PAID)
+
+    results = run_together(*[lambda: deliver(invoice).status_code] * 8)
+
+    assert results == [200] * 8
+    assert [row.answered for row in invoice.deliveries.all()] == [200, 503]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no row locks")

@@ -258,7 +258,7 @@ def test_payments_to_review_are_translated(fake, invoice, staff_client, language
     texts = ("Payments to review", "Unmatched payment", "same wallet as reserved", "Dismiss")
     assert_translated(language, page, *texts)
     assert "1,0 %" in flat(page)
-    assert "9.9 usdt" in flat(page)
+    assert "9.9 USDT" in flat(page)
     url = act_url(payment, "dismiss")
     texts = ("Dismiss", "Reason", "Back to payments to review")
     assert_translated(language, staff_client.get(url), *texts)
@@ -393,8 +393,8 @@ def test_translation_with_a_wrong_placeholder_falls_back_to_english(settings, mo
     """When a shop's own translation has a wrong placeholder, the English text is stored."""
     for wrong in ("%(nobody)s", "%(payment)d", "%(payment)"):
         monkeypatch.setattr(translation, "gettext", lambda text, wrong=wrong: wrong)
-        note = i18n.shop_text("Payment %(payment)s accepted by staff.", payment="9 usdt")
-        assert note == "Payment 9 usdt accepted by staff."
+        note = i18n.shop_text("Payment %(payment)s accepted by staff.", payment="9 USDT")
+        assert note == "Payment 9 USDT accepted by staff."
 
 
 def test_stored_error_of_bitsby_is_shown_unchanged():

@@ -201,8 +201,11 @@ def test_body_in_another_encoding_is_accepted(paid_invoice, deliver):
     assert "\x00" not in body
 
 
-def test_delivery_that_is_not_stored_is_still_processed(unpaid_invoice, deliver, fake, clock):
-    """A second delivery within ten seconds stores no row, and is settled if now paid."""
+def test_delivery_within_ten_seconds_is_stored_only_if_it_settles_after_a_failure(
+    unpaid_invoice, deliver, fake, clock
+):
+    """A second failure stores no row; a delivery that finds the invoice paid does."""
+    deliver(unpaid_invoice)
     deliver(unpaid_invoice)
     BitsbyInvoice.objects.update(last_refreshed_at=EPOCH)
     clock.sleep(2)
@@ -210,7 +213,21 @@ def test_delivery_that_is_not_stored_is_still_processed(unpaid_invoice, deliver,
     fake.add_paid(unpaid_invoice)
 
     assert deliver(unpaid_invoice).status_code == 200
-    assert WebhookDelivery.objects.count() == 1
+    stored = WebhookDelivery.objects.order_by("pk").values_list("answered", flat=True)
+    assert list(stored) == [503, 200]
+
+
+def test_delivery_that_succeeds_after_a_failure_is_stored_once(unpaid_invoice, deliver, clock):
+    """The newest stored delivery of a settled invoice is not the one that failed before."""
+    assert deliver(unpaid_invoice).status_code == 503
+    BitsbyInvoice.objects.update(status=InvoiceStatus.PAID)
+    clock.sleep(2)
+
+    assert {deliver(unpaid_invoice).status_code for _ in range(3)} == {200}
+
+    stored = WebhookDelivery.objects.order_by("pk").values_list("answered", "outcome")
+    assert [answered for answered, _ in stored] == [503, 200]
+    assert stored[1][1] == "settled"
 
 
 @pytest.mark.parametrize(("is_known", "content"), [(True, b"settled"), (False, b"unknown invoice")])

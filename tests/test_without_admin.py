@@ -25,7 +25,7 @@ def test_shop_without_the_admin_sells_and_settles():
     assert found["buyer"]["paying"].startswith("https://dash.bitsby.app/")
     assert found["buyer"]["order page"] == 200
     staff = found["staff"]
-    assert staff["pages"] == [200] * 4
+    assert staff["pages"] == [200] * 5
     assert staff["bound"].startswith("Bound and booked: 8.00 USD")
     assert "Dismissed." in staff["dismissed"]
     assert (staff["booked"], staff["status"]) == ([[staff["short"], "8.00"]], "Being processed")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q, prefetch_related_objects
+from django.db.models import Prefetch, Q, prefetch_related_objects
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.functional import Promise, lazy
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
+from oscar.core.loading import get_model
 
 from oscar_bitsby.accounting.offers import (
     LATE_WINDOW,
@@ -26,6 +27,8 @@ from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.utils.clock import CLOCK_SKEW
 from oscar_bitsby.utils.money import MAX_AMOUNT
 
+Order = get_model("order", "Order")
+
 #: A payment with less than half or more than double of the amount is not meant for an invoice.
 PLAUSIBLE_FACTOR = Decimal(2)
 #: A payment of less than this part of the smallest invoice is dust: spam, not a wrong amount.
@@ -34,6 +37,18 @@ DUST_SHARE = Decimal("0.01")
 LIKELY_PERCENT = 50
 #: The score of a deviation up to so many percent; a larger one has -2.
 DEVIATION_SCORES = ((2, 4), (20, 2), (50, 0))
+
+SAME_WALLET = _("same wallet as reserved")
+SAME_COIN = _("same coin, another wallet")
+EXACT = _("exactly what this paid invoice asked for")
+IN_TIME = _("inside the invoice's time")
+AFTER_TIME = _("after the invoice's time")
+BEFORE_TIME = _("older than the invoice")
+AS_ASKED = _("as much as asked")
+MORE = _("{percent} % more than asked")
+# Without the next line gettext takes "% l" for a placeholder.
+# xgettext: no-python-format
+LESS = _("{percent} % less than asked")
 
 
 def _unsigned(number: Decimal) -> str:
@@ -52,7 +67,8 @@ class Match:
     fiat_value: Decimal | None
     deviation_percent: Decimal | None
     score: int
-    reasons: tuple[str | Promise, ...]
+    #: What was compared, in words, without the deviation.
+    clues: tuple[Promise, ...]
     #: The invoice is paid, and reserved exactly these coins: the buyer has paid twice.
     is_second: bool = False
 
@@ -68,7 +84,7 @@ class Match:
         """Whether it was sent after the invoice's creation, and not long after its expiry."""
         invoice, payment = self.invoice, self.payment
         until = (invoice.expires_at or invoice.created_at) + LATE_WINDOW
-        at = payment.transaction_at or payment.seen_at
+        at = payment.paid_at
         return invoice.created_at - CLOCK_SKEW <= at <= until
 
     @property
@@ -76,6 +92,16 @@ class Match:
         """What matches of one payment are compared by; of equal ones the newest invoice wins."""
         closeness = MAX_AMOUNT if self.deviation_percent is None else abs(self.deviation_percent)
         return self.is_second, self.is_likely, self.score, -closeness, self.invoice.pk
+
+    @property
+    def reasons(self) -> tuple[str | Promise, ...]:
+        """Why it fits, as text for staff. Built when asked for: most matches are only compared."""
+        if self.deviation_percent is None or self.is_second:
+            return self.clues
+        if not round(self.deviation_percent, 1):
+            return (*self.clues, AS_ASKED)
+        text = MORE if self.deviation_percent >= 0 else LESS
+        return (*self.clues, format_lazy(text, percent=_percentage(self.deviation_percent)))
 
     @property
     def difference(self) -> Decimal | None:
@@ -89,42 +115,36 @@ def match(payment: BitsbyPayment, invoice: BitsbyInvoice) -> Match:
 
 
 def _match(payment: BitsbyPayment, reserved: ReservedAmounts) -> Match:
-    invoice, reasons, score = reserved.invoice, [], 0
+    invoice, score = reserved.invoice, 0
+    clues: list[Promise] = []
     wallet_id, coin = payment.wallet_id, payment.cryptocurrency
     if wallet_id and wallet_id.lower() in reserved.wallets:
         score += 2
-        reasons.append(_("same wallet as reserved"))
+        clues.append(SAME_WALLET)
     elif coin.lower() in reserved.coins:
         score += 1
-        reasons.append(_("same coin, another wallet"))
+        clues.append(SAME_COIN)
     is_second = _is_second(payment, reserved)
     if is_second:
-        reasons.append(_("exactly what this paid invoice asked for"))
+        clues.append(EXACT)
     at = payment.transaction_at
     if at is not None and invoice.expires_at is not None:
         if invoice.created_at - CLOCK_SKEW <= at <= invoice.expires_at:
             score += 3
-            reasons.append(_("inside the invoice's time"))
+            clues.append(IN_TIME)
         elif invoice.expires_at < at <= invoice.expires_at + LATE_WINDOW:
             score += 1
-            reasons.append(_("after the invoice's time"))
+            clues.append(AFTER_TIME)
         elif at < invoice.created_at - CLOCK_SKEW:
             score -= 5
-            reasons.append(_("older than the invoice"))
+            clues.append(BEFORE_TIME)
     fiat_value = reserved.fiat_value_of(payment.amount, wallet_id, coin)
     deviation_percent = None
     if fiat_value is not None and invoice.amount:
         deviation_percent = (fiat_value - invoice.amount) / invoice.amount * 100
         deviation = abs(deviation_percent)
         score += next((points for limit, points in DEVIATION_SCORES if deviation <= limit), -2)
-        # Put into words only where it is shown.
-        text = _("{percent} % more than asked")
-        if deviation_percent < 0:
-            # Without the next line gettext takes "% l" for a placeholder.
-            # xgettext: no-python-format
-            text = _("{percent} % less than asked")
-        reasons.append(format_lazy(text, percent=_percentage(deviation_percent)))
-    return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(reasons), is_second)
+    return Match(payment, invoice, fiat_value, deviation_percent, score, tuple(clues), is_second)
 
 
 def _is_second(payment: BitsbyPayment, reserved: ReservedAmounts) -> bool:
@@ -133,7 +153,7 @@ def _is_second(payment: BitsbyPayment, reserved: ReservedAmounts) -> bool:
         return False
     by_name = reserved.wallets if payment.wallet_id else reserved.coins
     name = payment.wallet_id or payment.cryptocurrency
-    at = payment.transaction_at or payment.seen_at
+    at = payment.paid_at
     return (
         bool(payment.amount)
         and by_name.get(name.lower()) == payment.amount
@@ -184,7 +204,8 @@ def suggest_invoices(payments: list[BitsbyPayment]) -> Suggestions:
     best = ((row.pk, best_match(row, offers.all)) for row in unbound)
     found = {pk: match for pk, match in best if match is not None}
     # Only the orders that are shown are read. One that was deleted meanwhile is not suggested.
-    prefetch_related_objects([match.invoice for match in found.values()], "order")
+    orders = Prefetch("order", Order.objects.select_related("user"))
+    prefetch_related_objects([match.invoice for match in found.values()], orders)
     found = {pk: match for pk, match in found.items() if match.invoice.order is not None}
     return Suggestions(found, offers.since)
 

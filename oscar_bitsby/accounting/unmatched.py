@@ -68,7 +68,7 @@ def _plausible_payments(own: list[ReservedAmounts]) -> list[BitsbyPayment]:
 
 def _rivals(order: Any, mine: list[Match]) -> list[ReservedAmounts]:
     """Return the invoices of other orders that these payments may fit better."""
-    times = [found.payment.transaction_at or found.payment.seen_at for found in mine]
+    times = [found.payment.paid_at for found in mine]
     values = [found.fiat_value for found in mine if found.fiat_value is not None]
     # Likely matches only, so that the limit cuts off none of them for one that is not.
     factor = matching.PLAUSIBLE_FACTOR

@@ -12,6 +12,9 @@ from oscar_bitsby.utils.money import to_cents
 #: Oscar's columns hold amounts below this one.
 MAX_FIAT_VALUE = Decimal(10) ** 10
 
+#: The column holds rates below this one.
+MAX_LOCKED_RATE = Decimal(10) ** 18
+
 
 class ReservedAmounts:
     """The amounts that an invoice reserved, parsed once for many payments.
@@ -52,6 +55,14 @@ def fiat_value_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal |
     return reserved.fiat_value_of(payment.amount, wallet.id, wallet.cryptocurrency)
 
 
+def locked_rate_of(payment: schemas.Payment, invoice: BitsbyInvoice) -> Decimal | None:
+    """Return the fiat amount of one coin of a remote payment; None if no rate is known."""
+    wallet = payment.wallet
+    reserved = wallet and ReservedAmounts(invoice).amount_in(wallet.id, wallet.cryptocurrency)
+    rate = invoice.amount / reserved if reserved else None
+    return rate if rate is not None and rate < MAX_LOCKED_RATE else None
+
+
 def convert_at_locked_rate(
     amount: Decimal, reserved: Decimal | None, asked: Decimal
 ) -> Decimal | None:
@@ -69,4 +80,6 @@ def convert_at_locked_rate(
     if not reserved:
         return None
     value = asked * amount / reserved
-    return to_cents(value) if value < MAX_FIAT_VALUE and to_cents(value) > 0 else None
+    # Rounding can make it too large or zero.
+    cents = to_cents(value) if value < MAX_FIAT_VALUE else MAX_FIAT_VALUE
+    return cents if 0 < cents < MAX_FIAT_VALUE else None

@@ -26,6 +26,9 @@ Item = TypeVar("Item", schemas.Invoice, schemas.Payment)
 #: Callers add this to both ends of a date filter. The documentation says neither in which time
 #: zone a filter's days are (up to 14 hours from ours) nor whether the first and last day count.
 DATE_FILTER_MARGIN = dt.timedelta(days=2)
+#: The list of payments is ordered by the time of the transaction. A payment that was confirmed late
+#: appears this much later than its time at most, below newer ones.
+CONFIRMATION_LAG = dt.timedelta(hours=6)
 #: The limit of the documentation's example; whether the API allows more is not documented.
 PAGE_SIZE = 50
 #: The documented default of ``limit``. A shorter page is the last one.
@@ -136,8 +139,12 @@ class BitsbyClient:
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
         status: str | None = None,
+        offset: int = 0,
     ) -> Iterator[Page[schemas.Invoice]]:
-        """Fetch the invoices that match, created between the dates; one request a page."""
+        """Fetch the invoices that match, created between the dates; one request a page.
+
+        ``offset`` is the number of items to leave out at the beginning.
+        """
         fields = {
             "invoiceId": invoice_id,
             "projectId": project_id,
@@ -145,7 +152,7 @@ class BitsbyClient:
             "endDate": end_date,
             "status": status,
         }
-        return self._pages("/invoices/list", fields, parsing.parse_invoice)
+        return self._pages("/invoices/list", fields, parsing.parse_invoice, offset)
 
     def payment_pages(
         self,
@@ -153,10 +160,14 @@ class BitsbyClient:
         invoice_id: uuid.UUID | None = None,
         start_date: dt.date | None = None,
         end_date: dt.date | None = None,
+        offset: int = 0,
     ) -> Iterator[Page[schemas.Payment]]:
-        """Fetch the payments of transactions between the dates; one request a page."""
+        """Fetch the payments of transactions between the dates; one request a page.
+
+        ``offset`` is the number of items to leave out at the beginning.
+        """
         fields = {"invoiceId": invoice_id, "startDate": start_date, "endDate": end_date}
-        return self._pages("/payments/list", fields, parsing.parse_payment)
+        return self._pages("/payments/list", fields, parsing.parse_payment, offset)
 
     def balances(self) -> schemas.Balances:
         """Fetch the account's balances in USD."""
@@ -167,11 +178,11 @@ class BitsbyClient:
         return self._read("/billing/tarrifs", {}, _page_of(parsing.parse_tariff)).items
 
     def _pages(
-        self, path: str, filters: Mapping[str, Any], parse: Callable[[Any], Item]
+        self, path: str, filters: Mapping[str, Any], parse: Callable[[Any], Item], offset: int
     ) -> Iterator[Page[Item]]:
         fields = {name: str(value) for name, value in filters.items() if value is not None}
         seen: set[uuid.UUID] = set()
-        offset, was_unreadable = 0, False
+        was_unreadable = False
         for _ in range(MAX_PAGES):
             page = self._read(
                 path, fields | {"offset": str(offset), "limit": str(PAGE_SIZE)}, _page_of(parse)

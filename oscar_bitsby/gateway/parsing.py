@@ -34,6 +34,7 @@ def parse_invoice(data: Any) -> Invoice:
         service_data=_optional(_text, item.get("serviceData")) or "",
         views=_optional(_count, item.get("views")),
         payment=_parse_transfer(payment, item.get("wallet"), None) if payment else None,
+        commission_usd=_optional(parse_amount, item.get("commissionFiatUSD")),
     )
 
 

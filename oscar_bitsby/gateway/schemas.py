@@ -56,6 +56,7 @@ class Invoice:
     service_data: str
     views: int | None
     payment: Payment | None = None
+    commission_usd: Decimal | None = None
 
 
 @dataclass(frozen=True)

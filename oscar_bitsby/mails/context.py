@@ -39,8 +39,7 @@ def skip_reason(mail: BuyerMail) -> str:
         return refund_context.skip_reason(mail)
     now = status.get_payment_status(order)
     if mail.code == MailCode.OTHER_AMOUNT:
-        payment = mail.payment
-        is_open = payment is not None and payment.review_reason and payment.resolved_at is None
+        is_open = mail.payment is not None and mail.payment.needs_review
         return "" if is_open else gettext_noop("the payment is resolved")
     if mail.code == MailCode.REST:
         return _skip_rest_reason(mail)

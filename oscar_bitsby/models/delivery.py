@@ -3,7 +3,6 @@
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from oscar_bitsby.models.invoice import BitsbyInvoice
 
@@ -18,11 +17,11 @@ class WebhookDelivery(models.Model):
         verbose_name=_("Invoice"),
     )
     received_at = models.DateTimeField(_("Received"), default=timezone.now, db_index=True)
-    remote_address = models.CharField(pgettext_lazy("bitsby", "From"), max_length=64, blank=True)
-    headers = models.JSONField(_("Headers"), default=dict)
-    body = models.TextField(pgettext_lazy("bitsby", "Body"))
-    answered = models.PositiveSmallIntegerField(_("Response status"), null=True)
-    outcome = models.CharField(_("Outcome"), max_length=300, blank=True)
+    remote_address = models.CharField(_("Sender's IP address"), max_length=64, blank=True)
+    headers = models.JSONField(_("HTTP headers"), default=dict)
+    body = models.TextField(_("Content"))
+    answered = models.PositiveSmallIntegerField(_("Our answer"), null=True)
+    outcome = models.CharField(_("What was done"), max_length=300, blank=True)
 
     class Meta:
         verbose_name = _("Webhook delivery")

@@ -36,6 +36,14 @@ class GatewayState(models.Model):
     #: Whether the last full sync found the list in descending order.
     lists_newest_first = models.BooleanField(default=False)
 
+    #: The account's internal balance in USD by Bitsby's last answer, and when that was.
+    balance = models.DecimalField(max_digits=20, decimal_places=2, null=True)
+    balance_fetched_at = models.DateTimeField(default=EPOCH)
+    #: When a run last asked for it, with or without an answer.
+    balance_asked_at = models.DateTimeField(default=EPOCH)
+    #: When alerts were last e-mailed to the merchant.
+    alerts_mailed_at = models.DateTimeField(default=EPOCH)
+
     class Meta:
         verbose_name = _("Bitsby gateway state")
         verbose_name_plural = _("Bitsby gateway state")

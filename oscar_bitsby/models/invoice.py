@@ -7,8 +7,10 @@ import logging
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import models, router, transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop, pgettext_lazy
 
@@ -21,6 +23,20 @@ logger = logging.getLogger("oscar_bitsby")
 WATCHED_AFTER_PAYMENT = dt.timedelta(days=2)
 
 PAID_WITHOUT_PAYMENT = gettext_noop("Bitsby reports it as paid without naming the payment")
+
+
+def email_keys(email: str) -> list[str]:
+    """Return the values of ``email_key`` that an address may have, the present one first.
+
+    Whoever reads the database cannot read an address from its key, so nothing has to be erased
+    with an account. After a change of ``SECRET_KEY``, its fallbacks still find older invoices.
+    """
+    text = email.strip().lower()
+    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS) if text else ()
+    return [
+        salted_hmac("oscar_bitsby.email", text, secret, algorithm="sha256").hexdigest()
+        for secret in secrets
+    ]
 
 
 class InvoiceQuerySet(models.QuerySet["BitsbyInvoice"]):
@@ -88,36 +104,44 @@ class BitsbyInvoice(models.Model):
     order_number = models.CharField(
         pgettext_lazy("bitsby", "Order number"), max_length=128, db_index=True
     )
+    #: Finds the invoices of an e-mail address: Oscar has no index of the addresses of guests.
+    email_key = models.CharField(max_length=64, blank=True, editable=False)
     status = models.CharField(
         _("Status"), max_length=16, choices=InvoiceStatus.choices, default=InvoiceStatus.CREATING
     )
     amount = models.DecimalField(pgettext_lazy("bitsby", "Amount"), max_digits=12, decimal_places=2)
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12)
-    project_id = models.CharField(_("Project"), max_length=36)
-    bitsby_id = models.UUIDField(_("Bitsby id"), null=True, unique=True, editable=False)
-    uid = models.CharField(_("Short id"), max_length=64, blank=True, db_index=True)
+    project_id = models.CharField(_("Project ID at Bitsby"), max_length=36)
+    bitsby_id = models.UUIDField(_("Invoice ID at Bitsby"), null=True, unique=True, editable=False)
+    uid = models.CharField(_("Short ID at Bitsby"), max_length=64, blank=True, db_index=True)
     url = models.URLField(_("Payment page"), max_length=2000, blank=True)
-    wallets = models.JSONField(_("Wallets with reserved amounts"), default=list, blank=True)
+    wallets = models.JSONField(_("Addresses to pay to"), default=list, blank=True)
     reply = models.JSONField(_("Bitsby's answer"), default=dict, blank=True)
     created_at = models.DateTimeField(pgettext_lazy("bitsby", "Created"), default=timezone.now)
     expires_at = models.DateTimeField(_("Pay by"), null=True, blank=True)
-    ended_at = models.DateTimeField(_("Expired or canceled"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("Expired or cancelled"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("Last checked at Bitsby"), default=EPOCH)
     #: When a webhook delivery was last stored. Of many in a short time only one is.
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
-    webhook_pending_since = models.DateTimeField(_("Webhook pending since"), null=True, blank=True)
-    order_awaits_payment = models.BooleanField(_("Order awaits payment"), default=True)
+    webhook_pending_since = models.DateTimeField(_("To be checked since"), null=True, blank=True)
+    order_awaits_payment = models.BooleanField(_("The order waits for a payment"), default=True)
     #: If its payment is short, the buyer is asked for the rest.
     asks_for_rest = models.BooleanField(default=False, editable=False)
     #: It asks for the rest of an order that is paid in part.
-    is_for_rest = models.BooleanField(_("For the rest"), default=False)
+    is_for_rest = models.BooleanField(_("Asks only for the rest"), default=False)
     #: The order was cancelled, and its offers count it no longer. Vouchers have Oscar's own rows.
     offers_released = models.BooleanField(default=False, editable=False)
+    #: Bitsby's commission for the payment, by its last answer. None if that named none.
+    commission_usd = models.DecimalField(
+        _("Bitsby's commission in USD"), max_digits=12, decimal_places=2, null=True, blank=True
+    )
     #: Views of the payment page, by Bitsby's last answer.
-    page_views = models.PositiveIntegerField(_("Page views"), null=True, blank=True)
-    failure = models.CharField(_("Failure"), max_length=300, blank=True)
+    page_views = models.PositiveIntegerField(_("Views of the payment page"), null=True, blank=True)
+    failure = models.CharField(_("What went wrong"), max_length=300, blank=True)
     #: Since when Bitsby gives no usable answer about this invoice, and the newest reason.
-    unanswered_since = models.DateTimeField(_("No usable answer since"), null=True, blank=True)
+    unanswered_since = models.DateTimeField(
+        _("No usable answer from Bitsby since"), null=True, blank=True
+    )
     unanswered_reason = models.CharField(
         _("Why the answer is not usable"), max_length=300, blank=True
     )
@@ -139,6 +163,10 @@ class BitsbyInvoice(models.Model):
             # Order and date filters of the lists in dashboard and admin, and the invoices that a
             # payment can be meant for.
             models.Index(fields=["created_at"], name="bitsby_created"),
+            # Search by the e-mail address. On PostgreSQL, db_index would create two of them.
+            models.Index(fields=["email_key"], name="bitsby_email_key"),
+            # The list in the dashboard, sorted by amount.
+            models.Index(fields=["amount", "id"], name="bitsby_amount"),
             # Overdue invoices, read in every run.
             models.Index(fields=["status", "expires_at"], name="bitsby_status_expires"),
             # The filter by a currency that few invoices have.
@@ -167,6 +195,11 @@ class BitsbyInvoice(models.Model):
 
     def __str__(self) -> str:
         return f"{self.order_number}/{self.uid or self.pk}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self._state.adding and self.order is not None and not self.email_key:
+            self.email_key = next(iter(email_keys(self.order.email or "")), "")
+        super().save(*args, **kwargs)
 
     def is_over(self, now: dt.datetime) -> bool:
         """Tell whether the time to pay is over by our clock. Bitsby's clock is what counts."""

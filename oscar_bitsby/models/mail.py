@@ -72,12 +72,12 @@ class BuyerMail(models.Model):
         _("Status"), max_length=16, choices=MailStatus.choices, default=MailStatus.WAITING
     )
     created_at = models.DateTimeField(pgettext_lazy("bitsby", "Created"), default=timezone.now)
-    tries = models.PositiveSmallIntegerField(_("Tries"), default=0)
+    tries = models.PositiveSmallIntegerField(_("Attempts"), default=0)
     #: At once, until a try has failed.
     try_after = models.DateTimeField(default=EPOCH, editable=False)
     sending_since = models.DateTimeField(_("Being sent since"), null=True, blank=True)
     sent_at = models.DateTimeField(_("Sent"), null=True, blank=True)
-    error = models.CharField(_("Failure"), max_length=300, blank=True)
+    error = models.CharField(_("Why it was not sent"), max_length=300, blank=True)
 
     objects = BuyerMailQuerySet.as_manager()
 

@@ -47,7 +47,7 @@ class BitsbyRefund(models.Model):
         verbose_name=pgettext_lazy("transfer", "Payment"),
     )
     state = models.CharField(
-        _("State"), max_length=16, choices=RefundState.choices, default=RefundState.REQUESTED
+        _("Status"), max_length=16, choices=RefundState.choices, default=RefundState.REQUESTED
     )
     #: None if the payment was never booked and no rate is known.
     amount = models.DecimalField(
@@ -55,13 +55,13 @@ class BitsbyRefund(models.Model):
     )
     currency = models.CharField(pgettext_lazy("bitsby", "Currency"), max_length=12, blank=True)
     cryptocurrency = models.CharField(_("Coin"), max_length=64)
-    blockchain = models.CharField(_("Blockchain"), max_length=64)
+    blockchain = models.CharField(_("Network"), max_length=64)
     coin_amount = models.DecimalField(_("Amount in coin"), max_digits=30, decimal_places=18)
     #: At the rate that the invoice locked; None if none is known. Staff may send another amount.
     proposed_coin_amount = models.DecimalField(
         _("Proposed amount in coin"), max_digits=30, decimal_places=18, null=True, blank=True
     )
-    address = models.CharField(_("Address"), max_length=200, blank=True)
+    address = models.CharField(_("Address of the buyer"), max_length=200, blank=True)
     address_given_at = models.DateTimeField(_("Address given"), null=True, blank=True)
     #: The member of staff who entered the address; None if it was the buyer.
     address_given_by = models.ForeignKey(
@@ -79,7 +79,7 @@ class BitsbyRefund(models.Model):
         _("Transaction hash"), max_length=200, blank=True, db_index=True
     )
     #: Its amount is in Oscar's ledger, because its payment was booked.
-    is_booked = models.BooleanField(_("Booked"), default=False)
+    is_booked = models.BooleanField(_("Booked as a refund of the order"), default=False)
     requested_at = models.DateTimeField(_("Requested"), default=timezone.now)
     requested_by = models.ForeignKey(
         AUTH_USER_MODEL,
@@ -90,17 +90,17 @@ class BitsbyRefund(models.Model):
         verbose_name=_("Requested by"),
     )
     #: When it was sent or cancelled, and by whom.
-    closed_at = models.DateTimeField(_("Closed"), null=True, blank=True)
+    closed_at = models.DateTimeField(_("Sent or cancelled"), null=True, blank=True)
     closed_by = models.ForeignKey(
         AUTH_USER_MODEL,
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
         related_name="+",
-        verbose_name=_("Closed by"),
+        verbose_name=_("Sent or cancelled by"),
     )
     #: The reasons of all its steps, one a line.
-    note = models.TextField(_("Reason"), blank=True)
+    note = models.TextField(_("Reasons"), blank=True)
 
     objects = RefundQuerySet.as_manager()
 
@@ -127,6 +127,10 @@ class BitsbyRefund(models.Model):
                 condition=models.Q(state__in=["requested", "address_given"]),
                 name="bitsby_refund_open",
             ),
+            # Sent refunds by their time, for export, overview and audit.
+            models.Index(
+                fields=["closed_at"], condition=models.Q(state="sent"), name="bitsby_refund_sent"
+            ),
             # Addresses to erase.
             models.Index(
                 fields=["closed_at"],
@@ -136,7 +140,7 @@ class BitsbyRefund(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.coin_amount.normalize():f} {self.cryptocurrency}".strip()
+        return f"{self.coin_amount.normalize():f} {self.cryptocurrency.upper()}".strip()
 
     @property
     def is_open(self) -> bool:

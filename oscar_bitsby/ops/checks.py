@@ -23,6 +23,7 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.exceptions import ConfigurationError
 from oscar_bitsby.ops import settings_checks
+from oscar_bitsby.ops.alert_checks import check_alerts
 from oscar_bitsby.ops.database_checks import check_databases
 
 
@@ -38,7 +39,7 @@ SMTP = "django.core.mail.backends.smtp."
 def check_mail_server(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a mail server without a timeout, which could block a run."""
     given = conf.raw()
-    sends = isinstance(given, Mapping) and given.get("MAILS", True)
+    sends = isinstance(given, Mapping) and (given.get("MAILS", True) or given.get("ALERTS"))
     # From Django 6.1 on, a shop can use MAILERS instead.
     mailers = getattr(django_settings, "MAILERS", None)
     if mailers is None:
@@ -95,6 +96,7 @@ def _check_settings() -> Iterator[CheckMessage]:
     yield from settings_checks.check_values(settings)
     yield from settings_checks.check_addresses(settings)
     yield from settings_checks.check_default_currency(settings)
+    yield from check_alerts(settings)
     yield from _check_time_zones()
     yield from _check_statuses(settings)
     yield from _check_urls()

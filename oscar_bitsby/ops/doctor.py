@@ -2,53 +2,29 @@
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from django.contrib.sites.models import Site
 from django.core.checks import ERROR
-from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, router
 from django.db.migrations.executor import MigrationExecutor
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from oscar.templatetags.url_tags import absolute_url
 
 from oscar_bitsby import conf, models
 from oscar_bitsby.choices import InvoiceStatus, MailStatus
-from oscar_bitsby.exceptions import (
-    BitsbyError,
-    ConnectionFailed,
-    GatewayError,
-    RateLimitTimeout,
-    Refused,
-)
-from oscar_bitsby.gateway import factory
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail, WebhookDelivery
+from oscar_bitsby.exceptions import BitsbyError
+from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BuyerMail
 from oscar_bitsby.ops.checks import check_bitsby
-from oscar_bitsby.ops.pruning import plural
+from oscar_bitsby.ops.doctor_account import check_account, check_audit, check_stored_balance
+from oscar_bitsby.ops.doctor_webhook import check_webhook
+from oscar_bitsby.ops.findings import OK, PROBLEM, RECENT, WARNING, Finding, ago
 from oscar_bitsby.reconciliation import lease
 from oscar_bitsby.utils import requirements
 from oscar_bitsby.utils.clock import db_now
+from oscar_bitsby.utils.plurals import plural
 
-OK, WARNING, PROBLEM = "ok", "hint", "problem"
 #: The largest difference between this machine's clock and the database's without a warning.
 MAX_CLOCK_DIFFERENCE = dt.timedelta(seconds=30)
 #: Reconciliation should have expired an unpaid invoice this long after its time to pay.
 OVERDUE_AFTER = dt.timedelta(hours=1)
-#: The age of the webhook deliveries and e-mails that are checked.
-RECENT = dt.timedelta(days=7)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    ``state`` is ``OK``, ``WARNING`` or ``PROBLEM``, ``remedy`` what to do unless it is ``OK``.
-    """
-
-    state: str
-    text: str
-    remedy: str = ""
 
 
 def run_diagnostics(*, offline: bool = False) -> Iterator[Finding]:
@@ -79,12 +55,12 @@ def run_diagnostics(*, offline: bool = False) -> Iterator[Finding]:
         yield Finding(PROBLEM, f"{text}.", "Run manage.py migrate.")
         return
     yield from _runs()
-    yield from _webhook()
+    yield from check_webhook()
     yield from _clock()
     yield from _payments()
     yield from _mails()
-    if not offline:
-        yield from _gateway()
+    yield from check_audit()
+    yield from check_stored_balance() if offline else check_account()
 
 
 def _migrations() -> int:
@@ -102,59 +78,11 @@ def _runs() -> Iterator[Finding]:
         " answer."
     )
     if last is None:
-        text = "No payment check has completed: bitsby_reconcile has never run to its end."
+        text = "No run of bitsby_reconcile has completed yet."
         yield Finding(PROBLEM, text, remedy)
         return
-    text = f"The last run of bitsby_reconcile completed {_ago(db_now() - last)}."
+    text = f"The last run of bitsby_reconcile completed {ago(db_now() - last)}."
     yield Finding(PROBLEM, text, remedy) if lease.is_overdue(last) else Finding(OK, text)
-
-
-def _ago(time: dt.timedelta) -> str:
-    minutes = round(time.total_seconds() / 60)
-    if minutes < 120:
-        return f"{plural(minutes, 'minute')} ago"
-    return f"{minutes // 60} hours ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
-
-
-def _webhook() -> Iterator[Finding]:
-    try:
-        path = reverse("oscar_bitsby:webhook")
-    except NoReverseMatch:
-        # The system checks have reported it.
-        return
-    if not conf.get().webhook_token.matches(""):
-        # The token is a secret, and people send the doctor's output to others.
-        path += "<WEBHOOK_TOKEN>/"
-    try:
-        site = Site.objects.get_current()
-    except (Site.DoesNotExist, ImproperlyConfigured) as error:
-        yield Finding(
-            PROBLEM,
-            f"The shop has no site ({error}), so it cannot send e-mails.",
-            "Set SITE_ID to the id of one of the sites in the admin.",
-        )
-        return
-    address = absolute_url(site.domain, path)
-    if site.domain in ("example.com", "localhost"):
-        yield Finding(
-            WARNING,
-            f"The site's domain is {site.domain}, so links in e-mails do not work.",
-            "Set the shop's domain under Sites in the admin.",
-        )
-    since = timezone.now() - RECENT
-    has_deliveries = WebhookDelivery.objects.filter(received_at__gte=since).exists()
-    if has_deliveries:
-        yield Finding(OK, f"Webhook deliveries have arrived at {address} in the last 7 days.")
-    elif BitsbyInvoice.objects.filter(status="paid", created_at__gte=since).exists():
-        yield Finding(
-            WARNING,
-            "Invoices were paid in the last 7 days, but no webhook delivery has arrived. Payments"
-            " are settled by bitsby_reconcile only, which takes longer.",
-            f"Enter {address} in the project's settings at Bitsby, and make sure that it can be"
-            " reached from the internet.",
-        )
-    else:
-        yield Finding(OK, f"Webhook deliveries are expected at {address}.")
 
 
 def _clock() -> Iterator[Finding]:
@@ -228,40 +156,3 @@ def _mails() -> Iterator[Finding]:
             f"{plural(failed, 'e-mail')} to buyers could not be sent in the last 7 days.",
             "The admin's list of e-mails says why.",
         )
-
-
-def _gateway() -> Iterator[Finding]:
-    settings = conf.get()
-    try:
-        client = factory.for_staff(factory.BACKGROUND_MAX_WAIT)
-        balance = client.balances().internal
-        projects = {tariff.id for tariff in client.tariffs()}
-    except Refused as error:
-        yield Finding(
-            PROBLEM, f"Bitsby refuses: {error}.", "Compare API_KEY with your Bitsby account."
-        )
-    except ConnectionFailed as error:
-        remedy = "Make sure that this machine can reach it. Payments are not lost meanwhile."
-        yield Finding(PROBLEM, f"Bitsby cannot be reached: {error}.", remedy)
-    except RateLimitTimeout:
-        yield Finding(
-            WARNING, "Bitsby was not checked: the rate limit is in use.", "Try again in a minute."
-        )
-    except GatewayError as error:
-        remedy = "Make sure that API_URL is right, and try again in a minute."
-        yield Finding(PROBLEM, f"Bitsby's answer cannot be used: {error}.", remedy)
-    else:
-        yield Finding(OK, "Bitsby answers and accepts the API key.")
-        if balance < 0:
-            yield Finding(
-                PROBLEM,
-                f"The balance at Bitsby is {balance} USD: from Monday it blocks new invoices.",
-                "Top it up in your Bitsby account.",
-            )
-        if projects and settings.project_id not in projects:
-            # It is not documented whether Bitsby lists a project without payments.
-            yield Finding(
-                WARNING,
-                f"The account's list of projects does not contain {settings.project_id}.",
-                f"Compare PROJECT_ID with the listed projects: {', '.join(sorted(projects))}.",
-            )

@@ -15,13 +15,17 @@ from oscar.core.loading import get_model
 from oscar_bitsby import conf
 from oscar_bitsby.choices import MailCode, MailStatus, Resolution
 from oscar_bitsby.models import (
+    AuditRun,
     BitsbyInvoice,
     BitsbyPayment,
     BitsbyRefund,
     BuyerMail,
+    MerchantAlert,
     WebhookDelivery,
 )
+from oscar_bitsby.reconciliation import audit_lists
 from oscar_bitsby.staff.binding import DAYS_BACK
+from oscar_bitsby.utils.plurals import plural
 
 Order = get_model("order", "Order")
 
@@ -31,6 +35,10 @@ BATCH = 1000
 DELIVERY_DAYS = 90
 #: The default age in days of e-mails to delete.
 MAIL_DAYS = 180
+#: The age in days of alerts to delete.
+ALERT_DAYS = 90
+#: The age in days of records of audits to delete.
+AUDIT_DAYS = 90
 #: Days added to the reach of all syncs, for the margin of their date filters and clock differences.
 MARGIN_DAYS = 7
 #: A hundred years; much larger ages overflow a date.
@@ -50,6 +58,8 @@ class Pruned:
     foreign: int = 0
     dismissed: int = 0
     attempts: int = 0
+    alerts: int = 0
+    audits: int = 0
     addresses: int = 0
 
     def __str__(self) -> str:
@@ -59,13 +69,10 @@ class Pruned:
             f" {plural(self.foreign, 'payment')} of other projects,"
             f" {plural(self.dismissed, 'dismissed payment')},"
             f" {plural(self.attempts, 'failed attempt')},"
+            f" {plural(self.alerts, 'alert')},"
+            f" {plural(self.audits, 'audit')},"
             f" {plural(self.addresses, 'address', 'addresses')} of refunds"
         )
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """Return a number and a noun; without ``many``, the plural ends in "s"."""
-    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def min_payment_days() -> int:
@@ -136,13 +143,22 @@ def prune(
     )
     closed_before = now - dt.timedelta(days=settings.refund_address_days)
     with_address = BitsbyRefund.objects.filter(closed_at__lt=closed_before).exclude(address="")
+    if not dry_run:
+        audit_lists.abandon(now)
+    # The newest one is kept: it is the last audit, however old.
+    newest = AuditRun.objects.order_by("-pk").values("pk")[:1]
+    audits = AuditRun.objects.filter(started_at__lt=now - dt.timedelta(days=AUDIT_DAYS)).exclude(
+        pk__in=list(newest.values_list("pk", flat=True))
+    )
     pruned = Pruned(
         # Ordered like the index on received_at.
         deliveries=_delete(deliveries.order_by("received_at", "pk"), dry_run, by_key=False),
         mails=_delete(mails, dry_run),
         foreign=_delete(foreign, dry_run),
         attempts=_delete(attempts, dry_run),
+        audits=_delete(audits, dry_run),
         addresses=_process(with_address, dry_run, _erase_addresses),
+        alerts=_delete(_old_alerts(now), dry_run),
     )
     if dismissed_days is not None:
         since = now - dt.timedelta(days=dismissed_days)
@@ -151,6 +167,11 @@ def prune(
         )
         pruned.dismissed = _delete(dismissed, dry_run)
     return pruned
+
+
+def _old_alerts(now: dt.datetime) -> models.QuerySet[MerchantAlert]:
+    since = now - dt.timedelta(days=ALERT_DAYS)
+    return MerchantAlert.objects.filter(created_at__lt=since)
 
 
 def _check_days(what: str, days: int, min_days: int, why: str) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
 
 from oscar_bitsby import conf
 
@@ -81,7 +82,16 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             hint="Set it to 1 or more days; 30 is a good value.",
             id="oscar_bitsby.E010",
         )
+    least = settings.balance_min
+    if least is not None and (least < 0 or not least.is_finite()):
+        yield Warning(
+            "OSCAR_BITSBY['BALANCE_MIN'] is not zero or a positive number of USD.",
+            hint="A negative balance is warned of in any case: set it to the balance below which"
+            " you want to top it up, or to None.",
+            id="oscar_bitsby.W010",
+        )
     yield from _check_wrong_amounts(settings)
+    yield from _check_invoice_numbers(settings)
     codes = [code for code, _ in settings.other_methods]
     if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
         yield Error(
@@ -125,6 +135,25 @@ def _check_wrong_amounts(settings: conf.Conf) -> Iterator[CheckMessage]:
             "OSCAR_BITSBY['REFUND_ADDRESS_DAYS'] is less than 1, so addresses of refunds would be"
             " erased at once.",
             hint="Set it to 1 or more days; 180 is a good value.",
+            id="oscar_bitsby.E010",
+        )
+
+
+def _check_invoice_numbers(settings: conf.Conf) -> Iterator[CheckMessage]:
+    if not settings.invoice_numbers:
+        return
+    try:
+        found = import_string(settings.invoice_numbers)
+    except Exception as error:
+        # Whatever the shop's module raises when it is imported.
+        fault = f"cannot be imported ({type(error).__name__})"
+    else:
+        fault = "" if callable(found) else "is not a function"
+    if fault:
+        yield Error(
+            f"OSCAR_BITSBY['INVOICE_NUMBERS'] {fault}, so exports would fail.",
+            hint="Set it to the dotted path of a function, such as 'shop.books.invoice_numbers', or"
+            " remove it.",
             id="oscar_bitsby.E010",
         )
 

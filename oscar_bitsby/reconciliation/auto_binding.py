@@ -224,7 +224,8 @@ def _bind(run: ReconcileRun, payment: BitsbyPayment, fit: Fit) -> None:
     # Whatever was answered, only the API's list says what is true now.
     remote = invoice_refresh.fetch_invoice(run.client, invoice)
     if remote is not None:
-        run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
+        outcome = invoice_refresh.settle_fetched(run.client, invoice, remote)
+        run.report.count(outcome, invoice.order_number)
         if remote.status != schemas.PAID and was_refused:
             # Staff decide anew about a payment of this invoice. After a lost answer Bitsby may
             # still bind it, and so little must not pay the order.

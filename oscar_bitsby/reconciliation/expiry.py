@@ -14,6 +14,7 @@ from oscar_bitsby.reconciliation.invoice_sync import sync_invoices
 from oscar_bitsby.reconciliation.report import ReconcileRun
 from oscar_bitsby.settlement import cancellation, short_payments
 from oscar_bitsby.utils.clock import db_now
+from oscar_bitsby.utils.plurals import plural
 
 Order = get_model("order", "Order")
 
@@ -43,7 +44,7 @@ def expire_overdue(run: ReconcileRun) -> None:
     # oldest would be found only behind all the others, page by page, in every run.
     invoices = list(overdue.order_by("last_refreshed_at", "-pk")[:BATCH])
     if invoices:
-        run.progress(f"final check of {len(invoices)} invoices")
+        run.progress(f"final check of {plural(len(invoices), 'invoice')}")
         sync_invoices(run, invoices)
 
 
@@ -52,7 +53,7 @@ def cancel_unpaid_orders(run: ReconcileRun) -> None:
     orders = _orders_to_cancel(run.settings, dry_run=run.dry_run)
     if not orders:
         return
-    run.progress(f"{len(orders)} unpaid orders")
+    run.progress(plural(len(orders), "unpaid order"))
     invoices = list(BitsbyInvoice.objects.filter(order__in=orders, bitsby_id__isnull=False))
     remote = sync_invoices(run, invoices)
     if not run.client.answers:
@@ -64,6 +65,7 @@ def cancel_unpaid_orders(run: ReconcileRun) -> None:
         with run.isolate_errors(order_pk):
             if cancellation.cancel_unpaid_order(order_pk, remote, dry_run=run.dry_run):
                 run.report.cancelled += 1
+                _plan(run, order_pk, "cancel the order")
             elif not run.dry_run:
                 rows = BitsbyInvoice.objects.filter(order=order_pk, order_awaits_payment=True)
                 rows.update_unlocked(last_refreshed_at=db_now())
@@ -85,9 +87,15 @@ def flag_missing_rests(run: ReconcileRun) -> None:
     # The exact condition is checked under the order's lock.
     for order_pk in set(asked.values_list("invoice__order_id", flat=True)[:BATCH]):
         with run.isolate_errors(order_pk):
-            run.report.flagged += short_payments.flag_missing_rest(
-                order_pk, only_if_due=True, dry_run=run.dry_run
-            )
+            if short_payments.flag_missing_rest(order_pk, only_if_due=True, dry_run=run.dry_run):
+                run.report.flagged += 1
+                _plan(run, order_pk, "add its payment to the payments to review (rest_missing)")
+
+
+def _plan(run: ReconcileRun, order_pk: Any, what: str) -> None:
+    if run.dry_run:
+        number = Order._default_manager.values_list("number", flat=True).get(pk=order_pk)
+        run.report.plan(f"order {number}", what)
 
 
 def _orders_to_cancel(settings: conf.Conf, *, dry_run: bool) -> list[Any]:

@@ -93,7 +93,8 @@ def _settle(run: ReconcileRun, invoice: BitsbyInvoice, remote: schemas.Invoice) 
         # What is not over is polled less often from now on.
         _mark_refreshed(run, invoice)
     with run.isolate_errors(invoice.bitsby_id):
-        run.report.count(settle_fetched(run.client, invoice, remote, dry_run=run.dry_run))
+        outcome = settle_fetched(run.client, invoice, remote, dry_run=run.dry_run)
+        run.report.count(outcome, invoice.order_number)
 
 
 def _mark_refreshed(run: ReconcileRun, invoice: BitsbyInvoice) -> None:

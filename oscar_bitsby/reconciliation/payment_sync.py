@@ -9,19 +9,18 @@ from django.utils import timezone
 
 from oscar_bitsby.choices import ReviewReason
 from oscar_bitsby.gateway import schemas
-from oscar_bitsby.gateway.client import DATE_FILTER_MARGIN, BitsbyClient, Page
+from oscar_bitsby.gateway.client import CONFIRMATION_LAG, DATE_FILTER_MARGIN, BitsbyClient, Page
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
 from oscar_bitsby.reconciliation.report import ReconcileRun, RunReport
 from oscar_bitsby.settlement import record_unbound, service
 from oscar_bitsby.utils.clock import db_now
+from oscar_bitsby.utils.plurals import plural
 
 #: How often a full sync covers ``WATCH_DAYS``.
 FULL_SYNC_INTERVAL = dt.timedelta(hours=24)
-#: How often an overlap sync reaches below the cursor, and how far. The list is ordered by the time
-#: of the transaction, so a payment that was confirmed late appears below newer ones.
+#: How often an overlap sync reaches below the cursor, by ``CONFIRMATION_LAG``.
 OVERLAP_SYNC_INTERVAL = dt.timedelta(hours=1)
-CONFIRMATION_LAG = dt.timedelta(hours=6)
 #: How far back an incremental sync reads.
 INCREMENTAL_SYNC_PERIOD = dt.timedelta(days=1)
 
@@ -84,7 +83,7 @@ def sync_payments(
         last = _observe_order(run.report, page, last)
         has_news = _import_page(page, run)
         run.renew_lease()
-        run.progress(f"{run.report.payments} payments on {number} pages")
+        run.progress(f"{plural(run.report.payments, 'payment')} on {plural(number, 'page')}")
         is_known = stop_before is not None and last is not None and last < stop_before
         if is_known and run.report.lists_newest_first and not has_news:
             return
@@ -160,15 +159,19 @@ def _import_payment(
 ) -> None:
     remote = payment.invoice
     if remote is not None and remote.id in invoices:
-        run.report.count(service.settle(invoices[remote.id], remote, payment, dry_run=run.dry_run))
+        invoice = invoices[remote.id]
+        outcome = service.settle(invoice, remote, payment, dry_run=run.dry_run)
+        run.report.count(outcome, invoice.order_number)
         return
-    reason = _review_reason(payment, since, run.settings.project_id)
-    run.report.flagged += bool(reason)
+    reason = review_reason(payment, since, run.settings.project_id)
+    if reason:
+        run.report.flagged += 1
+        run.report.plan(f"payment {payment.id}", f"add it to the payments to review ({reason})")
     if not run.dry_run:
         record_unbound(payment, reason=reason)
 
 
-def _review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:
+def review_reason(payment: schemas.Payment, since: dt.datetime | None, project_id: str) -> str:
     """Return why staff should see a payment that is bound to none of our invoices, or nothing.
 
     The account may have other projects, and payments from before this shop.

@@ -12,8 +12,12 @@ from oscar_bitsby.exceptions import UNUSABLE_ANSWERS, BitsbyError
 from oscar_bitsby.gateway.client import BitsbyClient
 from oscar_bitsby.models import EPOCH
 from oscar_bitsby.settlement.rules import ActionType, Outcome
+from oscar_bitsby.utils.plurals import plural
 
 logger = logging.getLogger("oscar_bitsby")
+
+#: The lines about orders and payments that the report of a dry run has at most.
+MAX_PLANNED = 100
 
 
 @dataclass
@@ -37,23 +41,43 @@ class RunReport:
     #: Whether the list had different times at all; equal times say nothing about its order.
     is_descending: bool = False
     newest: dt.datetime = EPOCH
+    #: What a dry run would do to which order or payment: at most ``MAX_PLANNED`` lines, each once.
+    planned: list[str] = field(default_factory=list)
+    has_more: bool = False
 
-    def count(self, outcome: Outcome) -> None:
-        """Add what settling one invoice did."""
+    def count(self, outcome: Outcome, order_number: str) -> None:
+        """Add what settling one invoice of an order did."""
         self.booked += outcome.did(ActionType.BOOK)
         self.flagged += outcome.did(ActionType.FLAG)
         self.ended += outcome.did(ActionType.EXPIRE) or outcome.did(ActionType.CANCEL)
+        if self.dry_run and outcome.is_final:
+            self.plan(f"order {order_number}", ", ".join(map(str, outcome.actions)))
+
+    def plan(self, subject: str, what: str) -> None:
+        """Add what a dry run would do to an order or payment; other runs name nothing."""
+        line = f"{subject}: {what}"
+        # A dry run settles nothing, so it can meet the same invoice in both lists.
+        if self.dry_run and line not in self.planned:
+            if len(self.planned) < MAX_PLANNED:
+                self.planned.append(line)
+            else:
+                self.has_more = True
 
     def __str__(self) -> str:
         if self.skipped:
             return "another run is in progress; this one was skipped"
         return (
-            f"{self.requests} requests, {self.payments} payments seen: {self.booked} booked,"
-            f" {self.flagged} to review, {self.ended} invoices expired or cancelled,"
-            f" {self.cancelled} orders cancelled, {self.failures} failures"
-            + (f", {self.mails} e-mails sent" if self.mails else "")
-            + (f", {self.unreadable} unreadable items" if self.unreadable else "")
-            + (f", {self.unanswered} invoices without an answer" if self.unanswered else "")
+            f"{plural(self.requests, 'request')}, {plural(self.payments, 'payment')} seen:"
+            f" {self.booked} booked, {self.flagged} to review,"
+            f" {plural(self.ended, 'invoice')} expired or cancelled,"
+            f" {plural(self.cancelled, 'order')} cancelled, {plural(self.failures, 'failure')}"
+            + (f", {plural(self.mails, 'e-mail')} sent" if self.mails else "")
+            + (f", {plural(self.unreadable, 'unreadable item')}" if self.unreadable else "")
+            + (
+                f", {plural(self.unanswered, 'invoice')} without an answer"
+                if self.unanswered
+                else ""
+            )
         )
 
 

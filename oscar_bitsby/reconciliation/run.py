@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.gateway.client import BitsbyClient
-from oscar_bitsby.mails import reminders, sender
+from oscar_bitsby.mails import alert_sender, reminders, sender
 from oscar_bitsby.models import BitsbyInvoice
-from oscar_bitsby.reconciliation import expiry, invoice_refresh
+from oscar_bitsby.reconciliation import balance_guard, expiry, invoice_refresh, run_alerts
 from oscar_bitsby.reconciliation.auto_binding import bind_fitting_payments
 from oscar_bitsby.reconciliation.lease import LeaseLost, acquire
 from oscar_bitsby.reconciliation.payment_sync import sync_due_payments
@@ -30,8 +30,8 @@ def reconcile(
     """Sync, expire, cancel and send e-mails for everything that is due.
 
     The payments of the last days are synced in every run, those of ``WATCH_DAYS`` once a day. Then
-    follow a final check of overdue invoices and the cancelling of unpaid orders. E-mails come last,
-    and are also sent when the gateway failed.
+    follow a final check of overdue invoices and the cancelling of unpaid orders. Once an hour the
+    balance is fetched. E-mails come last, and are also sent when the gateway failed.
 
     Args:
         dry_run: fetch, decide and report, but write nothing.
@@ -53,11 +53,15 @@ def reconcile(
             logger.info("another run is in progress; this one is skipped")
             return run.report
         run.renew_lease = lease.renew
+        if not dry_run:
+            run_alerts.enqueue_if_overdue()
         try:
             _run_steps(run)
         except LeaseLost:
             raise
-        except Exception:
+        except Exception as error:
+            if not dry_run:
+                run_alerts.enqueue_if_refused(error)
             # E-mails in the outbox do not depend on what failed.
             _send_mails(run)
             raise
@@ -83,12 +87,15 @@ def _run_steps(run: ReconcileRun) -> None:
     if not run.dry_run:
         # After the sync: buyers who have paid get no reminder.
         reminders.enqueue_reminders()
+    # The last request of a run, so that settling never waits for it.
+    balance_guard.check_balance(run)
 
 
 def _send_mails(run: ReconcileRun) -> None:
     if not run.dry_run:
         run.progress("e-mails")
         run.report.mails = sender.send_pending_safely(run.renew_lease)
+        alert_sender.send_pending_safely(run.renew_lease)
 
 
 def _refresh_flagged_invoices(run: ReconcileRun) -> None:
@@ -101,6 +108,7 @@ def _refresh_flagged_invoices(run: ReconcileRun) -> None:
             remote = invoice_refresh.fetch_invoice(run.client, invoice)
             if remote is not None:
                 with run.isolate_errors(invoice.bitsby_id):
-                    run.report.count(invoice_refresh.settle_fetched(run.client, invoice, remote))
+                    outcome = invoice_refresh.settle_fetched(run.client, invoice, remote)
+                    run.report.count(outcome, invoice.order_number)
             # If Bitsby does not call it paid, the delivery was wrong.
             BitsbyInvoice.objects.filter(pk=invoice.pk).update(webhook_pending_since=None)

@@ -11,9 +11,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from oscar_bitsby import signals
-from oscar_bitsby.choices import InvoiceStatus
+from oscar_bitsby.choices import AlertCode, InvoiceStatus
 from oscar_bitsby.conf import Conf
 from oscar_bitsby.gateway import parsing, schemas
+from oscar_bitsby.mails import merchant_alerts
 from oscar_bitsby.models import BitsbyInvoice, GatewayState, log_change
 from oscar_bitsby.utils.clock import db_now
 
@@ -127,14 +128,23 @@ def _has_failed(row: tuple[str, UUID | None, dt.datetime | None]) -> bool:
     return status == InvoiceStatus.EXPIRED and bitsby_id is None
 
 
-def pause_all_orders() -> None:
+def pause_all_orders(refusal: str = "") -> None:
     """After failed attempts of several orders in a row, let all orders wait for a short time.
 
     The reason is then the account or Bitsby, and each further attempt would take a slot in vain.
+
+    Args:
+        refusal: Bitsby's words, if it refused the last attempt. The merchant is alerted.
     """
     newest = BitsbyInvoice.objects.exclude(status=InvoiceStatus.CREATING).order_by("-pk")
     rows = newest.values_list("order_id", "status", "bitsby_id", "ended_at")[:20]
     orders = {row[0] for row in takewhile(lambda row: _has_failed(row[1:]), rows)}
     if len(orders) > 1:
         pause = min(FIRST_PAUSE * 2 ** (len(orders) - 2), LONGEST_SHARED_PAUSE)
-        GatewayState.row().update(creating_paused_until=db_now() + pause)
+        now = db_now()
+        with transaction.atomic(using=router.db_for_write(GatewayState)):
+            GatewayState.row().update(creating_paused_until=now + pause)
+            if refusal:
+                merchant_alerts.enqueue(
+                    AlertCode.ACCOUNT_BLOCKED, occasion=f"{now:%Y-%m-%d}", reason=refusal[:300]
+                )

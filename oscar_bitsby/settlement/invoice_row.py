@@ -2,14 +2,19 @@
 
 import datetime as dt
 import logging
+from decimal import Decimal
 
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.gateway import schemas
 from oscar_bitsby.models import PAID_WITHOUT_PAYMENT, BitsbyInvoice, log_change
 from oscar_bitsby.settlement.rules import ActionType, Outcome
 from oscar_bitsby.utils.clock import db_now
+from oscar_bitsby.utils.money import to_cents
 
 logger = logging.getLogger("oscar_bitsby")
+
+#: The column holds no more.
+MAX_COMMISSION = Decimal("9999999999.99")
 
 #: The invoice's status after an action.
 _NEW_STATUS = {
@@ -28,12 +33,15 @@ def update(
     """Save what the answer and the decision change on the invoice, in one statement."""
     names = (
         *("status", "ended_at", "page_views", "webhook_pending_since", "failure"),
-        *("unanswered_since", "unanswered_reason"),
+        *("unanswered_since", "unanswered_reason", "commission_usd"),
     )
     before = {name: getattr(invoice, name) for name in names}
     invoice.unanswered_since, invoice.unanswered_reason = None, ""
     if remote.views is not None:
         invoice.page_views = remote.views
+    if remote.status == schemas.PAID and remote.commission_usd is not None:
+        # As the column stores it: more cents would be a change each time.
+        invoice.commission_usd = min(to_cents(remote.commission_usd), MAX_COMMISSION)
     for action in outcome.actions:
         invoice.status = _NEW_STATUS.get(action.type, invoice.status)
     if invoice.status not in (before["status"], InvoiceStatus.PAID):

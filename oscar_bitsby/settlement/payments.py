@@ -8,9 +8,10 @@ from django.db import IntegrityError, router, transaction
 
 from oscar_bitsby import signals
 from oscar_bitsby.accounting import matching
-from oscar_bitsby.accounting.valuation import fiat_value_of
-from oscar_bitsby.choices import ReviewReason
+from oscar_bitsby.accounting.valuation import fiat_value_of, locked_rate_of
+from oscar_bitsby.choices import AlertCode, ReviewReason
 from oscar_bitsby.gateway import schemas
+from oscar_bitsby.mails import merchant_alerts
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.settlement import notifications
 
@@ -81,6 +82,7 @@ def _read_values(
     }
     if invoice is not None:
         values["fiat_value"] = fiat_value_of(remote_payment, invoice)
+        values["locked_rate"] = locked_rate_of(remote_payment, invoice)
         values["currency"] = invoice.currency
     return values
 
@@ -123,16 +125,25 @@ def flag_for_review(payment: BitsbyPayment, reason: str, order: Any) -> None:
     """
     if reason in payment.review_reasons:
         return
-    is_open = bool(payment.review_reason) and payment.resolved_at is None
     # A new reason of a resolved payment needs a new decision, about that reason only. After a new
     # answer by Bitsby, the earlier one that the invoice is not paid is out of date.
-    known = [one for one in payment.review_reasons if is_open and one != ReviewReason.NOT_PAID]
+    # The same reason after a decision needs a new decision.
+    decided = f"{payment.resolved_at:%Y%m%d%H%M%S}" if payment.resolved_at else ""
+    open_reasons = payment.review_reasons if payment.needs_review else []
+    known = [one for one in open_reasons if one != ReviewReason.NOT_PAID]
     # Staff must first learn that the order's status was not changed.
     reasons = sorted([*known, reason], key=lambda one: one != ReviewReason.STATUS)
     payment.review_reason, payment.further_reasons = reasons[0], " ".join(reasons[1:])
     payment.resolved_at, payment.resolution = None, ""
     names = ("review_reason", "further_reasons", "resolved_at", "resolution")
     payment.save(update_fields=names)
+    if not payment.is_dust:
+        merchant_alerts.enqueue(
+            AlertCode.PAYMENT,
+            payment=payment,
+            order_number=str(order.number) if order is not None else "",
+            occasion=f"{reason}:{decided}",
+        )
     logger.warning(
         "payment needs attention: payment=%s reason=%s order=%s invoice=%s",
         payment.bitsby_id,

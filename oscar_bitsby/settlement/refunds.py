@@ -22,9 +22,9 @@ from oscar_bitsby.accounting.refundable import (
     propose_coin_amount,
     refundable,
 )
-from oscar_bitsby.choices import MailCode, RefundState
+from oscar_bitsby.choices import AlertCode, MailCode, RefundState
 from oscar_bitsby.exceptions import RefundRefused
-from oscar_bitsby.mails import outbox
+from oscar_bitsby.mails import merchant_alerts, outbox
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.settlement import cancellation
 from oscar_bitsby.settlement import refund_checks as checks
@@ -139,6 +139,12 @@ def set_address(
         refund.address_given_at, refund.address_given_by = db_now(), user
         refund.save(update_fields=["address", "state", "address_given_at", "address_given_by"])
         _log("address given", refund, user)
+        merchant_alerts.enqueue(
+            AlertCode.REFUND_ADDRESS,
+            refund=refund,
+            order_number=refund.order_number,
+            occasion=str(refund.link_version),
+        )
         outbox.enqueue(MailCode.REFUND_ADDRESS, order, refund=refund)
     return refund
 
@@ -190,7 +196,7 @@ def mark_sent(
         _save_unique(refund, checks.known_hash())
         if payment is None or is_in_ledger(payment):
             effects.book(refund, order)
-        if payment is not None and payment.review_reason and payment.resolved_at is None:
+        if payment is not None and payment.needs_review:
             effects.resolve(payment, user, note or refund.note)
         if cancel_order:
             effects.cancel_order(order, refund)

@@ -31,6 +31,9 @@ class Action:
     type: ActionType
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.type.value} ({self.reason})" if self.reason else self.type.value
+
 
 @dataclass(frozen=True)
 class SettlementInput:

@@ -14,7 +14,7 @@ from oscar_bitsby.accounting import ledger
 from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyPayment
 from oscar_bitsby.reconciliation import cursor
-from oscar_bitsby.staff import bind_summary, binding
+from oscar_bitsby.staff import bind_summary, binding, candidates
 from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.staff.permissions import require_money_permission
 from oscar_bitsby.staff.refund_forms import WIDE, reason_field
@@ -138,7 +138,7 @@ def _list(order: Any, form: BindForm, chosen: UUID | None) -> dict[str, Any]:
             "explorer": bind_summary.explorer_url(match.payment),
             "is_chosen": match.payment.bitsby_id == chosen,
         }
-        for match in binding.candidates(order, chosen)
+        for match in candidates.all_candidates(order, chosen)
     ]
     matches.sort(key=lambda row: not row["is_chosen"])
     return {"matches": matches, "last_fetched": cursor.last_fetched(), "form": form}
@@ -177,7 +177,7 @@ def _match_for(order: Any, payment_id: UUID, invoice_pk: int | None) -> dict[str
         return None
     invoices = [invoice for invoice in invoices if invoice.pk == invoice_pk] or invoices
     payment = BitsbyPayment.objects.filter(bitsby_id=payment_id).first()
-    match = binding.best_match(payment, invoices) if payment is not None else None
+    match = candidates.best_match(payment, invoices) if payment is not None else None
     return {
         "match": match,
         "payment": payment,

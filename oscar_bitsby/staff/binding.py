@@ -1,15 +1,13 @@
-"""Bind payments by hand: find those that may be for an order, and attach one to its invoice."""
+"""Bind payments by hand: fetch those of an order's time, and attach one to its invoice."""
 
 import datetime as dt
 import logging
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Q, When
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
-from oscar_bitsby.accounting.matching import Match, match, plausible_amount
 from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
 from oscar_bitsby.exceptions import BitsbyError, Refused
 from oscar_bitsby.gateway import factory
@@ -29,8 +27,6 @@ STAFF_MAX_WAIT = 8.0
 MAX_PAGES = 6
 #: Maximum age, in days, of the payments that are read for one order.
 DAYS_BACK = 60
-#: Maximum number of payments that are offered for one order.
-MAX_CANDIDATES = 200
 
 
 def refresh_payments(order: Any) -> str:
@@ -49,36 +45,6 @@ def refresh_payments(order: Any) -> str:
         return i18n.translate_stored(str(error))
     cursor.mark_fetched(now)
     return ""
-
-
-def candidates(order: Any, chosen: UUID | None = None) -> list[Match]:
-    """Return the unbound payments that may be for an order, best match first, without dust.
-
-    Args:
-        chosen: Bitsby's id of a payment that is among them even if it is dust, or too old.
-    """
-    invoices = list(order.bitsby_invoices.filter(bitsby_id__isnull=False))
-    if not invoices:
-        return []
-    unbound = BitsbyPayment.objects.without_refund().filter(bound_to=None, booked_at=None)
-    unbound = unbound.exclude(resolution=Resolution.DISMISSED)
-    since = order.date_placed - dt.timedelta(hours=1)
-    recent = unbound.filter(
-        Q(transaction_at__gte=since) | Q(transaction_at=None, seen_at__gte=since), is_dust=False
-    )
-    # Those that fit come first, so that the limit cuts off none of them for one that does not.
-    fits = Case(When(plausible_amount(invoices), then=1), default=0).desc()
-    payments = list(recent.order_by(fits, "-transaction_at")[:MAX_CANDIDATES])
-    if chosen is not None and all(payment.bitsby_id != chosen for payment in payments):
-        payments.extend(unbound.filter(bitsby_id=chosen))
-    matches = [best_match(payment, invoices) for payment in payments]
-    return sorted(matches, key=lambda found: -found.score)
-
-
-def best_match(payment: BitsbyPayment, invoices: list[BitsbyInvoice]) -> Match:
-    """Return how a payment matches that invoice which it fits best, of equal ones the newest."""
-    fits = (match(payment, invoice) for invoice in invoices)
-    return max(fits, key=lambda found: (found.score, found.invoice.pk))
 
 
 def bind(

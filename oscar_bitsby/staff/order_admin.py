@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import select_template
 from django.urls import path, reverse
@@ -16,6 +17,8 @@ from oscar_bitsby import conf
 from oscar_bitsby.models import BitsbyPayment, BitsbyRefund
 from oscar_bitsby.orders.refund_status import RefundStatus
 from oscar_bitsby.staff import bind_flow, permissions, refund_flow, refund_page
+from oscar_bitsby.staff.order_money import order_money
+from oscar_bitsby.staff.refund_subject import order_refund_error
 from oscar_bitsby.utils.patching import AnyBase, prepend_mixin
 
 Order = get_model("order", "Order")
@@ -58,10 +61,15 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
             and bind_flow.should_offer_binding(order)
         ):
             context["bitsby_bind_url"] = reverse(f"admin:{BIND_URL_NAME}", args=[order.pk])
-        if order is not None and conf.is_configured() and permissions.may_refund(request.user):
-            context |= self._refund_context(order)
+        if order is not None and conf.is_configured():
+            context["bitsby"] = order_money(order)
+            context["media"] += self._bitsby_media
+            if permissions.may_refund(request.user):
+                context |= self._refund_context(order)
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
+
+    _bitsby_media = Media(css={"all": ["oscar_bitsby/admin.css"]})
 
     @property
     def change_form_template(self) -> str:
@@ -70,7 +78,7 @@ class OrderAdminMixin(AnyBase):  # type: ignore[misc]
     def _refund_context(self, order: Any) -> dict[str, Any]:
         """Return the links to the order's refunds, and to request one if it has money of ours."""
         context: dict[str, Any] = {"bitsby_refunds": refund_flow.refunds_of(order, _refund_url)}
-        if refund_flow.should_offer_refund(order):
+        if not order_refund_error(order):
             context["bitsby_refund_url"] = _request_url(order)
         return context
 

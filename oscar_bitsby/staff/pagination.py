@@ -26,6 +26,15 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
 
     @cached_property
     def count(self) -> int:
+        return min(self._counted, MAX_COUNT)
+
+    @property
+    def has_more(self) -> bool:
+        """Tell whether there are more rows than are counted and paged."""
+        return self._counted > MAX_COUNT
+
+    @cached_property
+    def _counted(self) -> int:
         rows: Any = self.object_list
         is_query = isinstance(rows, QuerySet)
-        return len(rows.order_by().values_list("pk")[:MAX_COUNT] if is_query else rows)
+        return len(rows.order_by().values_list("pk")[: MAX_COUNT + 1] if is_query else rows)

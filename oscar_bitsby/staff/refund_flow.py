@@ -56,11 +56,6 @@ def refunds_of(order: Any, url: Callable[[BitsbyRefund], str]) -> list[dict[str,
     return [refund_summary.row_of(row, url(row)) for row in rows]
 
 
-def should_offer_refund(order: Any) -> bool:
-    """Tell whether pages offer a refund: the order has a payment, or holds money of Bitsby."""
-    return payments_of(order).exists() or refund_error(None, order) == ""
-
-
 def dashboard_url(refund: BitsbyRefund) -> str:
     """Return the URL of a refund's page in the dashboard."""
     return reverse("oscar_bitsby:dashboard-refund", args=[refund.pk])

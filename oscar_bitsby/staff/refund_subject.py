@@ -66,6 +66,16 @@ def refund_error(payment: BitsbyPayment | None, order: Any) -> str:
     return ""
 
 
+def order_refund_error(order: Any) -> str:
+    """Return why neither an order nor one of its payments can be refunded, or an empty string."""
+    problem = ""
+    for payment in list(payments_of(order)) or [None]:
+        problem = refund_error(payment, order)
+        if not problem:
+            break
+    return problem
+
+
 def reserved_coins(order: Any) -> dict[str, dict[str, Any]]:
     """Return the coins that an order's invoices reserved, by a key for forms, newest first.
 

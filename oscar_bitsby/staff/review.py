@@ -24,7 +24,6 @@ from oscar_bitsby.settlement.cancellation import DISMISSED, await_payment_again
 from oscar_bitsby.settlement.payments import flag_for_review
 from oscar_bitsby.staff.decision import (
     ActionResult,
-    Locked,
     locked,
     log_admin_entry,
     refusal,
@@ -208,14 +207,21 @@ def _join(discounts: list[transitions.UsedUpDiscount]) -> str:
     return ", ".join(str(discount) for discount in discounts)
 
 
-def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
-    """Remove a payment from the payments to review, and book nothing; a reason is required."""
+def dismiss(payment_pk: Any, user: Any, note: str, seen_reasons: str | None = None) -> ActionResult:
+    """Remove a payment from the payments to review, and book nothing; a reason is required.
+
+    Args:
+        seen_reasons: why it needed a decision when the person decided, joined by spaces. If that
+            has changed meanwhile, for example because it was booked, nothing is done.
+    """
     if not note.strip():
         return ActionResult(False, _("Enter a reason: others may need it later."))
     with locked(payment_pk) as rows:
         if refused := refusal(rows.payment):
             return refused
-        if problem := _why_not_dismiss(rows):
+        if seen_reasons not in (None, " ".join(rows.payment.review_reasons)):
+            return ActionResult(False, _("This payment has just changed. Check it again."))
+        if problem := why_not_dismiss(rows.order, rows.payment):
             return ActionResult(False, problem)
         resolve(rows.payment, Resolution.DISMISSED, user, note, rows.order)
         message = _("Dismissed. You can undo this under “Resolved”.")
@@ -231,9 +237,8 @@ def dismiss(payment_pk: Any, user: Any, note: str) -> ActionResult:
         return ActionResult(True, message)
 
 
-def _why_not_dismiss(rows: Locked) -> str:
+def why_not_dismiss(order: Any, payment: BitsbyPayment) -> str:
     """Return why staff have to decide otherwise: the order would wait for ever, or nothing."""
-    payment, order = rows.payment, rows.order
     is_pending = order_stage(conf.get(), order) is OrderStage.PENDING
     is_short = not short_payments.ASKABLE_REASONS.isdisjoint(payment.review_reasons)
     if payment.booked_at is None or not (is_pending and is_short and ledger.has_money(order)):

@@ -84,6 +84,8 @@ def test_payment_without_a_wallet_has_no_fiat_value(invoice):
         # The largest amount that Oscar stores.
         ("9999999999.99", "1", "1", "9999999999.99"),
         ("10000000000", "1", "1", None),
+        # Below it, but not after rounding.
+        ("9999999999.995", "1", "1", None),
         ("1", "0", "1", None),
         ("1", None, "1", None),
     ],

@@ -3,11 +3,13 @@
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.browser import steps
 from tests.browser.capture import FOLDER
 from tests.browser.chromium import expect
 from tests.browser.steps import THANKS, expect_status
+from tests.support.month import paid
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -147,7 +149,9 @@ def test_staff_pages_work_under_strict_csp(csp_page, shop, order, log_in_staff):
         reverse("oscar_bitsby:dashboard-inbox"),
         reverse("oscar_bitsby:dashboard-invoices"),
         reverse("oscar_bitsby:dashboard-bind", args=[order.pk]),
+        reverse("oscar_bitsby:dashboard-overview"),
     ]
+    paid(timezone.now())
     for path in paths:
         assert csp_page.goto(shop.address(path)).status == 200
         assert our_violations(csp_page) == []

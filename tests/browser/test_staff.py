@@ -9,6 +9,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyPayment
+from tests.browser.capture import overflow
 from tests.browser.chromium import expect
 
 Order = get_model("order", "Order")
@@ -58,7 +59,7 @@ def bind_first(page, screenshot, name, within):
     page.get_by_role("button", name="Fetch payments from Bitsby").click()
     expect(page.get_by_text("The list shows the payments that Bitsby reports now.")).to_be_visible()
     screenshot(page, f"{name}-list", within=within)
-    page.get_by_label("8.5 usdt").check()
+    page.get_by_label("8.5 USDT").check()
     page.get_by_label("Reason").fill("the buyer's mail")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("heading", name="What will happen")).to_be_visible()
@@ -105,12 +106,12 @@ def test_binding_from_the_orders_tab(order, shop, log_in_staff, screenshot):
 
     page.get_by_role("link", name="Bind a payment").click()
     # Without a reason.
-    page.get_by_label("8.5 usdt").check()
+    page.get_by_label("8.5 USDT").check()
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Bind this payment").click()
 
     expect(page.locator("#messages").get_by_text("Bound and booked")).to_be_visible()
-    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Received:\s+\S*8\.50"))
+    expect(page.locator("#bitsby")).to_contain_text(re.compile(r"Missing\s+\S*10\.00\s+\S*8\.50"))
     screenshot(page, "order-tab-bound", within="#bitsby", wide=True)
     assert is_paid_once(order)
 
@@ -153,8 +154,17 @@ def test_dismissal_can_be_undone(order, shop, log_in_staff, screenshot):
     expect(page.get_by_role("link", name="Bind to this order")).to_be_visible()
 
 
+def dismiss_chosen(page, button, look=lambda: None):
+    """Confirm the dismissal of the chosen payments with a reason."""
+    page.get_by_role("button", name="Dismiss the chosen payments").click()
+    expect(page.get_by_role("heading", name="Dismiss payments")).to_be_visible()
+    look()
+    page.get_by_label("Reason").fill("spam")
+    page.get_by_role("button", name=button).click()
+
+
 def test_very_small_payments_are_dismissed_together(order, shop, log_in_staff, screenshot):
-    """They have a tab of their own, where one reason and one button dismiss the chosen ones."""
+    """They have a tab of their own, where the chosen ones are dismissed for one reason."""
     for _ in range(3):
         shop.send_payment(amount="0.00000100")
     call_command("bitsby_reconcile")
@@ -164,17 +174,89 @@ def test_very_small_payments_are_dismissed_together(order, shop, log_in_staff, s
     page.get_by_role("link", name="Very small payments").click()
     screenshot(page, "inbox-dust", within=DASHBOARD)
 
-    page.get_by_label("0.000001 usdt").first.check()
-    page.get_by_label("Reason").fill("spam")
-    page.get_by_role("button", name="Dismiss the chosen payments").click()
+    page.get_by_label("0.000001 USDT").first.check()
+    dismiss_chosen(page, "Dismiss 1 payment")
     expect(page.get_by_text("1 payment is dismissed.")).to_be_visible()
     page.get_by_label("All payments on this page").check()
-    page.get_by_label("Reason").fill("spam")
-    page.get_by_role("button", name="Dismiss the chosen payments").click()
+    dismiss_chosen(page, "Dismiss 2 payments", lambda: screenshot(page, "dismiss-several"))
 
     expect(page.get_by_text("2 payments are dismissed.")).to_be_visible()
     expect(page.get_by_text("There are no very small payments.")).to_be_visible()
     assert BitsbyPayment.objects.needs_review().count() == 1
+
+
+def test_filters_and_sorting_find_a_payment(order, shop, log_in_staff, screenshot):
+    """Staff find one of several payments, sort the list, dismiss one, and are where they were."""
+    for amount in ("3.00000000", "4.00000000"):
+        shop.send_payment(amount=amount)
+    call_command("bitsby_reconcile")
+    page = open_inbox(log_in_staff(MAY_BIND), shop)
+    expect(page.get_by_role("heading", name="3 payments")).to_be_visible()
+    page.get_by_label("Review reason").select_option(label="Unmatched payment")
+    page.get_by_label("Coin").fill("usdt")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="Transaction time").click()
+    expect(page.get_by_role("columnheader", name="Transaction time")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    screenshot(page, "inbox-filtered", within=DASHBOARD)
+    # The narrowest window with a table, and not with cards.
+    page.set_viewport_size({"width": 768, "height": 800})
+    assert overflow(page) == 0
+
+    page.get_by_label("Amount, hash").fill("4")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("heading", name="1 payment")).to_be_visible()
+    page.get_by_role("link", name="Dismiss").click()
+    page.get_by_label("Reason").fill("not ours")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.get_by_text("No payments match these filters.")).to_be_visible()
+    expect(page.get_by_label("Review reason")).to_have_value("unmatched")
+    screenshot(page, "inbox-nothing-found", within=DASHBOARD)
+    page.get_by_role("link", name="Resolved").click()
+    expect(page.get_by_text("not ours")).to_be_visible()
+
+
+#: What cannot be hit by a finger, of what is shown in the page's own part.
+SMALL_TARGETS = """Array.from(document.querySelectorAll(
+    ".page-content a, .page-content button, .page-content label:has(input), " +
+    ".page-content select, .page-content input:not([type=hidden]):not([type=checkbox])"
+)).map(one => [one.outerHTML.slice(0, 90), one.getBoundingClientRect()])
+.filter(([html, box]) => box.width && (box.height < 44 || box.width < 44))
+.map(([html, box]) => `${Math.round(box.width)} x ${Math.round(box.height)}: ${html}`)"""
+SCROLLERS = """Array.from(document.querySelectorAll(".page-content *"))
+.filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 1
+    && ["auto", "scroll"].includes(getComputedStyle(one).overflowX))
+.map(one => one.outerHTML.slice(0, 90))"""
+
+
+def test_reviewing_on_a_phone(order, shop, log_in_staff, screenshot):
+    """At 390 px nothing scrolls sideways and everything can be hit, from the list to the result."""
+    for amount in ("3.00000000", "0.00000100"):
+        shop.send_payment(amount=amount)
+    call_command("bitsby_reconcile")
+    page = log_in_staff(MAY_BIND, MAY_SEE)
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    def check(name):
+        screenshot(page, name, within=DASHBOARD)
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate(SCROLLERS) == [], name
+        assert page.evaluate(SMALL_TARGETS) == [], name
+
+    open_inbox(page, shop)
+    check("phone-inbox")
+    page.get_by_label("Choose 3 USDT").check()
+    page.get_by_role("button", name="Dismiss the chosen payments").click()
+    check("phone-dismiss-several")
+    page.get_by_role("link", name="Back to payments to review").click()
+    page.get_by_role("link", name="Dismiss").first.click()
+    check("phone-dismiss")
+    page.get_by_label("Reason").fill("not ours")
+    page.get_by_role("button", name="Dismiss").click()
+    for tab, name in (("Very small payments", "phone-dust"), ("Resolved", "phone-resolved")):
+        page.get_by_role("link", name=tab).click()
+        check(name)
 
 
 def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
@@ -196,8 +278,9 @@ def test_booked_payment_is_accepted(order, shop, log_in_staff, screenshot):
 def test_payment_reinstates_a_cancelled_order(cancelled_order, shop, log_in_staff, screenshot):
     """The list gives both reasons; two clicks reinstate the order, and the amount is left."""
     page = open_inbox(log_in_staff(MAY_BIND), shop)
-    expect(page.get_by_text("arrived in time, but the order is cancelled")).to_be_visible()
-    expect(page.get_by_text("less than the order's total")).to_be_visible()
+    rows = page.get_by_role("table")
+    expect(rows.get_by_text("arrived in time, but the order is cancelled")).to_be_visible()
+    expect(rows.get_by_text("less than the order's total")).to_be_visible()
     screenshot(page, "inbox-cancelled", within=DASHBOARD)
 
     page.get_by_role("link", name="Reinstate").click()
@@ -206,7 +289,7 @@ def test_payment_reinstates_a_cancelled_order(cancelled_order, shop, log_in_staf
     page.get_by_role("button", name="Reinstate").click()
 
     expect(page.get_by_text("is reinstated: it is paid")).to_be_visible()
-    expect(page.get_by_text("less than the order's total")).to_be_visible()
+    expect(rows.get_by_text("less than the order's total")).to_be_visible()
     assert is_paid_once(cancelled_order)
 
 
@@ -214,7 +297,7 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, log_in_staff, 
     """They see the payment and its order but no action; the URLs of actions are refused."""
     page = open_inbox(log_in_staff(MAY_SEE, MAY_CHANGE), shop)
     expect(page.get_by_text("you need the permission")).to_be_visible()
-    expect(page.locator(".page-content").get_by_role("button")).to_have_count(0)
+    expect(page.locator(".page-content").get_by_role("button")).to_have_text(["Search"])
     expect(page.get_by_role("link", name="Bind to this order")).to_have_count(0)
     expect(page.get_by_role("link", name="Dismiss")).to_have_count(0)
     screenshot(page, "inbox-without-permission", within=DASHBOARD)
@@ -222,7 +305,7 @@ def test_staff_without_the_permission_see_and_cannot(order, shop, log_in_staff, 
     page.get_by_role("link", name=f"order {order.number}").click()
     expect(page.get_by_label("Link to the buyer's page of this order")).to_be_visible()
     expect(page.get_by_role("link", name="Bind a payment")).to_have_count(0)
-    expect(page.locator("#bitsby").get_by_role("button")).to_have_count(0)
+    expect(page.locator("#bitsby form")).to_have_count(0)
     page.goto(shop.address(reverse("admin:order_order_change", args=[order.pk])))
     expect(page.get_by_role("link", name="History")).to_be_visible()
     expect(page.get_by_role("link", name="Bind a Bitsby payment")).to_have_count(0)

@@ -13,9 +13,10 @@ from oscar.core.loading import get_model
 from oscar_bitsby import reconciliation
 from oscar_bitsby.facade import start_payment
 from oscar_bitsby.gateway import factory
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
+from oscar_bitsby.models import AuditedItem, BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import run
+from oscar_bitsby.reconciliation.audit import audit as audit_books
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR, KEPT
@@ -519,3 +520,27 @@ class DeliverForgedOnly(DeliverForged):
 
     final_statuses = (audit.CANCELLED,)
     after = PayAbandoned.after
+
+
+# Proving.
+
+
+class AuditBooks(Operation):
+    """An audit of two pages of payments; the next one goes on, or begins anew."""
+
+    def prepare(self, shop):
+        invoice = invoiced(shop)
+        shop.pay(invoice)
+        for _ in range(10):
+            short(shop, invoice)
+        shop.reconcile()
+
+    def act(self, shop):
+        audit_books()
+
+    def after(self, shop):
+        result = audit_books()
+        if result.state != "proved" or result.run.payments_read != 11:
+            shop.problems.append(f"the audit after the crash: {result}, {result.unproved}")
+        if AuditedItem.objects.exists():
+            shop.problems.append("what the killed audit had read was not deleted")

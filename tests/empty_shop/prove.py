@@ -112,6 +112,8 @@ def prove_staff_pages():
         "admin:order_order_add",
         "oscar_bitsby:dashboard-inbox",
         "oscar_bitsby:dashboard-invoices",
+        "oscar_bitsby:dashboard-overview",
+        "oscar_bitsby:dashboard-export",
     ):
         assert client.get(reverse(name)).status_code == 200, name
     superuser.delete()

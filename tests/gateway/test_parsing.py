@@ -46,6 +46,7 @@ def test_the_documented_invoice_is_read(canceled):
         service_data="",
         views=0,
         payment=None,
+        commission_usd=Decimal("1.00"),
     )
 
 

@@ -259,7 +259,7 @@ def keeps_no_pause(patch):
 
 def pauses_no_other_order(patch):
     """Failed attempts of several orders do not pause the others."""
-    patch(attempts, "pause_all_orders", lambda: None)
+    patch(attempts, "pause_all_orders", lambda refusal="": None)
 
 
 def pauses_background_work(patch):

@@ -11,7 +11,7 @@ from oscar_bitsby.choices import InvoiceStatus, RefundState
 from oscar_bitsby.exceptions import GatewayError, RefundRefused
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 from oscar_bitsby.settlement import refunds
-from oscar_bitsby.staff import binding, decision, review
+from oscar_bitsby.staff import binding, candidates, decision, review
 from tests.machine.common import (
     EventHandler,
     Order,
@@ -58,7 +58,7 @@ class StaffRules:
         """Staff open the page that lists payments for an order to bind."""
         order = self.order(number)
         binding.refresh_payments(order)
-        binding.candidates(order)
+        candidates.all_candidates(order)
         self.run_commit_hooks()
 
     @precondition(has_payment_rows)

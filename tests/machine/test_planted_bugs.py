@@ -227,9 +227,12 @@ WRITTEN_OUT = [
 
 @pytest.mark.parametrize(("history", "plant", "message"), WRITTEN_OUT)
 def test_bug_that_is_seldom_shown_is_noticed_in_its_history(
-    shop, monkeypatch, history, plant, message
+    shop, monkeypatch, balance_is_fresh, history, plant, message
 ):
-    """A bug that random histories seldom show violates its invariant in a history for it."""
+    """A bug that random histories seldom show violates its invariant in a history for it.
+
+    Without the hourly request for the balance, whose time would hide a run that is too slow.
+    """
     plant(monkeypatch.setattr)
 
     with pytest.raises(AssertionError, match=f"^{message}"):

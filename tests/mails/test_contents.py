@@ -93,7 +93,7 @@ def test_received_payment_sends_one_mail(order, invoice, receive_payment):
 
     assert_one_mail(order, "received your payment of $10.00", "You don't need to do anything else")
     assert report.mails == 1
-    assert "1 e-mails sent" in str(report)
+    assert "1 e-mail sent" in str(report)
     assert sent_codes() == [MailCode.PAID]
 
 

@@ -23,6 +23,7 @@ from oscar_bitsby.orders import signed_urls
 from oscar_bitsby.reconciliation import lease, refresh
 from tests.checkout import mail_backends
 from tests.support import bitsby
+from tests.support.alerts import BY_MAIL
 from tests.support.concurrency import failures, run_together
 from tests.support.mails import assert_one_mail, paid_item, sent_codes
 
@@ -381,19 +382,20 @@ def test_admin_shows_sent_and_dropped_mails(admin_client, place):
 
 @pytest.mark.filterwarnings("ignore:The EMAIL_.* setting is deprecated")
 @pytest.mark.parametrize(
-    ("backend", "seconds", "mails", "warns"),
+    ("backend", "seconds", "values", "warns"),
     [
-        ("smtp", None, True, True),
-        ("smtp", 10, True, False),
-        ("smtp", None, False, False),
-        ("locmem", None, True, False),
+        ("smtp", None, {"MAILS": True}, True),
+        ("smtp", 10, {"MAILS": True}, False),
+        ("smtp", None, {"MAILS": False}, False),
+        ("smtp", None, {"MAILS": False, "ALERTS": BY_MAIL}, True),
+        ("locmem", None, {"MAILS": True}, False),
     ],
 )
-def test_missing_email_timeout_gets_a_warning(settings, configure, backend, seconds, mails, warns):
+def test_missing_email_timeout_gets_a_warning(settings, configure, backend, seconds, values, warns):
     """``check --deploy`` names ``EMAIL_TIMEOUT`` when its absence could delay settling."""
     settings.EMAIL_BACKEND = f"django.core.mail.backends.{backend}.EmailBackend"
     settings.EMAIL_TIMEOUT = seconds
-    configure(MAILS=mails)
+    configure(**values)
 
     found = run_checks(tags=["oscar_bitsby"], include_deployment_checks=True)
 

@@ -148,6 +148,11 @@ INVALID_SETTINGS = [
     ({"TOLERANCE": {"PERCENT": 1, "GBP": 2}}, "E010", "GBP", "USD, EUR and RUB"),
     ({"TOLERANCE": {"EUR": 2}}, "E001", "'TOLERANCE'", "table of settings"),
     *each("SHORT_PAYMENTS", ["accept", "", "ASK"], "E010", "'SHORT_PAYMENTS'", "'review'"),
+    *each(
+        "INVOICE_NUMBERS",
+        ["nowhere.numbers", "numbers", "oscar_bitsby.conf.METHOD_CODE"],
+        *("E010", "'INVOICE_NUMBERS'", "dotted path"),
+    ),
     *each("REFUND_ADDRESS_DAYS", [0, -1], "E010", "'REFUND_ADDRESS_DAYS'", "180 is a good value"),
     *each(
         "OTHER_METHODS",
@@ -222,6 +227,15 @@ def test_w008_for_a_hold_that_is_shorter_than_the_time_to_pay(check_settings, ho
     assert_one(messages, "W008", says="'HOLD_ORDER_FOR'", hint="timedelta(hours=24)")
     for hold in (timedelta(hours=3), None):
         assert check_settings(HOLD_ORDER_FOR=hold) == []
+
+
+@pytest.mark.parametrize("least", [-1, "Infinity"])
+def test_w010_for_a_minimum_that_no_balance_can_have(check_settings, least):
+    """``BALANCE_MIN`` is zero, a positive number or None; a text is an error as in other keys."""
+    assert_one(check_settings(BALANCE_MIN=least), "W010", says="'BALANCE_MIN'", hint="None")
+    assert check_settings(BALANCE_MIN=0) == []
+    messages = check_settings(BALANCE_MIN="much")
+    assert_one(messages, "E001", says="OSCAR_BITSBY['BALANCE_MIN'] cannot be used", hint="")
 
 
 @pytest.mark.parametrize(

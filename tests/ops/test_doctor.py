@@ -10,11 +10,12 @@ from django.db import OperationalError, connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from oscar_bitsby import models, reconciliation
-from oscar_bitsby.choices import MailCode, MailStatus, ReviewReason
-from oscar_bitsby.models import BitsbyPayment, BuyerMail, GatewayState, WebhookDelivery
+from oscar_bitsby.choices import AuditState, MailCode, MailStatus, ReviewReason
+from oscar_bitsby.gateway import balance
+from oscar_bitsby.models import AuditRun, BitsbyPayment, BuyerMail, GatewayState, WebhookDelivery
 from tests.support import bitsby
 
 pytestmark = pytest.mark.django_db
@@ -189,7 +190,7 @@ def test_missing_reconciliation_is_a_problem(account, has_row):
     """A shop that never ran ``bitsby_reconcile``, even without the row, is told how to run it."""
     if not has_row:
         GatewayState.objects.all().delete()
-    assert_one_problem("No payment check has completed", "--loop 60", offline=not has_row)
+    assert_one_problem("No run of bitsby_reconcile has completed", "--loop 60", offline=not has_row)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,58 @@ def test_failed_and_dry_runs_do_not_count(fake, invoice):
     fake.on("/payments/list", ConnectionError("away"))
     with pytest.raises(Exception, match="no answer"):
         reconciliation.reconcile()
-    assert "No payment check has completed" in doctor("--offline")[0]
+    assert "No run of bitsby_reconcile has completed" in doctor("--offline")[0]
+
+
+@pytest.fixture
+def delivered(invoice_for, place):
+    """Return a function that stores a delivery about an invoice of an own order."""
+
+    def store(status="unpaid", answered=503, outcome="asked", minutes=60, invoice=None):
+        invoice = invoice or invoice_for(place(), status)
+        received = timezone.now() - dt.timedelta(minutes=minutes)
+        WebhookDelivery.objects.create(
+            invoice=invoice, body="{}", answered=answered, outcome=outcome, received_at=received
+        )
+        return invoice
+
+    return store
+
+
+def test_deliveries_that_were_answered_or_settled_later_are_fine(account, completed_run, delivered):
+    """A 503 is explained once its invoice is paid or over, or while it is new."""
+    delivered("paid", 200, "settled")
+    assert_no_problem("Answers to the newest 1 delivery: 200 (1).\n")
+    delivered("paid")
+    delivered("expired")
+    delivered("paid", None, "")
+    said = assert_no_problem("newest 4 deliveries: 200 (1), 503 (2), no answer (1). The invoices")
+    assert "[hint]" not in said
+    delivered(minutes=10)
+    said = assert_no_problem("503 (3), no answer (1). Bitsby sends those without 200 again")
+    assert "[hint]" not in said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words", "remedy"),
+    [
+        ("asked", "Bitsby does not call its invoice paid", "set WEBHOOK_TOKEN"),
+        ("no answer: away", "no answer: away", "Run bitsby_reconcile by hand"),
+        ("", "its processing was interrupted", "Run bitsby_reconcile by hand"),
+    ],
+)
+def test_delivery_that_settled_nothing_is_a_warning(
+    account, completed_run, delivered, outcome, words, remedy
+):
+    """The newest one is named with its order, its outcome and what to do; answers are counted."""
+    delivered("paid", 200, "settled")
+    delivered(minutes=120)
+    invoice = delivered(outcome=outcome, answered=503 if outcome else None)
+
+    said = assert_no_problem("[hint] 2 webhook deliveries settled nothing, most recently", remedy)
+
+    assert f"that of order {invoice.order_number}: {words}. Answers to the newest 3" in said
+    assert "have arrived at" not in said
 
 
 def test_missing_deliveries_are_a_warning(account, completed_run, invoice_for, order):
@@ -225,7 +277,7 @@ def test_missing_deliveries_are_a_warning(account, completed_run, invoice_for, o
         "→ Enter http://shop.test/bitsby/webhook/ in the project's settings",
     )
 
-    WebhookDelivery.objects.create(invoice=paid, body="{}")
+    WebhookDelivery.objects.create(invoice=paid, body="{}", answered=200)
     assert_no_problem("Webhook deliveries have arrived at http://shop.test/bitsby/webhook/")
 
 
@@ -238,11 +290,71 @@ def test_webhook_token_is_not_shown(account, completed_run, configure):
     assert bitsby.KEY not in said
 
 
-def test_example_domain_is_a_warning(account, completed_run):
-    """With the domain example.com links in e-mails would not work."""
-    Site.objects.update(domain="example.com")
+@pytest.mark.parametrize(
+    "domain",
+    ["example.com", "www.example.com", "localhost:8000", "shop.localhost", "127.0.0.1", "[::1]:80"],
+)
+def test_domain_that_leads_nowhere_is_never_ok(account, completed_run, domain, delivered):
+    """Links in e-mails would not work, and no line that is ok has such a domain."""
+    Site.objects.update(domain=domain)
     Site.objects.clear_cache()
-    assert "links in e-mails do not work" in doctor()[0]
+    for delivery in ({}, {"status": "paid", "answered": 200}):
+        said, _ = doctor()
+        assert f"[hint] The site's domain is {domain}, so links in e-mails do not work" in said
+        assert not [line for line in said.splitlines() if "[ok]" in line and domain in line]
+        WebhookDelivery.objects.all().delete()
+        delivered(**delivery)
+
+
+@pytest.mark.parametrize("domain", ["myexample.com", "192.0.2.7", "[shop"])
+def test_domain_that_only_looks_like_a_placeholder_is_fine(completed_run, domain):
+    """A name that ends like one of them, a public address, and what is no host at all."""
+    Site.objects.update(domain=domain)
+    Site.objects.clear_cache()
+    assert "links in e-mails" not in doctor("--offline")[0]
+
+
+@pytest.mark.parametrize(
+    ("amount", "error", "words"),
+    [
+        ("100.00", "", "[ok] The balance at Bitsby is 100.00 USD. It was fetched 5 minutes ago."),
+        ("4.00", "", "[hint] The balance at Bitsby is 4.00 USD, less than BALANCE_MIN (10 USD)."),
+        ("-3.50", "1 problem.", "[problem] The balance at Bitsby is -3.50 USD."),
+    ],
+)
+def test_offline_the_stored_balance_is_reported(
+    completed_run, configure, amount, error, words, move_time
+):
+    """Without requests the doctor says what a run has fetched, and when."""
+    configure(BALANCE_MIN=10)
+    GatewayState.objects.update(balance=amount, balance_fetched_at=timezone.now())
+    move_time(minutes=5)
+    with translation.override("de"):
+        said = assert_doctor_reports(words, error=error, offline=True)
+    assert ("Bitsby blocks new invoices" in said) is (amount != "100.00")
+
+
+def test_low_balance_of_the_account_is_a_warning(account, completed_run, configure):
+    """The balance that Bitsby answers counts, and is not stored."""
+    configure(BALANCE_MIN=200)
+    assert_no_problem("[hint] The balance at Bitsby is 100.00 USD, less than BALANCE_MIN (200 USD)")
+    assert balance.last_known() is None
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "words"),
+    [
+        (AuditState.PROVED, "", "[ok] The last audit, 3 days ago, found no differences."),
+        (AuditState.DIFFERENT, "1 problem.", "[problem] The last audit, 3 days ago, found 3"),
+        (AuditState.UNPROVED, "", "[hint] The last audit, 3 days ago, could not be completed"),
+    ],
+)
+def test_last_finished_audit_is_reported(completed_run, state, error, words):
+    """Its age and result are reported; one that still runs does not count."""
+    finished = timezone.now() - dt.timedelta(days=3)
+    AuditRun.objects.create(state=state, finished_at=finished, differences={"hash": 2, "amount": 1})
+    AuditRun.objects.create(state=AuditState.RUNNING)
+    assert_doctor_reports(words, error=error, offline=True)
 
 
 def test_clock_difference_is_a_warning(account, completed_run, monkeypatch):
@@ -329,8 +441,12 @@ def test_unlisted_project_is_a_warning(account, completed_run):
 def test_payments_to_review_warns_when_reconciliation_stopped(admin_client, fake, move_time):
     """Staff see that reconciliation does not run, and since when."""
     inbox = reverse("oscar_bitsby:dashboard-inbox")
-    assert "No payment check has completed yet" in admin_client.get(inbox).content.decode()
+    assert (
+        "No run of bitsby_reconcile has completed yet" in admin_client.get(inbox).content.decode()
+    )
     reconciliation.reconcile()
-    assert "No payment check" not in admin_client.get(inbox).content.decode()
+    assert "No run of bitsby_reconcile" not in admin_client.get(inbox).content.decode()
     move_time(minutes=16)
-    assert "No payment check has completed since" in admin_client.get(inbox).content.decode()
+    assert (
+        "No run of bitsby_reconcile has completed since" in admin_client.get(inbox).content.decode()
+    )

@@ -15,6 +15,8 @@ from oscar_bitsby import reconciliation, settlement
 from oscar_bitsby.choices import MailCode, MailStatus, RefundState, Resolution, ReviewReason
 from oscar_bitsby.gateway import parsing
 from oscar_bitsby.models import (
+    AuditedItem,
+    AuditRun,
     BitsbyInvoice,
     BitsbyPayment,
     BitsbyRefund,
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.django_db
 MIN_DAYS = 67
 NOTHING = (
     "0 deliveries, 0 e-mails, 0 payments of other projects, 0 dismissed payments,"
-    " 0 failed attempts, 0 addresses of refunds\n"
+    " 0 failed attempts, 0 alerts, 0 audits, 0 addresses of refunds\n"
 )
 
 
@@ -457,7 +459,7 @@ def test_dry_run_only_counts(store_delivery, store_foreign_payment, store_dismis
     remote = prune("--dry-run", "--dismissed", "100")
     assert remote == (
         "would delete: 1 delivery, 0 e-mails, 1 payment of other projects, 1 dismissed payment,"
-        " 0 failed attempts, 0 addresses of refunds\n"
+        " 0 failed attempts, 0 alerts, 0 audits, 0 addresses of refunds\n"
     )
     assert (WebhookDelivery.objects.count(), BitsbyPayment.objects.count()) == (1, 2)
     assert prune("--dismissed", "100") == remote.replace("would delete", "deleted")
@@ -472,7 +474,7 @@ def test_rows_are_deleted_in_batches(store_delivery, store_foreign_payment, monk
     with CaptureQueriesContext(connection) as queries:
         assert prune() == (
             "deleted: 7 deliveries, 0 e-mails, 7 payments of other projects, 0 dismissed payments,"
-            " 0 failed attempts, 0 addresses of refunds\n"
+            " 0 failed attempts, 0 alerts, 0 audits, 0 addresses of refunds\n"
         )
     sizes = [query["sql"].count(",") + 1 for query in queries if query["sql"].startswith("DELETE")]
     assert sorted(sizes) == [1, 1, 3, 3, 3, 3]
@@ -552,7 +554,7 @@ def test_pruning_during_a_run_keeps_the_new_payment(
 
     assert pruned == [
         "deleted: 1 delivery, 0 e-mails, 5 payments of other projects, 0 dismissed payments,"
-        " 0 failed attempts, 0 addresses of refunds\n"
+        " 0 failed attempts, 0 alerts, 0 audits, 0 addresses of refunds\n"
     ]
     assert (report.booked, report.failures) == (1, 0)
     assert Transaction.objects.count() == 1
@@ -568,3 +570,17 @@ def test_deliveries_are_selected_by_index(store_delivery):
         plan = rows.order_by("received_at", "pk").explain()
     assert "received_at" in plan
     assert "Index" in plan
+
+
+def test_records_of_audits_are_kept_for_90_days():
+    """Older ones are deleted, but the newest; what an aborted audit has read is deleted soon."""
+    long_ago = timezone.now() - dt.timedelta(days=91)
+    AuditRun.objects.create(state="proved", started_at=long_ago)
+    kept = AuditRun.objects.create(started_at=long_ago, touched_at=long_ago)
+    AuditedItem.objects.create(run=kept, is_payment=True, bitsby_id=bitsby.new_id(), amount=1)
+
+    assert "1 audit," in prune("--dry-run")
+    assert "1 audit," in prune()
+
+    assert [run.state for run in AuditRun.objects.all()] == ["unproved"]
+    assert not AuditedItem.objects.exists()

@@ -70,7 +70,7 @@ def test_incremental_sync_requests_the_last_day(watched, fake):
     reconciliation.reconcile(progress=steps.append)
 
     assert requested_days(fake) == [("2026-03-12", "2026-03-17")]
-    assert steps == ["incremental sync of payments", "0 payments on 1 pages", "e-mails"]
+    assert steps == ["incremental sync of payments", "0 payments on 1 page", "e-mails"]
 
 
 @pytest.mark.parametrize(

@@ -291,4 +291,4 @@ def test_report_counts_invoices_without_an_answer(overdue, fake, answer_singly):
 
     report = reconciliation.reconcile()
 
-    assert "1 invoices without an answer" in str(report)
+    assert "1 invoice without an answer" in str(report)

@@ -439,7 +439,7 @@ def test_undecided_payment_keeps_its_order_for_a_day_after_the_hold(
 
     note = overdue.order.notes.get().message
     assert "A payment of another amount has been seen" in note
-    assert "10 usdt" in note
+    assert "10 USDT" in note
     assert BuyerMail.objects.get(code=MailCode.CANCELLED).order == overdue.order
 
 

@@ -262,7 +262,7 @@ def test_order_can_be_cancelled_with_its_refund(order, product, refund, staff_us
 
     assert status_of(order) == "Cancelled"
     assert product.stockrecords.get().num_allocated == 0
-    assert order.notes.order_by("pk").last().message == "Cancelled: 10 usdt refunded."
+    assert order.notes.order_by("pk").last().message == "Cancelled: 10 USDT refunded."
     assert not order.bitsby_invoices.filter(order_awaits_payment=True).exists()
     assert MailCode.CANCELLED not in BuyerMail.objects.values_list("code", flat=True)
 

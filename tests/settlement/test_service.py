@@ -53,7 +53,7 @@ def test_exact_payment_is_booked_and_the_order_paid(order, invoice, settle, sent
     change = order.status_changes.get()
     assert (change.old_status, change.new_status) == ("Pending", "Being processed")
     invoice.refresh_from_db()
-    note = f"Bitsby payment {payment['id']} received: 10 usdt for invoice {invoice.uid}."
+    note = f"Bitsby payment {payment['id']} received: 10 USDT for invoice {invoice.uid}."
     assert order.notes.get().message == note
     assert (invoice.status, invoice.order_awaits_payment) == ("paid", False)
     row = BitsbyPayment.objects.get()

@@ -10,7 +10,8 @@ from django.urls import NoReverseMatch, reverse
 from oscar.apps.order.admin import OrderAdmin
 from oscar.core.loading import get_model
 
-from oscar_bitsby.models import BitsbyInvoice, WebhookDelivery
+from oscar_bitsby.choices import AuditState
+from oscar_bitsby.models import AuditRun, BitsbyInvoice, WebhookDelivery
 from oscar_bitsby.staff.order_admin import OrderAdminMixin, extend_order_admin
 from tests.support import bitsby
 from tests.support.refunds import request_refund, sent_refund
@@ -25,6 +26,7 @@ from tests.support.staff import (
     delete_order,
     log_in,
     message_after,
+    order_url,
     receive_payment,
 )
 
@@ -430,3 +432,85 @@ def test_order_admin_is_unchanged_without_settings(invoice, staff, settings):
 
     assert b"Bind a Bitsby payment" not in staff.get(change_order_url(invoice.order)).content
     assert ACTION.encode() not in staff.get(reverse(LIST)).content
+
+
+# What the pages show
+
+
+def test_wallets_and_deliveries_are_tables_of_readable_values(invoice, viewer):
+    """Coin, network, address and reserved amount; and what Bitsby sent, with all its digits."""
+    wallet = {"cryptocurrency": "usdt", "blockchain": "tron", "address": "T" * 34, "amount": "8.10"}
+    BitsbyInvoice.objects.filter(pk=invoice.pk).update(wallets=[wallet, {}, "odd", EVIL])
+    delivery = WebhookDelivery.objects.create(
+        invoice=invoice, body='{"payment": {"amount": 8.50, "hash": "ab"}}', headers={"Host": "a"}
+    )
+
+    page = Page(viewer.get(f"{list_url('bitsbyinvoice')}{invoice.pk}/change/"))
+    assert f"USDT Tron (TRC-20) {'T' * 34} 8.10" in page.rows()
+    assert "style=" not in page.html.partition('id="content-main"')[2].partition("</form>")[0]
+    page = Page(viewer.get(f"{list_url('webhookdelivery')}{delivery.pk}/change/"))
+    assert {"payment.amount 8.50", "payment.hash ab", "Host a"} <= set(page.rows())
+
+
+@pytest.mark.parametrize("body", ["[" * 30_000, "{" * 9, "[]", '{"a": 1e999}', "x" * 65_536])
+def test_delivery_with_odd_content_can_be_read(invoice, viewer, body):
+    """Content that is not JSON, or deeply nested, is shown as it is."""
+    delivery = WebhookDelivery.objects.create(invoice=invoice, body=body)
+
+    shown = viewer.get(f"{list_url('webhookdelivery')}{delivery.pk}/change/")
+
+    assert shown.status_code == 200
+
+
+def test_lists_show_the_order_number_and_money_first_and_ids_last(records, viewer):
+    """A reader sees which order it is, and how much money, before anything technical."""
+    invoice, payment = records["bitsbyinvoice"][0], records["bitsbypayment"][0]
+
+    (row,) = [
+        row for row in Page(viewer.get(list_url("bitsbypayment"))).rows() if payment.hash in row
+    ]
+    assert row.startswith(f"{invoice.order_number} $8.00 8 USDT refunded")
+    assert row.endswith(str(payment.bitsby_id))
+
+
+def test_audits_can_be_read_and_not_searched(admin_client):
+    """The result, with the number of differences; a search in the URL is no error."""
+    run = AuditRun.objects.create(state=AuditState.DIFFERENT, differences={"amount": 2, "hash": 1})
+
+    listed = Page(admin_client.get(list_url("auditrun"), {"q": "anything"}))
+    page = Page(admin_client.get(f"{list_url('auditrun')}{run.pk}/change/"))
+
+    assert any("differences found 3" in row for row in listed.rows())
+    assert {"amount 2", "hash 1"} <= set(page.rows())
+
+
+@pytest.mark.parametrize("query", ["answered=abc", "is_foreign__exact=abc", "status__exact=abc"])
+def test_made_up_filters_are_no_error(records, viewer, query):
+    """A value that no filter offers shows no rows, or the whole list."""
+    for model in ("webhookdelivery", "bitsbypayment", "bitsbyinvoice"):
+        response = viewer.get(f"{list_url(model)}?{query}", follow=True)
+        assert response.status_code == 200
+
+
+def test_order_page_shows_total_received_and_missing(fake, invoice, staff):
+    """The amounts of the Bitsby tab, and a link to it, stand on the order's page in the admin."""
+    receive_payment(fake, invoice, "4.00000000")
+
+    page = Page(staff.get(change_order_url(invoice.order)))
+
+    rows = page.rows()
+    assert {"Order total $10.00", "Received $4.00", "Missing $6.00"} <= set(rows)
+    assert "Payments to review 1" in rows
+    assert f"{order_url(invoice.order_number)}#bitsby" in page.links
+
+
+def test_refund_is_not_offered_when_nothing_is_left_to_refund(fake, invoice, staff_user):
+    """The order's page has no button that would end in an error."""
+    cashier = log_in("refunder", "oscar_bitsby.refund_payment", "order.view_order", *EDIT)
+    payment = receive_payment(fake, invoice)
+    url = reverse("admin:oscar_bitsby_refund_request", args=[invoice.order.pk])
+    assert url in Page(cashier.get(change_order_url(invoice.order))).links
+
+    sent_refund(staff_user, payment, "8.00")
+
+    assert url not in Page(cashier.get(change_order_url(invoice.order))).links

@@ -125,7 +125,7 @@ def test_summary_shows_payment_order_and_difference(fake, invoice, staff, url):
     page = summary_of(staff, url, payment)
 
     for text in (
-        "9 usdt, Tron (TRC-20)",
+        "9 USDT, Tron (TRC-20)",
         payment.hash,
         f"{invoice.order_number} (Pending)",
         invoice.order.email,

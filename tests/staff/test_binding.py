@@ -111,7 +111,7 @@ def test_list_shows_the_best_match_first_with_reasons(fake, invoice, staff, url)
     assert "same coin, another wallet" in rows[2]
     assert "75.0 % less than asked" in rows[2]
     assert "older than the invoice" in rows[3]
-    unknown_row = next(row for row in page.rows() if "0.005 eth (ethereum)" in row)
+    unknown_row = next(row for row in page.rows() if "0.005 ETH (ethereum)" in row)
     assert "unknown" in unknown_row
 
 
@@ -262,7 +262,7 @@ def test_confirmation_page_names_the_effects_and_sends_no_request(
     for text in (
         "What will happen",
         f"attaches the payment to invoice {invoice.uid} of order {order.number}",
-        "Payment 8 usdt, Tron (TRC-20), ",
+        "Payment 8 USDT, Tron (TRC-20), ",
         f"Order {order.number} (Pending), ",
         f"Customer {order.email}",
         "Asked $10.00 Value $8.00 Difference -$2.00 (-20.0 %)",

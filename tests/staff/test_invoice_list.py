@@ -1,16 +1,20 @@
 """The list of invoices and its filters."""
 
+import csv
 import datetime as dt
 import re
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from oscar.core.loading import get_model
 
 from oscar_bitsby.models import BitsbyInvoice
+from oscar_bitsby.staff import search
 from tests.support import bitsby
 from tests.support.staff import (
     EVIL,
@@ -52,15 +56,18 @@ def listed(client, **query):
 
 
 def test_invoices_are_listed_newest_first(invoices, staff):
-    """Number with a link to the order's tab, status and amount in its currency."""
+    """Number with a link to the order's tab, customer, status, amounts and time of payment."""
     assert listed(staff) == ["uid-short", "uid-euro", "uid-unpaid", "uid-old"]
 
     page = Page(staff.get(reverse(INVOICES)))
     order = invoices["euro"].order
     assert reverse("dashboard:order-detail", args=[order.number]) + "#bitsby" in page.links
     (row,) = [row for row in page.rows() if "uid-euro" in row]
-    assert "expired" in row
-    assert "€10.00" in row
+    assert "expired €10.00 – –" in row
+    (row,) = [row for row in page.rows() if "uid-short" in row]
+    paid_at = date_format(timezone.localtime(invoices["payment"].transaction_at), "DATETIME_FORMAT")
+    assert "buyer@example.com paid Needs review $10.00 $8.00" in row
+    assert paid_at in row
 
 
 def test_invoices_can_be_filtered(invoices, staff):
@@ -106,8 +113,95 @@ def test_invoices_are_found_by_number_uid_id_and_hash(invoices, staff):
         str(payment.bitsby_id),
     ):
         assert listed(staff, q=text) == ["uid-short"], text
-    for text in ("nothing", str(bitsby.new_id()), "uid-", "%", "'", "9" * 200):
+    for text in ("nothing", str(bitsby.new_id()), "uid-", "%", "%%%", "___", "'", "9" * 200):
         assert listed(staff, q=text) == [], text
+
+
+def test_invoices_are_found_by_a_part_of_the_order_number(place, invoice_for, staff, monkeypatch):
+    """The beginning finds all; another part finds the newest ones; two characters find none."""
+    monkeypatch.setattr(search, "MAX_COUNT", 2)
+    order, now = place(), timezone.now()
+    for age, number in enumerate(("SO-77123", "SO-88123", "SO-77129")):
+        values = {"order_number": number, "created_at": now - dt.timedelta(days=age)}
+        invoice_for(order, "expired", uid=f"uid-{'abc'[age]}", **values)
+
+    assert listed(staff, q="SO-77") == ["uid-a", "uid-c"]
+    assert listed(staff, q="so-88") == ["uid-b"]
+    assert listed(staff, q="123") == ["uid-a", "uid-b"]
+    assert listed(staff, q="129") == []
+    assert listed(staff, q="SO") == []
+
+
+def test_too_many_invoices_for_a_part_are_announced(place, invoice_for, staff, monkeypatch):
+    """When some matches are missing, the page says so."""
+    order = place()
+    for number in range(3):
+        invoice_for(order, "expired", order_number=f"SO-{number}")
+    assert "some are missing" not in Page(staff.get(reverse(INVOICES), {"q": "SO-"})).text
+
+    monkeypatch.setattr(search, "MAX_RESULTS", 2)
+    assert "some are missing" in Page(staff.get(reverse(INVOICES), {"q": "SO-"})).text
+
+
+def test_invoices_are_found_by_the_address_of_a_guest_or_an_account(place, invoice_for, staff):
+    """Upper or lower case, the address of the purchase, and the present one of the account."""
+    user = get_user_model().objects.create_user("ada", "ada@example.com", "secret")
+    guest_order = place()
+    guest_order.guest_email = "Guest.One@Example.com"
+    invoice_for(guest_order, uid="uid-guest")
+    invoice_for(place(user=user), uid="uid-user")
+    user.email = "new@example.com"
+    user.save()
+
+    assert listed(staff, email="guest.one@example.com") == ["uid-guest"]
+    assert listed(staff, email="ADA@example.com") == ["uid-user"]
+    assert listed(staff, email="new@example.com") == ["uid-user"]
+    assert listed(staff, email="nobody@example.com") == []
+    (row,) = Page(staff.get(reverse(INVOICES), {"email": "new@example.com"})).rows()[1:]
+    assert "new@example.com" in row
+
+
+def test_invoices_can_be_sorted(place, invoice_for, staff):
+    """By order number, amount and creation, either way; the filters and the next page keep it."""
+    now = timezone.now()
+    for age, (number, amount) in enumerate((("B2", 5), ("A1", 9), ("C3", 7))):
+        uid, at = f"uid-{number[0].lower()}", now - dt.timedelta(days=age)
+        invoice_for(place(), uid=uid, order_number=number, amount=amount, created_at=at)
+
+    assert listed(staff, sort="number") == ["uid-a", "uid-b", "uid-c"]
+    assert listed(staff, sort="asked", dir="desc") == ["uid-a", "uid-c", "uid-b"]
+    assert listed(staff, sort="created", dir="asc") == ["uid-c", "uid-a", "uid-b"]
+    assert listed(staff, sort="pk", dir="x") == ["uid-b", "uid-a", "uid-c"]
+    page = Page(staff.get(reverse(INVOICES), {"sort": "asked", "dir": "desc", "status": "unpaid"}))
+    assert "?status=unpaid&sort=asked&dir=asc" in page.links
+    assert page.form_with("sort")[0]["dir"] == "desc"
+
+
+def test_filtered_invoices_can_be_downloaded_by_those_who_may_see_amounts(
+    invoices, staff, partner_client
+):
+    """The file has what the filters find, in the order of the list; others get no link."""
+    page = Page(staff.get(reverse(INVOICES), {"currency": "USD", "sort": "created", "dir": "asc"}))
+    (url,) = [link for link in page.links if link and "format=csv" in link]
+
+    response = staff.get(url)
+
+    rows = list(csv.DictReader(response.getvalue().decode().splitlines()))
+    assert [row["bitsby_invoice_uid"] for row in rows] == ["uid-old", "uid-unpaid", "uid-short"]
+    assert "attachment" in response["Content-Disposition"]
+    wrong = staff.get(url + "&date_from=rubbish")
+    assert wrong["Location"].startswith(f"{reverse(INVOICES)}?currency=USD")
+    for other in (log_in("viewer", "order.view_order"), partner_client):
+        assert "format=csv" not in other.get(reverse(INVOICES)).content.decode()
+        assert other.get(url).status_code == 403
+
+
+@pytest.fixture
+def partner_client(product):
+    """The browser of a partner's user."""
+    client = log_in("partner", PARTNER, is_staff=False)
+    product.stockrecords.get().partner.users.add(client.user)
+    return client
 
 
 @pytest.mark.parametrize(
@@ -117,6 +211,7 @@ def test_invoices_are_found_by_number_uid_id_and_hash(invoices, staff):
         *("date_from=0001-01-01", "date_to=9999-12-31", "date_from=9999-12-31", "attention=x"),
         *("q=%00", "q=" + "x" * 5000, "q=%ff%fe", "q=%F0%9F%92%A9", "q=<script>alert(1)</script>"),
         *("page=0", "page=-1", "page=abc", "page=" + "9" * 40, "page=1.5", "page=%00"),
+        *("sort=x&dir=y", "sort=asked&dir=%00", "email=rubbish", "email=a@b.example&q=%25%25%25"),
         *("page=last", "page=1", "page=2", "status=paid&status=unpaid", "page[]=1", "show=x"),
     ],
 )
@@ -135,6 +230,10 @@ def test_invalid_filter_shows_a_message(invoices, staff):
 
     assert "Enter a valid date." in page.text
     assert "Select a valid choice" in page.text
+    assert page.rows() == []
+    reversed_days = {"date_from": "2026-02-02", "date_to": "2026-02-01"}
+    page = Page(staff.get(reverse(INVOICES), reversed_days))
+    assert "The last day is before the first day." in page.text
 
 
 def test_pages_keep_the_filters(place, invoice_for, staff):
@@ -162,7 +261,9 @@ def test_list_of_invoices_counts_up_to_a_limit(place, invoice_for, staff, monkey
     for number in range(60):
         invoice_for(order, "expired", uid=f"e{number:02}")
 
-    assert "Page 1 of 2" in Page(staff.get(reverse(INVOICES))).text
+    text = Page(staff.get(reverse(INVOICES))).text
+    assert "Page 1 of 2" in text
+    assert "More than 30 invoices" in text
     assert "e30" in " ".join(Page(staff.get(reverse(INVOICES), {"page": 2})).rows())
     assert staff.get(reverse(INVOICES), {"page": 3}).status_code == 404
 
@@ -187,7 +288,7 @@ def test_list_of_invoices_needs_a_constant_number_of_queries(
         client.get(url)
 
     of_invoices = [one for one in queries if 'FROM "oscar_bitsby_bitsbyinvoice"' in one["sql"]]
-    assert len(of_invoices) == 2, "one counts the invoices, one reads them"
+    assert len(of_invoices) == 3, "they count the invoices, find a page's keys, and read its rows"
     assert len(Page(response).rows()) == 21
 
 

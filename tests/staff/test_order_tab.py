@@ -14,9 +14,11 @@ from oscar_bitsby import reconciliation
 from oscar_bitsby.models import WebhookDelivery
 from oscar_bitsby.orders import signed_urls
 from tests.support import bitsby
+from tests.support.buyer_refunds import create_refund
 from tests.support.staff import (
     CANCEL,
     EVIL,
+    INBOX,
     INVOICES,
     MAY_BIND,
     Page,
@@ -53,10 +55,9 @@ def test_tab_shows_the_whole_history_of_the_order(fake, order, invoice_for, staf
     page = order_tab(staff, order)
 
     assert "#bitsby" in page.links
-    assert "Order total: $10.00 Received: $8.00 Missing: $2.00" in page.text
-    assert "Invoice uid-old: expired" in page.text
-    assert "it did not last" in page.text
-    assert "Invoice uid-new: paid" in page.text
+    assert "Asked Received Missing $10.00 $8.00 $2.00" in page.text
+    assert "uid-old Copy expired it did not last $10.00" in page.text
+    assert "uid-new Copy paid $10.00 $8.00" in page.text
     assert payment.hash in page.text
     assert "accepted as it is, staff" in page.text
     assert "close enough" in page.text
@@ -101,7 +102,7 @@ def test_tab_shows_since_when_and_why_an_invoice_has_no_answer(fake, order, invo
 
     page = order_tab(staff, order)
     invoice.refresh_from_db()
-    since = date_format(timezone.localtime(invoice.unanswered_since), "SHORT_DATETIME_FORMAT")
+    since = date_format(timezone.localtime(invoice.unanswered_since), "DATETIME_FORMAT")
     assert f"No usable answer from Bitsby since {since}: /invoices/list: Not found" in page.text
     assert EVIL not in page.html
 
@@ -118,12 +119,13 @@ def test_link_for_the_buyer_opens_without_a_login(order, invoice, staff, client)
 
 
 def test_only_booked_money_counts_as_received(fake, invoice, staff):
-    """A payment that is not booked is shown and not counted."""
+    """A payment that is not booked is shown apart."""
     payment = receive_payment(fake, invoice, amountFiat="8.00")
 
     page = order_tab(staff, invoice.order)
 
-    assert "Order total: $10.00 Received: $0.00 Missing: $10.00" in page.text
+    text = "Asked Received Not booked yet Missing $10.00 $0.00 $8.00 $10.00"
+    assert text in page.text
     assert payment.hash in page.text
 
 
@@ -133,6 +135,16 @@ def test_order_without_an_invoice_shows_the_link_for_the_buyer(order, staff):
 
     assert "#bitsby" in page.links
     assert signed_urls.order_url(order) in page.html
+
+
+def test_refund_of_a_paid_order_is_not_missing(fake, invoice, refunder):
+    """The buyer of an order that was paid owes nothing after a refund of a part."""
+    receive_payment(fake, invoice, "10.00000000")
+    invoice.order.sources.get().refund(Decimal("4.00"), reference="ab12")
+
+    page = order_tab(refunder, invoice.order)
+
+    assert "Asked Received Refunded Missing $10.00 $10.00 $4.00 –" in page.text
 
 
 def test_tab_shows_refunds_and_what_is_left(fake, invoice, refunder, staff):
@@ -154,9 +166,7 @@ def test_tab_shows_refunds_and_what_is_left(fake, invoice, refunder, staff):
 
     page = order_tab(refunder, invoice.order)
 
-    assert "Order total: $10.00 Received: $12.00 Refunded: $2.00" in page.text
-    assert "Missing" not in page.text
-    assert "Surplus" not in page.text
+    assert "Asked Received Refunded Missing $10.00 $12.00 $2.00 –" in page.text
     assert url in page.links
     assert "https://tronscan.org/#/transaction/ab12" in page.links
     assert reverse("oscar_bitsby:dashboard-refund-order", args=[invoice.order.pk]) in page.links
@@ -173,17 +183,74 @@ def test_tab_shows_the_surplus_and_every_reason(fake, invoice, staff):
 
     text = order_tab(staff, invoice.order).text
 
-    assert "Surplus: $2.00" in text
+    assert "Asked Received Surplus $10.00 $12.00 $2.00" in text
     assert "more than the order's total" in text
     assert "arrived after the order was cancelled" in text
 
 
 def test_refund_is_not_offered_while_the_order_holds_no_money(invoice, refunder):
-    """Without money there is nothing to refund."""
+    """Without money there is nothing to refund, and the tab says why."""
     page = order_tab(refunder, invoice.order)
 
     url = reverse("oscar_bitsby:dashboard-refund-order", args=[invoice.order.pk])
     assert url not in page.links
+    assert "Nothing can be refunded: This order holds no money" in page.text
+
+
+def test_refund_is_not_offered_while_that_of_the_only_payment_is_open(fake, invoice, refunder):
+    """The page would refuse a second one, so the tab links the open one and says why."""
+    payment = receive_payment(fake, invoice)
+    refund = create_refund(invoice.order, payment=payment)
+
+    page = order_tab(refunder, invoice.order)
+
+    url = reverse("oscar_bitsby:dashboard-refund-order", args=[invoice.order.pk])
+    assert url not in page.links
+    assert "Nothing can be refunded: A refund of this payment is open." in page.text
+    assert reverse("oscar_bitsby:dashboard-refund", args=[refund.pk]) in page.links
+
+
+def test_tab_offers_the_unbound_payments_that_are_likely(fake, order, invoice_for, staff):
+    """One of a similar amount is offered with a link that chooses it; another is not."""
+    invoice_for(order)
+    likely, other = receive_payment(fake), receive_payment(fake, amount="800.00000000")
+    url = f"{bind_url('dashboard', order)}?payment="
+
+    page = order_tab(staff, order)
+
+    assert f"{url}{likely.bitsby_id}" in page.links
+    assert f"{url}{other.bitsby_id}" not in page.links
+    assert f"https://tronscan.org/#/transaction/{likely.hash}" in page.links
+    viewer = order_tab(log_in("viewer", "order.view_order"), order)
+    assert likely.hash not in viewer.text
+
+
+def test_hash_of_a_payment_is_linked_can_be_copied_and_leads_to_the_decision(fake, invoice, staff):
+    """The whole hash is text, with a button for scripts; a payment to review links its list."""
+    payment = receive_payment(fake, invoice)
+
+    page = order_tab(staff, invoice.order)
+
+    assert f"https://tronscan.org/#/transaction/{payment.hash}" in page.links
+    assert f">{payment.hash}</a>" in page.html
+    assert f'data-bitsby-copy="bitsby_hash_{payment.pk}"' in page.html
+    assert f"{reverse(INBOX)}?order={invoice.order_number}" in page.links
+
+
+def test_newest_delivery_comes_first(invoice, staff):
+    """After a redelivery that was answered 200, the failure before it is among the earlier ones."""
+    for answered, outcome in ((503, "no slot free"), (200, "settled")):
+        WebhookDelivery.objects.create(
+            invoice=invoice, body="{}", answered=answered, outcome=outcome
+        )
+
+    text = order_tab(staff, invoice.order).text
+
+    assert (
+        text.index("answered 200: settled")
+        < text.index("Earlier webhook deliveries")
+        < text.index("answered 503: no slot free")
+    )
 
 
 def test_order_of_another_method_has_no_tab(order, staff):
@@ -255,12 +322,13 @@ def test_failed_refresh_shows_a_message(fake, invoice, staff):
 
 
 def test_cancelling_is_offered_only_while_bitsby_allows_it(place, invoice_for, staff):
-    """Unpaid and never opened: a button; opened, paid, ended or never created: none."""
+    """Unpaid and never opened: a button; opened, over, paid, ended or never created: none."""
     unopened = invoice_for(place())
     offered = form_actions(order_tab(staff, unopened.order), "/cancel/")
     assert offered == [invoice_url(unopened, "cancel")]
     for values in (
         {"page_views": 1},
+        {"expires_at": timezone.now()},
         {"status": "paid"},
         {"status": "expired"},
         {"status": "canceled"},

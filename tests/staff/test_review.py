@@ -57,7 +57,7 @@ def test_accepting_a_short_payment_resolves_it_and_keeps_the_difference(short, s
     (entry,) = admin_log_of(staff.user)
     assert "close enough" in entry
     tab = order_tab(staff, order)
-    assert "Order total: $10.00 Received: $8.00 Missing: $2.00" in tab.text
+    assert "Asked Received Missing $10.00 $8.00 $2.00" in tab.text
 
 
 def test_accepting_a_mismatch_books_it_and_pays_the_order(mismatch, staff):
@@ -441,7 +441,7 @@ def test_dismissal_can_be_undone(unmatched, staff, colleague):
     """The payment is listed again with all its actions, and the log shows both steps."""
     perform(staff, unmatched, "dismiss", note="not ours")
     done = Page(colleague.get(reverse(INBOX) + "?show=done"))
-    assert act_url(unmatched, "undo") in done.links
+    assert any(url and url.startswith(act_url(unmatched, "undo")) for url in done.links)
 
     assert "in Payments to review again" in perform(colleague, unmatched, "undo")
 
@@ -454,7 +454,7 @@ def test_only_a_dismissal_is_undone(short, staff):
     """An accepted payment cannot be undone; the message says so."""
     perform(staff, short, "accept", note="fine")
     done = Page(staff.get(reverse(INBOX) + "?show=done"))
-    assert act_url(short, "undo") not in done.links
+    assert not any(url and url.startswith(act_url(short, "undo")) for url in done.links)
 
     assert "Only a dismissal can be undone" in perform(staff, short, "undo")
 

@@ -249,7 +249,7 @@ def admin_log_of(user):
 
 def payment_cards(response):
     """Return the payments on a page of the list, each as a ``Page``."""
-    parts = response.content.decode().split('<div class="card mb-3">')[1:]
+    parts = response.content.decode().split('<tr class="bitsby-payment">')[1:]
     return [Page(HttpResponse(part)) for part in parts]
 
 

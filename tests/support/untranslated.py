@@ -12,9 +12,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 #: Names and formats, the same in every language.
-SAME_EVERYWHERE = {"bitsby", "true false"}
-#: Texts for developers and machines, the two formats of an e-mail, and classes of a field.
-NOT_SHOWN = {"no webhook here", "next request at", "html", "txt", "form-control vTextField"}
+SAME_EVERYWHERE = {"bitsby", "http", "true false", "z"}
+#: Texts for developers and machines, the two formats of an e-mail, and classes of elements.
+NOT_SHOWN = {
+    "no webhook here", "next request at", "html", "txt", "form-control vTextField", "money", "open",
+    "badge-light border", "col-6 col-lg-4", "col-12 col-sm-6 col-lg-3", "refund_",
+}  # fmt: skip
 #: Names of tuples of choices, whose labels may be single words in small letters.
 CHOICES = {"STATUSES", "REASONS", "RESOLUTIONS", "CODES", "CHOICES"}
 #: Attributes that browsers show or read out.
@@ -24,10 +27,12 @@ SILENT = {"script", "style"}
 
 #: Packages without texts for people: the simulator's pages are for developers, in English.
 NOT_TRANSLATED = {"simulator", "migrations"}
-#: Modules whose texts are for developers, in logs and errors.
+#: Modules whose texts are for developers, in logs, errors and the output of commands.
 FOR_DEVELOPERS = {
-    "adapter.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
-    "exceptions.py", "money.py", "parsing.py", "pruning.py", "report.py", "schemas.py",
+    "adapter.py", "audit.py", "audit_invoices.py", "audit_ledger.py", "audit_lists.py",
+    "audit_payments.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
+    "doctor_webhook.py", "exceptions.py", "findings.py", "money.py",
+    "parsing.py", "pruning.py", "report.py", "schemas.py",
     "settings_checks.py", "tasks.py", "transport.py",
 }  # fmt: skip
 #: Functions that take a text for people, with the number of the argument from which on to look.

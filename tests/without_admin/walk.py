@@ -59,6 +59,7 @@ def act_as_staff(fake, invoice):
         reverse(staff.INVOICES),
         staff.order_url(invoice.order_number),
         staff.bind_url("dashboard", invoice.order),
+        reverse("oscar_bitsby:dashboard-export") + "?from=2000-01-01&to=2200-01-01&format=csv",
     ]
     return {
         "pages": [client.get(url).status_code for url in urls],

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from oscar_bitsby.ops import doctor
-from oscar_bitsby.ops.pruning import plural
+from oscar_bitsby.ops import doctor, findings
+from oscar_bitsby.utils.plurals import plural
 
 
 class Command(BaseCommand):
@@ -24,15 +24,15 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         problems = 0
         styles = {
-            doctor.OK: self.style.SUCCESS,
-            doctor.WARNING: self.style.WARNING,
-            doctor.PROBLEM: self.style.ERROR,
+            findings.OK: self.style.SUCCESS,
+            findings.WARNING: self.style.WARNING,
+            findings.PROBLEM: self.style.ERROR,
         }
         for found in doctor.run_diagnostics(offline=options["offline"]):
             self.stdout.write(f"{styles[found.state](f'[{found.state}]')} {found.text}")
             if found.remedy:
                 self.stdout.write(f"    → {found.remedy}")
-            problems += found.state == doctor.PROBLEM
+            problems += found.state == findings.PROBLEM
         if problems:
             raise CommandError(f"{plural(problems, 'problem')}.")
         self.stdout.write("No problem found.")

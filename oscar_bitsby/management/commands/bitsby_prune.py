@@ -12,7 +12,8 @@ from oscar_bitsby.ops import pruning
 class Command(BaseCommand):
     help = (
         "Deletes old webhook deliveries, records of old e-mails to buyers, old payments of other"
-        " projects of the Bitsby account, and old attempts to create an invoice that failed."
+        " projects of the Bitsby account, old attempts to create an invoice that failed, and old"
+        " records of audits."
         " Erases the addresses of old refunds. Invoices, refunds, and payments that are booked,"
         " bound, refunded or waiting for review, are kept for good. Run it every week in a busy"
         " shop."

@@ -32,7 +32,9 @@ class Command(BaseCommand):
             help="run until stopped, with this pause between two runs",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="fetch and report, but change nothing"
+            "--dry-run",
+            action="store_true",
+            help="fetch, and name the orders that a run would change, but change nothing",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -69,6 +71,10 @@ class Command(BaseCommand):
         self._progress("")
         prefix = "would do: " if dry_run else ""
         self.stdout.write(f"{prefix}{report}")
+        for line in report.planned:
+            self.stdout.write(f"  {line}")
+        if report.has_more:
+            self.stdout.write("  and more")
 
     def _progress(self, text: str) -> None:
         """Show the current step in one line on a terminal."""

@@ -1,5 +1,6 @@
 """Check who may see which payments in the dashboard: staff all, partners their own."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,11 +53,15 @@ def only_visible(queryset: Any, user: Any, order_path: str) -> Any:
 # Some of these views send API requests, which must not happen inside a transaction.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class DashboardMixin(AccessMixin):
-    """Require a login, and refuse users who may not open our pages."""
+    """Require a login, and refuse users who may not open our pages, or not this one."""
+
+    #: Raises ``PermissionDenied`` for users who may see the lists, but not open this page.
+    require_permission: Callable[[Any], None] = staticmethod(lambda user: None)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_see(request.user):
             return self.handle_no_permission()
+        self.require_permission(request.user)
         parent: Any = super()
         response: HttpResponseBase = parent.dispatch(request, *args, **kwargs)
         return response

@@ -1,35 +1,34 @@
 """The actions of the dashboard: each is a POST and checks the permission to move money."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.generic import View
 
 from oscar_bitsby import conf
+from oscar_bitsby.accounting.matching import suggest_invoices
 from oscar_bitsby.exceptions import BitsbyError
 from oscar_bitsby.gateway import factory
+from oscar_bitsby.gateway.parsing import strip_unstorable
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
 from oscar_bitsby.orders.stage import OrderStage, order_stage
 from oscar_bitsby.orders.transitions import UsedUpDiscount
 from oscar_bitsby.reconciliation import invoice_refresh
 from oscar_bitsby.settlement import short_payments
-from oscar_bitsby.staff import bind_flow, binding, permissions, review
+from oscar_bitsby.staff import bind_flow, bind_summary, binding, permissions, review
 from oscar_bitsby.staff.dashboard.access import DashboardMixin, order_page
-from oscar_bitsby.staff.decision import ActionResult, ChangedMeanwhile
+from oscar_bitsby.staff.dashboard.payment_filters import list_url
+from oscar_bitsby.staff.dashboard.payment_value import PaymentValue
+from oscar_bitsby.staff.decision import ActionResult
 from oscar_bitsby.utils import i18n
 from oscar_bitsby.utils.money import parse_typed_amount, to_cents
-
-#: Payments that one request dismisses at most; a page lists no more of them.
-MAX_DISMISSED = 100
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ ACTIONS = {
     "dismiss": PaymentAction(
         gettext_lazy("Dismiss"),
         gettext_lazy(
-            "The payment leaves Payments to review, for example because it is not for this shop."
-            " What is booked stays booked, and nothing is refunded. You can undo this."
+            "Dismissed payments leave Payments to review, for example because they are not for this"
+            " shop. What is booked stays booked, and nothing is refunded. You can undo this."
         ),
         lambda payment, user, note, fiat_value: review.dismiss(payment.pk, user, note),
         needs_note=True,
@@ -100,19 +99,24 @@ ACTIONS = {
 class PaymentActionView(DashboardMixin, View):
     """Ask for confirmation of an action on a payment, then carry it out."""
 
+    require_permission = staticmethod(permissions.require_money_permission)
+
     def get(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         return self._ask(request, pk, action)
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
-        note = request.POST.get("note", "")
+        note = strip_unstorable(request.POST.get("note", ""))
         try:
             fiat_value = _parse_fiat_value(request.POST.get("fiat_value", ""))
         except ValueError:
             return self._ask(request, pk, action, _("The value is not a valid amount."))
         if chosen.needs_note and not note.strip():
             return self._ask(request, pk, action, _("Enter a reason: others may need it later."))
+        if request.POST.get("seen") not in (None, " ".join(payment.review_reasons)):
+            # For example, it was booked meanwhile, and what is to decide now is its surplus.
+            text = _("This payment has just changed. Check it again.")
+            return self._ask(request, pk, action, text)
         used_up = ", ".join(map(str, _used_up_discounts(payment, action)))
         if used_up and used_up != request.POST.get("used_up"):
             text = _("A voucher or offer of this order has just been used up. Check it below.")
@@ -121,13 +125,17 @@ class PaymentActionView(DashboardMixin, View):
             result = chosen.do(payment, request.user, note, fiat_value)
         except BitsbyError as error:
             result = ActionResult(False, str(error))
-        url = reverse("oscar_bitsby:dashboard-inbox")
+        url = list_url(request.GET.get("list", ""))
         return bind_flow.redirect_with_message(request, result, url)
 
     def _ask(self, request: HttpRequest, pk: int, action: str, error: str = "") -> HttpResponse:
-        permissions.require_money_permission(request.user)
         chosen, payment = _find(pk, action)
+        match = suggest_invoices([payment]).found.get(payment.pk)
         context = {"payment": payment, "action": chosen, "error": error}
+        context["note"] = request.POST.get("note", "")
+        context["value"] = PaymentValue.of(payment, match)
+        context["explorer"] = bind_summary.explorer_url(payment)
+        context["list_url"] = list_url(request.GET.get("list", ""))
         context["asks_fiat_value"] = action == "accept" and payment.fiat_value is None
         context["used_up"] = _used_up_discounts(payment, action)
         context["why_not"] = chosen.why_not(payment)
@@ -155,59 +163,18 @@ def _parse_fiat_value(text: str) -> Decimal | None:
     return fiat_value
 
 
-class DismissDustView(DashboardMixin, View):
-    """Dismiss several very small payments for one reason."""
-
-    http_method_names = ("post",)
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        permissions.require_money_permission(request.user)
-        # A page has each of its payments as "listed", so that all can be chosen by one box.
-        chosen = request.POST.getlist("listed" if "all" in request.POST else "payment")
-        result = _dismiss_dust(chosen, request.user, request.POST.get("note", ""))
-        url = reverse("oscar_bitsby:dashboard-inbox") + "?show=dust"
-        return bind_flow.redirect_with_message(request, result, url)
-
-
-def _dismiss_dust(chosen: list[str], user: Any, note: str) -> ActionResult:
-    if not note.strip():
-        return ActionResult(False, _("Enter a reason: others may need it later."))
-    ids = {payment_id for payment_id in map(_parse_uuid, chosen[:MAX_DISMISSED]) if payment_id}
-    if not ids:
-        return ActionResult(False, _("Choose at least one payment."))
-    dust = BitsbyPayment.objects.needs_review().filter(is_dust=True, bitsby_id__in=ids)
-    done = 0
-    for pk in list(dust.values_list("pk", flat=True)):
-        with suppress(ChangedMeanwhile):
-            done += review.dismiss(pk, user, note).done
-    if not done:
-        return ActionResult(False, _("Nothing was dismissed: these payments changed meanwhile."))
-    text = ngettext(
-        "%(count)d payment is dismissed. You can undo this under “Resolved”.",
-        "%(count)d payments are dismissed. You can undo this under “Resolved”.",
-        done,
-    )
-    return ActionResult(True, text % {"count": done})
-
-
-def _parse_uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
 class InvoiceActionView(DashboardMixin, View):
     """Refresh or cancel an invoice."""
 
+    require_permission = staticmethod(permissions.require_money_permission)
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
-        permissions.require_money_permission(request.user)
         invoices = BitsbyInvoice.objects.select_related("order")
         invoice: BitsbyInvoice = get_object_or_404(invoices, pk=pk)
         if action == "cancel":
-            result = binding.cancel_invoice(invoice, request.user, request.POST.get("note", ""))
+            note = strip_unstorable(request.POST.get("note", ""))
+            result = binding.cancel_invoice(invoice, request.user, note)
         else:
             result = _refresh(invoice)
         if invoice.order is None:

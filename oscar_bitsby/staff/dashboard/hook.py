@@ -3,20 +3,23 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.models import prefetch_related_objects
 from django.template.loader import select_template
 from django.utils.functional import lazy
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from oscar_bitsby import conf
-from oscar_bitsby.accounting import ledger
-from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment
-from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.staff import bind_flow, permissions, refund_flow
+from oscar_bitsby.models import BitsbyPayment
+from oscar_bitsby.staff import permissions
+from oscar_bitsby.staff.dashboard import order_tab
 from oscar_bitsby.staff.dashboard.access import may_see, may_see_all
 from oscar_bitsby.utils.patching import AnyBase, extend_view
 
 REFUNDS = {"label": gettext_lazy("Refunds"), "url_name": "oscar_bitsby:dashboard-refunds"}
+#: The pages with the amounts of all partners.
+MONEY_PAGES = (
+    (pgettext_lazy("bitsby", "Overview"), "oscar_bitsby:dashboard-overview"),
+    (pgettext_lazy("page", "Export"), "oscar_bitsby:dashboard-export"),
+)
 
 #: The navigation counts up to this number, and shows "99+" for more.
 MAX_COUNT = 99
@@ -56,6 +59,11 @@ def shown_to_refunders(user: Any, *args: Any) -> bool:
     return conf.is_configured() and permissions.may_refund(user)
 
 
+def shown_to_bookkeepers(user: Any, *args: Any) -> bool:
+    """Return whether a user gets the entries of overview and export, which open only for them."""
+    return conf.is_configured() and permissions.may_see_money(user)
+
+
 def _extend_navigation() -> None:
     navigation = getattr(settings, "OSCAR_DASHBOARD_NAVIGATION", None)
     if not isinstance(navigation, list) or any(
@@ -70,6 +78,10 @@ def _extend_navigation() -> None:
         children = [{"label": text, "url_name": url, "access_fn": access} for text, url in pages]
         entry = {"label": label, "icon": "fas fa-coins", "access_fn": access}
         children.append({**REFUNDS, "access_fn": shown_to_refunders})
+        children += [
+            {"label": text, "url_name": url, "access_fn": shown_to_bookkeepers}
+            for text, url in MONEY_PAGES
+        ]
         navigation.append({**entry, "children": children})
 
 
@@ -82,25 +94,5 @@ class OrderPageMixin(AnyBase):  # type: ignore[misc]
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)
         context["bitsby_extends"] = select_template(super().get_template_names())
-        # Oscar's own tab reads them as well.
-        prefetch_related_objects([self.object], "sources")
-        rows = BitsbyInvoice.objects.filter(order=self.object)
-        invoices = list(rows.prefetch_related("payments__resolved_by", "deliveries"))
-        if invoices or self.object.sources.filter(source_type__code=conf.METHOD_CODE).exists():
-            sources = list(self.object.sources.all())
-            held = ledger.amount_held(sources)
-            user = self.request.user
-            context["bitsby"] = {
-                "invoices": invoices,
-                "received": sum(source.amount_debited for source in sources),
-                "refunded": sum(source.amount_refunded for source in sources),
-                "missing": max(self.object.total_incl_tax - held, 0),
-                "surplus": max(held - self.object.total_incl_tax, 0),
-                "refunds": refund_flow.refunds_of(self.object, refund_flow.dashboard_url),
-                "may_bind": (may_bind := permissions.may_move_money(user)),
-                "may_refund": (may_refund := permissions.may_refund(user)),
-                "offers_binding": may_bind and bind_flow.should_offer_binding(self.object),
-                "offers_refund": may_refund and refund_flow.should_offer_refund(self.object),
-                "link": self.request.build_absolute_uri(signed_urls.order_url(self.object)),
-            }
+        context["bitsby"] = order_tab.tab_context(self.object, self.request)
         return context

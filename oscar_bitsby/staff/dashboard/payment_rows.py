@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -108,6 +109,7 @@ class PaymentRow:
         match: the order that an unbound payment may be for.
         refund: its refund that is not sent yet.
         may_bind, may_refund: what the user may do.
+        list_query: the list that the user returns to after an action, as ``list_query`` returns it.
     """
 
     payment: BitsbyPayment
@@ -115,6 +117,7 @@ class PaymentRow:
     refund: BitsbyRefund | None
     may_bind: bool
     may_refund: bool
+    list_query: str = ""
 
     @property
     def advice(self) -> Any:
@@ -143,6 +146,11 @@ class PaymentRow:
         primary = next((name for name in self._primary if name in possible), None)
         actions = [replace(action, is_primary=name == primary) for name, action in possible.items()]
         return sorted(actions, key=lambda action: not action.is_primary)
+
+    @property
+    def can_be_dismissed(self) -> bool:
+        """Whether the user can choose it, to dismiss it together with others."""
+        return self.may_bind and self.payment.resolved_at is None and self.refund is None
 
     @property
     def is_unbound(self) -> bool:
@@ -225,6 +233,8 @@ class PaymentRow:
 
     def _action(self, name: str) -> RowAction:
         url = reverse("oscar_bitsby:dashboard-payment", args=[self.payment.pk, name])
+        if self.list_query:
+            url += "?" + urlencode({"list": self.list_query})
         return RowAction(ACTIONS[name].label, url)
 
     def _bind_action(self, match: Match) -> RowAction:

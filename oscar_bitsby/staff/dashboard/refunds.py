@@ -4,7 +4,6 @@ from typing import Any
 
 from django.db.models import Case, Value, When
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.generic import ListView, View
@@ -19,7 +18,7 @@ from oscar_bitsby.staff.dashboard.access import (
     orders_for,
 )
 from oscar_bitsby.staff.pagination import BoundedPaginator, load_rows
-from oscar_bitsby.staff.permissions import may_refund, require_refund_permission
+from oscar_bitsby.staff.permissions import require_refund_permission
 
 PAGE = 25
 
@@ -27,10 +26,7 @@ PAGE = 25
 class RefundMixin(DashboardMixin):
     """Refuse users who may not refund: the pages show addresses."""
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.user.is_authenticated and not may_refund(request.user):
-            require_refund_permission(request.user)
-        return super().dispatch(request, *args, **kwargs)
+    require_permission = staticmethod(require_refund_permission)
 
 
 class RefundListView(RefundMixin, ListView):  # type: ignore[type-arg]

@@ -1,4 +1,4 @@
-/* Adds buttons that copy the address and the amount of a refund. Without it, the fields can be
+/* Shows the buttons that copy a field or a text, like a transaction hash. Without it, both can be
    selected and copied by hand. Needs no other script. */
 (function () {
     "use strict";
@@ -12,11 +12,15 @@
         }
         button.hidden = false;
         button.addEventListener("click", function () {
-            navigator.clipboard.writeText(field.value).then(function () {
+            const text = "value" in field ? field.value : field.textContent.trim();
+            navigator.clipboard.writeText(text).then(function () {
                 button.textContent = button.dataset.copied;
                 setTimeout(function () { button.textContent = label; }, 2000);
             }, function () {
-                field.select();
+                getSelection().selectAllChildren(field);
+                if (field.select) {
+                    field.select();
+                }
             });
         });
     });

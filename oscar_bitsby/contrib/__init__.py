@@ -1,0 +1,1 @@
+"""Optional parts, each for another package that the shop installs."""
