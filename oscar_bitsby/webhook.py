@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import router, transaction
-from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import gettext_noop
 from django.views.decorators.csrf import csrf_exempt
@@ -74,12 +73,10 @@ def _read(request: HttpRequest) -> tuple[bytes, UUID] | None:
 
 def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpResponse:
     invoices = BitsbyInvoice.objects.filter(bitsby_id=invoice_id)
-    newest = WebhookDelivery.objects.filter(invoice=OuterRef("pk")).order_by("-pk")
     # Most deliveries end here, so do not read the whole row yet.
-    found = invoices.values_list("status", Subquery(newest.values("answered")[:1])).first()
-    status, answered_before = found or (None, None)
+    found = invoices.values_list("status", "newest_delivery_failed").first()
     # Staff would take a failure for the result, so the delivery that settles it is stored, too.
-    follows_failure = answered_before not in (None, 200)
+    status, follows_failure = found or (None, False)
     if status == InvoiceStatus.PAID and not follows_failure:
         return _answer(200, "settled")
     invoice = invoices.first() if status is not None else None
@@ -105,6 +102,9 @@ def _process(request: HttpRequest, body: bytes, invoice_id: UUID) -> HttpRespons
     if delivery is not None:
         delivery.answered, delivery.outcome = answered, outcome[:300]
         delivery.save(update_fields=["answered", "outcome"])
+        is_failure = answered != 200
+        if invoice.newest_delivery_failed != is_failure:
+            invoices.update(newest_delivery_failed=is_failure)
         # Only a stored delivery queues a task, so that a flood queues few.
         if invoice.webhook_pending_since is not None and conf.get().celery:
             _enqueue_task(invoice)
@@ -136,11 +136,10 @@ def _record(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> Webhoo
 
 def _store_settled(request: HttpRequest, body: bytes, invoice: BitsbyInvoice) -> None:
     """Store a delivery that follows a failure, so that a flood of them stores one."""
+    failed = BitsbyInvoice.objects.filter(pk=invoice.pk, newest_delivery_failed=True)
     with transaction.atomic(using=router.db_for_write(BitsbyInvoice)):
-        # It locks the invoice, so that concurrent deliveries wait and then find the stored one.
-        BitsbyInvoice.objects.filter(pk=invoice.pk).update(last_delivery_stored_at=db_now())
-        rows = WebhookDelivery.objects.filter(invoice=invoice).order_by("-pk")
-        if rows.values_list("answered", flat=True).first() not in (None, 200):
+        # One UPDATE decides, so that only one of several concurrent deliveries is stored.
+        if failed.update(newest_delivery_failed=False, last_delivery_stored_at=db_now()):
             _store(request, body, invoice, answered=200, outcome=SETTLED)
 
 

@@ -123,6 +123,8 @@ class BitsbyInvoice(models.Model):
     last_refreshed_at = models.DateTimeField(_("Last checked at Bitsby"), default=EPOCH)
     #: When a webhook delivery was last stored. Of many in a short time only one is.
     last_delivery_stored_at = models.DateTimeField(default=EPOCH, editable=False)
+    #: The newest stored delivery was not answered 200. The one that is will be stored, too.
+    newest_delivery_failed = models.BooleanField(default=False, editable=False)
     webhook_pending_since = models.DateTimeField(_("To be checked since"), null=True, blank=True)
     order_awaits_payment = models.BooleanField(_("The order waits for a payment"), default=True)
     #: If its payment is short, the buyer is asked for the rest.
