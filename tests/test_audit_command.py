@@ -5,11 +5,14 @@ import io
 import json
 
 import pytest
+import requests
 from django.core.management import CommandError, call_command
 
 from oscar_bitsby import tasks
 from oscar_bitsby.choices import AlertCode, AuditState
 from oscar_bitsby.models import AuditRun, BitsbyPayment, MerchantAlert
+from oscar_bitsby.reconciliation.audit import audit
+from oscar_bitsby.reconciliation.audit_lists import AuditTakenOver
 from tests.support import bitsby
 from tests.support.refunds import book_payment
 
@@ -71,6 +74,45 @@ def test_differences_exit_with_1_and_say_what_to_do(different_books, configure):
     assert "    → Look both up on the blockchain" in out
     assert AuditRun.objects.get().differences == {"hash": 1}
     assert MerchantAlert.objects.get().code == AlertCode.AUDIT_FAILED
+
+
+def test_result_and_its_alert_are_recorded_together(different_books, configure, monkeypatch):
+    """A process that dies while it writes the alert leaves an audit that can be continued."""
+    configure(ALERTS={"MAIL": ["owner@example.com"]})
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr("oscar_bitsby.mails.merchant_alerts.enqueue", die)
+        with pytest.raises(KeyboardInterrupt):
+            audit()
+    assert AuditRun.objects.get().state == AuditState.RUNNING
+
+    audit()
+
+    assert AuditRun.objects.get().state == AuditState.DIFFERENT
+    assert MerchantAlert.objects.get().code == AlertCode.AUDIT_FAILED
+
+
+def test_process_that_lost_its_audit_while_comparing_records_nothing(different_books):
+    """The other process records the result; this one says that it was taken over."""
+
+    def take_over(difference):
+        AuditRun.objects.update(token="of another process")
+
+    with pytest.raises(AuditTakenOver):
+        audit(report=take_over)
+
+    assert AuditRun.objects.get().state == AuditState.RUNNING
+
+
+def test_lost_answer_of_a_page_does_not_abort_an_audit(books, fake):
+    """The page is fetched again."""
+    answer, failures = fake.payments_list, [requests.ConnectionError()]
+    fake.on("/payments/list", lambda fields: failures.pop() if failures else answer(fields))
+
+    assert audit().state == AuditState.PROVED
 
 
 def test_json_is_one_object_on_standard_output(different_books):

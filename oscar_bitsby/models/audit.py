@@ -84,8 +84,8 @@ class AuditedItem(models.Model):
     #: A run would record it: it belongs to this shop's project, and not to the time before.
     is_ours = models.BooleanField(default=False)
     #: Our rows: of a payment, its row and the invoice that it is bound to; of an invoice, its row
-    #: and that of its payment. Set before they are compared, and without constraints: nobody has
-    #: to wait for a comparison.
+    #: and that of its payment. Set before they are compared, and without constraints, so
+    #: that no other statement waits for a comparison.
     payment = models.ForeignKey(
         BitsbyPayment,
         null=True,

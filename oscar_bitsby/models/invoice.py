@@ -28,7 +28,7 @@ PAID_WITHOUT_PAYMENT = gettext_noop("Bitsby reports it as paid without naming th
 def email_keys(email: str) -> list[str]:
     """Return the values of ``email_key`` that an address may have, the present one first.
 
-    Whoever reads the database cannot read an address from its key, so nothing has to be erased
+    An address cannot be read from its key in the database, so nothing has to be erased
     with an account. After a change of ``SECRET_KEY``, its fallbacks still find older invoices.
     """
     text = email.strip().lower()

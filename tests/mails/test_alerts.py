@@ -57,6 +57,16 @@ def sent_text():
     return message.body
 
 
+def test_alert_that_cannot_be_stored_does_not_undo_what_it_tells(order):
+    """The statement fails, and the caller's transaction goes on and is committed."""
+    with transaction.atomic():
+        merchant_alerts.enqueue(AlertCode.KEY_REFUSED, reason=object())
+        order.set_status("Being processed")
+
+    order.refresh_from_db()
+    assert (order.status, codes()) == ("Being processed", [])
+
+
 # What is alerted
 
 

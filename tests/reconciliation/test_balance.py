@@ -93,7 +93,7 @@ def test_failed_check_stops_nothing_and_waits_for_an_hour(
     assert (report.booked, report.failures, report.unanswered) == (1, 0, 0)
     assert status_of(order) == "Being processed"
     assert GatewayState.objects.get().last_run_at
-    assert "the balance was not" in caplog.text
+    assert "the balance was not fetched" in caplog.text
     assert bitsby.KEY not in caplog.text
     assert balance.last_known() is None
     sent = len(fake.asked(BALANCES))
