@@ -178,6 +178,7 @@ class OrderView(OrderPageView):
             "state_url": signed_urls.state_url(order),
             "reorder_url": signed_urls.reorder_url(order),
             "shop_url": signed_urls.shop_url(order),
+            "home_url": signed_urls.home_url(),
             "refunds": refunds_of(order),
             "reload_after": None if status.is_final else RELOAD_AFTER,
         }

@@ -7,6 +7,7 @@ refund only. It expires, since it decides where money goes.
 import datetime as dt
 from typing import Any
 
+from django.conf import settings
 from django.core import signing
 from django.http import Http404
 from django.urls import NoReverseMatch, reverse
@@ -52,11 +53,22 @@ def reorder_url(order: Any) -> str:
 
 
 def shop_url(order: Any) -> str | None:
-    """Return the path of Oscar's page of the order, or None if the shop has none."""
+    """Return the path of Oscar's page of the order in an account, or None if there is none.
+
+    Oscar's page of a guest's order first asks each browser for the e-mail address.
+    """
+    if order.user_id is None:
+        return None
     try:
-        if order.user_id is not None:
-            return reverse("customer:order", args=[order.number])
-        return reverse("customer:anon-order", args=[order.number, order.verification_hash()])
+        return reverse("customer:order", args=[order.number])
+    except NoReverseMatch:
+        return None
+
+
+def home_url() -> str | None:
+    """Return the path of the shop's homepage, or None if the shop has none."""
+    try:
+        return str(settings.OSCAR_HOMEPAGE)
     except NoReverseMatch:
         return None
 

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.test import Client
 from django.urls import reverse
 
 from oscar_bitsby.buyer import order_notice
@@ -132,6 +133,18 @@ def test_page_of_a_paid_order_links_to_the_order_details(client, user, place):
     page = client.get(signed_urls.order_url(order)).content.decode()
 
     assert f'href="{reverse("customer:order", args=[order.number])}"' in page
+
+
+def test_page_of_a_guests_paid_order_leads_to_the_shop_on_any_device(place):
+    """A guest gets a button that works at once: Oscar's page would ask for the e-mail address."""
+    order = place()
+    order.sources.get().debit(order.total_incl_tax, reference="x")
+    order.set_status("Being processed")
+
+    page = Client().get(signed_urls.order_url(order)).content.decode()
+
+    assert f'class="btn btn-primary" href="{reverse("catalogue:index")}"' in page
+    assert "View order details" not in page
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
