@@ -168,7 +168,10 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         if self.bitsby_is_active():
             total = context.get("order_total")
             if total is not None and total.incl_tax > 0:
-                context["payment_method"] = self.chosen_method(total)
+                context["payment_method"] = method = self.chosen_method(total)
+                if method is not None and method.is_bitsby:
+                    settings = conf.get()
+                    context |= {"time_to_pay": settings.time_to_pay, "is_mailed": settings.mails}
             context["bitsby_extends"] = select_template(super().get_template_names())
         return context
 

@@ -68,7 +68,7 @@ def shop_url(order: Any) -> str | None:
 def home_url() -> str | None:
     """Return the path of the shop's homepage, or None if the shop has none."""
     try:
-        return str(settings.OSCAR_HOMEPAGE)
+        return str(getattr(settings, "OSCAR_HOMEPAGE", "")) or None
     except NoReverseMatch:
         return None
 

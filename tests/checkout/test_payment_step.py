@@ -136,6 +136,24 @@ def test_unsupported_project_takes_no_order_by_an_earlier_choice(
     assert not Order.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("hours", "said"), [(0.5, "for 30 minutes."), (1, "for 1 hour."), (12, "for 12 hours.")]
+)
+def test_preview_says_how_long_the_quote_is_valid(configure, preview_client, hours, said):
+    """Buyers know before they order how much time they have to pay."""
+    configure(TIME_TO_PAY=hours)
+
+    assert f"The quote is valid {said}" in preview(preview_client).content.decode()
+
+
+def test_preview_of_a_shop_without_our_mails_promises_none(configure, preview_client):
+    """Where the shop sends its own e-mails, buyers are not promised a link from us."""
+    assert "or the link that we email you" in preview(preview_client).content.decode()
+    configure(MAILS=False)
+
+    assert "Back button." in preview(preview_client).content.decode()
+
+
 def test_preview_shows_the_chosen_method_and_the_next_step(other_methods, preview_client):
     """The preview names Bitsby, explains what happens next, and links to the step."""
     text = preview(preview_client).content.decode()
@@ -143,6 +161,9 @@ def test_preview_shows_the_chosen_method_and_the_next_step(other_methods, previe
     assert "Cryptocurrency (Bitsby)" in text
     assert "After you place your order, you go to Bitsby" in text
     assert "Please send exactly that amount." in text
+    assert "The coin and the network must match" in text
+    assert "Wallets and exchanges deduct their fee from what you send: add it" in text
+    assert "lead back to the shop: use your browser's Back button" in text
     assert "Payment details to go here" not in text
     assert f'href="{reverse("checkout:payment-method")}"' in text
     assert "id='place-order'" in text

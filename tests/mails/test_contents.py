@@ -1,6 +1,7 @@
 """Which e-mails buyers get, and what they say."""
 
 import datetime as dt
+import html
 
 import pytest
 from django.core import mail
@@ -49,6 +50,17 @@ def test_placed_mail_asks_for_payment(buy_and_reconcile):
     assert "processed shortly" not in message.body
     row = order.bitsby_mails.get()
     assert (row.code, row.status, row.tries) == (MailCode.PLACED, "sent", 1)
+
+
+def test_placed_mail_warns_people_who_pay_in_cryptocurrency_for_the_first_time(buy_and_reconcile):
+    """Both bodies say that the network must match, who pays the fee, and how to come back."""
+    buy_and_reconcile()
+
+    (message,) = mail.outbox
+    for body in (message.body, message.alternatives[0][0]):
+        assert "The coin and the network must match" in body
+        assert "Wallets and exchanges deduct their fee from what you send: add it" in body
+        assert "browser's Back button, or the link in this email" in html.unescape(body)
 
 
 def test_registered_buyer_gets_the_mail(buy_and_reconcile, registered):
