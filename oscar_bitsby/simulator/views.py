@@ -118,6 +118,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             "payments": payments[:MAX_SHOWN],
             "payment_count": len(payments),
             "max_shown": MAX_SHOWN,
+            "wallets": WALLETS,
         }
         return _page(request, "overview.html", context)
 
@@ -168,7 +169,9 @@ def _press_button(request: HttpRequest, account: Account, invoice: Invoice) -> H
             context = {"problem": BAD_AMOUNT, "wrong_wallet": wallet, "typed": typed}
             return _payment_page(request, invoice, context, 400)
     payment = account.state.transfer(wallet, amount)
-    return _redirect(f"{request.path}?sent={payment.id}")
+    # A buyer who pays elsewhere never opens this page, so it must not count a view.
+    is_elsewhere = "from_overview" in fields
+    return _redirect("/" if is_elsewhere else f"{request.path}?sent={payment.id}")
 
 
 def _payment_page(

@@ -67,6 +67,18 @@ def test_exact_amount_pays_the_invoice(simulator, number):
     assert simulator.listed(invoice)["wallet"]["id"] == wallet["id"]
 
 
+def test_overview_pays_without_a_view(simulator):
+    """An unpaid invoice is paid from the overview, as by a buyer who never opens its page."""
+    invoice = simulator.create()
+    wallet = invoice["wallets"][1]["id"]
+    assert f'action="/invoices/pay/{invoice["uid"]}"' in simulator.get(simulator.url).text
+    answer = press(simulator, invoice, action="exact", wallet=wallet, from_overview="")
+    assert answer.url == f"{simulator.url}/"
+    assert f'action="/invoices/pay/{invoice["uid"]}"' not in answer.text
+    listed = simulator.listed(invoice)
+    assert (listed["status"], listed["views"], listed["wallet"]["id"]) == ("paid", 0, wallet)
+
+
 def test_other_amount_stays_unbound(simulator):
     """A payment of another amount arrives, but the invoice stays unpaid."""
     invoice = simulator.create()
