@@ -244,6 +244,8 @@ def test_reviewing_on_a_phone(order, shop, log_in_staff, screenshot):
         assert page.evaluate(SCROLLERS) == [], name
         assert page.evaluate(SMALL_TARGETS) == [], name
 
+    page.goto(shop.address(reverse("oscar_bitsby:dashboard-bind", args=[order.pk])))
+    check("phone-bind")
     open_inbox(page, shop)
     check("phone-inbox")
     page.get_by_label("Choose 3 USDT").check()
