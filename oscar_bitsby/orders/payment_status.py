@@ -32,6 +32,9 @@ CANCELLED = "cancelled"
 #: Staff gave the order another status.
 OTHER = "other"
 
+#: An invoice that expires within this time is urgent. ``order.js`` has the same number.
+URGENT_SECONDS = 300
+
 FINAL = (PAID, CANCELLED, OTHER)
 #: Bootstrap's alert levels. No state is shown as an error.
 ALERT_LEVELS = {
@@ -142,6 +145,11 @@ class PaymentStatus:
         if self.until is None:
             return None
         return max(0, int((self.until - timezone.now()).total_seconds()))
+
+    @property
+    def is_urgent(self) -> bool:
+        """The invoice expires so soon that a slow transfer would come too late."""
+        return self.seconds_left is not None and 0 < self.seconds_left <= URGENT_SECONDS
 
 
 def get_payment_status(order: Any) -> PaymentStatus:

@@ -116,9 +116,15 @@ def test_page_counts_down_and_shows_the_expiry(order_page, shop):
     expect(left).to_contain_text(re.compile(r"Time left: 59:\d\d"))
     order_page.clock.run_for(10 * MINUTE)
     expect(left).to_contain_text(re.compile(r"Time left: (49|50|59):\d\d"))
+    urgent = order_page.get_by_text("Less than 5 minutes are left.")
+    expect(urgent).to_be_hidden()
 
-    shop.move_time(minutes=61)
-    order_page.clock.fast_forward(61 * MINUTE)
+    shop.move_time(minutes=56)
+    order_page.clock.fast_forward(56 * MINUTE)
+    expect(urgent).to_be_visible()
+
+    shop.move_time(minutes=5)
+    order_page.clock.fast_forward(5 * MINUTE)
 
     expect_status(order_page, "The payment window has closed")
     expect(order_page.get_by_role("button", name="Request a new quote")).to_be_visible()

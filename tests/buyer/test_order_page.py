@@ -1,6 +1,7 @@
 """The order's page and its payment status as JSON."""
 
 import datetime as dt
+import re
 
 import pytest
 import requests
@@ -278,3 +279,15 @@ def test_database_error_during_refresh_shows_the_stored_status(order, invoice, f
 
     assert response.status_code == 200
     assert len(fake.asked("/invoices/list")) == 1
+
+
+@pytest.mark.parametrize(("minutes", "is_shown"), [(4, True), (10, False)])
+def test_last_five_minutes_are_urgent_without_javascript(fake, order, invoice, minutes, is_shown):
+    """Only shortly before the end does the page say so in words."""
+    invoice.expires_at = timezone.now() + dt.timedelta(minutes=minutes)
+    invoice.save()
+
+    page = Client().get(signed_urls.order_url(order)).content.decode()
+
+    (tag,) = re.findall(r"<p[^>]*data-bitsby-urgent[^>]*>", page)
+    assert ("hidden" not in tag) is is_shown

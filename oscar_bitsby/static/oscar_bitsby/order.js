@@ -13,6 +13,8 @@
     const TIMEOUT = 20000;
     /* Ticks come once a second. After a longer gap the device has been asleep. */
     const SLEEP_GAP = 10000;
+    /* Seconds before the end from which the page asks not to start a slow transfer. */
+    const URGENT = 300;
     const PARTS = ["[data-bitsby-status]", "[data-bitsby-next]", "[data-bitsby-details]"];
 
     /* A browser would restore the last step of a finished checkout from its cache. */
@@ -68,6 +70,10 @@
         }
         const seconds = deadline === null ? 0 : Math.round((deadline - Date.now()) / 1000);
         left.hidden = seconds <= 0;
+        const urgent = page.querySelector("[data-bitsby-urgent]");
+        if (urgent) {
+            urgent.hidden = seconds <= 0 || seconds > URGENT;
+        }
         if (seconds <= 0) {
             return;
         }
