@@ -22,6 +22,8 @@ REFUNDED_EVENT_CODE = "refunded"
 
 #: Values of ``SHORT_PAYMENTS``: staff decide about a short payment, or a run asks for the rest.
 REVIEW, ASK = "review", "ask"
+#: Values of ``PAYMENT_PAGE``: buyers pay on Bitsby's page, or on the order's page in the shop.
+HOSTED, SHOP = "hosted", "shop"
 
 #: Hours and currencies that Bitsby accepts, as the documentation of ``invoices/create`` says.
 TIMES_TO_PAY = (Decimal("0.5"), Decimal(1), Decimal(3), Decimal(6), Decimal(12))
@@ -106,6 +108,8 @@ class Conf:
     project_id: str
     api_url: str
     payment_hosts: tuple[str, ...]
+    payment_page: str
+    csp_sources: tuple[str, ...]
     time_to_pay: Decimal
     description: str
     timeout: float
@@ -130,6 +134,11 @@ class Conf:
     extend_checkout: bool
     celery: bool
     mails: bool
+
+    @property
+    def pays_in_shop(self) -> bool:
+        """Whether the order's page shows addresses and QR codes."""
+        return self.payment_page == SHOP
 
     def offers(self, currency: str, amount: Decimal) -> bool:
         """Return whether Bitsby is offered for this amount in this currency."""
@@ -217,6 +226,8 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
         ["dash.bitsby.app"],
         lambda value: tuple(host.lower() for host in _texts(value)),
     ),
+    "PAYMENT_PAGE": (HOSTED, str),
+    "CSP_SOURCES": ([], _texts),
     "TIME_TO_PAY": (1, lambda value: Decimal(str(value))),
     "DESCRIPTION": (gettext_noop("Order {number}"), str),
     "TIMEOUT": (10, float),

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models, router, transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
@@ -139,6 +140,12 @@ class BitsbyInvoice(models.Model):
     )
     #: Views of the payment page, by Bitsby's last answer.
     page_views = models.PositiveIntegerField(_("Views of the payment page"), null=True, blank=True)
+    #: When the shop's own page first showed its addresses. Bitsby counts no view then.
+    addresses_shown_at = models.DateTimeField(
+        _("Addresses shown on the shop's page"), null=True, blank=True
+    )
+    #: Since when a request to cancel it runs, or has had no clear answer.
+    cancelling_since = models.DateTimeField(null=True, editable=False)
     failure = models.CharField(_("What went wrong"), max_length=300, blank=True)
     #: Since when Bitsby gives no usable answer about this invoice, and the newest reason.
     unanswered_since = models.DateTimeField(
@@ -209,8 +216,26 @@ class BitsbyInvoice(models.Model):
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Tell whether Bitsby allows cancelling it, by its last answer: unpaid, no page views."""
-        return self.status == InvoiceStatus.UNPAID and self.page_views == 0
+        """Tell whether it can be cancelled, by Bitsby's last answer: nobody has seen how to pay."""
+        is_unseen = self.page_views == 0 and self.addresses_shown_at is None
+        return self.status == InvoiceStatus.UNPAID and is_unseen
+
+    def show_addresses(self) -> bool:
+        """Tell whether its buyer may be shown the addresses; staff cannot cancel it afterwards.
+
+        Bitsby would cancel it, as its own page was not opened. This write and that of
+        ``begin_cancelling`` exclude each other.
+        """
+        if self.addresses_shown_at is not None:
+            return True
+        rows = BitsbyInvoice.objects.filter(pk=self.pk, status=InvoiceStatus.UNPAID)
+        free = rows.filter(cancelling_since=None)
+        return bool(free.update(addresses_shown_at=Coalesce("addresses_shown_at", timezone.now())))
+
+    def begin_cancelling(self) -> bool:
+        """Tell whether cancelling may be requested; its buyer is shown no addresses meanwhile."""
+        rows = BitsbyInvoice.objects.filter(pk=self.pk, status=InvoiceStatus.UNPAID)
+        return bool(rows.filter(addresses_shown_at=None).update(cancelling_since=timezone.now()))
 
     def asks(self, amount: Decimal, currency: str) -> bool:
         """Tell whether this invoice asks for that amount of that currency."""

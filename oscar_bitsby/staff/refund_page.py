@@ -23,6 +23,7 @@ from oscar_bitsby.staff.permissions import require_refund_permission
 from oscar_bitsby.staff.refund_flow import Frame, log_step
 from oscar_bitsby.utils.blockchains import network_name
 from oscar_bitsby.utils.money import plain_amount
+from oscar_bitsby.utils.qr import qr_code
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,6 @@ def _render(
             request.build_absolute_uri(signed_urls.refund_url(refund)) if state is REQUESTED else ""
         ),
         "was_erased": state is RefundState.SENT and not refund.address,
-        "qr": refund_summary.qr_code(refund.address) if state is GIVEN else "",
+        "qr": qr_code(refund.address) if state is GIVEN else "",
     }
     return render(request, frame.page_template, context)

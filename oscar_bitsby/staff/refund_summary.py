@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import segno
-from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
@@ -63,18 +61,6 @@ def customer_of(order: Any) -> str:
         return ""
     name = order.user.get_full_name() if order.user else ""
     return f"{name} <{order.email}>" if name and order.email else name or order.email or ""
-
-
-def qr_code(address: str) -> SafeString:
-    """Return an SVG image of the bare address.
-
-    The address alone: wallets disagree about payment URIs, and some take a token for the coin of
-    its chain. It has no style attributes, which a content security policy may forbid.
-    """
-    code = segno.make(address, error="m", micro=False)
-    # The only text is digits of the path: the address itself is not in it.
-    svg = code.svg_inline(scale=5, border=4, light="#fff")
-    return mark_safe(svg)  # noqa: S308  # nosec B308 B703
 
 
 def steps_of(refund: BitsbyRefund) -> list[dict[str, Any]]:
