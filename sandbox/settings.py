@@ -133,6 +133,7 @@ OSCAR_BITSBY = {
     "PROJECT_ID": os.environ.get("SANDBOX_PROJECT_ID") or "c3a94e17-05d2-4f6b-8e1c-b7702d9f4a68",
     "API_URL": os.environ.get("SANDBOX_API_URL") or SIMULATOR_URL,
     "PAYMENT_HOSTS": (os.environ.get("SANDBOX_PAYMENT_HOSTS") or "127.0.0.1").split(","),
+    "PAYMENT_PAGE": os.environ.get("PAYMENT_PAGE") or "hosted",
     "WEBHOOK_TOKEN": os.environ.get("SANDBOX_WEBHOOK_TOKEN") or "driftwood",
     # Short, so that you can see an order being cancelled.
     "CANCEL_AFTER": timedelta(minutes=2),

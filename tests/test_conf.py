@@ -21,6 +21,8 @@ DEFAULTS = {
     "PROJECT_ID": (None, PROJECT),
     "API_URL": ("https://api.bitsby.app", "https://api.bitsby.app"),
     "PAYMENT_HOSTS": (["dash.bitsby.app"], ("dash.bitsby.app",)),
+    "PAYMENT_PAGE": ("hosted", "hosted"),
+    "CSP_SOURCES": ([], ()),
     "TIME_TO_PAY": (1, Decimal(1)),
     "DESCRIPTION": ("Order {number}", "Order {number}"),
     "TIMEOUT": (10, 10.0),

@@ -12,6 +12,9 @@ from django.utils.module_loading import import_string
 
 from oscar_bitsby import conf
 
+#: A scheme, a host and perhaps a port. Anything else could change the policy.
+_ORIGIN = re.compile(r"https?://[a-zA-Z0-9.-]+(:[0-9]+)?")
+
 
 def check_keys() -> Iterator[CheckMessage]:
     """Find keys that the app does not know."""
@@ -91,6 +94,7 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             id="oscar_bitsby.W010",
         )
     yield from _check_wrong_amounts(settings)
+    yield from _check_payment_page(settings)
     yield from _check_invoice_numbers(settings)
     codes = [code for code, _ in settings.other_methods]
     if conf.METHOD_CODE in codes or len(set(codes)) < len(codes):
@@ -104,6 +108,22 @@ def check_values(settings: conf.Conf) -> Iterator[CheckMessage]:
             "OSCAR_BITSBY['WEBHOOK_TOKEN'] has characters that are not allowed in a URL.",
             hint="Use letters, digits, '-' and '_'.",
             id="oscar_bitsby.E012",
+        )
+
+
+def _check_payment_page(settings: conf.Conf) -> Iterator[CheckMessage]:
+    if settings.payment_page not in (conf.HOSTED, conf.SHOP):
+        yield Error(
+            "OSCAR_BITSBY['PAYMENT_PAGE'] is neither 'hosted' nor 'shop'.",
+            hint="Set it to 'hosted' for Bitsby's page, or to 'shop' for the order's page.",
+            id="oscar_bitsby.E010",
+        )
+    strange = [item for item in settings.csp_sources if not _ORIGIN.fullmatch(item)]
+    if strange:
+        yield Error(
+            f"OSCAR_BITSBY['CSP_SOURCES'] has what is not an origin: {', '.join(strange)}.",
+            hint="List schemes and hosts without a path, such as 'https://cdn.example.com'.",
+            id="oscar_bitsby.E010",
         )
 
 

@@ -148,6 +148,13 @@ INVALID_SETTINGS = [
     ({"TOLERANCE": {"PERCENT": 1, "GBP": 2}}, "E010", "GBP", "USD, EUR and RUB"),
     ({"TOLERANCE": {"EUR": 2}}, "E001", "'TOLERANCE'", "table of settings"),
     *each("SHORT_PAYMENTS", ["accept", "", "ASK"], "E010", "'SHORT_PAYMENTS'", "'review'"),
+    *each("PAYMENT_PAGE", ["bitsby", "", "Shop"], "E010", "'PAYMENT_PAGE'", "'shop'"),
+    *each(
+        "CSP_SOURCES",
+        [[source] for source in ("cdn.example", "https://a.example/x", "*", "'unsafe-inline'")]
+        + [["https://a.example; script-src *"], ["https://a.example https://b.example"], [""]],
+        *("E010", "'CSP_SOURCES'", "https://cdn.example.com"),
+    ),
     *each(
         "INVOICE_NUMBERS",
         ["nowhere.numbers", "numbers", "oscar_bitsby.conf.METHOD_CODE"],
