@@ -1,7 +1,7 @@
 """The coins in which a buyer can pay an invoice on the shop's own page."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -65,39 +65,53 @@ class PaymentOption:
 def payment_options(invoice: BitsbyInvoice) -> list[PaymentOption]:
     """Return the coins whose wallets are sound, in Bitsby's order.
 
-    A wallet that is left out is logged, without its address. With none left the buyer pays on
-    Bitsby's page.
+    With none the buyer pays on Bitsby's page.
     """
     options: dict[str, PaymentOption] = {}
-    for option in _sound(invoice):
-        options.setdefault(option.key, option)
+    for wallet in _wallets(invoice):
+        option = _option(wallet)
+        if isinstance(option, PaymentOption):
+            # Which of two wallets for the same coin and network counts, only Bitsby knows.
+            options.setdefault(option.key, option)
     return list(options.values())
 
 
-def _sound(invoice: BitsbyInvoice) -> Iterator[PaymentOption]:
-    for wallet in invoice.wallets if isinstance(invoice.wallets, list) else ():
-        try:
-            yield _option(wallet)
-        except (KeyError, TypeError, ValueError, RefundRefused) as error:
+def log_unsound_wallets(invoice: BitsbyInvoice) -> None:
+    """Log which wallets of an invoice its buyer is not shown, and why; no address is logged."""
+    for number, wallet in enumerate(_wallets(invoice), start=1):
+        problem = _option(wallet)
+        if isinstance(problem, str):
             logger.warning(
-                "invoice %s: a wallet is not shown to the buyer (%s)",
-                invoice.bitsby_id,
-                type(error).__name__,
+                "wallet %s of invoice %s is not shown to its buyer: %s",
+                *(number, invoice.bitsby_id, problem),
             )
 
 
-def _option(wallet: Mapping[str, Any]) -> PaymentOption:
-    """Raise an error for a wallet that must not be shown: coins sent there could be lost."""
-    option = PaymentOption(
-        cryptocurrency=wallet["cryptocurrency"],
-        blockchain=wallet["blockchain"],
-        address=wallet["address"],
-        amount=wallet["amount"],
-    )
-    if not parse_amount(option.amount):
-        raise ValueError("nothing to pay")
-    # The function returns an address in the usual case. Bitsby's own is shown.
-    check_address(option.blockchain, option.cryptocurrency, option.address)
-    # Fails for an amount that the coin cannot have.
-    payment_uri(*option.wallet)
+def _wallets(invoice: BitsbyInvoice) -> list[Any]:
+    return invoice.wallets if isinstance(invoice.wallets, list) else []
+
+
+def _option(wallet: Any) -> PaymentOption | str:
+    """Return what to show of a wallet, or why coins that are sent there could be lost."""
+    if not isinstance(wallet, Mapping):
+        return "it is not an object"
+    values = [wallet.get(name) for name in ("cryptocurrency", "blockchain", "address", "amount")]
+    texts = [value for value in values if isinstance(value, str) and value]
+    if len(texts) < len(values):
+        return "its coin, network, address or amount is missing"
+    option = PaymentOption(*texts)
+    try:
+        amount = parse_amount(option.amount)
+        # Fails for an amount that the coin cannot have.
+        payment_uri(option.blockchain, option.cryptocurrency, option.address, amount)
+    except ValueError as error:
+        return f"its amount cannot be paid: {error}"
+    # Other ways to write a number, such as an exponent, are not for people.
+    if not amount or f"{amount:f}" != option.amount:
+        return "its amount cannot be paid"
+    try:
+        # The function returns an address in the usual case. Bitsby's own is shown.
+        check_address(option.blockchain, option.cryptocurrency, option.address)
+    except RefundRefused:
+        return "its address has a wrong checksum or form"
     return option
