@@ -1,8 +1,8 @@
 /* Keeps the order's page up to date: polls the payment status, less and less often, updates the page
    when the status has changed, counts down the time to pay, and shows times in the reader's time
-   zone. Where people pay on that page, it hides the address when the time is over, and starts the
-   scripts of Oscar's layout. On the checkout's preview and on the waiting page the back button leads to the order; the
-   waiting page also retries by itself. Needs no other script. */
+   zone. Where people pay on that page, it also hides the address when the time is over, and starts
+   the scripts of Oscar's layout. On the checkout's preview and on the waiting page the back button
+   leads to the order; the waiting page also retries by itself. Needs no other script. */
 (function () {
     "use strict";
 
@@ -224,6 +224,21 @@
         }
     }
 
+    /* Where people pay, the page's policy forbids the inline scripts of Oscar's layout. */
+    function startLayout() {
+        if (window.jQuery && window.oscar) {
+            window.jQuery(function () { window.oscar.init(); });
+        }
+        document.addEventListener("click", function (event) {
+            /* The button of the basket. */
+            const button = event.target.closest("button[onclick]");
+            const found = button && /^window\.location\.href='(\/[^/'\\][^'\\]*)';?$/.exec(button.getAttribute("onclick"));
+            if (found) {
+                location.href = found[1];
+            }
+        });
+    }
+
     /* Timers stop while a laptop sleeps or a tab is hidden. */
     function wakeUp() {
         if (!document.hidden) {
@@ -232,9 +247,8 @@
         }
     }
 
-    if (pay && window.jQuery && window.oscar) {
-        /* The page's policy forbids the inline script that does this on Oscar's other pages. */
-        window.jQuery(window.oscar.init);
+    if (pay) {
+        startLayout();
     }
     showLocalTimes();
     setDeadline(parseInt(page.dataset.secondsLeft, 10));
