@@ -11,7 +11,6 @@ from django.test import Client
 from django.utils import timezone
 from oscar.core.loading import get_model
 
-from oscar_bitsby.choices import InvoiceStatus
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
 from tests.support import bitsby, states
@@ -174,7 +173,8 @@ def test_possible_mismatch_needs_a_further_click(fake, order, invoice_for):
 def test_possible_mismatch_of_an_expired_invoice_shows_no_address(fake, order, invoice_for):
     """The click alone does not bring back the address of an invoice that is over."""
     states.create_possible_mismatch(order, invoice_for)
-    order.bitsby_invoices.update(status=InvoiceStatus.EXPIRED)
+    over = timezone.now() - dt.timedelta(seconds=1)
+    order.bitsby_invoices.update(expires_at=over, addresses_shown_at=over)
 
     page = show(order, "?coin=usdt-tron&unpaid=1")
 
