@@ -56,6 +56,7 @@ class BitsbyInvoiceAdmin(ReadOnlyAdmin):
             "wallets_shown",
             "url",
             "page_views",
+            "addresses_shown_at",
             "is_for_rest",
         ),
         section(

@@ -232,10 +232,18 @@ class BitsbyInvoice(models.Model):
         free = rows.filter(cancelling_since=None)
         return bool(free.update(addresses_shown_at=Coalesce("addresses_shown_at", timezone.now())))
 
-    def begin_cancelling(self) -> bool:
-        """Tell whether cancelling may be requested; its buyer is shown no addresses meanwhile."""
+    def begin_cancelling(self, now: dt.datetime) -> bool:
+        """Tell whether cancelling may be requested; its buyer is shown no addresses meanwhile.
+
+        Args:
+            now: the database's time.
+        """
         rows = BitsbyInvoice.objects.filter(pk=self.pk, status=InvoiceStatus.UNPAID)
-        return bool(rows.filter(addresses_shown_at=None).update(cancelling_since=timezone.now()))
+        return bool(rows.filter(addresses_shown_at=None).update(cancelling_since=now))
+
+    def end_cancelling(self) -> None:
+        """After an answer: the request to cancel it has had its effect, or none."""
+        BitsbyInvoice.objects.filter(pk=self.pk).update(cancelling_since=None)
 
     def asks(self, amount: Decimal, currency: str) -> bool:
         """Tell whether this invoice asks for that amount of that currency."""

@@ -16,6 +16,9 @@ logger = logging.getLogger("oscar_bitsby")
 #: The column holds no more.
 MAX_COMMISSION = Decimal("9999999999.99")
 
+#: How long after a request to cancel it, whose answer was lost, Bitsby may still cancel an invoice.
+CANCELLING_TAKES = dt.timedelta(minutes=1)
+
 #: The invoice's status after an action.
 _NEW_STATUS = {
     ActionType.MARK_PAID: InvoiceStatus.PAID,
@@ -33,7 +36,7 @@ def update(
     """Save what the answer and the decision change on the invoice, in one statement."""
     names = (
         *("status", "ended_at", "page_views", "webhook_pending_since", "failure"),
-        *("unanswered_since", "unanswered_reason", "commission_usd"),
+        *("unanswered_since", "unanswered_reason", "commission_usd", "cancelling_since"),
     )
     before = {name: getattr(invoice, name) for name in names}
     invoice.unanswered_since, invoice.unanswered_reason = None, ""
@@ -44,6 +47,8 @@ def update(
         invoice.commission_usd = min(to_cents(remote.commission_usd), MAX_COMMISSION)
     for action in outcome.actions:
         invoice.status = _NEW_STATUS.get(action.type, invoice.status)
+    if remote.status == schemas.UNPAID and _cancelling_failed(invoice):
+        invoice.cancelling_since = None
     if invoice.status not in (before["status"], InvoiceStatus.PAID):
         invoice.ended_at = _ended_at(invoice)
     if outcome.is_final:
@@ -59,6 +64,12 @@ def update(
         log_change(f"invoice {invoice.status}", invoice, before=before["status"])
     if "failure" in changed:
         logger.warning("%s: order=%s", PAID_WITHOUT_PAYMENT, invoice.order_number)
+
+
+def _cancelling_failed(invoice: BitsbyInvoice) -> bool:
+    """Tell whether a request to cancel an invoice that is still unpaid has had no effect."""
+    since = invoice.cancelling_since
+    return since is not None and db_now() - since > CANCELLING_TAKES
 
 
 def _ended_at(invoice: BitsbyInvoice) -> dt.datetime:

@@ -113,12 +113,12 @@ def overview(request: HttpRequest) -> HttpResponse:
         context = {
             "account": account,
             "now": account.clock.now(),
+            "open_invoices": [one for one in invoices if one.status == UNPAID][:MAX_SHOWN],
             "invoices": invoices[:MAX_SHOWN],
             "invoice_count": len(invoices),
             "payments": payments[:MAX_SHOWN],
             "payment_count": len(payments),
             "max_shown": MAX_SHOWN,
-            "wallets": WALLETS,
         }
         return _page(request, "overview.html", context)
 
@@ -131,7 +131,10 @@ def switch_webhooks(request: HttpRequest) -> HttpResponse:
 
 
 def payment_page(request: HttpRequest, uid: str) -> HttpResponse:
-    """Show what to pay and count the view, or do what a button of the page says."""
+    """Show what to pay and count the view, or do what a button of the page says.
+
+    With ``?wallet`` no view is counted: the buyer pays from a wallet and never opens this page.
+    """
     account = _account(request)
     with account.state.lock:
         try:
@@ -140,7 +143,7 @@ def payment_page(request: HttpRequest, uid: str) -> HttpResponse:
             return _not_found(request)
         if request.method == "POST":
             return _press_button(request, account, invoice)
-        if request.method == "GET":
+        if request.method == "GET" and "wallet" not in request.GET:
             invoice.views += 1
         try:
             payment = account.state.payment(request.GET.get("sent", ""))
@@ -157,7 +160,7 @@ def _press_button(request: HttpRequest, account: Account, invoice: Invoice) -> H
             account.state.expire(invoice)
         except Refused as refusal:
             return _payment_page(request, invoice, {"problem": str(refusal)}, 409)
-        return _redirect(request.path)
+        return _redirect(request.get_full_path())
     if wallet is None or action not in ("exact", "other"):
         return _payment_page(request, invoice, {"problem": "Unknown button."}, 400)
     amount = invoice.reserved[wallet.id]
@@ -169,9 +172,8 @@ def _press_button(request: HttpRequest, account: Account, invoice: Invoice) -> H
             context = {"problem": BAD_AMOUNT, "wrong_wallet": wallet, "typed": typed}
             return _payment_page(request, invoice, context, 400)
     payment = account.state.transfer(wallet, amount)
-    # A buyer who pays elsewhere never opens this page, so it must not count a view.
-    is_elsewhere = "from_overview" in fields
-    return _redirect("/" if is_elsewhere else f"{request.path}?sent={payment.id}")
+    wallet_only = "wallet&" if "wallet" in request.GET else ""
+    return _redirect(f"{request.path}?{wallet_only}sent={payment.id}")
 
 
 def _payment_page(
@@ -182,6 +184,7 @@ def _payment_page(
     minutes, seconds = divmod(left, 60)
     context |= {
         "invoice": invoice,
+        "is_wallet": "wallet" in request.GET,
         "status_text": "Waiting for payment" if is_unpaid else invoice.status.capitalize(),
         "project_name": serializers.PROJECT_NAME,
         "time_left": f"{minutes // 60}:{minutes % 60:02}:{seconds:02}",

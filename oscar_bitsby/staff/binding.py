@@ -9,7 +9,7 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from oscar_bitsby.choices import InvoiceStatus, Resolution, ReviewReason
-from oscar_bitsby.exceptions import BitsbyError, Refused
+from oscar_bitsby.exceptions import BitsbyError, RateLimited, Refused
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyInvoice, BitsbyPayment, BitsbyRefund
 from oscar_bitsby.reconciliation import cursor, invoice_refresh, payment_sync
@@ -104,18 +104,33 @@ def bind(
 
 
 def cancel_invoice(invoice: BitsbyInvoice, user: Any, note: str = "") -> ActionResult:
-    """Cancel an invoice at Bitsby, which allows it while it is unpaid and its page is unopened."""
+    """Cancel an invoice at Bitsby, which allows it while it is unpaid and its page is unopened.
+
+    Bitsby does not know when the shop's own page has shown the addresses: then it is refused here.
+    """
+    may_cancel = invoice.bitsby_id is not None and invoice.begin_cancelling(db_now())
+    invoice.refresh_from_db()
     if invoice.bitsby_id is None or invoice.status != InvoiceStatus.UNPAID:
         return ActionResult(False, _("Only an unpaid invoice can be cancelled."))
+    if not may_cancel:
+        text = _(
+            "The invoice was not cancelled, because the buyer has seen its addresses and may be"
+            " paying now. Wait until its time to pay is over."
+        )
+        return ActionResult(False, text)
     asked = _("asked Bitsby to cancel invoice %s") % invoice.bitsby_id
     entry = _log_request(invoice, user, asked, note)
-    problem = ""
+    problem, is_answered = "", True
     try:
         factory.for_staff(STAFF_MAX_WAIT).cancel_invoice(invoice.bitsby_id)
     except BitsbyError as error:
         problem = i18n.translate_stored(str(error))
+        # After a lost answer the invoice may still become cancelled.
+        is_answered = isinstance(error, Refused | RateLimited)
     # Whatever was answered, only the API's list says what is true now.
     unclear = _refresh(invoice)
+    if is_answered and not unclear:
+        invoice.end_cancelling()
     if invoice.status == InvoiceStatus.CANCELED:
         result = ActionResult(True, _("The invoice is cancelled."))
     else:

@@ -20,6 +20,7 @@ from oscar_bitsby.reconciliation.audit import audit as audit_books
 from oscar_bitsby.staff import binding, review
 from tests.crash import audit
 from tests.crash.shop import ATTEMPT_SECONDS, HOLD, HOUR, KEPT
+from tests.support import invariants
 
 Order = get_model("order", "Order")
 Source = get_model("payment", "Source")
@@ -417,6 +418,10 @@ class CancelInvoice(Operation):
         binding.cancel_invoice(shop.invoice(), shop.staff)
 
     def after(self, shop):
+        invoice = shop.invoice()
+        remote = invariants.Remote(shop.state()).invoices[str(invoice.bitsby_id)]
+        if invoice.show_addresses() and remote["status"] == "canceled":
+            shop.problems.append("the buyer is shown the addresses of a canceled invoice")
         # Before the next run, a click would lead to the canceled invoice's page.
         shop.run_until_stable()
         Pay.after(self, shop)

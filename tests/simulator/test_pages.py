@@ -13,6 +13,11 @@ def press(simulator, invoice, **fields):
     return simulator.post(f"/invoices/pay/{invoice['uid']}", data=fields)
 
 
+def press_in_wallet(simulator, invoice, **fields):
+    """Press a button on the page that counts no view."""
+    return simulator.post(f"/invoices/pay/{invoice['uid']}?wallet", data=fields)
+
+
 def test_payment_page_shows_what_to_pay(simulator):
     """A buyer sees what it is for, how much, how long, and each wallet's address and amount."""
     invoice = simulator.create(description="Order 100001", amountFiat="11.45")
@@ -67,16 +72,32 @@ def test_exact_amount_pays_the_invoice(simulator, number):
     assert simulator.listed(invoice)["wallet"]["id"] == wallet["id"]
 
 
-def test_overview_pays_without_a_view(simulator):
-    """An unpaid invoice is paid from the overview, as by a buyer who never opens its page."""
+def test_invoice_is_paid_from_a_wallet_without_a_view(simulator):
+    """The overview leads to a page that counts no view, as for a buyer on the shop's page."""
     invoice = simulator.create()
+    path = f"/invoices/pay/{invoice['uid']}?wallet"
+    assert f'href="{path}"' in overview(simulator)
+    assert "no view is counted" in simulator.get(simulator.url + path).text
     wallet = invoice["wallets"][1]["id"]
-    assert f'action="/invoices/pay/{invoice["uid"]}"' in simulator.get(simulator.url).text
-    answer = press(simulator, invoice, action="exact", wallet=wallet, from_overview="")
-    assert answer.url == f"{simulator.url}/"
-    assert f'action="/invoices/pay/{invoice["uid"]}"' not in answer.text
+
+    answer = press_in_wallet(simulator, invoice, action="exact", wallet=wallet)
+
+    assert "and paid this invoice" in text_of(answer.text)
+    assert f'href="{path}"' not in overview(simulator)
     listed = simulator.listed(invoice)
     assert (listed["status"], listed["views"], listed["wallet"]["id"]) == ("paid", 0, wallet)
+
+
+def test_form_of_an_expired_invoice_says_that_the_payment_is_unbound(simulator):
+    """Money that is sent from a wallet after the expiry stays unbound, and the page says so."""
+    invoice = simulator.create()
+    simulator.control("expire", {"invoiceId": invoice["id"]})
+    wallet = invoice["wallets"][0]["id"]
+
+    answer = press_in_wallet(simulator, invoice, action="exact", wallet=wallet)
+
+    assert "the payment stays unbound" in text_of(answer.text)
+    assert simulator.listed(invoice)["views"] == 0
 
 
 def test_other_amount_stays_unbound(simulator):
@@ -179,7 +200,7 @@ def test_overview_shows_only_the_newest(simulator):
     simulator.control("seed", {"invoices": 101})
     page = overview(simulator)
     assert "Invoices (101)" in page
-    assert page.count('href="/invoices/pay/') == 100
+    assert page.count('<td><a class="mono" href="/invoices/pay/') == 100
     assert "The newest 100 are shown." in page
 
 

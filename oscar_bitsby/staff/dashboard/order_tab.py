@@ -93,6 +93,8 @@ class InvoiceEntry(InvoiceRow):
             return ""
         if invoice.is_over(timezone.now()):
             return _("Cannot be cancelled: its time to pay is over.")
+        if invoice.addresses_shown_at is not None:
+            return _("Cannot be cancelled: the buyer has seen its addresses and may be paying.")
         if invoice.page_views is None:
             return _("Refresh it to see whether it can be cancelled.")
         return _("Cannot be cancelled: its payment page has been opened.")
