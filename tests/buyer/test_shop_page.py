@@ -219,7 +219,7 @@ def test_without_a_sound_wallet_the_buyer_pays_on_bitsbys_page(order, invoice_fo
 def test_no_address_while_staff_cancel_the_invoice(order, waiting):
     """Coins sent meanwhile could be lost; the page updates itself when cancelling is over."""
     before = Client().get(state_url(order)).json()["version"]
-    assert waiting.begin_cancelling()
+    assert waiting.begin_cancelling(timezone.now())
 
     page = show(order, "?coin=usdt-tron")
 
