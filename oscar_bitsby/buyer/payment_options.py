@@ -47,6 +47,11 @@ class PaymentOption:
         return network_name(self.blockchain, self.cryptocurrency)
 
     @property
+    def address_groups(self) -> list[str]:
+        """The address in groups of four characters, to compare it by eye."""
+        return [self.address[start : start + 4] for start in range(0, len(self.address), 4)]
+
+    @property
     def uri(self) -> str:
         """The URI that opens a wallet, or nothing."""
         return payment_uri(*self.wallet)

@@ -15,6 +15,9 @@ from django.views.decorators.cache import never_cache
 
 from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
+from oscar_bitsby.buyer.page_security import secure_page
+from oscar_bitsby.buyer.pay_here import UNPAID, PayHere, pay_here, remember_coin
+from oscar_bitsby.buyer.payment_options import payment_options
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -28,7 +31,12 @@ from oscar_bitsby.exceptions import (
 from oscar_bitsby.facade import payment_page, seconds_until_retry, start_payment
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.orders import signed_urls
-from oscar_bitsby.orders.payment_status import WAITING, get_payment_status
+from oscar_bitsby.orders.payment_status import (
+    POSSIBLE_MISMATCH,
+    WAITING,
+    PaymentStatus,
+    get_payment_status,
+)
 from oscar_bitsby.orders.refund_status import refunds_of
 from oscar_bitsby.orders.signed_urls import order_of
 from oscar_bitsby.reconciliation import invoice_refresh
@@ -40,8 +48,9 @@ SESSION_KEY = "oscar_bitsby_order"
 #: Seconds until the page tries again by itself: where another request of the same order is being
 #: answered, and where the shop's settings or code fail.
 BUSY_DELAY, FAILED_DELAY = 3.0, 60.0
-#: Seconds until the page of a waiting order reloads without JavaScript.
-RELOAD_AFTER = 15
+#: Seconds until the page of a waiting order reloads without JavaScript. With an address it gives
+#: more time to select it.
+RELOAD_AFTER, RELOAD_WITH_ADDRESS_AFTER = 15, 60
 
 
 class SeeOther(HttpResponseRedirect):
@@ -69,7 +78,7 @@ class OrderPageView(View):
 
 
 class PayView(OrderPageView):
-    """Redirect the buyer to the payment page.
+    """Redirect the buyer to where the order is paid: Bitsby's page, or the order's page.
 
     A POST, and a GET from the browser that has just placed the order, may create an invoice. Any
     other GET (a link checker, a preview, a crawler) only redirects to an existing invoice or to
@@ -122,6 +131,11 @@ class PayView(OrderPageView):
             del request.session[SESSION_KEY]
 
     def _redirect(self, invoice: BitsbyInvoice, order: Any) -> HttpResponse:
+        if conf.get().pays_in_shop and payment_options(invoice):
+            # The buyer has just been asked whether the payment of another amount is theirs.
+            said_unpaid = get_payment_status(order).state == POSSIBLE_MISMATCH
+            query = f"?{UNPAID}=1" if said_unpaid else ""
+            return SeeOther(signed_urls.order_url(order) + query)
         try:
             return SeeOther(payment_page(invoice))
         except BitsbyError as error:
@@ -169,20 +183,29 @@ class OrderView(OrderPageView):
         order = signed_urls.order_from_token(token)
         # For the status, too.
         prefetch_related_objects([order], "bitsby_refunds")
-        status = _refresh(order)
+        status, settings = _refresh(order), conf.get()
+        shown = pay_here(request, order, status)
         context = {
             "order": order,
             "payment_status": status,
-            "settings": conf.get(),
+            "settings": settings,
+            "payment_options": shown.options,
+            "chosen_option": shown.chosen,
+            "hosted_url": shown.hosted_url,
+            "is_withheld": shown.is_withheld,
             "pay_url": signed_urls.pay_url(order),
             "state_url": signed_urls.state_url(order),
             "reorder_url": signed_urls.reorder_url(order),
             "shop_url": signed_urls.shop_url(order),
             "home_url": signed_urls.home_url(),
             "refunds": refunds_of(order),
-            "reload_after": None if status.is_final else RELOAD_AFTER,
+            "reload_after": _reload_after(status, shown),
         }
-        return render(request, "oscar_bitsby/order.html", context)
+        response = render(request, "oscar_bitsby/order.html", context)
+        if settings.pays_in_shop:
+            remember_coin(request, response, shown)
+            secure_page(response, settings)
+        return response
 
 
 class StateView(OrderPageView):
@@ -200,7 +223,17 @@ class StateView(OrderPageView):
         )
 
 
-def _refresh(order: Any) -> Any:
+def _reload_after(status: PaymentStatus, shown: PayHere) -> int | None:
+    """Return the seconds until the page reloads without JavaScript; None for a final status."""
+    if status.is_final:
+        return None
+    if shown.chosen is None or status.seconds_left is None:
+        return RELOAD_AFTER
+    # The address disappears when the time to pay is over.
+    return min(RELOAD_WITH_ADDRESS_AFTER, status.seconds_left + 1)
+
+
+def _refresh(order: Any) -> PaymentStatus:
     """Return the order's payment status, after an opportunistic refresh of its invoice."""
     status = get_payment_status(order)
     invoice = status.invoice

@@ -118,11 +118,20 @@ class PaymentStatus:
         """A text that changes whenever the content of the buyer's page changes."""
         until = "" if self.until is None else f"{self.until:%Y%m%d%H%M%S}"
         end = "-ended" if self.hold_ended else ""
+        end += "-cancelling" if self.is_being_cancelled else ""
         invoice = self.invoice.pk if self.invoice else ""
         money = f"{self.asked}-{self.received}-{self.missing}"
         open_decisions = f"{self.is_undecided:d}{self.is_refund_open:d}"
         seen = "+".join(payment.coins for payment in self.seen)
         return f"{self.state}-{invoice}-{until}{end}-{money}-{open_decisions}-{seen}"
+
+    @property
+    def is_being_cancelled(self) -> bool:
+        """The shop has requested to cancel the invoice, whose addresses were not shown."""
+        invoice = self.invoice
+        if invoice is None or invoice.addresses_shown_at is not None:
+            return False
+        return invoice.cancelling_since is not None
 
     @property
     def alert_level(self) -> str:

@@ -1,7 +1,8 @@
 /* Keeps the order's page up to date: polls the payment status, less and less often, updates the page
    when the status has changed, counts down the time to pay, and shows times in the reader's time
-   zone. On the checkout's preview and on the waiting page the back button leads to the order; the
-   waiting page also retries by itself. Needs no other script. */
+   zone. Where people pay on that page, it also hides the address when the time is over, and starts
+   the scripts of Oscar's layout. On the checkout's preview and on the waiting page the back button
+   leads to the order; the waiting page also retries by itself. Needs no other script. */
 (function () {
     "use strict";
 
@@ -15,7 +16,8 @@
     const SLEEP_GAP = 10000;
     /* Seconds before the end from which the page asks not to start a slow transfer. */
     const URGENT = 300;
-    const PARTS = ["[data-bitsby-status]", "[data-bitsby-next]", "[data-bitsby-details]"];
+    const PAY = "[data-bitsby-pay]";
+    const PARTS = ["[data-bitsby-status]", "[data-bitsby-next]", PAY, "[data-bitsby-details]"];
 
     /* A browser would restore the last step of a finished checkout from its cache. */
     if (document.querySelector("[data-bitsby-preview]")) {
@@ -43,6 +45,9 @@
     if (!page) {
         return;
     }
+    const pay = page.querySelector(PAY);
+    /* As the shop sent it: scripts change it. */
+    let payHtml = pay && pay.innerHTML;
     let delay = FIRST_DELAY;
     let timer = null;
     let isPolling = false;
@@ -64,11 +69,15 @@
     }
 
     function showTimeLeft() {
+        const seconds = deadline === null ? 0 : Math.round((deadline - Date.now()) / 1000);
+        if (pay) {
+            /* Also where the shop cannot be reached: coins that arrive late are not expected. */
+            pay.hidden = deadline !== null && seconds <= 0;
+        }
         const left = page.querySelector("[data-bitsby-left]");
         if (!left) {
             return;
         }
-        const seconds = deadline === null ? 0 : Math.round((deadline - Date.now()) / 1000);
         left.hidden = seconds <= 0;
         const urgent = page.querySelector("[data-bitsby-urgent]");
         if (urgent) {
@@ -175,10 +184,11 @@
                 }
                 const focused = document.activeElement;
                 const hadFocus = focused && page.contains(focused);
+                const isSamePay = keepsPay(fresh);
                 PARTS.forEach(function (part) {
                     const here = page.querySelector(part);
                     const there = fresh.querySelector(part);
-                    if (here && there) {
+                    if (here && there && !(isSamePay && part === PAY)) {
                         here.className = there.className;
                         here.replaceChildren.apply(here, Array.from(there.childNodes));
                     }
@@ -188,10 +198,45 @@
                 document.title = other.title;
                 showLocalTimes();
                 setDeadline(parseInt(fresh.dataset.secondsLeft, 10));
+                document.dispatchEvent(new Event("bitsby:updated"));
                 if (hadFocus && !page.contains(document.activeElement)) {
-                    page.querySelector("[data-bitsby-status]").focus();
+                    restoreFocus(focused);
                 }
             });
+    }
+
+    /* Tell whether what to pay is the same: the buyer may just be selecting it. */
+    function keepsPay(fresh) {
+        const there = fresh.querySelector(PAY);
+        const before = payHtml;
+        payHtml = there && there.innerHTML;
+        return payHtml === before;
+    }
+
+    /* To the same button or link if there still is one, otherwise to what has changed. */
+    function restoreFocus(focused) {
+        const again = focused.id && document.getElementById(focused.id);
+        if (again && page.contains(again)) {
+            again.focus();
+        }
+        if (!page.contains(document.activeElement)) {
+            page.querySelector("[data-bitsby-status]").focus();
+        }
+    }
+
+    /* Where people pay, the page's policy forbids the inline scripts of Oscar's layout. */
+    function startLayout() {
+        if (window.jQuery && window.oscar) {
+            window.jQuery(function () { window.oscar.init(); });
+        }
+        document.addEventListener("click", function (event) {
+            /* The button of the basket. */
+            const button = event.target.closest("button[onclick]");
+            const found = button && /^window\.location\.href='(\/[^/'\\][^'\\]*)';?$/.exec(button.getAttribute("onclick"));
+            if (found) {
+                location.href = found[1];
+            }
+        });
     }
 
     /* Timers stop while a laptop sleeps or a tab is hidden. */
@@ -202,6 +247,9 @@
         }
     }
 
+    if (pay) {
+        startLayout();
+    }
     showLocalTimes();
     setDeadline(parseInt(page.dataset.secondsLeft, 10));
     setInterval(tick, 1000);
