@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.safestring import SafeString
 
 from oscar_bitsby.accounting.addresses import check_address
-from oscar_bitsby.buyer.payment_uri import payment_uri, qr_text
+from oscar_bitsby.buyer.payment_uri import payment_uri, qr_parts
 from oscar_bitsby.exceptions import RefundRefused
 from oscar_bitsby.models import BitsbyInvoice
 from oscar_bitsby.utils.blockchains import network_name
@@ -59,7 +59,7 @@ class PaymentOption:
     @property
     def qr(self) -> SafeString:
         """An SVG image of the QR code."""
-        return qr_code(qr_text(*self.wallet))
+        return qr_code(*qr_parts(*self.wallet))
 
     @property
     def wallet(self) -> tuple[str, str, str, Decimal]:

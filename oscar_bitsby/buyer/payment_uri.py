@@ -28,15 +28,17 @@ def payment_uri(blockchain: str, cryptocurrency: str, address: str, amount: Deci
     return write(address, amount) if write else ""
 
 
-def qr_text(blockchain: str, cryptocurrency: str, address: str, amount: Decimal) -> str:
-    """Return what a QR code contains: the payment URI or, without one, the bare address.
+def qr_parts(blockchain: str, cryptocurrency: str, address: str, amount: Decimal) -> list[str]:
+    """Return the parts of a QR code's text: the payment URI or, without one, the bare address.
 
-    A Bech32 address is in upper case there, as BIP 173 recommends: the code gets smaller.
-    Arguments and errors are those of ``payment_uri``.
+    As BIP 173 recommends, a Bech32 address is in upper case there, and only there: as a part of
+    its own it makes the code smaller. Arguments and errors are those of ``payment_uri``.
     """
-    is_bech32 = blockchain == "bitcoin" and address.lower().startswith("bc1")
-    shown = address.upper() if is_bech32 else address
-    return payment_uri(blockchain, cryptocurrency, shown, amount) or address
+    uri = payment_uri(blockchain, cryptocurrency, address, amount)
+    if uri and address.lower().startswith("bc1"):
+        before, after = uri.split(address)
+        return [before, address.upper(), after]
+    return [uri or address]
 
 
 def _bitcoin(address: str, amount: Decimal) -> str:

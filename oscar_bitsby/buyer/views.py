@@ -17,7 +17,7 @@ from oscar_bitsby import conf
 from oscar_bitsby.accounting import ledger
 from oscar_bitsby.buyer.page_security import secure_page
 from oscar_bitsby.buyer.pay_here import UNPAID, PayHere, pay_here, remember_coin
-from oscar_bitsby.buyer.payment_options import payment_options
+from oscar_bitsby.buyer.payment_options import log_unsound_wallets, payment_options
 from oscar_bitsby.exceptions import (
     BitsbyError,
     ConfigurationError,
@@ -131,7 +131,10 @@ class PayView(OrderPageView):
             del request.session[SESSION_KEY]
 
     def _redirect(self, invoice: BitsbyInvoice, order: Any) -> HttpResponse:
-        if conf.get().pays_in_shop and payment_options(invoice):
+        in_shop = conf.get().pays_in_shop
+        if in_shop:
+            log_unsound_wallets(invoice)
+        if in_shop and payment_options(invoice):
             # The buyer has just been asked whether the payment of another amount is theirs.
             said_unpaid = get_payment_status(order).state == POSSIBLE_MISMATCH
             query = f"?{UNPAID}=1" if said_unpaid else ""

@@ -28,14 +28,15 @@ class Method:
         return self.code == METHOD_CODE
 
 
-BITSBY = Method(
-    METHOD_CODE,
-    _("Cryptocurrency (Bitsby)"),
-    _(
+LABEL = _("Cryptocurrency (Bitsby)")
+#: By ``PAYMENT_PAGE``.
+HELP = {
+    conf.HOSTED: _(
         "Pay in the cryptocurrency of your choice on Bitsby's payment page, right after you place"
         " your order."
     ),
-)
+    conf.SHOP: _("Pay in the cryptocurrency of your choice, right after you place your order."),
+}
 
 
 def methods_for(currency: str, amount: Decimal) -> list[Method]:
@@ -46,9 +47,10 @@ def methods_for(currency: str, amount: Decimal) -> list[Method]:
     """
     methods = [Method(code, label) for code, label in conf.other_methods() if code != METHOD_CODE]
     try:
-        if conf.get().offers(currency, amount):
+        settings = conf.get()
+        if settings.offers(currency, amount):
             requirements.ensure_met()
-            methods.insert(0, BITSBY)
+            methods.insert(0, Method(METHOD_CODE, LABEL, HELP.get(settings.payment_page, "")))
     except ConfigurationError as error:
         logger.error("Bitsby is not offered: %s", error)
     return methods

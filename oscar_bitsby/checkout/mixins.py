@@ -13,6 +13,7 @@ from oscar.apps.checkout import exceptions
 from oscar.core.loading import get_model
 
 from oscar_bitsby import conf
+from oscar_bitsby.checkout.coins import accepted_coins
 from oscar_bitsby.checkout.forms import PaymentMethodForm
 from oscar_bitsby.checkout.methods import Method, methods_for
 from oscar_bitsby.checkout.pending_orders import PendingOrders, find_pending_orders
@@ -109,7 +110,12 @@ class PaymentMethodMixin(ChoiceMixin):
 
     def _render_form(self, form: PaymentMethodForm) -> HttpResponse:
         context = self.build_submission()
-        context |= {"form": form, "pending_orders": self.pending_orders}
+        context |= {
+            "form": form,
+            "pending_orders": self.pending_orders,
+            # Called by the template.
+            "accepted_coins": accepted_coins,
+        }
         return render(self.request, self.template_name, context)
 
 
@@ -159,7 +165,7 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
         return conditions
 
     def skip_details_when_paid_by_bitsby(self, request: HttpRequest) -> None:
-        """Skip the payment details: Bitsby's payment page asks for them."""
+        """Skip the payment details: a payment by Bitsby needs none."""
         if self.checkout_session.payment_method() == conf.METHOD_CODE:
             raise exceptions.PassedSkipCondition(url=reverse("checkout:preview"))
 
@@ -171,7 +177,12 @@ class PaymentDetailsMixin(OrderPlacementMixin, ChoiceMixin):
                 context["payment_method"] = method = self.chosen_method(total)
                 if method is not None and method.is_bitsby:
                     settings = conf.get()
-                    context |= {"time_to_pay": settings.time_to_pay, "is_mailed": settings.mails}
+                    context |= {
+                        "time_to_pay": settings.time_to_pay,
+                        "is_mailed": settings.mails,
+                        "is_on_shop_page": settings.pays_in_shop,
+                        "accepted_coins": accepted_coins,
+                    }
             context["bitsby_extends"] = select_template(super().get_template_names())
         return context
 

@@ -138,6 +138,7 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
     coin, ``reason`` a ``ReviewReason``, ``until`` when an invoice can be paid, ``kept_until`` when
     an unpaid order is cancelled, or None, and ``time_zone`` that of all times. ``missing`` is what
     can be paid now in the order's currency, and ``rest_until`` until when a rest can be paid.
+    ``is_on_shop_page`` is true where the order is paid on its page in the shop.
     """
     order: Any = mail.order
     now = status.get_payment_status(order)
@@ -157,6 +158,7 @@ def build_context(mail: BuyerMail) -> dict[str, Any]:
         "rest_until": _rest_until(order),
         "kept_until": _kept_until(order, now),
         "time_zone": timezone.get_current_timezone_name(),
+        "is_on_shop_page": conf.get().pays_in_shop,
         "invoice": mail.invoice or now.invoice,
         "payment": payment,
         **refund_context.build_context(mail),

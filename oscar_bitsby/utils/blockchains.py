@@ -43,6 +43,9 @@ BLOCKCHAINS = {
     ),
 }
 
+#: A character for each known coin. Buyers who do not know it read the name beside it.
+COIN_ICONS = {"btc": "₿", "eth": "Ξ", "usdt": "₮", "ltc": "Ł", "doge": "Ð"}
+
 
 def network_name(blockchain: str, cryptocurrency: str) -> str:
     """Return the name by which wallets and exchanges offer the network, like "Tron (TRC-20)"."""

@@ -9,6 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from oscar.core.loading import get_model
 
+from tests.support import bitsby
 from tests.support.shopping import ADDRESS, fill_basket, go_to_payment, go_to_preview, place_order
 
 Order = get_model("order", "Order")
@@ -152,6 +153,37 @@ def test_preview_of_a_shop_without_our_mails_promises_none(configure, preview_cl
     configure(MAILS=False)
 
     assert "Back button." in preview(preview_client).content.decode()
+
+
+def test_texts_of_a_shop_where_the_order_is_paid_on_its_own_page(
+    configure, other_methods, preview_client
+):
+    """They do not speak of Bitsby's page, and say how long the quote is valid."""
+    configure(PAYMENT_PAGE="shop")
+
+    text = preview(preview_client).content.decode()
+
+    assert "the next page shows the exact amount for $10.00 in each cryptocurrency" in text
+    assert "The coin and the network must match" in text
+    assert "The quote is valid for 1 hour." in text
+    assert "Bitsby&#x27;s" not in text
+    assert "Bitsby's" not in text
+    assert "payment page" not in step(preview_client).content.decode()
+
+
+def test_coins_of_the_newest_invoice_are_named(other_methods, preview_client, place, invoice_for):
+    """The step and the preview name coins and networks; screen readers skip the icons."""
+    assert "You can pay with" not in step(preview_client).content.decode()
+    invoice_for(place())
+    newest = bitsby.stored_wallets("10.00")
+    newest.append(newest[0] | {"blockchain": "newChain", "address": "new-1"})
+    invoice_for(place(), wallets=newest)
+    invoice_for(place(), "expired", bitsby_id=None, wallets=[])
+
+    for page in (step(preview_client), preview(preview_client)):
+        text = " ".join(re.sub("<[^>]+>", " ", page.content.decode()).split())
+        assert "You can pay with: ₮ USDT – Tron (TRC-20), newChain ₿ BTC – Bitcoin" in text
+        assert '<span aria-hidden="true">₿</span>' in page.content.decode()
 
 
 def test_preview_shows_the_chosen_method_and_the_next_step(other_methods, preview_client):

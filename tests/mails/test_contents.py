@@ -63,6 +63,19 @@ def test_placed_mail_warns_people_who_pay_in_cryptocurrency_for_the_first_time(b
         assert "browser's Back button, or the link in this email" in html.unescape(body)
 
 
+def test_placed_mail_says_nothing_of_bitsbys_page_where_the_shop_shows_how_to_pay(
+    configure, buy_and_reconcile
+):
+    """The other warnings stay."""
+    configure(PAYMENT_PAGE="shop")
+    buy_and_reconcile()
+
+    (message,) = mail.outbox
+    for body in (message.body, message.alternatives[0][0]):
+        assert "The coin and the network must match" in body
+        assert "Back button" not in body
+
+
 def test_registered_buyer_gets_the_mail(buy_and_reconcile, registered):
     """The e-mail goes to the account's address and is stored in Oscar's e-mails of the user."""
     order = buy_and_reconcile(registered)
