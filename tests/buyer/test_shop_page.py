@@ -94,6 +94,7 @@ def test_pay_click_leads_to_the_page_that_asks_for_the_coin(fake, order):
         "BTC on Bitcoin": "?coin=btc-bitcoin#bitsby-pay",
     }
     assert page.context["hosted_url"] == order.bitsby_invoices.get().url
+    assert "The quote is valid until" in page.content.decode()
     # Staff can still cancel it: the buyer has nothing to pay to.
     assert order.bitsby_invoices.get().addresses_shown_at is None
 
