@@ -33,6 +33,7 @@ BENCHMARKS = {
     "P9": "rush",
     "P10": "export",
     "P11": "audit",
+    "P12": "order_page",
     "limit": "capacity",
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -13,12 +13,13 @@ CSRF = "b" * 32
 
 @dataclass(frozen=True)
 class Response:
-    """A response, and the seconds from connecting to its last byte."""
+    """A response, and the seconds from connecting to its first and to its last byte."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     seconds: float
+    seconds_to_first_byte: float
 
     @property
     def queries(self) -> int:
@@ -59,7 +60,8 @@ def send(port: int, message: bytes) -> Response:
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(message)
-        parts = []
+        parts = [connection.recv(262144)]
+        first_byte = time.perf_counter() - begin
         while part := connection.recv(262144):
             parts.append(part)
     seconds = time.perf_counter() - begin
@@ -67,7 +69,7 @@ def send(port: int, message: bytes) -> Response:
     first, *rest = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in rest)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Response(int(first.split()[1]), headers, body, seconds)
+    return Response(int(first.split()[1]), headers, body, seconds, first_byte)
 
 
 def throughput(port: int, messages: Sequence[bytes], status: int, clients: int = 4) -> float:

@@ -25,6 +25,7 @@ OSCAR_BITSBY = {
     **OSCAR_BITSBY,
     "API_URL": os.environ.get("BENCH_SIMULATOR", "http://127.0.0.1:9"),
     "PAYMENT_HOSTS": ["127.0.0.1"],
+    "PAYMENT_PAGE": os.environ.get("BENCH_PAYMENT_PAGE", "hosted"),
 }
 
 if APPS == "plain":

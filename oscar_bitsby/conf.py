@@ -222,10 +222,7 @@ _KEYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "API_KEY": (None, _secret),
     "PROJECT_ID": (None, _uuid),
     "API_URL": ("https://api.bitsby.app", lambda value: str(value).rstrip("/")),
-    "PAYMENT_HOSTS": (
-        ["dash.bitsby.app"],
-        lambda value: tuple(host.lower() for host in _texts(value)),
-    ),
+    "PAYMENT_HOSTS": (["dash.bitsby.app"], lambda value: tuple(map(str.lower, _texts(value)))),
     "PAYMENT_PAGE": (HOSTED, str),
     "CSP_SOURCES": ([], _texts),
     "TIME_TO_PAY": (1, lambda value: Decimal(str(value))),

@@ -107,9 +107,12 @@ def manage(*arguments):
     return [sys.executable, str(HERE / "manage.py"), *arguments]
 
 
-def welcome(shop, simulator, webhooks):
+def welcome(shop, simulator, webhooks, pays_in_shop=False):
     """Return a box with the addresses, the logins and what to try."""
     site = f"http://127.0.0.1:{shop}"
+    pay = "Click a button of its payment page."
+    if pays_in_shop:
+        pay = "Open the simulator, and click Pay from a wallet."
     lines = [
         "The sandbox is ready. It is a demo: orders and payments are not real.",
         "",
@@ -117,6 +120,7 @@ def welcome(shop, simulator, webhooks):
         f"Dashboard  {site}/dashboard/",
         f"Admin      {site}/admin/",
         f"Simulator  http://127.0.0.1:{simulator}/",
+        f"To pay     {pay}",
         "",
         f"Staff      {logins.ADMIN_EMAIL} / {logins.ADMIN_PASSWORD}"
         f"  (admin: {logins.ADMIN_USERNAME})",
@@ -190,7 +194,8 @@ def serve(options, stop):
     try:
         wait_until_serving(children, ports, stop)
         if not stop.received and not any(child.has_ended for child in children):
-            say(welcome(*ports, not options.no_webhooks))
+            pays_in_shop = env.get("PAYMENT_PAGE") == "shop"
+            say(welcome(*ports, not options.no_webhooks, pays_in_shop))
             for child in children:
                 say(f"{child.name:<9} | runs as process {child.process.pid}")
             Child.shows_output = True
@@ -213,8 +218,8 @@ def serve(options, stop):
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="Environment variables: SHOP_PORT, SIMULATOR_PORT, and SANDBOX_VAR "
-        "(the folder for the shop's data).",
+        epilog="Environment variables: SHOP_PORT, SIMULATOR_PORT, PAYMENT_PAGE (shop: buyers pay "
+        "on the order's page), and SANDBOX_VAR (the folder for the shop's data).",
     )
     parser.add_argument("--reset", action="store_true", help="start with an empty shop")
     parser.add_argument(

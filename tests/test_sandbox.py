@@ -183,3 +183,12 @@ def test_a_reset_removes_only_what_the_sandbox_wrote(run, tmp_path):
     (tmp_path / "letters.txt").touch()
     run.empty(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_payment_page_of_the_sandbox_is_chosen_by_its_environment(env, run):
+    """``PAYMENT_PAGE=shop`` lets buyers pay in the shop, and the first lines say how."""
+    ask = ("shell", "-c", "from oscar_bitsby import conf; print(conf.get().pays_in_shop)")
+    assert "False" in manage(env, *ask)
+    assert "True" in manage({**env, "PAYMENT_PAGE": "shop"}, *ask)
+    assert "Pay from a wallet" in run.welcome(8000, 8001, True, pays_in_shop=True)
+    assert "Pay from a wallet" not in run.welcome(8000, 8001, True)

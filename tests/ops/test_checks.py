@@ -197,11 +197,15 @@ def test_e003_comes_with_other_errors(check_settings):
         *({"TIME_TO_PAY": hours} for hours in (0.5, 1, 3, 6, 12, "0.50", 1.0)),
         {"OTHER_METHODS": [("cod", "Cash"), ("transfer", "Transfer")]},
         {"WEBHOOK_TOKEN": "AZaz09_-"},
+        {
+            "PAYMENT_PAGE": "shop",
+            "CSP_SOURCES": ["https://cdn.example.com", "https://a-b.example:8443"],
+        },
     ],
     ids=str,
 )
 def test_valid_settings_get_no_message(check_settings, values):
-    """Documented times of any type, methods with different codes and URL-safe tokens are valid."""
+    """Documented times of any type, different codes, URL-safe tokens and origins are valid."""
     assert check_settings(**values) == []
 
 
