@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 #: Names and formats, the same in every language.
-SAME_EVERYWHERE = {"bitsby", "http", "true false", "z"}
+SAME_EVERYWHERE = {"bitsby", "http", "true false", "z", "ł", "ð", "ξ"}
 #: Texts for developers and machines, the two formats of an e-mail, and classes of elements.
 NOT_SHOWN = {
     "no webhook here", "next request at", "html", "txt", "form-control vTextField", "money", "open",
@@ -32,7 +32,7 @@ FOR_DEVELOPERS = {
     "adapter.py", "audit.py", "audit_invoices.py", "audit_ledger.py", "audit_lists.py",
     "audit_payments.py", "checks.py", "client.py", "conf.py", "database_checks.py", "doctor.py",
     "doctor_webhook.py", "exceptions.py", "findings.py", "money.py",
-    "parsing.py", "pruning.py", "report.py", "schemas.py",
+    "parsing.py", "payment_options.py", "pruning.py", "report.py", "schemas.py",
     "settings_checks.py", "tasks.py", "transport.py",
 }  # fmt: skip
 #: Functions that take a text for people, with the number of the argument from which on to look.
