@@ -70,3 +70,18 @@ def violations(page, within=None):
         for node in one["nodes"]
         if not (one["id"] == "color-contrast" and THEMES_BLUE in node["failureSummary"])
     ]
+
+
+def small_targets(page, part=".page-content", links="a"):
+    """Return what fingers cannot hit in a part of a page, because it is smaller than 44 pixels."""
+    fields = "input:not([type=hidden], [type=checkbox])"
+    kinds = (links, "button", "label:has(input)", "select", fields)
+    return page.evaluate(
+        """selector => Array.from(document.querySelectorAll(selector))
+            .map(one => [one, one.getBoundingClientRect()])
+            .filter(([one, box]) => box.width
+                // Browsers draw wide radio buttons as large circles.
+                && (box.height < 44 || (box.width < 44 && one.type !== "radio")))
+            .map(([one, box]) => `${box.width} x ${box.height}: ${one.outerHTML.slice(0, 120)}`)""",
+        ", ".join(f"{part} {kind}" for kind in kinds),
+    )

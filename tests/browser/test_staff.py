@@ -9,7 +9,7 @@ from oscar.core.loading import get_model
 
 from oscar_bitsby.gateway import factory
 from oscar_bitsby.models import BitsbyPayment
-from tests.browser.capture import overflow
+from tests.browser.capture import overflow, small_targets
 from tests.browser.chromium import expect
 
 Order = get_model("order", "Order")
@@ -217,13 +217,6 @@ def test_filters_and_sorting_find_a_payment(order, shop, log_in_staff, screensho
     expect(page.get_by_text("not ours")).to_be_visible()
 
 
-#: What cannot be hit by a finger, of what is shown in the page's own part.
-SMALL_TARGETS = """Array.from(document.querySelectorAll(
-    ".page-content a, .page-content button, .page-content label:has(input), " +
-    ".page-content select, .page-content input:not([type=hidden]):not([type=checkbox])"
-)).map(one => [one.outerHTML.slice(0, 90), one.getBoundingClientRect()])
-.filter(([html, box]) => box.width && (box.height < 44 || box.width < 44))
-.map(([html, box]) => `${Math.round(box.width)} x ${Math.round(box.height)}: ${html}`)"""
 SCROLLERS = """Array.from(document.querySelectorAll(".page-content *"))
 .filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 1
     && ["auto", "scroll"].includes(getComputedStyle(one).overflowX))
@@ -242,7 +235,7 @@ def test_reviewing_on_a_phone(order, shop, log_in_staff, screenshot):
         screenshot(page, name, within=DASHBOARD)
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate(SCROLLERS) == [], name
-        assert page.evaluate(SMALL_TARGETS) == [], name
+        assert small_targets(page) == [], name
 
     page.goto(shop.address(reverse("oscar_bitsby:dashboard-bind", args=[order.pk])))
     check("phone-bind")

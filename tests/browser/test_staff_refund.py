@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from oscar_bitsby.models import BitsbyRefund
+from tests.browser.capture import small_targets
 from tests.browser.chromium import expect
 from tests.support.refunds import ADDRESSES, book_payment, new_hash
 from tests.support.staff import bookings_of
@@ -27,6 +28,22 @@ def interface(request):
 def over(shop, place, invoice_for):
     """An order of 10 dollars, for which 12.50 arrived."""
     return book_payment(invoice_for(place()), "12.50000000").invoice.order
+
+
+@pytest.fixture
+def screenshot(screenshot):
+    """Take screenshots, and check that fingers can hit the dashboard's buttons and fields."""
+
+    def take(page, name, part):
+        screenshot(page, name, part)
+        if part == PARTS["dashboard"]:
+            before = page.viewport_size
+            page.set_viewport_size({"width": 390, "height": 844})
+            # Links within a text are as high as its lines.
+            assert small_targets(page, links="a.btn") == [], name
+            page.set_viewport_size(before)
+
+    return take
 
 
 def request_url(interface, order):
